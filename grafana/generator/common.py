@@ -145,4 +145,10 @@ ALERT_MARKS: Final = annotation(
     "red",
 )
 
+ESTIMATE: Final = (
+    "The estimate comes from the pace so far, from the expected durations of a plan, or mainly from earlier runs of "
+    "the name: the log events say which (`progress.eta.source`: `rate`, `plan` or `history`) and how many earlier "
+    "runs it uses (`progress.eta.runs`). While the operation is stuck or loops there is none."
+)
+"""Where an ETA comes from, for descriptions."""
 WORK: Final = (*PLACE_VARIABLES, JOB_VARIABLE, SERVICE_VARIABLE, NAME_VARIABLE)

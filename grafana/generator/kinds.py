@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.generator import links
-from grafana.generator.common import CURRENCY_VARIABLE, JOB_VARIABLE, NAME_VARIABLE, PLACE_VARIABLES, WINDOW_VARIABLE
+from grafana.generator.common import (
+    ALERT_MARKS,
+    CURRENCY_VARIABLE,
+    JOB_VARIABLE,
+    NAME_VARIABLE,
+    PLACE_VARIABLES,
+    WINDOW_VARIABLE,
+)
 from grafana.generator.parts import (
     COLOURED_TEXT,
     GOOD,
@@ -99,8 +106,8 @@ COST_PER_UNIT: Final = (
 
 overview = table(
     "Kinds of work",
-    "From Prometheus: increases of counters and histograms by name within `Over`. *Well* is the share of completed "
-    "operations among all that ended.",
+    "From Prometheus: increases of counters and histograms by name within `Over`. *Completed* is the share of "
+    "completed operations among all that ended.",
     (24, 8),
     number(grown(STARTED, BY_NAME, NAME), Row(REPORT, 4, 4), Row({NAME: "import"}, 4, 5)),
     number(grown(ENDED, BY_NAME, NAME), Row(REPORT, 4, 4)),
@@ -116,7 +123,7 @@ overview = table(
         links_column(NAME, "Kind of work", links.of_kind()),
         column("A", "Started", "short", 110, decimals=0),
         column("B", "Ended", "short", 110, decimals=0),
-        column("C", "Well", "percentunit", 110, custom__cellOptions=COLOURED_TEXT, **GOOD),
+        column("C", "Completed", "percentunit", 110, custom__cellOptions=COLOURED_TEXT, **GOOD),
         column("D", "Running", "short", 110, decimals=0),
         column("E", "Half took less than", "dtdurations", 190, decimals=1),
         column("F", "90% took less than", "dtdurations", 190, decimals=1),
@@ -149,8 +156,8 @@ endings = lines(
 
 durations = heatmap(
     "How long they took",
-    "From Prometheus: the classic histogram of durations, in seconds; empty for native "
-    "histograms. An exemplar links to its trace.",
+    "From Prometheus: the histogram of durations, in seconds; classic buckets or native histograms. An exemplar links "
+    "to its trace.",
     (12, 8),
     Query(
         PROMETHEUS,
@@ -158,6 +165,14 @@ durations = heatmap(
         (Row({"le": "+Inf"}, 0, 4), Row({"le": "1.5"}, 0, 4)),
         "{{le}}",
         format="heatmap",
+        more={"exemplar": True, **SLOW},
+    ),
+    # Not in one query: the format of classic buckets would spoil the cells of native ones.
+    Query(
+        PROMETHEUS,
+        f"sum({histogram(s.OPERATION_DURATION, NAME, '', '$__rate_interval')})",
+        (Row({}),),
+        native=True,
         more={"exemplar": True, **SLOW},
     ),
 )
@@ -204,13 +219,17 @@ slowest = bars(
     unit="dtdurations",
 )
 
+SECONDS: Final = "scalar(count_over_time(vector(0)[$__rate_interval:1s]))"
+THROUGHPUT: Final = f"({grown(UNITS, BY_NAME, f'{NAME}, {UNIT}', '$__rate_interval')}) / {SECONDS}"
+"""Not `rate()`, which needs two samples of a process: one that ends within two exports would have no throughput."""
 throughput = lines(
     "Throughput",
-    "From Prometheus: units of work completed per second.",
+    "From Prometheus: units of work completed per second, as a mean over four export intervals. A run that is shorter "
+    "than that shows, too.",
     (8, 7),
     Query(
         PROMETHEUS,
-        f"sum by ({NAME}, {UNIT}) (rate({UNITS}{{{BY_NAME}}}[$__rate_interval]))",
+        THROUGHPUT,
         (Row({NAME: "import", UNIT: "row"}, 100, 2000),),
         f"{LEGEND}: {{{{{UNIT}}}}}",
         more=SLOW,
@@ -286,4 +305,6 @@ KINDS = Dashboard(
     },
     since="now-6h",
     refresh="1m",
+    collapsed=frozenset({"Work and cost"}),
+    annotations=(ALERT_MARKS,),
 )

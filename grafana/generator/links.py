@@ -70,6 +70,11 @@ def events_of(value: str) -> str:
     return explore(LOKI, {"expr": text, "queryType": "range"}, id=value)
 
 
+def runbook(**cells: str) -> Link:
+    """Return the link to the runbook, with these variables."""
+    return link("What to do", dashboard(RUNBOOK, **cells))
+
+
 def of_row(start: bool = True, trace_id: bool = False) -> list[Link]:
     """Return the links of a row about an operation, which has columns for its name and id.
 
@@ -85,7 +90,7 @@ def of_row(start: bool = True, trace_id: bool = False) -> list[Link]:
         link("This operation", dashboard(OPERATION, since, job=ALL, name=cell(NAME), id=cell(ID), **more)),
         link("Its trace", trace(cell(TRACE)) if trace_id else trace_of(cell(ID))),
         link("Its events", events_of(cell(ID))),
-        link("What to do", f"/d/{RUNBOOK}"),
+        runbook(name=cell(NAME), id=cell(ID)),
     ]
 
 

@@ -8,6 +8,7 @@ from grafana.generator import links
 from grafana.generator.common import (
     ALERT_MARKS,
     ALERTED,
+    ESTIMATE,
     GAP_VARIABLE,
     HEARD_VARIABLE,
     KNOWN_VARIABLE,
@@ -25,6 +26,7 @@ from grafana.generator.parts import (
     PLAIN,
     SOURCES,
     Dashboard,
+    Panel,
     annotation,
     column,
     hidden,
@@ -140,8 +142,7 @@ seen = stat(
     "Can this be believed?",
     "From Prometheus: the time since the newest metrics of any operation, and the number of Collectors that work. "
     "While none works, silence proves nothing, and what looks healthy may not be. *unknown* without the alert rules, "
-    "or "
-    "if Prometheus does not scrape the Collectors.",
+    "or if Prometheus does not scrape the Collectors.",
     (4, 4),
     Query(PROMETHEUS, SEEN[0], (Row({}, 0, 10),), "heard", True),
     Query(PROMETHEUS, SEEN[1], (Row({}, -1, 1),), "Collectors that work", True),
@@ -169,8 +170,7 @@ counts = stat(
     "From Prometheus: run series (operations older than 5 s, at most 1,000 in a process). Each process judges "
     "its operations. *Unheard*: the series stopped a moment ago, without an end. *Not heard from*: no sample within "
     "`Heard within`. *Killed*: the process is proven gone. If the rules are loaded, a parent that is idle while a "
-    "child "
-    "in another process is active counts as waiting.",
+    "child in another process is active counts as waiting.",
     (20, 4),
     Query(PROMETHEUS, f"count(max by ({WHO}) ({nearness()})) or vector(0)", (Row({}, 8, 8),), "running", True),
     *(
@@ -255,7 +255,7 @@ NEAREST: Final = f"topk({ROWS}, {nearness()})"
 
 
 def shown(expression: str) -> str:
-    """Return the query for values of the runs of the table, by an expression whose labels identify a run in a process."""
+    """Return the query for values of the runs of the table, by an expression with the labels `RUN`."""
     return f"max by ({WHO}) ({expression}\nand on ({RUN}) {NEAREST})"
 
 
@@ -267,11 +267,9 @@ def current(metric: s.Metric) -> str:
 running = table(
     f"Running: the {ROWS} nearest to their limits",
     "From Prometheus: run series. The nearest to its limit first: the higher of idle / stall_after and elapsed / "
-    "slow_after; from 100% on, or with an overdue wait, it is exceeded. *Progress* and *ETA* are the operation's; "
-    "*of the "
-    "stage* is the current stage's own, where only stages count. *Rate* is the recent units per second of the "
-    "operation, "
-    "else of the stage.",
+    "slow_after; from 100% on, or with an overdue wait, it is exceeded. *Progress* and *Time left* are the "
+    "operation's; *Stage's progress* and *Left in stage* are the current stage's own, where only stages count. *Units "
+    f"a second* is the recent rate of the operation, else of the stage. {ESTIMATE}",
     (24, 10),
     number(
         f"max by ({WHO}, {STAGE}, start) ({judgement()}\nand on ({WHO}) {NEAREST})",
@@ -310,14 +308,14 @@ running = table(
         column("A", "Verdict", width=105, custom__cellOptions=COLOURED_CELL, **MAPPED),
         column("F", "Near its limit", "percentunit", 115, custom__cellOptions=GAUGE_CELL, min=0, max=1, **NEAR),
         column("B", "Progress", "percentunit", 115, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
-        column("D", "ETA", "dtdhms", 90),
-        column(STAGE, "Stage", width=110),
-        column("H", "Of the stage", "percentunit", 115, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
-        column("I", "Stage's ETA", "dtdhms", 95),
-        column("C", "Rate", "short", 70, decimals=1),
-        column("E", "Idle", "dtdhms", 85),
-        column("G", "Running for", "dtdhms", 95),
-        column("job", "Service", width=90),
+        column("D", "Time left", "dtdhms", 90),
+        column(STAGE, "Stage", width=100),
+        column("H", "Stage's progress", "percentunit", 125, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
+        column("I", "Left in stage", "dtdhms", 100),
+        column("C", "Units a second", "short", 110, decimals=1),
+        column("E", "Idle", "dtdhms", 80),
+        column("G", "Running for", "dtdhms", 90),
+        column("job", "Service", width=80),
     ),
     sort="Near its limit",
 )
@@ -336,9 +334,8 @@ SAID: Final = (
 )
 said = table(
     "What they said last",
-    "From Loki: the newest log event of each operation within 10 minutes, with its age. A running operation says "
-    "something "
-    "at least every 5 minutes.",
+    "From Loki: the newest log event of each operation within 10 minutes, with its age, the newest first. A running "
+    "operation says something at least every 5 minutes.",
     (24, 10),
     Query(
         LOKI,
@@ -367,7 +364,6 @@ said = table(
         hidden("start", "From"),
     ),
     sort="Said",
-    ascending=True,
 )
 
 over_time = lines(
@@ -401,31 +397,49 @@ stall_ratio = lines(
     custom={"thresholdsStyle": {"mode": "line"}},
 )
 
-alerts = table(
+
+def alerts_table(title: str, description: str, size: tuple[int, int], which: str, *expected: Row) -> Panel:
+    """Return the table of the firing alerts of a selector."""
+    about = {"name": NAME, "id": ID, "job": "job", "instance": "instance"}
+    runbook = links.runbook(**{name: links.cell(given) for name, given in about.items()})
+    return table(
+        title,
+        f"{description} Without those that `alertmanager.yaml` inhibits. *Since* is when the condition began. A "
+        "click on an alert opens its entry in the runbook with the run filled in.",
+        size,
+        number(since(which, f"severity, alertname, {NAME}, {ID}, job, instance"), *expected),
+        columns=("severity", "alertname", "Value", NAME, ID, "job", "instance"),
+        overrides=(
+            column("severity", "Severity", width=100, custom__cellOptions=COLOURED_TEXT, mappings=SEVERITIES),
+            links_column("alertname", "Alert", [runbook], 190),
+            column("A", "Since", "dateTimeFromNow", 140),
+            links_column(NAME, "Kind of work", links.of_kind(), 170),
+            links_column(ID, "Operation", links.of_row(), 280),
+            column("job", "Service", width=150),
+            column("instance", "Instance", width=280),
+            hidden("start", "From"),
+        ),
+        sort="Since",
+    )
+
+
+alerts = alerts_table(
     "Alerts that fire",
-    "From Prometheus: the alerts of `grafana/alerts/rules.yaml` that fire, if these are loaded, without those that "
-    "`alertmanager.yaml` inhibits. *Since* is when the condition began. An alert has no environment, cluster or "
-    "namespace.",
+    "From Prometheus: the alerts of `grafana/alerts/rules.yaml` that fire, if these are loaded. An alert has no "
+    "environment, cluster or namespace.",
     (24, 6),
-    number(
-        since(ALERTED, f"severity, alertname, {NAME}, {ID}, job, instance"),
-        Row({"alertname": "OperationStuck", ID: "stuck-1", "severity": "critical"}, 1.7e12),
-        Row({"alertname": "OperationLost", ID: "killed-1"}, 1.7e12),
-    ),
-    columns=("severity", "alertname", "Value", NAME, ID, "job", "instance"),
-    overrides=(
-        column("severity", "Severity", width=100, custom__cellOptions=COLOURED_TEXT, mappings=SEVERITIES),
-        links_column("alertname", "Alert", [links.link("What to do", f"/d/{links.RUNBOOK}")], 190),
-        column("A", "Since", "dateTimeFromNow", 140),
-        links_column(NAME, "Kind of work", links.of_kind(), 170),
-        links_column(ID, "Operation", links.of_row(), 280),
-        column("job", "Service", width=150),
-        column("instance", "Instance", width=280),
-        hidden("start", "From"),
-    ),
-    sort="Since",
+    ALERTED,
+    Row({"alertname": "OperationStuck", ID: "stuck-1", "severity": "critical"}, 1.7e12),
+    Row({"alertname": "OperationLost", ID: "killed-1"}, 1.7e12),
 )
 
+STARTS: Final = annotation(
+    "Starts",
+    Query(LOKI, f'{LOGS} | {NAME}=~"$name" | {EVENT}="{s.OPERATION_STARTED}"', ()),
+    f"{{{{{NAME}}}}} {{{{{ID}}}}} started",
+    "blue",
+    on=False,
+)
 STALLS: Final = annotation(
     "Stalls",
     Query(LOKI, f'{LOGS} | {NAME}=~"$name" | {EVENT}="{s.STALLED}"', ()),
@@ -447,6 +461,6 @@ NOW = Dashboard(
         "Over time": (over_time, stall_ratio),
     },
     collapsed=frozenset({"In words", "Over time"}),
-    annotations=(ALERT_MARKS, STALLS),
+    annotations=(ALERT_MARKS, STARTS, STALLS),
     refresh="15s",
 )

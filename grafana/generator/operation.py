@@ -7,6 +7,7 @@ from typing import Final
 from grafana.generator import links
 from grafana.generator.common import (
     ALERTED,
+    ESTIMATE,
     GAP_VARIABLE,
     HEARD_VARIABLE,
     ID_VARIABLE,
@@ -21,6 +22,7 @@ from grafana.generator.parts import (
     MAPPED,
     NEAR,
     SOURCES,
+    SPARSE,
     Dashboard,
     annotation,
     column,
@@ -88,6 +90,7 @@ def said(attribute: str, legend: str, *expected: Row, how: str = "last") -> Quer
     return Query(LOKI, f"max by ({ID}) ({number(attribute, OF_RUN, how=how)})", expected, legend)
 
 
+JOINED: Final = SPARSE["spanNulls"]
 LIMIT: Final = {"custom__lineStyle": {"fill": "dash", "dash": [10, 10]}, "custom__fillOpacity": 0}
 USED: Final = f"(time() - {value(s.RUN_START_TIME, BY_ID, ONE)}) / {value(s.RUN_SLOW_AFTER, BY_ID, ONE)}"
 STATES: Final = tuple(VERDICTS)
@@ -109,10 +112,8 @@ SAMPLED: Final = f"timestamp({series(s.RUN_ACTIVE)}{{{BY_ID}}})"
 short = table(
     "In short",
     "From Prometheus: the worst verdict that holds, by how much a limit is passed, where it is, what loops, how its "
-    "process "
-    "died, and when it was last heard. After an end it is the last known state. *Killed*: the process is proven "
-    "gone; *not "
-    "heard from*: no sample within `Heard within`; *unheard*: the series stopped a moment ago.",
+    "process died, and when it was last heard. After an end it is the last known state. *Killed*: the process is "
+    "proven gone; *not heard from*: no sample within `Heard within`; *unheard*: the series stopped a moment ago.",
     (24, 4),
     cell(numbered(BY_ID, STATES), Row(THIS, VERDICTS["progressing"], VERDICTS["progressing"])),
     Query(PROMETHEUS, beyond(BY_ID), (Row({ID: "stuck-1"}, 0),), "", True, "table", variables={"id": "stuck-1"}),
@@ -146,7 +147,7 @@ head = (
     ),
     stat(
         "Left",
-        "From Prometheus: the estimated time to the end.",
+        f"From Prometheus: the estimated time to the end. {ESTIMATE}",
         (4, 4),
         now(value(s.RUN_ETA, BY_ID, ONE), Row({}, 10)),
         unit="dtdurations",
@@ -154,7 +155,7 @@ head = (
     ),
     stat(
         "Should end",
-        "From Prometheus: the current time plus the estimated time to the end.",
+        f"From Prometheus: the current time plus the estimated time to the end. {ESTIMATE}",
         (4, 4),
         now(f"1000 * (time() + {value(s.RUN_ETA, BY_ID, ONE)})", Row({}, 1.7e12, 5e12)),
         unit="dateTimeAsLocal",
@@ -170,7 +171,7 @@ head = (
     stat(
         "Left in the stage",
         "From Prometheus: the estimated time to the end of the current stage, where the operation has no count of "
-        "its own.",
+        f"its own. {ESTIMATE}",
         (4, 4),
         Query(PROMETHEUS, value(s.RUN_STAGE_ETA, BY_ID, ONE), (Row({}, 1),), instant=True, variables=STAGED),
         unit="dtdurations",
@@ -200,8 +201,8 @@ progress = lines(
 eta = lines(
     "Time to the end",
     "From Prometheus the estimate, and that of the current stage where only stages count; from Loki the interval of "
-    "the "
-    "estimate with a coverage of about 80%. If the line falls straight to 0, the estimate holds.",
+    "the estimate with a coverage of about 80%. If the line falls straight to 0, the estimate holds. "
+    f"{ESTIMATE}",
     (12, 8),
     over_time(value(s.RUN_ETA, BY_ID, ONE), "estimate", Row({"job": "shop"}, 10)),
     said(s.ETA_LOW, "low", Row({ID: "moving-1"}, 10)),
@@ -209,7 +210,7 @@ eta = lines(
     Query(PROMETHEUS, value(s.RUN_STAGE_ETA, BY_ID, ONE), (Row({}, 1),), "of the current stage", variables=STAGED),
     unit="dtdurations",
     defaults={"min": 0, "decimals": 1},
-    overrides=[override("low", **LIMIT), override("high", **LIMIT)],
+    overrides=[override("low", **LIMIT, custom__spanNulls=JOINED), override("high", **LIMIT, custom__spanNulls=JOINED)],
 )
 
 states = timeline(
@@ -239,8 +240,7 @@ idle = lines(
 rate = lines(
     "Done, and how fast",
     "From Prometheus: completed units of work and the total, or those of the current stage where only stages count; "
-    "from "
-    "Loki and Prometheus: the rate, on the right axis.",
+    "from Loki and Prometheus: the rate, on the right axis.",
     (12, 7),
     over_time(value(s.RUN_COMPLETED, BY_ID, ONE), "completed", Row({"job": "shop"}, 100, 1e6)),
     over_time(value(s.RUN_TOTAL, BY_ID, ONE), "total", Row({"job": "shop"}, 1e6, 1e6)),
@@ -254,7 +254,7 @@ rate = lines(
     defaults={"min": 0},
     overrides=[
         override("/^total/", **LIMIT),
-        override("/^a second/", custom__axisPlacement="right"),
+        override("/^a second/", custom__axisPlacement="right", custom__spanNulls=JOINED),
     ],
 )
 
@@ -294,8 +294,7 @@ ATTEMPT: Final = label(s.OPERATION_ATTEMPT)
 attempts = table(
     "Its attempts",
     "From Loki: the attempts with this id within the time range, each with the time of its newest event. A click on "
-    "the trace "
-    "shows its spans here, or in Explore.",
+    "the trace shows its spans here, or in Explore.",
     (12, 6),
     Query(
         LOKI,
@@ -326,8 +325,7 @@ note = text(
 trace = traces(
     "Its spans",
     "From Tempo: all spans of the trace that `Trace` names, also those of its children in other services. Empty "
-    "without a "
-    "trace id, and before the first stage has ended.",
+    "without a trace id, and before the first stage has ended.",
     (24, 11),
     Query(TEMPO, "$trace", (Row({"name": "read"}),)),
 )
@@ -389,6 +387,7 @@ tokens = lines(
     ),
     unit="short",
     defaults={"min": 0},
+    custom=SPARSE,
 )
 
 cost = lines(
@@ -404,6 +403,7 @@ cost = lines(
     ),
     unit="none",
     defaults={"min": 0, "decimals": 4},
+    custom=SPARSE,
 )
 
 OWN_ALERTS: Final = f'{ALERTED}, {ID}="$id"'
@@ -433,7 +433,7 @@ ONE_OPERATION = Dashboard(
         "Cost": (tokens, cost),
     },
     since="now-6h",
-    refresh="30s",
+    refresh="1m",
     collapsed=frozenset({"Trace", "Cost"}),
     annotations=MARKS,
 )

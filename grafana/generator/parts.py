@@ -201,7 +201,9 @@ def table(
 ) -> Panel:
     """Return a table of instant queries, merged on common labels. A column is a label, or `A` for the query A."""
     single = len(queries) == 1
-    names = [name if len(name) > 1 else ("Value" if single else f"Value #{name}") for name in columns]
+    # Loki's data source says the letter of the query in any case.
+    plain = len(queries) == 1 and queries[0].source == PROMETHEUS
+    names = [name if len(name) > 1 else ("Value" if plain else f"Value #{name}") for name in columns]
     organize = {
         "id": "organize",
         "options": {
@@ -301,8 +303,9 @@ def lines(
     defaults: Json | None = None,
     custom: Json | None = None,
     overrides: Sequence[Json] = (),
+    recent: str = "",
 ) -> Panel:
-    """Return a panel with values over time."""
+    """Return a panel with values over time; of the dashboard's time range, or of its last part, such as `15m`."""
     return panel(
         "timeseries",
         title,
@@ -314,9 +317,12 @@ def lines(
         custom={"drawStyle": "line", "lineWidth": 1, "fillOpacity": 10, "showPoints": "auto", **(custom or {})},
         options={"legend": LEGEND, "tooltip": {"mode": "multi", "sort": "desc"}},
         overrides=overrides,
+        more={"timeFrom": recent} if recent else None,
     )
 
 
+SPARSE: Final[Json] = {"spanNulls": 330_000}
+"""Joins the points of a line that are at most 5.5 minutes apart, in ms: a running operation says something each 5."""
 BARS: Final[Json] = {"drawStyle": "bars", "fillOpacity": 60, "stacking": {"mode": "normal", "group": "A"}}
 STACKED: Final[Json] = {"fillOpacity": 30, "stacking": {"mode": "normal", "group": "A"}}
 
@@ -366,7 +372,7 @@ def timeline(title: str, description: str, size: tuple[int, int], *queries: Quer
 
 
 def heatmap(title: str, description: str, size: tuple[int, int], *queries: Query) -> Panel:
-    """Return a heat map of durations over time, from the buckets of a histogram."""
+    """Return a heat map of durations over time, from classic buckets or from native histograms."""
     return panel(
         "heatmap",
         title,
@@ -522,15 +528,15 @@ def choose_time(name: str, label: str, description: str, *values: str) -> Json:
     }
 
 
-def type_in(name: str, label: str, description: str) -> Json:
-    """Return the variable for a text that a person types in or a link fills in; empty at first."""
+def type_in(name: str, label: str, description: str, default: str = "") -> Json:
+    """Return the variable for a text that a person types in or a link fills in."""
     return {
         "type": "textbox",
         "name": name,
         "label": label,
         "description": description,
-        "query": "",
-        "current": {"text": "", "value": ""},
+        "query": default,
+        "current": {"text": default, "value": default},
         "options": [],
         "hide": 0,
         "skipUrlSync": False,

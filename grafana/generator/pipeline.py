@@ -7,11 +7,12 @@ from typing import Final
 
 from grafana.generator import links
 from grafana.generator.common import GAP_VARIABLE, JOB_VARIABLE, PLACE_VARIABLES, SERVICE_VARIABLE, WINDOW_VARIABLE
-from grafana.generator.parts import SOURCES, Dashboard, lines, stat, steps
-from grafana.generator.queries import EVENT, LOGS, LOKI, PROMETHEUS, Query, Row, grown, label, last, series
+from grafana.generator.firing import firing
+from grafana.generator.parts import SOURCES, SPARSE, Dashboard, annotation, lines, stat, steps
+from grafana.generator.queries import EVENT, LOGS, LOKI, PLACE, PROMETHEUS, Query, Row, grown, label, last, series
 from otel_progress import semconv as s
 
-BY_JOB: Final = 'job=~"$job"'
+BY_JOB: Final = f'job=~"$job", {PLACE}'
 REASON: Final = label(s.DROP_REASON)
 DROPS: Final = series(s.DROPS, "_total")
 COLLECTOR: Final = 'job="otel-collector"'
@@ -203,9 +204,12 @@ head_series = lines(
     defaults={"min": 0},
 )
 
+RECENT: Final = "15m"
+"""These two panels read all log events: over the whole range, an open tab would read as much as is written."""
 events = lines(
     "Log events",
-    "From Loki: events of operations per second, by event name, without heartbeats of processes.",
+    "From Loki: events of operations per second, by event name, without heartbeats of processes. Only the "
+    "last 15 minutes.",
     (12, 8),
     Query(
         LOKI,
@@ -215,11 +219,12 @@ events = lines(
     ),
     unit="cps",
     defaults={"min": 0},
+    recent=RECENT,
 )
 
 lag = lines(
-    "Processes",
-    "From Loki: operations in flight, from the heartbeats of the processes.",
+    "Operations in flight, by process",
+    "From Loki: operations in flight, from the heartbeats of the processes. Only the last 15 minutes.",
     (12, 8),
     Query(
         LOKI,
@@ -230,6 +235,16 @@ lag = lines(
     ),
     unit="short",
     defaults={"min": 0, "decimals": 0},
+    custom=SPARSE,
+    recent=RECENT,
+)
+
+ITS_ALERTS: Final = 'alertname=~"PipelineDown|ReporterLost"'
+PIPELINE_MARKS: Final = annotation(
+    "Alerts",
+    Query(PROMETHEUS, f"max by (alertname, job, instance) {firing(ITS_ALERTS)}", ()),
+    "{{alertname}} {{job}} {{instance}}",
+    "red",
 )
 
 PIPELINE = Dashboard(
@@ -243,4 +258,6 @@ PIPELINE = Dashboard(
         "Log events": (events, lag),
     },
     refresh="1m",
+    collapsed=frozenset({"Log events"}),
+    annotations=(PIPELINE_MARKS,),
 )

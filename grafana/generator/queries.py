@@ -68,6 +68,8 @@ class Query:
     """Whether the query returns only the expected rows."""
     more: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of the query in the JSON."""
+    native: bool = False
+    """Whether it reads native histograms, which the tests have in a Prometheus of their own."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Values of dashboard variables in the tests that differ from the common ones."""
 
@@ -155,7 +157,7 @@ def with_stage(runs: str, which: str, labels: str = WHO) -> str:
 def lost(which: str) -> str:
     """Return the query for the newest attempts that are not heard from and did not end, as in the alert.
 
-    An outage holds back new conclusions from silence. What the rules took for lost before stays lost, as the alert does.
+    An outage holds back new conclusions from silence; what the rules took for lost before it stays lost.
     """
     open_ones = f"({known(s.RUN_ACTIVE, which, 'min')} == 1)"
     return f"""((

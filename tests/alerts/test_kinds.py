@@ -7,9 +7,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from grafana.generator.kinds import WELL
+from grafana.generator.kinds import THROUGHPUT, WELL
 from grafana.generator.pipeline import AGE
 
+UNITS = "progress_units_completed_total"
 ENDED = "progress_operation_ended_total"
 WHO = 'job="shop", instance="1", progress_operation_name'
 
@@ -29,6 +30,10 @@ WHO = 'job="shop", instance="1", progress_operation_name'
             id="kills_count",
         ),
         pytest.param(WELL, {f'{ENDED}{{{WHO}="a", progress_status="completed"}}': "0x20"}, None, id="none_ended"),
+        # Its process sent its count once, at its end: 600 units within four minutes.
+        pytest.param(
+            f"round(10 * ({THROUGHPUT}))", {f'{UNITS}{{{WHO}="a", progress_unit="row"}}': "_x8 600"}, 25, id="short_run"
+        ),
         pytest.param(AGE, {f'progress_operation_active{{{WHO}="a"}}': "1x6 0 _x13"}, None, id="batch_job_ended"),
         pytest.param(AGE, {f'progress_operation_active{{{WHO}="a"}}': "1x6 _x14"}, 240, id="service_is_silent"),
         pytest.param(AGE, {f'progress_operation_active{{{WHO}="a"}}': "1x20"}, 0, id="service_is_heard"),
@@ -44,6 +49,7 @@ def test_value(promtool: str, expression: str, series: dict[str, str], wanted: f
         .replace("$name", ".+")
         .replace("$gap", "5m")
         .replace("$window", "1h")
+        .replace("$__rate_interval", "4m")
     )
     samples = [] if wanted is None else [{"labels": "{}", "value": wanted}]
     test = {

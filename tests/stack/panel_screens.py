@@ -68,6 +68,7 @@ SCREENS = (
     Screen("operation_stuck", links.OPERATION, {"id": "stuck-1"}, modelled=False),
     Screen("operation_killed", links.OPERATION, {"id": "killed-1"}, modelled=False),
     Screen("pipeline", links.PIPELINE),
+    Screen("runbook", links.RUNBOOK, {"id": "stuck-1", "name": "import", "instance": ".*"}),
 )
 
 

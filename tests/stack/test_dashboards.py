@@ -71,6 +71,7 @@ VARIABLES = {
     "cluster": ".*",
     "namespace": ".*",
     "unrecorded": "-",
+    "instance": ".*",
     "heard": "10s",
     "gap": "10s",
     "known": "10m",
@@ -250,6 +251,7 @@ CASES = {
     for dashboard in DASHBOARDS
     for panel in dashboard.panels()
     for ref, query in panel.queries.items()
+    if not query.native
 }
 SCRAPED = {name: it for name, it in CASES.items() if it.source == "prometheus" and "otelcol_" not in it.text}
 

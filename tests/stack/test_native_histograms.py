@@ -19,7 +19,12 @@ from .needed import built
 KINDS_QUERIES = {
     (panel.json["title"], ref): query.text for panel in KINDS.panels() for ref, query in panel.queries.items()
 }
-CHOSEN = {**dict.fromkeys(("environment", "cluster", "namespace", "job", "name"), ".*"), "window": "10m", "gap": "5m"}
+CHOSEN = {
+    **dict.fromkeys(("environment", "cluster", "namespace", "job", "name"), ".*"),
+    "window": "10m",
+    "gap": "5m",
+    "__rate_interval": "10m",
+}
 PROGRAM = """
 import time
 import otel_progress as progress
@@ -66,5 +71,8 @@ def test_quantiles_of_exponential_histograms(tmp_path: Path) -> None:
             text = interpolate(KINDS_QUERIES[panel, ref], CHOSEN)
             [found] = prometheus.query(text)
             assert low <= found.value <= high, panel
+        cells = interpolate(KINDS_QUERIES["How long they took", "B"], CHOSEN)
+        [all_ended] = prometheus.query(f"histogram_count({cells})")
+        assert 0 < all_ended.value <= 20, "the heat map"
         [series] = prometheus.query('count({__name__=~"progress_stage_duration.*"})')
         assert series.value == 1

@@ -21,6 +21,7 @@ from otel_progress import semconv as s
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 PROVISIONING = ROOT / "grafana" / "provisioning"
+RULES = (ROOT / "grafana" / "alerts" / "rules.yaml").read_text(encoding="utf-8")
 FILES = sorted(FOLDER.glob("*.json"))
 MIXED = "-- Mixed --"
 BUILT_IN = {"__range", "__interval", "__rate_interval", "__auto", "__from", "__to", "__url_time_range"}
@@ -192,7 +193,7 @@ def test_variables(file: Path) -> None:
     assert len(defined) == len(dashboard["templating"]["list"])
     used: set[str] = set()
     for key, text in strings([dashboard["panels"], dashboard["templating"]["list"], dashboard["annotations"]]):
-        if key in ("description", "content", "regex"):
+        if key in ("description", "regex"):
             continue
         for name in re.findall(r"\$(?:\{([\w]+)[^}]*\}|([A-Za-z_]\w*))", text):
             found = name[0] or name[1]
@@ -287,9 +288,29 @@ def check_explore(given: dict[str, list[str]]) -> None:
 
 def test_runbook_has_every_alert() -> None:
     """The dashboard to which the alerts link has a panel for each of them."""
-    rules = (ROOT / "grafana" / "alerts" / "rules.yaml").read_text(encoding="utf-8")
-    titles = {panel["title"] for panel in UIDS["otel-progress-runbook"]["panels"]}
-    assert titles == set(re.findall(r"alert: (\w+)", rules))
+    texts = [panel for panel in panels_of(UIDS["otel-progress-runbook"]) if panel["type"] == "text"]
+    assert {panel["title"] for panel in texts} == set(re.findall(r"alert: (\w+)", RULES))
+    left = [
+        found for panel in texts for found in re.findall(r'"(?:NAME|ID|JOB|INSTANCE)"', panel["options"]["content"])
+    ]
+    assert not left, "words that a person would have to replace"
+
+
+def test_links_of_alerts_fit() -> None:
+    """The links of an alert name dashboards of ours, and fill in only variables that these have."""
+    urls = re.findall(r"}}(/d/[\w-]+)?(\?var-\S+=\S.*?)(?:#|\n)", RULES)
+    assert len(urls) >= 12
+    for path, query in urls:
+        target = UIDS[path.removeprefix("/d/") if path else "otel-progress-runbook"]
+        known = {it["name"] for it in target["templating"]["list"]}
+        assert set(re.findall(r"[?&]var-(\w+)=", query)) <= known, query
+
+
+def test_links_to_the_runbook_name_the_run() -> None:
+    """Each link of a row to the runbook fills in the name and the id of its row."""
+    found = {url for file in FILES for url in links(read(file)) if url.startswith("/d/otel-progress-runbook")}
+    assert found
+    assert all("var-name=${__data" in url and "var-id=${__data" in url for url in found)
 
 
 def test_data_sources_lead_to_each_other() -> None:
