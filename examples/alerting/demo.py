@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 RULES = HERE.parents[1] / "grafana" / "alerts" / "rules.yaml"
-LINKS = RULES.with_name("links.yaml")
+PANELS, LINKS = RULES.with_name("panels.yaml"), RULES.with_name("links.yaml")
 PORTS = ("4318", "8888", "8889", "9090", "9093", "9099", "13133")
 """OTLP, the Collector's metrics, the jobs' series, Prometheus, Alertmanager, the webhook, the health check."""
 PATIENCE = 150
@@ -45,7 +45,7 @@ def free_ports() -> dict[str, str]:
 
 def configure(folder: Path, ports: Mapping[str, str], alertmanager: Path, speed: float) -> None:
     """Write the configurations to a directory, with these ports, and with all times divided by `speed`."""
-    for file in (HERE / "collector.yaml", HERE / "prometheus.yaml", RULES, LINKS, alertmanager):
+    for file in (HERE / "collector.yaml", HERE / "prometheus.yaml", RULES, PANELS, LINKS, alertmanager):
         text = file.read_text(encoding="utf-8").replace("../../grafana/alerts/", "")
         for old, new in ports.items():
             text = re.sub(rf"(127\.0\.0\.1:|port: ){old}\b", rf"\g<1>{new}", text)

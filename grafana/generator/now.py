@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from grafana.generator import links
@@ -398,8 +399,10 @@ stall_ratio = lines(
 )
 
 
-def alerts_table(title: str, description: str, size: tuple[int, int], which: str, *expected: Row) -> Panel:
-    """Return the table of the firing alerts of a selector."""
+def alerts_table(
+    title: str, description: str, size: tuple[int, int], which: str, *expected: Row, **chosen: str
+) -> Panel:
+    """Return the table of the firing alerts of a selector, which returns the rows in the tests if this is chosen."""
     about = {"name": NAME, "id": ID, "job": "job", "instance": "instance"}
     runbook = links.runbook(**{name: links.cell(given) for name, given in about.items()})
     return table(
@@ -407,7 +410,7 @@ def alerts_table(title: str, description: str, size: tuple[int, int], which: str
         f"{description} Without those that `alertmanager.yaml` inhibits. *Since* is when the condition began. A "
         "click on an alert opens its entry in the runbook with the run filled in.",
         size,
-        number(since(which, f"severity, alertname, {NAME}, {ID}, job, instance"), *expected),
+        replace(number(since(which, f"severity, alertname, {NAME}, {ID}, job, instance"), *expected), variables=chosen),
         columns=("severity", "alertname", "Value", NAME, ID, "job", "instance"),
         overrides=(
             column("severity", "Severity", width=100, custom__cellOptions=COLOURED_TEXT, mappings=SEVERITIES),

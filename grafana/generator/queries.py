@@ -356,11 +356,12 @@ AT: Final = "| label_format at=`{{__timestamp__ | unixEpochMillis}}` | unwrap at
 def started_at() -> str:
     """Return the stage of a query that makes the label `start`: when the operation started, in ms, for links.
 
-    It cuts off the decimals of the seconds as text; the operation's dashboard begins with this second.
+    The first ten digits are the seconds since 1970, until 2286; the operation's dashboard begins with this second.
     """
     start = label(s.START_TIME)
-    seconds = f'{{{{ regexReplaceAll "[.].*" .{start} "" }}}}'
-    return f"| label_format start=`{{{{ if .{start} }}}}{seconds}000{{{{ else }}}}now-6h{{{{ end }}}}`"
+    return (
+        f"| label_format start=`{{{{ if .{start} }}}}{{{{ trunc 10 .{start} }}}}000{{{{ else }}}}now-6h{{{{ end }}}}`"
+    )
 
 
 def number(attribute: str, which: str, window: str = "$__interval", how: str = "last") -> str:

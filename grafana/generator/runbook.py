@@ -48,7 +48,8 @@ fires = alerts_table(
     "From Prometheus: the alerts that fire for this run, its kind of work or its process, and those of the pipeline.",
     (24, 5),
     f'{ALERTED}, {ID}=~"$id|"',
-    Row({"alertname": "StuckByName", "severity": "critical"}, 1.7e12),
+    Row({"alertname": "OperationStuck", ID: "stuck-1", "severity": "critical"}, 1.7e12),
+    id="stuck-1",
 )
 
 RUNBOOK = Dashboard(

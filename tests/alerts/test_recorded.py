@@ -35,7 +35,16 @@ UP = {'up{job="otel-collector", instance="c"}': "1x200"}
 DOWN = {'up{job="otel-collector", instance="c"}': "1x8 0x200"}
 """The only Collector is gone from 2 min 15 s on."""
 PLACE = 'deployment_environment_name="live", k8s_cluster_name="eu", k8s_namespace_name="shop"'
-PLACED = {name.replace("}", f", {PLACE}}}"): values for name, values in GONE.items()}
+UNJUDGED = {of(metric, A.replace('"r"', '"x"')): "1x100" for metric in (s.RUN_ACTIVE, s.RUN_START_TIME)}
+"""A run of which no verdict is known."""
+
+
+def placed(given: dict[str, str]) -> dict[str, str]:
+    """Return series with the labels of a place."""
+    return {name.replace("}", f", {PLACE}}}"): values for name, values in given.items()}
+
+
+PLACED = placed(GONE)
 PENDING = {of(s.RUN_PENDING): "0+15x100", of(s.RUN_START_WITHIN): "60x100"}
 STATE = f"max by ({ID}, {STAGE}, {EXIT}) ({judgement()})"
 WORST = f"max by ({ID}) ({judgement()})"
@@ -86,7 +95,7 @@ def of_run(more: dict[str, str]) -> frozenset[tuple[str, str]]:
 KILLED = {**LOAD, EXIT: "killed by SIGKILL"}
 
 
-VERDICT = {
+VERDICT: dict[str, tuple[dict[str, str], dict[int, tuple[str, dict[str, str]] | None]]] = {
     "living": (LIVING, {300: ("progressing", LOAD)}),
     "gone": (GONE, {150: ("progressing", LOAD), 195: ("unheard", LOAD), 345: ("unheard", LOAD), 420: ("dead", LOAD)}),
     "no_collector_works": ({**GONE, **DOWN}, {195: ("unheard", LOAD), 450: ("unheard", LOAD)}),
@@ -97,6 +106,14 @@ VERDICT = {
     "a_newer_attempt_voids_a_kill": (PROVEN_AGAIN, {300: ("progressing", LOAD)}),
     "overdue": (OVERDUE, {30: ("progressing", LOAD), 300: ("overdue", LOAD)}),
     "not_started": (PENDING, {45: None, 300: ("not started", {})}),
+    "by_two_routes": (
+        {
+            **LIVING,
+            **UNJUDGED,
+            **placed({**LIVING, **UNJUDGED}),
+        },
+        {300: ("progressing", LOAD)},
+    ),
     "in_a_stage_after_another": (
         {**GONE, of(s.RUN_HEALTH, A, f'progress_health="progressing", {STAGE}="read"'): "1x3 0x4"},
         {420: ("dead", LOAD)},
@@ -133,11 +150,24 @@ def test_columns(promtool: str, tmp_path: Path) -> None:
     compare(promtool, [case(name, given, asked) for name, (given, asked) in cases.items()], tmp_path)
 
 
+def test_parent_of_a_child_elsewhere_waits(promtool: str, tmp_path: Path) -> None:
+    """A parent that is idle while its child in another process is active is recorded as waiting, and the child as it is."""
+    [scenario] = [it for it in SCENARIOS if str(it) == "child_elsewhere-pushed"]
+    test = tool.test_of(scenario)
+    asked: Asked = {
+        (WORST, 600): {frozenset({(ID, "r1")}): VERDICTS["waiting"], frozenset({(ID, "c1")}): VERDICTS["progressing"]}
+    }
+    compare(promtool, [{**test, "promql_expr_test": case("", {}, asked)["promql_expr_test"]}], tmp_path)
+
+
 HELD = ("OperationLost", "OperationOverdueWait", "OperationNotStarted")
 """Alerts that end with their condition; the others go on for a while after a recovery."""
 WHO = "job, progress_operation_name, progress_operation_id"
 FIRES = f'group(ALERTS{{alertstate="firing", alertname=~"{"|".join(HELD)}"}})'
 UNSEEN = f'ALERTS{{alertstate="firing", alertname=~"{"|".join(HELD)}"}} unless on ({WHO}) {TROUBLE}'
+NOT_LOST = (
+    f'ALERTS{{alertstate="firing", alertname="OperationLost"}} unless on ({WHO}) ({judgement()} >= {VERDICTS["dead"]})'
+)
 SHOWN = ("restart_while_lost", "outage_while_lost", "branch_overdue")
 
 
@@ -147,6 +177,10 @@ def test_each_alert_has_its_row(promtool: str, tmp_path: Path) -> None:
     for scenario in (it for it in SCENARIOS if it.name in SHOWN and not it.world.way.scraped):
         test = tool.test_of(scenario)
         del test["promql_expr_test"][1::2]
+        lost = [
+            {**check, "expr": f"{recorded(NOT_LOST)} # {scenario}", "exp_samples": []}
+            for check in test["promql_expr_test"]
+        ]
         for check in test["promql_expr_test"]:
             check |= {"expr": f"{recorded(UNSEEN)} # {scenario}", "exp_samples": []}
         fires = min(it.begin for it in scenario.alerts if it.alert in HELD) + 60
@@ -155,7 +189,7 @@ def test_each_alert_has_its_row(promtool: str, tmp_path: Path) -> None:
             "eval_time": f"{int(fires)}s",
             "exp_samples": [{"labels": "{}", "value": 1}],
         }
-        test["promql_expr_test"].append(fired)
+        test["promql_expr_test"] += [fired, *lost]
         tests.append(test)
     assert len(tests) == len(SHOWN)
     compare(promtool, tests, tmp_path)
