@@ -53,21 +53,26 @@ def explore(source: str, query: dict[str, Any], **cells: str) -> str:
     return f"/explore?schemaVersion=1&panes={text}"
 
 
-def trace_of(value: str) -> str:
+def trace_of(value: str, since: str = "") -> str:
     """Return the URL in Explore that finds the trace of an operation; a click on it shows all its spans."""
     text = SPANS.replace("$id", "<id>")
-    return explore(TEMPO, {"queryType": "traceql", "query": text, "limit": 20, "tableType": "traces"}, id=value)
+    query = {"queryType": "traceql", "query": text, "limit": 20, "tableType": "traces"}
+    return explore(TEMPO, query, id=value, **_from(since))
 
 
-def trace(value: str) -> str:
+def trace(value: str, since: str = "") -> str:
     """Return the URL of all spans of a trace in Explore, by its id."""
-    return explore(TEMPO, {"queryType": "traceql", "query": "<trace>"}, trace=value)
+    return explore(TEMPO, {"queryType": "traceql", "query": "<trace>"}, trace=value, **_from(since))
 
 
-def events_of(value: str) -> str:
+def events_of(value: str, since: str = "") -> str:
     """Return the URL of the log events of an operation in Explore."""
     text = f'{{service_name=~".+"}} | {ID}="<id>"'
-    return explore(LOKI, {"expr": text, "queryType": "range"}, id=value)
+    return explore(LOKI, {"expr": text, "queryType": "range"}, id=value, **_from(since))
+
+
+def _from(since: str) -> dict[str, str]:
+    return {"from": since} if since else {}
 
 
 def runbook(**cells: str) -> Link:
@@ -75,21 +80,18 @@ def runbook(**cells: str) -> Link:
     return link("What to do", dashboard(RUNBOOK, **cells))
 
 
-def of_row(start: bool = True, trace_id: bool = False) -> list[Link]:
-    """Return the links of a row about an operation, which has columns for its name and id.
+def of_row(trace_id: bool = False) -> list[Link]:
+    """Return the links of a row about an operation, with a column for the trace id or without.
 
-    No link passes the service: a child may run in another one.
-
-    Args:
-        start: whether the row has a column `start` with the Unix time in ms at which the dashboard begins.
-        trace_id: whether the row has a column with the trace id.
+    The row has columns for name, id, and `start`: the Unix time in ms at which the time ranges begin. No link passes the
+    service: a child may run in another one.
     """
-    since = cell("start") if start else ""
+    since = cell("start")
     more = {"trace": cell(TRACE)} if trace_id else {}
     return [
         link("This operation", dashboard(OPERATION, since, job=ALL, name=cell(NAME), id=cell(ID), **more)),
-        link("Its trace", trace(cell(TRACE)) if trace_id else trace_of(cell(ID))),
-        link("Its events", events_of(cell(ID))),
+        link("Its trace", trace(cell(TRACE), since) if trace_id else trace_of(cell(ID), since)),
+        link("Its events", events_of(cell(ID), since)),
         runbook(name=cell(NAME), id=cell(ID)),
     ]
 

@@ -98,6 +98,12 @@ def test_silence_proves_nothing_while_no_collector_works(promtool: str, tmp_path
     check(promtool, STATE, {**BLIND, **GONE}, 600, {}, tmp_path)
 
 
+def test_what_is_lost_stays_lost_while_no_collector_works(promtool: str, tmp_path: Path) -> None:
+    """A run that the rules took for lost before an outage is still called dead in it, as its alert goes on."""
+    given = {**BLIND, **GONE, f"run:progress_lost_time_seconds{{{A}}}": "_x16 1x100"}
+    check(promtool, STATE, {**WORKS, **given}, 600, {frozenset({**R, **LOAD}.items()): DEAD}, tmp_path)
+
+
 @pytest.mark.parametrize(
     ("expression", "given", "seconds", "wanted"),
     [
