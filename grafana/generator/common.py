@@ -116,13 +116,18 @@ CURRENCY_VARIABLE: Final = choose(
 GAP_VARIABLE: Final = choose_time(
     "gap",
     "Heard within",
-    "The maximum gap between two samples: at least three export intervals. The alerts use 3m.",
+    "The maximum gap between two samples: at least three export intervals. The alerts and recorded verdicts use 3m.",
     "3m",
     "5m",
     "10m",
 )
 KNOWN_VARIABLE: Final = choose_time(
-    "known", "Known for", "How long a run that is not heard from stays known. The alerts use 6h.", "6h", "1h", "1d"
+    "known",
+    "Known for",
+    "How long a run that is not heard from stays known. The alerts and recorded verdicts use 6h.",
+    "6h",
+    "1h",
+    "1d",
 )
 WINDOW_VARIABLE: Final = choose_time(
     "window", "Over", "The window of counts and quantiles.", "1h", "5m", "15m", "6h", "1d", "7d"
@@ -131,7 +136,8 @@ WINDOW_VARIABLE: Final = choose_time(
 HEARD_VARIABLE: Final = choose_time(
     "heard",
     "Unheard after",
-    "How long the series of a run may stop before it shows as unheard: more than four export intervals.",
+    "How long the series of a run may stop before it shows as unheard: more than four export intervals. Recorded "
+    "verdicts use 45s.",
     "45s",
     "90s",
     "3m",

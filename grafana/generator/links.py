@@ -83,8 +83,8 @@ def runbook(**cells: str) -> Link:
 def of_row(trace_id: bool = False) -> list[Link]:
     """Return the links of a row about an operation, with a column for the trace id or without.
 
-    The row has columns for name, id, and `start`: the Unix time in ms at which the time ranges begin. No link passes the
-    service: a child may run in another one.
+    The row has columns for name, id, and `start`: the Unix time in ms at which the time ranges begin. No link passes
+    the service: a child may run in another one.
     """
     since = cell("start")
     more = {"trace": cell(TRACE)} if trace_id else {}
