@@ -28,7 +28,7 @@ SHORT: Final = {
     "ErrorRate": "too many runs of a kind fail",
 }
 """Each alert in a few words, for the title of its row."""
-SOURCE_VARIABLES: Final = (
+RUN_VARIABLES: Final = (
     type_in("name", "Kind of work", "The name of the operation.", "NAME"),
     type_in("id", "Operation", "The id of the operation.", "ID"),
     type_in("job", "Service", "The job in Prometheus, a regular expression.", ".*"),
@@ -39,6 +39,7 @@ SOURCE_VARIABLES: Final = (
 
 def filled(content: str) -> str:
     """Return Markdown whose queries name the variables instead of the words that a person would replace."""
+    content = re.sub(r"\[(\w+)\]\(#\w+\)", r"*\1*", content)  # an anchor leads nowhere on a dashboard
     content = re.sub(r'(=~?|~)\s*"(JOB|INSTANCE)"', lambda it: f'=~"${{{it[2].lower()}:raw}}"', content)
     return re.sub(r'"(NAME|ID)"', lambda it: f'"${{{it[1].lower()}:raw}}"', content)
 
@@ -57,7 +58,7 @@ RUNBOOK = Dashboard(
     "Runbook",
     "For each alert: what it means, how to look, what to do. Generated from docs/runbook.md. The link of an alert "
     "fills in the run; the queries in the text then name it.",
-    (*PLACE_VARIABLES, *SOURCE_VARIABLES, HEARD_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
+    (*PLACE_VARIABLES, *RUN_VARIABLES, HEARD_VARIABLE, GAP_VARIABLE, KNOWN_VARIABLE, *SOURCES),
     {
         "": (fires, short),
         **{
