@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from otel_progress.live.records import DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry
     from otel_progress.model.estimate import Pace
     from otel_progress.model.loop import Loop
+    from otel_progress.model.outline import StageSoFar
     from otel_progress.model.snapshot import Note, Snapshot
     from otel_progress.model.stage_runs import FoldedRuns
     from otel_progress.model.values import Number
@@ -84,6 +85,12 @@ class HandleState:
     """Declared waits that are open. Written: job. Read: ticker, look."""
     _waited: float = 0.0
     """Seconds of declared waits that are over. Written: job. Read: ticker (learning)."""
+    _stood: float = 0.0
+    """Seconds in which all of it waited, by waits that are over. Written: job. Read: ticker, look (outlines)."""
+    _stood_until: float = 0.0
+    """The end of the last one of them (s, monotonic). Written and read: job."""
+    _slept: float = 0.0
+    """Seconds in which the whole process stood still. Written: ticker. Read: ticker, look (outlines)."""
     _suspended = False
     """Whether it belongs to a generator that waits for its consumer. Written: job (decorators). Read: ticker, look."""
 
@@ -144,6 +151,8 @@ class HandleState:
     """The ratio last shown, which never falls. Written and read: ticker, look (progress)."""
     _scale: tuple[float, float] | None = None
     """Shown and raw ratio at the last fall of the raw one. Written and read: ticker, look (progress)."""
+    _inner: dict[str, StageSoFar] | None = None
+    """What started and ended inside it, by name. Written: ticker. Read: ticker, look (outlines)."""
     _pace: Pace | None = None
     """Recent counts with their times. Written: ticker; the job skips waits. Read: ticker, look."""
 

@@ -108,8 +108,10 @@ def _leave_out(node: HandleState, now: float) -> None:
     pausing: HandleState | None = node
     lookup = Lookup()
     while pausing is not None:
-        if pausing._pace is not None:
-            since = paused_since(pausing, now, lookup)
-            if since is not None:
+        since = paused_since(pausing, now, lookup)
+        if since is not None:
+            pausing._stood += max(0.0, now - max(since, pausing._stood_until))
+            pausing._stood_until = now
+            if pausing._pace is not None:
                 pausing._pace.skip(since, now)
         pausing = None if pausing is node.operation else pausing._parent

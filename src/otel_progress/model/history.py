@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from otel_progress.model.outline import Outline
 from otel_progress.model.past import Record
 from otel_progress.model.units import duration
 
@@ -167,6 +168,7 @@ class Learned:
         durations: durations of the runs, in seconds.
         longest: the longest gap of each completed run, in seconds; for a run without units, its whole duration.
         course: how the completed runs went that counted units.
+        outline: the stages of the completed runs that had any.
     """
 
     runs: int = 0
@@ -174,6 +176,7 @@ class Learned:
     durations: Durations = field(default_factory=Durations)
     longest: Durations = field(default_factory=Durations)
     course: Record = field(default_factory=Record)
+    outline: Outline = field(default_factory=Outline)
 
     def ended(self, seconds: float, longest: float, *, counted: bool) -> None:
         """Add a completed run.
@@ -246,6 +249,7 @@ class Learned:
         """Add the evidence that another process learned."""
         self.runs += other.runs
         self.course.merge(other.course)
+        self.outline.merge(other.outline)
         for mine, theirs in (
             (self.gaps, other.gaps),
             (self.durations, other.durations),
@@ -257,7 +261,8 @@ class Learned:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         found = {"runs": self.runs, **{name: _plain(getattr(self, name)) for name in ("gaps", "durations", "longest")}}
-        return {**found, "course": self.course.to_list()} if self.course.runs else found
+        found |= {"course": self.course.to_list()} if self.course.runs else {}
+        return found | ({"outline": self.outline.to_list()} if self.outline.runs else {})
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Learned:
@@ -271,8 +276,9 @@ class Learned:
             raise ValueError("the number of runs is negative")
         gaps, durations = _read(given["gaps"]), _read(given["durations"])
         course = Record.from_list(given["course"]) if "course" in given else Record()
+        outline = Outline.from_list(given["outline"]) if "outline" in given else Outline()
         if "longest" in given:
-            return cls(runs, gaps, durations, _read(given["longest"]), course)
+            return cls(runs, gaps, durations, _read(given["longest"]), course, outline)
         longest = Durations(dict(durations.counts))  # the file is from an earlier version
         if gaps.counts:
             longest = Durations({max(gaps.counts): min(float(runs), FULL)})

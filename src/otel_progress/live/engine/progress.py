@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress.live.branches import paused_since
 from otel_progress.live.counting import own_progress
-from otel_progress.live.engine import learning
+from otel_progress.live.engine import learning, outlines
 from otel_progress.live.running import innermost
 from otel_progress.live.survey import Measure, Survey, begun, passed, says_nothing
 from otel_progress.model import values
@@ -142,8 +142,10 @@ def _by_count(node: HandleState, found: Measure) -> bool:
     return bool(found.total) or (node._ratio is None and node._opts.plan is None)
 
 
-def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estimate | None:
+def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: int = 0) -> Estimate | None:
     """The time left for a handle: by its plan if that names times for all that is left, else by its pace.
+
+    Without a count of its own it goes by the stages and children that earlier runs had.
 
     None if nothing is left, and while it stands still for longer than its pace explains.
     """
@@ -153,6 +155,11 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estima
     now = min(now, paused_since(node, now, survey.lookup) or now)
     options = node._opts
     plan = options.plan
+    outline = None if found.total or node._counts_itself or not _may_follow(node) else outlines.known(node)
+    if outline is not None:
+        known = outlines.left(node, outline, now, _ask(node, now, survey), depth)
+        if known is not None or plan is None:
+            return known
     if plan is not None and not node._counts_itself and not found.total:
         applies, by_plan = _plan_eta(plan, node, now, survey)
         if applies:
@@ -170,9 +177,27 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey) -> Estima
     return pace.estimate(1 - found.raw, now, 0.0, found.raw, _moved_at(node), _reviews.take)
 
 
+def _may_follow(node: HandleState) -> bool:
+    """Whether earlier runs may say which stages are to come: unless somebody named times."""
+    plan = node._opts.plan
+    if plan is not None and all(stage.expected is not None for stage in plan.stages):
+        return False
+    return node._ratio is None and getattr(node._opts, "expected", None) is None
+
+
+def _ask(node: HandleState, now: float, survey: Survey) -> outlines.Ask:
+    """Asks what runs inside a handle for its estimate."""
+
+    def ask(inner: HandleState, depth: int) -> Estimate | None:
+        seen = survey if inner.operation is node.operation else Survey(inner.operation, depth)
+        return eta(inner, seen.of(inner), now, seen, depth)
+
+    return ask
+
+
 def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | None:
     """The time left of a handle that completed nothing: by its expected duration, else by earlier runs."""
-    ran = now - (node._started or now)
+    ran = outlines.worked(node, now)
     expected = getattr(node._opts, "expected", None)
     if expected:
         return planned([(expected, ran)], 0, 0)
@@ -188,7 +213,7 @@ def _by_duration(node: HandleState, now: float) -> Estimate | None:
     before = learning.learning.learned(node.operation, learning.stage_of(node))
     if before is None or before.runs < FEWEST or node._restored:
         return None
-    ran, durations = now - (node._started or now) - node._waited, before.durations
+    ran, durations = outlines.worked(node, now), before.durations
     low, middle, high = (durations.quantile(part) for part in (0.1, 0.5, 0.9))
     wide = 1 + 0.5 / before.runs
     if not 0 < middle - ran < math.inf:
@@ -276,7 +301,7 @@ def _plan_eta(plan: Plan, operation: Any, now: float, survey: Survey) -> tuple[b
         if run is None:
             left.ahead.append((expected, 0.0))
         else:
-            left.running.append((expected, now - (run._started or now)))
+            left.running.append((expected, outlines.worked(run, now)))
     return bool(left.ahead or left.running or left.measured), left.whole()
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse
 from otel_progress.live.branches import DEPTH, touch_lanes
-from otel_progress.live.engine import learning, process, watchdog
+from otel_progress.live.engine import learning, outlines, process, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
@@ -215,6 +215,7 @@ class Ticker:
                     node._moved_at = min(now, max(node._moved_at, node._started) + slept)
                 for lane in tuple(node._lanes or ()):
                     lane.moved_at = min(now, lane.moved_at + slept)
+                node._slept += slept
                 if node._pace is not None:
                     node._pace.pause(slept)
 
@@ -251,6 +252,8 @@ class Ticker:
             self.budget.queue(change, self._rounds)
             return
         operation._check_at = 0.0  # another limit may apply from here on
+        if event == semconv.OPERATION_STARTED:
+            outlines.begun(operation)
         if event == semconv.OPERATION_ENDED:
             self.budget.pay_all(operation, self._emit)
             closed = watchdog.closed(operation)
@@ -259,6 +262,7 @@ class Ticker:
             operation._end_sent = True
             self._ended.append(weakref.ref(operation))
             learning.learning.ended(operation, operation)
+            outlines.ended(operation)
         elif event in _STAGE:
             _note_stage(event, operation, node, now)
         if event in _STAGE and not may_send_stage(operation, now):
@@ -457,6 +461,9 @@ def _note_stage(event: str, operation: OperationState, stage: HandleState, now: 
             loops.stage_ended(node, stage, now)
     if event == semconv.STAGE_ENDED:
         learning.learning.ended(operation, stage)
+        outlines.ended(stage)
+    else:
+        outlines.begun(stage)
     if operation._has_tracked:
         touch_lanes(stage._parent, stage._place, now)
 

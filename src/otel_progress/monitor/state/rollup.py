@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import Number, finite
+from otel_progress.monitor.state.child_estimates import ChildWork, by_children
 
 DEPTH: Final = 16
 """The most levels that are followed."""
@@ -25,6 +27,8 @@ ALMOST: Final = 0.9999
 """The largest part of the rest, as of the last fall of the raw ratio, that is shown before the end."""
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 _COST: Final = "cost."
+_KNOWN_BEFORE: Final = frozenset({"history", "plan"})
+"""Sources of an ETA that its own process knows without counting anything."""
 
 
 class Shown(NamedTuple):
@@ -57,7 +61,7 @@ class Whole:
     Attributes:
         ratio: the raw ratio from 0 to 1: its own, or that of its children; None if neither is known.
         completed: completed units, if its children are these units.
-        eta: its own, or that of the slowest child if all of them run.
+        eta: its own, or that of its children by the longest path.
         rolled_up: whether the ratio comes from its children.
         cost: the cost of it and all below it, by currency.
         tokens: the tokens used by it and all below it, by direction.
@@ -115,7 +119,7 @@ class _Roll:
                 for key, amount in theirs.items():
                     _raise(mine, key, amount)
         if any(child.instance != part.instance or one.rolled_up for child, one in parts) and not _counts(snapshot):
-            _infer(whole, snapshot, [(child.snapshot, one) for child, one in parts])
+            _infer(whole, snapshot, parts)
         return whole
 
     def _is_new(self, snapshot: Snapshot) -> bool:
@@ -128,17 +132,19 @@ def _eta_of(part: Part) -> Estimate | None:
     return eta if eta is None or seen.wait is not None else eta.after(part.later)
 
 
-def _infer(whole: Whole, snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> None:
+def _infer(whole: Whole, snapshot: Snapshot, given: list[tuple[Part, Whole]]) -> None:
     """The progress of an operation from children that its own process cannot count."""
+    parts = [(child.snapshot, one) for child, one in given]
     found = _by_total(snapshot, parts) if snapshot.progress.total else (_of_all(parts), None)
+    earlier = whole.eta if whole.eta is not None and whole.eta.source in _KNOWN_BEFORE else None
     if found[0] is None:
         if not whole.ratio:
             whole.ratio = None  # the process counted nothing, and what its children did is not known
-            whole.eta = None
+            whole.eta = earlier
         return
     whole.ratio, whole.completed = found
     whole.rolled_up = True
-    whole.eta = _eta(snapshot, parts)
+    whole.eta = _eta(snapshot, given) or earlier
 
 
 def _by_total(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> tuple[float | None, Number | None]:
@@ -183,18 +189,48 @@ def _ratio_of(child: Snapshot, part: Whole) -> float | None:
     return min(max(part.ratio, 0.0), 1.0)
 
 
-def _eta(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> Estimate | None:
-    """The ETA of the slowest child, if at least two run in parallel and none is still to start.
+def _eta(snapshot: Snapshot, parts: list[tuple[Part, Whole]]) -> Estimate | None:
+    """The ETA that the children give together."""
+    work = [_work(child, one) for child, one in parts]
+    return by_children(work, _ahead(snapshot, [(child.snapshot, one) for child, one in parts]), snapshot.timestamp)
 
-    A child that runs alone says nothing about the ones after it.
-    """
-    running = [part.eta for child, part in parts if not child.status.final]
-    etas = [eta for eta in running if eta is not None]
-    if len(etas) < max(2, len(running)) or len(parts) < (snapshot.progress.total or 0):
-        return None
-    return Estimate(
-        max(eta.eta for eta in etas), max(eta.low for eta in etas), max(eta.high for eta in etas), "children"
+
+def _work(child: Part, whole: Whole) -> ChildWork:
+    seen = child.snapshot
+    over, began = seen.status.final, seen.started_at
+    return ChildWork(
+        spent=seen.elapsed + (0.0 if over else child.later),
+        eta=None if over else whole.eta,
+        began=began,
+        over=over,
+        whole=seen.status is Status.COMPLETED,
+        pending=seen.status is Status.PENDING,
+        stands=seen.health in NOT_MOVING,
     )
+
+
+def _ahead(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> float | None:
+    """How many children are to come that are not known; None if the operation has no total.
+
+    If the total counts units of the children, the rest of it is as many children as have had such a share so far.
+    """
+    total = snapshot.progress.total
+    if not total:
+        return None
+    shares = _shares(snapshot, parts)
+    if not shares:
+        return max(0.0, float(total) - len(parts))
+    given = sum(shares)
+    return max(0.0, (float(total) - given) * len(shares) / given) if given > 0 else None
+
+
+def _shares(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> list[float]:
+    """How many units of the operation's own kind each child does; empty if they count something else."""
+    unit = snapshot.progress.unit
+    if unit == "item":
+        return []
+    counted = [child.progress for child, _ in parts if child.progress.unit == unit]
+    return [float(one.total or one.completed or 0) for one in counted if one.completed is not None]
 
 
 def _counts(snapshot: Snapshot) -> bool:

@@ -235,8 +235,7 @@ class Views:
     def _below(self, operation_id: str) -> Iterator[Part]:
         now = clock.monotonic()
         for entry in self._all_children(operation_id):
-            estimated = entry.open and entry.snapshot.progress.eta is not None
-            later = self._core.observer.later(entry, now) if estimated else 0.0
+            later = self._core.observer.later(entry, now) if entry.open else 0.0
             yield Part(entry.snapshot, entry.instance, self._may_see(entry), later)
 
     def children_of(self, operation_id: str) -> list[Entry]:

@@ -1,0 +1,91 @@
+"""The ETA from the stages and child operations of earlier runs, which no plan names (`model/outline.py`).
+
+The ticker notes what starts and ends inside each handle; at the end of a completed handle that is learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from otel_progress.live.engine import learning
+from otel_progress.live.running import children, host_of
+from otel_progress.model.outline import STAGES, StageSoFar, names_ended
+
+if TYPE_CHECKING:
+    from otel_progress.live.state import HandleState, OperationState
+    from otel_progress.model.estimate import Estimate
+    from otel_progress.model.outline import Outline
+
+MANY: Final = 16
+"""With more running stages or children than this, none is asked for its own estimate."""
+DEPTH: Final = 4
+"""Levels of handles that are asked for their own estimate."""
+
+Ask = Callable[["HandleState", int], "Estimate | None"]
+"""Returns the estimate of a running stage or child, which may itself ask as many levels as the number says."""
+
+
+def worked(node: HandleState, moment: float) -> float:
+    """Seconds from its start to a moment, without declared waits and without the time in which the process stood."""
+    return moment - (node._started or moment) - node._stood - node._slept
+
+
+def begun(node: HandleState) -> None:
+    """Note that a stage or a child operation started in the handle around it."""
+    around = _around(node)
+    if around is None or node._started is None:
+        return
+    kept = around._inner
+    if kept is None:
+        kept = around._inner = {}
+    stage = kept.get(node.name)
+    if stage is None:
+        if len(kept) >= STAGES:
+            return
+        before = frozenset(names_ended(kept))
+        stage = kept[node.name] = StageSoFar(first=worked(around, node._started), before=before)
+    stage.started += 1
+    stage.running += 1
+
+
+def ended(node: HandleState) -> None:
+    """Note that a stage or a child operation ended in the handle around it."""
+    around = _around(node)
+    stage = None if around is None or around._inner is None else around._inner.get(node.name)
+    if stage is None or around is None or node._ended is None:
+        return
+    stage.running = max(0, stage.running - 1)
+    stage.until = max(stage.until, worked(around, node._ended))
+
+
+def _around(node: HandleState) -> HandleState | None:
+    """The running handle of this process in which a stage or a child operation was started, if any."""
+    around = host_of(node) if node is node.operation else node._parent or node._op  # type: ignore[arg-type]
+    return around if around is not None and around is not node and not around._status.final else None
+
+
+def known(node: HandleState) -> Outline | None:
+    """What earlier runs taught about the stages of a handle; None if that is nothing, or this is part of a run."""
+    before = learning.learning.learned(node.operation, learning.stage_of(node))
+    outline = None if before is None else before.outline
+    return outline if outline is not None and outline.stages and not node._restored else None
+
+
+def left(node: HandleState, outline: Outline, now: float, ask: Ask, depth: int = 0) -> Estimate | None:
+    """The time left of a handle by its earlier runs; None if this run goes another way or their time is over."""
+    seen = node._inner or {}
+    for stage in list(seen.values()):
+        stage.left = None
+    inside = _running_in(node)
+    for inner in inside if len(inside) <= MANY and depth < DEPTH else ():
+        stage, own = seen.get(inner.name), ask(inner, depth + 1)
+        if stage is not None and own is not None and (stage.left is None or own.eta > stage.left.eta):
+            stage.left = own
+    return outline.left(seen, worked(node, now))
+
+
+def _running_in(node: HandleState) -> list[HandleState]:
+    operation: OperationState = node.operation
+    stages = (stage for stage in tuple(operation._running or ()) if (stage._parent or operation) is node)
+    return [*stages, *(child for child in children(operation) if (host_of(child) or operation) is node)]

@@ -1,0 +1,315 @@
+"""What the stages of earlier runs say about the rest of a run: which are to come, how long they take, what they need.
+
+No plan names these stages. A stage is expected to begin when those that ended before it in all earlier runs have
+ended, so what is left is the longest path through them (critical path method; Kelley and Walker 1959).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.values import NAME_LENGTH
+
+STAGES: Final = 32
+"""The most stages of one name that are remembered."""
+NEWEST: Final = 0.3
+"""The least weight of the newest run."""
+EXPECTED: Final = 0.5
+"""Stages in at least this share of the runs are expected."""
+LATE: Final = 5.0
+"""Seconds by which a stage may begin later than before, at least."""
+_VARIES: Final = 0.04
+"""Mean square by which the logarithm of a duration varies before that is known."""
+_WIDE: Final = (0.1, 1.2)
+"""Least and largest half width of an interval (log)."""
+_OVER: Final = 2.0
+"""A stage without an estimate is over-due after this many times its usual duration."""
+_REST: Final = 0.05
+"""The least part of its usual duration that is left of a running stage."""
+_MOST: Final = 1e10
+"""The longest duration that is remembered, in seconds."""
+
+
+@dataclass
+class StageSoFar:
+    """The runs of one stage, or child operation, within the run of the handle around it. Times are in seconds of it.
+
+    Attributes:
+        started: how often it started.
+        running: how many of these run now.
+        first: when the first one started.
+        until: when the last one ended.
+        before: the names of the others that had ended when it started first.
+        left: the estimate of what runs, if it has one.
+    """
+
+    started: int = 0
+    running: int = 0
+    first: float = 0.0
+    until: float = 0.0
+    before: frozenset[str] = frozenset()
+    left: Estimate | None = None
+
+
+@dataclass
+class UsualStage:
+    """How a stage went in earlier runs.
+
+    Attributes:
+        share: the share of the runs that had it.
+        times: how often it ran in one of them.
+        span: seconds from its first start to its last end.
+        gap: seconds from the last end of what it needs, else from the start of the whole, to its own start.
+        before: the names of the stages that had ended before it in each run.
+    """
+
+    share: float
+    times: float
+    span: float
+    gap: float
+    before: frozenset[str] = frozenset()
+
+    def mix(self, newer: UsualStage, part: float) -> None:
+        """Move towards newer runs by this part."""
+        for name in ("times", "span", "gap"):
+            setattr(self, name, getattr(self, name) + part * (getattr(newer, name) - getattr(self, name)))
+        self.before &= newer.before
+
+
+class _Path(NamedTuple):
+    """When something ends: expected, earliest and latest, in seconds of the run."""
+
+    eta: float
+    low: float
+    high: float
+
+
+@dataclass
+class Outline:
+    """The stages of the completed runs of a name.
+
+    Attributes:
+        runs: the number of completed runs.
+        took: their mean duration without waits, in seconds.
+        varies: the mean square of how far the logarithm of the next duration was from that.
+        last: seconds from the end of the last stage to the end of the whole.
+        stages: the stages by name, in the order in which they came.
+    """
+
+    runs: int = 0
+    took: float = 0.0
+    varies: float = _VARIES
+    last: float = 0.0
+    stages: dict[str, UsualStage] = field(default_factory=dict)
+
+    def add(self, took: float, stages: Mapping[str, StageSoFar]) -> None:
+        """Add a completed run of `took` seconds."""
+        if not 0 < took < _MOST:
+            return
+        newest = max(NEWEST, 1.0 / (self.runs + 1))
+        if self.runs and self.took > 0:
+            off = math.log(took / self.took)
+            self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
+        self.took += newest * (took - self.took)
+        until = max((stage.until for stage in stages.values()), default=0.0)
+        self.last += newest * (max(0.0, took - until) - self.last)
+        for usual in self.stages.values():
+            usual.share -= newest * usual.share
+        for name, stage in stages.items():
+            self._add(name, _usual(stage, stages), newest)
+        self.runs += 1
+
+    def _add(self, name: str, newer: UsualStage, newest: float) -> None:
+        usual = self.stages.get(name)
+        if usual is not None:
+            usual.share += newest
+            usual.mix(newer, newest)
+            return
+        if len(self.stages) >= STAGES:
+            least = min(self.stages, key=lambda each: self.stages[each].share)
+            if self.stages[least].share >= newest:
+                return
+            del self.stages[least]
+        newer.share = newest
+        self.stages[name] = newer
+
+    # -- the rest of a run
+
+    def left(self, seen: Mapping[str, StageSoFar], now: float) -> Estimate | None:
+        """The time left of a run; None if it goes another way than earlier runs, or its usual time is over.
+
+        Args:
+            seen: the stages that have started.
+            now: seconds since the start, without waits.
+        """
+        if not self.runs:
+            return None
+        known = sum(name in self.stages for name in seen)
+        if not self.stages or 2 * known < len(seen):
+            return self._by_duration(now)
+        found = _Forecast(self, seen, now).finish()
+        return None if found is None else self._estimate(*(one - now for one in found))
+
+    @property
+    def _width(self) -> float:
+        """Half the width of the interval (log)."""
+        width = 1.2816 * math.sqrt(self.varies) * (1 + 1.0 / max(1, self.runs))
+        return min(_WIDE[1], max(_WIDE[0], width))
+
+    def _by_duration(self, now: float) -> Estimate | None:
+        factor = math.exp(self._width)
+        return self._estimate(self.took - now, self.took / factor - now, self.took * factor - now)
+
+    def _estimate(self, left: float, low: float, high: float) -> Estimate | None:
+        if not 0 < left < _MOST:
+            return None
+        return Estimate(left, min(left, max(0.0, low)), max(left, high), "history", self.runs)
+
+    # -- kept in a file
+
+    def to_list(self) -> list[Any]:
+        """Return plain JSON types."""
+        stages = [
+            [name, *(round(one, 3) for one in (usual.share, usual.times, usual.span, usual.gap)), sorted(usual.before)]
+            for name, usual in self.stages.items()
+        ]
+        return [self.runs, round(self.took, 3), round(self.varies, 6), round(self.last, 3), stages]
+
+    @classmethod
+    def from_list(cls, given: Any) -> Outline:
+        """Read what `to_list` returned.
+
+        Raises:
+            TypeError, ValueError: if it is anything else.
+        """
+        runs, took, varies, last, stages = given
+        found = cls(int(runs), *map(_sound, (took, varies, last)))
+        for name, share, times, span, gap, before in stages[:STAGES]:
+            if not isinstance(name, str) or not all(isinstance(one, str) for one in before):
+                raise TypeError("the name of a stage is not a text")
+            usual = UsualStage(*map(_sound, (share, times, span, gap)), frozenset(before[:STAGES]))
+            found.stages[name[:NAME_LENGTH]] = usual
+        return found
+
+    def merge(self, other: Outline) -> None:
+        """Add what another process learned."""
+        if not other.runs:
+            return
+        whole = self.runs + other.runs
+        part = max(other.runs / whole, min(1.0, NEWEST * other.runs)) if self.runs else 1.0
+        for name in ("took", "varies", "last"):
+            setattr(self, name, getattr(self, name) + part * (getattr(other, name) - getattr(self, name)))
+        for usual in self.stages.values():
+            usual.share -= part * usual.share
+        for name, newer in other.stages.items():
+            known = self.stages.get(name)
+            if known is not None:
+                known.share += part * newer.share
+                known.mix(newer, part)
+            elif len(self.stages) < STAGES:
+                self.stages[name] = UsualStage(
+                    part * newer.share, newer.times, newer.span, newer.gap, newer.before
+                )
+        self.runs = whole
+
+
+def _sound(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number < _MOST:
+        raise ValueError("a number of earlier runs is invalid")
+    return number
+
+
+def _usual(stage: StageSoFar, stages: Mapping[str, StageSoFar]) -> UsualStage:
+    needed = max((stages[name].until for name in stage.before if name in stages), default=0.0)
+    gap = max(0.0, stage.first - min(needed, stage.first))
+    return UsualStage(0.0, float(stage.started), max(0.0, stage.until - stage.first), gap, stage.before)
+
+
+class _Forecast:
+    """When each stage of a run ends, and with the last one the whole."""
+
+    def __init__(self, outline: Outline, seen: Mapping[str, StageSoFar], now: float) -> None:
+        self._outline = outline
+        self._seen = seen
+        self._now = now
+        factor = math.exp(outline._width)
+        self._factors = (1.0, 1 / factor, factor)
+        self._ends: dict[str, _Path | None] = {}
+        self._begun = {name for name, stage in seen.items() if stage.started}
+        self._runs = any(stage.running for stage in seen.values())
+        self.over = False
+
+    def finish(self) -> _Path | None:
+        """When the whole ends; None if its usual time is over."""
+        ends = [self._end(name) for name in dict.fromkeys((*self._seen, *self._outline.stages))]
+        found = [end for end in ends if end is not None]
+        if self.over or not found:
+            return None
+        last = self._outline.last
+        return _Path(*(max(one) + last * factor for one, factor in zip(zip(*found, strict=True), self._factors)))
+
+    def _end(self, name: str) -> _Path | None:
+        """When a stage ends; None if it is not expected."""
+        if name not in self._ends:
+            self._ends[name] = None  # a circle ends here
+            stage, usual = self._seen.get(name), self._outline.stages.get(name)
+            if stage is not None and stage.started:
+                self._ends[name] = self._going(name, stage, usual)
+            elif usual is not None and self._is_expected(name, usual):
+                self._ends[name] = self._to_come(usual)
+        return self._ends[name]
+
+    def _going(self, name: str, stage: StageSoFar, usual: UsualStage | None) -> _Path:
+        """When a stage ends that has begun, all its further runs included."""
+        ended = _Path(stage.until, stage.until, stage.until)
+        more = 0.0 if usual is None else max(0.0, usual.times - stage.started)
+        if usual is None or (not stage.running and (more < EXPECTED or self._is_passed(name))):
+            return self._after(stage.left) if stage.running and stage.left is not None else ended
+        done = stage.started - stage.running
+        each = (self._now - stage.first) / done if done > 2 else usual.span / max(1.0, usual.times)
+        rest = self._after(stage.left) if stage.left is not None else self._rest(stage, usual, each)
+        return _Path(*(one + more * each * factor for one, factor in zip(rest, self._factors)))
+
+    def _rest(self, stage: StageSoFar, usual: UsualStage, each: float) -> _Path:
+        """When the current run of a stage ends that has no estimate of its own."""
+        if usual.times >= 1.5 or not stage.running:
+            return self._in(each if stage.running else 0.0)
+        ran = self._now - stage.first
+        if ran > _OVER * usual.span + LATE:
+            self.over = True
+        return _Path(*(self._now + max(each * factor - ran, each * _REST) for factor in self._factors))
+
+    def _to_come(self, usual: UsualStage) -> _Path | None:
+        """When a stage ends that has not begun; None if it is so late that it does not come."""
+        ends = [end for name in usual.before if (end := self._end(name)) is not None]
+        needed = _Path(*map(max, zip(*ends, strict=True))) if ends else _Path(0.0, 0.0, 0.0)
+        late = self._now - needed.eta - usual.gap
+        if late > max(LATE, usual.gap + usual.span) and not self._runs:
+            return None
+        return _Path(
+            *(max(self._now, one + usual.gap * by) + usual.span * by for one, by in zip(needed, self._factors))
+        )
+
+    def _is_expected(self, name: str, usual: UsualStage) -> bool:
+        return usual.share >= EXPECTED and not self._is_passed(name)
+
+    def _is_passed(self, name: str) -> bool:
+        """Whether a stage has begun that always came after this one."""
+        stages = self._outline.stages
+        return any(name in stages[other].before for other in self._begun if other in stages)
+
+    def _after(self, left: Estimate) -> _Path:
+        return _Path(self._now + left.eta, self._now + left.low, self._now + left.high)
+
+    def _in(self, seconds: float) -> _Path:
+        return _Path(*(self._now + seconds * factor for factor in self._factors))
+
+
+def names_ended(stages: Mapping[str, StageSoFar]) -> Collection[str]:
+    """The names of stages that have ended and do not run."""
+    return [name for name, stage in stages.items() if stage.started and not stage.running]
