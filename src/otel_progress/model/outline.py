@@ -24,6 +24,8 @@ LATE: Final = 5.0
 """Seconds by which a stage may begin later than before, at least."""
 _VARIES: Final = 0.04
 """Mean square by which the logarithm of a duration varies before that is known."""
+_FAR: Final = 3.0
+"""The farthest that a duration may be from earlier ones (log)."""
 _WIDE: Final = (0.1, 1.2)
 """Least and largest half width of an interval (log)."""
 _OVER: Final = 2.0
@@ -112,7 +114,7 @@ class Outline:
             return
         newest = max(NEWEST, 1.0 / (self.runs + 1))
         if self.runs and self.took > 0:
-            off = math.log(took / self.took)
+            off = min(_FAR, max(-_FAR, math.log(took) - math.log(self.took)))
             self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
         self.took += newest * (took - self.took)
         until = max((stage.until for stage in stages.values()), default=0.0)
@@ -155,13 +157,13 @@ class Outline:
         return None if found is None else self._estimate(*(one - now for one in found))
 
     @property
-    def _width(self) -> float:
+    def width(self) -> float:
         """Half the width of the interval (log)."""
         width = 1.2816 * math.sqrt(self.varies) * (1 + 1.0 / max(1, self.runs))
         return min(_WIDE[1], max(_WIDE[0], width))
 
     def _by_duration(self, now: float) -> Estimate | None:
-        factor = math.exp(self._width)
+        factor = math.exp(self.width)
         return self._estimate(self.took - now, self.took / factor - now, self.took * factor - now)
 
     def _estimate(self, left: float, low: float, high: float) -> Estimate | None:
@@ -211,9 +213,7 @@ class Outline:
                 known.share += part * newer.share
                 known.mix(newer, part)
             elif len(self.stages) < STAGES:
-                self.stages[name] = UsualStage(
-                    part * newer.share, newer.times, newer.span, newer.gap, newer.before
-                )
+                self.stages[name] = UsualStage(part * newer.share, newer.times, newer.span, newer.gap, newer.before)
         self.runs = whole
 
 
@@ -237,7 +237,7 @@ class _Forecast:
         self._outline = outline
         self._seen = seen
         self._now = now
-        factor = math.exp(outline._width)
+        factor = math.exp(outline.width)
         self._factors = (1.0, 1 / factor, factor)
         self._ends: dict[str, _Path | None] = {}
         self._begun = {name for name, stage in seen.items() if stage.started}

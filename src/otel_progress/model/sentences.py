@@ -7,8 +7,8 @@ from typing import Final
 
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
-from otel_progress.model.status import Health, word
-from otel_progress.model.units import ALMOST_DONE, duration, left, percent, spelled, units
+from otel_progress.model.status import Health, Status, word
+from otel_progress.model.units import duration, left, percent, remaining, spelled, units
 
 
 def sentence(event: Event) -> str:
@@ -42,7 +42,7 @@ def _updated(event: Event) -> str:
     whole = counted if snapshot.progress.ratio is None else snapshot
     eta = whole.progress.eta
     rest = "" if eta is None else left(eta.eta, eta.low, eta.high)
-    rest = f", {rest}{'' if rest == ALMOST_DONE else ' left'}" if rest else ""
+    rest = f", {remaining(rest, waits=snapshot.status is Status.WAITING)}" if rest else ""
     said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{rest}".removeprefix(", ") or "goes on"
     if snapshot.health_reason:
         said += f" ({word(snapshot.health)}: {spelled(snapshot.health_reason)})"

@@ -71,12 +71,15 @@ ALMOST_DONE: Final = "almost done"
 _STEPS: Final = (
     *((30, 5), (60, 10), (180, 30), (600, 60), (3_600, 300)),
     *((10_800, 1_800), (129_600, 3_600), (345_600, 43_200)),
+    *((1_728_000, 86_400), (8_640_000, 864_000), (63_072_000, 4_320_000), (630_720_000, 31_536_000)),
 )
 """Up to how many seconds a forecast is rounded to which step."""
 _WIDE: Final = 1.5
 """An interval is said from this ratio of its bounds on."""
 _SHAKEN: Final = [(scale, wide) for wide in (1.35, 1.75) for scale in (0.92, 1.0, 1.08)]
 """Nearby estimates and limits; while one of them has the text shown before, that text stays."""
+_AGES: Final = 100 * 31_536_000.0
+"""A hundred years: beyond them, only that is said."""
 
 
 def left(eta: float, low: float | None = None, high: float | None = None, before: str = "") -> str:
@@ -100,10 +103,36 @@ def left(eta: float, low: float | None = None, high: float | None = None, before
     return said
 
 
+def remaining(text: str, *, waits: bool = False) -> str:
+    """A text of `left` as a statement: `about 4 min left`, `almost done`, `then about 4 min` during a declared wait."""
+    if not text:
+        return ""
+    if waits:
+        return f"then {text}"
+    return text if text == ALMOST_DONE else f"{text} left"
+
+
+def unforeseen(completed: float | None, total: float | None, state: str = "") -> str:
+    """Why there is no estimate: `no estimate yet`, `no estimate while stuck`; empty without a total, or at its end.
+
+    Args:
+        completed: units that are done.
+        total: units in all.
+        state: the word for a state in which nothing moves.
+    """
+    if not total or (completed or 0) >= total:
+        return ""
+    if state:
+        return f"no estimate while {state}"
+    return "no estimate yet" if (completed or 0) <= 1 else "no estimate"
+
+
 def _left(eta: float, low: float, high: float, wide: float) -> str:
     if eta < 3 and high <= 15:
         return ALMOST_DONE
     (from_, unit), (to, larger) = _rounded(low), _rounded(high)
+    if high >= _AGES:
+        return f"over {from_} {unit}"
     if high <= wide * low or (from_, unit) == (to, larger):
         return "about {} {}".format(*_rounded(eta))
     if low < 2.5 or low < high / 10:
@@ -113,13 +142,19 @@ def _left(eta: float, low: float, high: float, wide: float) -> str:
 
 def _rounded(seconds: float) -> tuple[str, str]:
     """A number and its unit: `4`, `min`."""
-    step = next((step for most, step in _STEPS if seconds < most), 86_400)
-    value = max(step, math.floor(seconds / step + 0.5) * step)
+    step = next((step for most, step in _STEPS if seconds < most), 315_360_000)
+    value = max(step, math.floor(min(seconds, _AGES) / step + 0.5) * step)
     size, unit = next((size, unit) for least, size, unit in _UNITS if value >= least)
     return count(value / size), unit
 
 
-_UNITS: Final = ((129_600, 86_400, "d"), (3_600, 3_600, "h"), (60, 60, "min"), (0, 1, "s"))
+_UNITS: Final = (
+    (63_072_000, 31_536_000, "y"),
+    (129_600, 86_400, "d"),
+    (3_600, 3_600, "h"),
+    (60, 60, "min"),
+    (0, 1, "s"),
+)
 
 
 def percent(ratio: float) -> str:

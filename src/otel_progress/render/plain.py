@@ -75,7 +75,8 @@ def progressed(snapshot: Snapshot) -> str:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
         whole = here.progress if whole.rate is None else whole
     if snapshot.health not in NOT_MOVING:
-        parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress)))
+        waits = snapshot.status is Status.WAITING
+        parts.extend((rate(whole.rate, whole.unit), words.remaining(snapshot.progress, waits=waits)))
     idle = words.idling(snapshot.idle, snapshot.stall_after)
     if snapshot.wait is not None:
         parts.append(words.waiting(snapshot.wait))

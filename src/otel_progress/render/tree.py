@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_progress.model.distinguish import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.health import NOT_MOVING
-from otel_progress.model.status import Health, Status, word
+from otel_progress.model.status import Health, Status
 from otel_progress.model.units import duration, lasting, percent, plural, rate, spelled, stopwatch
 from otel_progress.render import words
 
@@ -137,7 +137,7 @@ def _head(snapshot: Snapshot, label: str, depth: int, look: TreeOptions) -> Tree
 
 def _still(row: TreeRow, snapshot: Snapshot) -> TreeRow:
     """Remove the rate, which means nothing for what stands still, and say so instead of the ETA."""
-    return row._replace(rate="", eta=word(snapshot.health) if snapshot.health in NOT_MOVING else "")
+    return row._replace(rate="", eta="no estimate" if snapshot.health in NOT_MOVING and snapshot.progress.total else "")
 
 
 def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOptions, key: tuple[str, str]) -> TreeRow:
@@ -153,7 +153,7 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOpti
         progress.ratio,
         words.counted(progress),
         rate(progress.rate, progress.unit),
-        words.remaining(progress, look.calm, key),
+        words.remaining(progress, look.calm, key, waits=node.status is Status.WAITING),
         stopwatch(node.elapsed),
     )
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_progress.model import units
 from otel_progress.model.feed import RUNNING
 from otel_progress.model.health import judge_branch
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import pairs, path_of
-from otel_progress.model.units import ALMOST_DONE, amount, duration, lasting, left, plural, spelled
+from otel_progress.model.units import amount, duration, lasting, left, plural, spelled, unforeseen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,19 +155,22 @@ class Calm:
         return text
 
 
-def remaining(progress: Progress, calm: Calm | None = None, key: tuple[str, str] = ("", "")) -> str:
+def remaining(
+    progress: Progress, calm: Calm | None = None, key: tuple[str, str] = ("", ""), *, waits: bool = False
+) -> str:
     """`about 4 min left`, `2 to 5 min left`, `almost done`, `no estimate yet`; empty without a total.
 
     Args:
         progress: of what runs.
         calm: the texts of a live view; without it the text depends on the progress alone.
         key: operation id and stage path, for `calm`.
+        waits: whether it is in a declared wait, in which the estimate stands still: `then about 4 min`.
     """
-    eta, total, done = progress.eta, progress.total, progress.completed
-    if eta is not None:
-        text = left(eta.eta, eta.low, eta.high) if calm is None else calm.say(key, eta)
-        return text if text == ALMOST_DONE else f"{text} left"
-    return "no estimate yet" if total and (done or 0) <= min(1, total - 1) else ""
+    eta = progress.eta
+    if eta is None:
+        return unforeseen(progress.completed, progress.total)
+    text = left(eta.eta, eta.low, eta.high) if calm is None else calm.say(key, eta)
+    return units.remaining(text, waits=waits)
 
 
 def source(eta: Estimate) -> str:

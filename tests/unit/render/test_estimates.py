@@ -16,7 +16,7 @@ from otel_progress.model.units import left
 from otel_progress.render.words import TEXTS, Calm, remaining, source
 
 LONGEST = len("50 min to 1.5 h left")
-MONTHS = st.floats(min_value=0, max_value=1e7)
+MONTHS = st.floats(min_value=0, max_value=1e12)
 
 
 @given(MONTHS, MONTHS, MONTHS)
@@ -82,7 +82,8 @@ def test_the_texts_of_a_live_view_are_bounded() -> None:
     [
         (0, 200, "no estimate yet"),
         (1, 200, "no estimate yet"),
-        (2, 200, ""),
+        (2, 200, "no estimate"),
+        (200, 200, ""),
         (1, 1, ""),
         (None, None, ""),
         (5, None, ""),
@@ -91,8 +92,16 @@ def test_the_texts_of_a_live_view_are_bounded() -> None:
 def test_no_estimate_yet_is_said_where_one_is_to_be_expected(
     completed: int | None, total: int | None, said: str
 ) -> None:
-    """Before the first estimate of a count with a total, the text says so; without a total it is empty."""
+    """Without an estimate of a count with a total, the text says so; without a total, or at its end, it is empty."""
     assert remaining(Progress(completed, total)) == said
+
+
+def test_during_a_wait_the_text_says_what_comes_after_it() -> None:
+    """The estimate stands still in a declared wait: it is what is left then, not now."""
+    soon, later = Estimate(1, 1, 2, "rate"), Estimate(240, 230, 250, "rate")
+    assert remaining(Progress(1, 9, eta=later), waits=True) == "then about 4 min"
+    assert remaining(Progress(1, 9, eta=soon), waits=True) == "then almost done"
+    assert remaining(Progress(1, 9), waits=True) == "no estimate yet"
 
 
 @pytest.mark.parametrize(

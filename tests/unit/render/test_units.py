@@ -27,6 +27,8 @@ FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
     "rate": units.rate,
     "plural": units.plural,
     "left": units.left,
+    "remaining": units.remaining,
+    "unforeseen": units.unforeseen,
 }
 
 

@@ -8,7 +8,7 @@ from otel_progress import clock
 from otel_progress.cli.query.rows import Row, mapping, number, stage_progress_of, text
 from otel_progress.model import units
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Health
+from otel_progress.model.status import Health, Status
 from otel_progress.model.units import duration, stopwatch
 from otel_progress.render import words
 
@@ -50,8 +50,10 @@ def counted(one: Snapshot, row: Row) -> str:
 
 
 def remaining(one: Snapshot) -> str:
-    """`about 4 min`; empty without an estimate."""
-    return words.remaining(one.progress).removesuffix(" left") if one.progress.eta is not None else ""
+    """`about 4 min`, `then about 4 min` during a wait; empty without an estimate."""
+    if one.progress.eta is None:
+        return ""
+    return words.remaining(one.progress, waits=one.status is Status.WAITING).removesuffix(" left")
 
 
 def ago(point: float | None, now: float) -> str:

@@ -32,8 +32,8 @@ from otel_progress.cli.query.rows import (
 from otel_progress.cli.query.view_model import event_line, stamp
 from otel_progress.model.health import BEATS, NOT_MOVING
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Status
-from otel_progress.model.units import duration, lasting, percent, spelled
+from otel_progress.model.status import Status, word
+from otel_progress.model.units import duration, lasting, percent, spelled, unforeseen, units
 from otel_progress.render import words
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.plain import closing
@@ -221,14 +221,16 @@ def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
 
 
 def _estimate(one: Snapshot) -> str | None:
-    """`2 to 5 min left, from 12 earlier runs`, or that there is none yet; None for what stands still."""
-    progress = one.progress
-    if one.status is not Status.RUNNING or one.health in NOT_MOVING:
+    """`2 to 5 min left, from 12 earlier runs`, `no estimate while stuck`, `no estimate yet, 1 of 200 files`."""
+    progress, waits = one.progress, one.status is Status.WAITING
+    if one.status is not Status.RUNNING and not waits:
         return None
+    if one.health in NOT_MOVING:
+        return unforeseen(progress.completed, progress.total, word(one.health)) or None
     if progress.eta is not None:
-        return f"{words.remaining(progress)}, {words.source(progress.eta)}"
+        return f"{words.remaining(progress, waits=waits)}, {words.source(progress.eta)}"
     said = words.remaining(progress)
-    return f"{said}, {words.counted(progress)}" if said else None
+    return f"{said}, {units(progress.completed or 0, progress.total, progress.unit)}" if said else None
 
 
 def _closing(one: Snapshot, detail: Row) -> list[Line]:

@@ -60,9 +60,9 @@ def ended(node: HandleState) -> None:
 
 
 def _around(node: HandleState) -> HandleState | None:
-    """The running handle of this process in which a stage or a child operation was started, if any."""
+    """The handle of this process in which a stage or a child operation was started, if any."""
     around = host_of(node) if node is node.operation else node._parent or node._op  # type: ignore[arg-type]
-    return around if around is not None and around is not node and not around._status.final else None
+    return None if around is node else around
 
 
 def known(node: HandleState) -> Outline | None:

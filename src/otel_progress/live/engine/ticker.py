@@ -215,7 +215,7 @@ class Ticker:
                     node._moved_at = min(now, max(node._moved_at, node._started) + slept)
                 for lane in tuple(node._lanes or ()):
                     lane.moved_at = min(now, lane.moved_at + slept)
-                node._slept += slept
+                node._slept += min(slept, max(0.0, now - (node._started or now)))
                 if node._pace is not None:
                     node._pace.pause(slept)
 

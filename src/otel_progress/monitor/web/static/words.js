@@ -106,21 +106,23 @@ const ALMOST_DONE = "almost done";
 function roughly(eta, low, high, wide) {
   if (eta < 3 && high <= 15) return ALMOST_DONE;
   const [[from, unit], [to, larger]] = [rounded(low), rounded(high)];
+  if (high >= AGES) return `over ${from} ${unit}`;
   if (high <= wide * low || (from === to && unit === larger)) return `about ${rounded(eta).join(" ")}`;
   if (low < 2.5 || low < high / 10) return `up to ${to} ${larger}`;
   return unit === larger ? `${from} to ${to} ${larger}` : `${from} ${unit} to ${to} ${larger}`;
 }
 
 function rounded(seconds) {
-  const step = STEPS.find(([most]) => seconds < most)?.[1] ?? 86400;
-  const value = Math.max(step, Math.floor(seconds / step + 0.5) * step);
+  const step = STEPS.find(([most]) => seconds < most)?.[1] ?? 315360000;
+  const value = Math.max(step, Math.floor(Math.min(seconds, AGES) / step + 0.5) * step);
   const [, size, unit] = SIZES.find(([least]) => value >= least);
   return [number(value / size), unit];
 }
-const STEPS = [[30, 5], [60, 10], [180, 30], [600, 60], [3600, 300], [10800, 1800], [129600, 3600], [345600, 43200]];
-const SIZES = [[129600, 86400, "d"], [3600, 3600, "h"], [60, 60, "min"], [0, 1, "s"]];
+const STEPS = [[30, 5], [60, 10], [180, 30], [600, 60], [3600, 300], [10800, 1800], [129600, 3600], [345600, 43200], [1728000, 86400], [8640000, 864000], [63072000, 4320000], [630720000, 31536000]];
+const AGES = 100 * 31536000; // a hundred years: beyond them, only that is said
+const SIZES = [[63072000, 31536000, "y"], [129600, 86400, "d"], [3600, 3600, "h"], [60, 60, "min"], [0, 1, "s"]];
 
-/** "about 14 s left"; empty without an estimate, or if its time is over. A row keeps its text at a border of two. */
+/** "about 14 s left", "then about 14 s" during a wait; empty without an estimate, or if its time is over. A row keeps its text at a border of two. */
 export function left(row, now) {
   const rest = restOf(row, now);
   if (rest <= 0) return "";
@@ -129,9 +131,16 @@ export function left(row, now) {
   const bound = (value) => (value == null ? null : Math.max(0, value - gone));
   const text = forecast(rest, bound(low), bound(high), shown.get(row.id));
   shown.set(row.id, text);
-  return text === ALMOST_DONE ? text : `${text} left`;
+  return remaining(text, row.status === "waiting");
 }
 const shown = new Map();
+
+/** A text of `forecast` as a statement; `then about 4 min` during a declared wait. */
+export function remaining(text, waits = false) {
+  if (!text) return "";
+  if (waits) return `then ${text}`;
+  return text === ALMOST_DONE ? text : `${text} left`;
+}
 
 function restOf(row, now) {
   const eta = row.progress?.eta;
@@ -159,12 +168,20 @@ export function bounds(row, now) {
   return low == null || high == null ? "" : `between ${lasting(Math.max(0, low - gone))} and ${lasting(Math.max(0, high - gone))}, in about 80% of all cases`;
 }
 
-/** Why there is no estimate: "no estimate while stuck", "no estimate yet, 1 of 200 files"; empty without a total. */
-export function unforeseen(row) {
-  if (row.status !== "running" || row.progress?.total == null) return "";
-  if (STOPPED.has(groupOf(row))) return `no estimate while ${faceOf(row).label.toLowerCase()}`;
-  return row.progress.completed > 1 ? "no estimate" : `no estimate yet, ${amount(row.progress)}`;
+/** Why there is no estimate: "no estimate yet", "no estimate while stuck"; empty without a total, or at its end. */
+export function unforeseen(completed, total, state = "") {
+  if (!total || (completed ?? 0) >= total) return "";
+  if (state) return `no estimate while ${state}`;
+  return (completed ?? 0) <= 1 ? "no estimate yet" : "no estimate";
 }
+
+/** The same of a row: "no estimate yet", "no estimate while looping". */
+export function unforeseenOf(row) {
+  if (row.status !== "running") return "";
+  const group = groupOf(row);
+  return unforeseen(row.progress?.completed, row.progress?.total, UNMOVED.has(group) ? GROUP[group].label.toLowerCase() : "");
+}
+const UNMOVED = new Set(["stuck", "looping", "frozen"]);
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenth = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1 });
