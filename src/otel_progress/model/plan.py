@@ -25,7 +25,7 @@ class StagePlan:
         total: its number of units, if known in advance.
         unit: what is counted, in UCUM or a plain word (`file`, `By`).
         critical: shown only; it does not change the outcome.
-        depends_on: names of stages that it needs; shown only.
+        depends_on: names of stages that it needs; those that need nothing of each other may run side by side.
 
     Raises:
         InvalidArgument: if the name is empty, the weight or total is negative, or `expected` is not above 0.
@@ -71,12 +71,35 @@ class Plan:
     starts: tuple[float, ...] | None = None
     interpolate: bool = True
 
+    @property
+    def is_parallel(self) -> bool:
+        """Whether a stage names what it needs, so that others may run beside it."""
+        return any(stage.depends_on for stage in self.stages)
+
     def index(self, name: str) -> int | None:
         """Return the index of the stage of this name, or None."""
         for position, stage in enumerate(self.stages):
             if stage.name == name:
                 return position
         return None
+
+
+def longest_path(plan: Plan, rest: Mapping[str, float]) -> frozenset[str]:
+    """Return the stages on the longest path through what is left; `rest` has the seconds of each unfinished stage.
+
+    Only what a stage needs comes before it. Names that the plan does not have, and circles, are ignored.
+    """
+    known = {stage.name: stage.depends_on for stage in plan.stages}
+    found: dict[str, tuple[float, frozenset[str]]] = {}
+
+    def path(name: str, around: frozenset[str]) -> tuple[float, frozenset[str]]:
+        if name not in found:
+            before = [path(one, around | {name}) for one in known.get(name, ()) if one in known and one not in around]
+            seconds, names = max(before, key=lambda one: one[0], default=(0.0, frozenset()))
+            found[name] = seconds + rest.get(name, 0.0), names | {name}
+        return found[name]
+
+    return max((path(name, frozenset((name,))) for name in rest), key=lambda one: one[0], default=(0.0, frozenset()))[1]
 
 
 def make_plan(given: Plan | Iterable[StagePlan | str] | None) -> Plan | None:

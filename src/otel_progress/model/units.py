@@ -124,7 +124,7 @@ def unforeseen(completed: float | None, total: float | None, state: str = "") ->
         return ""
     if state:
         return f"no estimate while {state}"
-    return "no estimate yet" if (completed or 0) <= 1 else "no estimate"
+    return "no estimate yet" if (completed or 0) <= 2 else "no estimate"
 
 
 def _left(eta: float, low: float, high: float, wide: float) -> str:

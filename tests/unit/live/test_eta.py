@@ -282,3 +282,64 @@ def test_thousands_of_operations_share_a_bound_on_tests(progress_capture: Captur
     assert all(one.low < one.eta < one.high for one in found)
     for op in many:
         op.complete()
+
+
+def diamond() -> list[StagePlan]:
+    """A plan whose middle stages need nothing of each other."""
+    return [
+        StagePlan("load", expected=10),
+        StagePlan("words", expected=20, depends_on=("load",)),
+        StagePlan("images", expected=60, depends_on=("load",)),
+        StagePlan("publish", expected=30, depends_on=("words", "images")),
+    ]
+
+
+def test_a_plan_that_names_what_stages_need_counts_by_the_longest_path(progress_capture: Capture) -> None:
+    """Of words (20 s) and images (60 s) only the longer one counts: before their start, and while they run."""
+    with progress.operation("book", plan=diamond()) as op:
+        with op.stage("load"):
+            progress_capture.advance(5)
+            assert eta(op).eta == pytest.approx(95, rel=0.05)
+            progress_capture.advance(5)
+        op.stage("words").start()
+        images = op.stage("images", total=60).start()
+        for _ in range(15):
+            progress_capture.advance(1)
+            images.advance()
+        assert eta(op).eta == pytest.approx(75, rel=0.1)
+
+
+def test_stages_that_do_not_run_side_by_side_add_up(progress_capture: Capture) -> None:
+    """A stage that may start, and does not while another runs, shows that they come one after the other."""
+    with progress.operation("book", plan=diamond()) as op:
+        with op.stage("load"):
+            progress_capture.advance(10)
+        with op.stage("words"):
+            progress_capture.advance(10)
+            assert eta(op).eta == pytest.approx(10 + 60 + 30, rel=0.05)
+
+
+def test_three_units_of_twenty_minutes_each(progress_capture: Capture) -> None:
+    """There is no estimate before the first one, then one that runs down calmly and is never above its time."""
+    with progress.operation("train", total=3, unit="model") as op:
+        progress_capture.advance(1200)
+        assert op.snapshot().progress.eta is None
+        op.advance()
+        before = 2400 * 1.25
+        for _ in range(40):
+            progress_capture.advance(30)
+            found = op.snapshot().progress.eta
+            assert found is not None
+            assert 1200 * 0.75 <= found.eta <= before + 1
+            before = found.eta
+
+
+def test_a_job_that_takes_less_than_a_second_has_no_nonsense(progress_capture: Capture) -> None:
+    """What ends before the first look has no estimate, and none below zero."""
+    with progress.operation("tiny", total=10) as op:
+        for _ in range(10):
+            progress_capture.clock.sleep(0.05)
+            op.advance()
+            found = op.snapshot().progress.eta
+            assert found is None or 0 <= found.low <= found.eta <= found.high
+    assert op.snapshot().progress.eta is None

@@ -82,7 +82,8 @@ def test_the_texts_of_a_live_view_are_bounded() -> None:
     [
         (0, 200, "no estimate yet"),
         (1, 200, "no estimate yet"),
-        (2, 200, "no estimate"),
+        (2, 200, "no estimate yet"),
+        (3, 200, "no estimate"),
         (200, 200, ""),
         (1, 1, ""),
         (None, None, ""),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.live.branches import paused_since
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import learning, outlines
+from otel_progress.live.engine.planned import left_by_plan, moved_at
 from otel_progress.live.running import innermost
-from otel_progress.live.survey import Measure, Survey, begun, passed, says_nothing
+from otel_progress.live.survey import Measure, Survey, says_nothing
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.model.health import NOT_MOVING
@@ -22,7 +22,6 @@ from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
-    from otel_progress.model.plan import Plan
 
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
@@ -102,12 +101,7 @@ def observe(node: HandleState, now: float) -> None:
         before = learning.learning.learned(node.operation, learning.stage_of(node))
         course = before.course if before is not None and (alone or _by_count(node, found)) else None
         node._pace = Pace(node._started or now, float(node._restored), course)
-    node._pace.observe(now, float(reached), _moved_at(node))
-
-
-def _moved_at(node: HandleState) -> float:
-    """When it last moved, as idle time has it."""
-    return max(node._moved_at, node._counted_at)
+    node._pace.observe(now, float(reached), moved_at(node))
 
 
 def _is_alone(node: HandleState) -> bool:
@@ -161,7 +155,7 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
         if known is not None or plan is None:
             return known
     if plan is not None and not node._counts_itself and not found.total:
-        applies, by_plan = _plan_eta(plan, node, now, survey)
+        applies, by_plan = left_by_plan(plan, node, now, survey, _ask(node, now, survey))
         if applies:
             return by_plan if by_plan is not None and by_plan.eta > 0 else None
     pace = node._pace
@@ -171,10 +165,10 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
     if _by_count(node, found):
         if not found.total:
             return _by_duration(node, now)
-        return pace.estimate(found.total - reached, now, 1.0, reached, _moved_at(node), _reviews.take)
+        return pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take)
     if found.raw is None:
         return None
-    return pace.estimate(1 - found.raw, now, 0.0, found.raw, _moved_at(node), _reviews.take)
+    return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take)
 
 
 def _may_follow(node: HandleState) -> bool:
@@ -226,97 +220,6 @@ def _estimate(left: float, width: float, runs: int) -> Estimate:
     return Estimate(left, left / factor, left * factor, "history", runs)
 
 
-class _Left:
-    """The time left in the stages of a plan: those that run side by side count by the longest one."""
-
-    def __init__(self) -> None:
-        self.ahead: list[tuple[float, float]] = []
-        self.running: list[tuple[float, float]] = []
-        self.measured: Estimate | None = None
-        self.actual = self.expected = 0.0
-        self.runs = 0
-
-    def measure(self, own: Estimate) -> None:
-        """Add a running stage that has an estimate of its own."""
-        if self.measured is None or own.eta > self.measured.eta:
-            self.measured = own
-
-    def whole(self) -> Estimate | None:
-        """All that is left, one after the other except for what runs side by side."""
-        own, pairs = self.measured, list(self.ahead)
-        if self.running:
-            longest = max(self.running, key=_rest)
-            if own is None or _rest(longest) > own.eta:
-                own = None
-                pairs.append(longest)
-        found = planned(pairs, self.actual, self.expected, None if own is None else own.eta)
-        if found is None or own is None:
-            return found and replace(found, source=self._source(own), runs=self.runs)
-        part = (found.eta - own.eta) / found.eta if found.eta else 0.0
-        low, high = own.low + part * found.low, own.high + part * found.high
-        runs = max(self.runs, own.runs)
-        return Estimate(found.eta, min(low, found.eta), max(high, found.eta), self._source(own), runs)
-
-    def _source(self, own: Estimate | None) -> str:
-        if self.runs:
-            return "history"
-        return own.source if own is not None and not self.ahead else "plan"
-
-
-def _rest(pair: tuple[float, float]) -> float:
-    return pair[0] - pair[1]
-
-
-def _plan_eta(plan: Plan, operation: Any, now: float, survey: Survey) -> tuple[bool, Estimate | None]:
-    """Whether a time is known for each planned stage that is not over, and the time left by them.
-
-    The time of a stage is that of the plan, else that of earlier runs.
-    """
-    weighed = operation._weighed or {}
-    furthest = passed(plan, begun(operation))
-    over = operation._nested.planned if operation._nested is not None else {}
-    left = _Left()
-    for position, stage in enumerate(plan.stages):
-        run = weighed.get(stage.name)
-        if run is not None and run._status.final:
-            if stage.expected is not None and run._ended is not None and run._started is not None:
-                left.actual, left.expected = left.actual + run._ended - run._started, left.expected + stage.expected
-            continue
-        if run is None and (position < furthest or stage.name in over):
-            continue
-        if run is not None and run._pace is not None:
-            known = survey.of(run)
-            own = eta(run, known, now, survey)
-            if own is not None:
-                left.measure(own)
-                continue
-            if known.total and known.reached is not None and known.reached >= known.total:
-                left.measure(_NOTHING_LEFT)
-                continue
-            if run._pace.rate_at(now, _reached(run, known), _moved_at(run)) is None and run._pace.began:
-                return True, None
-        expected = stage.expected if stage.expected is not None else _usual(operation, stage.name, left)
-        if expected is None:
-            return False, None
-        if run is None:
-            left.ahead.append((expected, 0.0))
-        else:
-            left.running.append((expected, outlines.worked(run, now)))
-    return bool(left.ahead or left.running or left.measured), left.whole()
-
-
-def _usual(operation: OperationState, stage: str, left: _Left) -> float | None:
-    """How long earlier runs took for a stage, in seconds."""
-    before = learning.learning.learned(operation, stage)
-    if before is None:
-        return None
-    left.runs = max(left.runs, before.runs)
-    return before.durations.quantile(0.5) or None
-
-
-_NOTHING_LEFT: Final = Estimate(0.0, 0.0, 0.0, "rate")
-
-
 def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
     """The progress of a handle as a value."""
     found = survey.of(node)
@@ -345,4 +248,4 @@ def _rate(node: HandleState, found: Measure, now: float, survey: Survey) -> floa
     if found.total and reached >= found.total:
         return None
     now = min(now, paused_since(node, now, survey.lookup) or now)
-    return pace.rate_at(now, reached, _moved_at(node))
+    return pace.rate_at(now, reached, moved_at(node))
