@@ -65,9 +65,9 @@ class Recorder(Screen):
         self.feed.extend(lines)
 
     def draw(self, lines: list[Line]) -> None:
-        """Take the picture once something has failed and four running things have an ETA."""
+        """Take the picture once something has failed and four running things have an estimate."""
         tree = self._text(lines).plain
-        if "failed" in self._text(self.feed).plain and tree.count("ETA") >= 4 and not self.taken.is_set():
+        if "failed" in self._text(self.feed).plain and tree.count(" left") >= 4 and not self.taken.is_set():
             self.picture = self._text([*self.feed, *lines])
             self.taken.set()
 

@@ -35,6 +35,29 @@ def test_header(open_page):
     expect(page).to_have_title("(5 in trouble) survey · otel-progress")
 
 
+def test_time_left_in_words(open_page, world):
+    """What is stuck has no estimate and says so; a wait delays one, unless it is for the children that give it."""
+    now = time.time()
+    later = {"seconds": 240.0, "low": 230.0, "high": 250.0, "source": "rate"}
+    wait = {"status": "waiting", "wait": {"reason": "approval", "elapsed": 5.0}, "verdict": {"health": "waiting"}}
+    world.put(base("late", "gate", now - 9, now, progress=progress(20, 50, eta=later), **wait))
+    world.put(base("pool", "pool", now - 9, now, progress=progress(20, 50, eta={**later, "source": "children"}), **wait))
+    world.put(base("new", "fresh", now - 1, now, progress=progress(1, 200)))
+    page = open_page("#/operations/crawl-7f3a", wait=".trouble")
+    expect(page.locator(".big-time")).to_contain_text("no estimate while stuck")
+    assert page.locator(".eta").count() == 0
+    for key, said in (
+        ("late", "then about 4 min pace now"),
+        ("pool", "about 4 min left from its children"),
+        ("new", "no estimate yet"),
+    ):
+        page.goto(re.sub("operations/.*", f"operations/{key}", page.url))
+        expect(page.locator(".big-time")).to_contain_text(said)
+    rows = page.locator(".row")
+    expect(rows.filter(has_text="gate").locator(".row-time")).not_to_contain_text("min left")
+    expect(rows.filter(has_text="pool").locator(".row-time")).to_contain_text("about 4 min left")
+
+
 def test_evidence(open_page):
     """A stuck operation shows for how long, its limit, the source of the limit, and its call stack."""
     page = open_page("#/operations/crawl-7f3a", wait=".trouble", permissions=["clipboard-read", "clipboard-write"])

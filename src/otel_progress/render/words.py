@@ -164,13 +164,14 @@ def remaining(
         progress: of what runs.
         calm: the texts of a live view; without it the text depends on the progress alone.
         key: operation id and stage path, for `calm`.
-        waits: whether it is in a declared wait, in which the estimate stands still: `then about 4 min`.
+        waits: whether it is in a declared wait, in which the estimate stands still: `then about 4 min`; one from its
+            children does not, as it waits for them.
     """
     eta = progress.eta
     if eta is None:
         return unforeseen(progress.completed, progress.total)
     text = left(eta.eta, eta.low, eta.high) if calm is None else calm.say(key, eta)
-    return units.remaining(text, waits=waits)
+    return units.remaining(text, waits=waits and eta.source != "children")
 
 
 def source(eta: Estimate) -> str:

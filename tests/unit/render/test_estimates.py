@@ -103,6 +103,7 @@ def test_during_a_wait_the_text_says_what_comes_after_it() -> None:
     assert remaining(Progress(1, 9, eta=later), waits=True) == "then about 4 min"
     assert remaining(Progress(1, 9, eta=soon), waits=True) == "then almost done"
     assert remaining(Progress(1, 9), waits=True) == "no estimate yet"
+    assert remaining(Progress(1, 9, eta=Estimate(240, 230, 250, "children")), waits=True) == "about 4 min left"
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ function Row({ entry, at, line }) {
   const value = row.status === "completed" ? null : percent(row);
   const step = [row.stage, row.progress?.current_step].filter(Boolean).join(" · ");
   const current = selected.value === row.id;
-  const calm = group === "progressing" || group === "pending";
+  const calm = group === "progressing" || group === "pending" || (group === "waiting" && row.progress?.eta?.source === "children");
   return html`<div class=${`row${current ? " current" : ""}${cursor.value === row.id ? " cursor" : ""}`} id=${domId(row.id)} style=${put(at)} role="row" aria-level="2" aria-rowindex=${line + 1} aria-selected=${current}
     onClick=${(event) => open(event, row.id)}>
     <div role="gridcell" class="row-cell">

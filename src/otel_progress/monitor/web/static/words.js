@@ -131,7 +131,7 @@ export function left(row, now) {
   const bound = (value) => (value == null ? null : Math.max(0, value - gone));
   const text = forecast(rest, bound(low), bound(high), shown.get(row.id));
   shown.set(row.id, text);
-  return remaining(text, row.status === "waiting");
+  return remaining(text, row.status === "waiting" && row.progress.eta.source !== "children");
 }
 const shown = new Map();
 
@@ -147,9 +147,9 @@ function restOf(row, now) {
   return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - goneOf(row, now);
 }
 
-/** By how many seconds an estimate has run down; it stands still during a declared wait. */
+/** By how many seconds an estimate has run down; it stands still during a declared wait, unless that is for its children. */
 function goneOf(row, now) {
-  return row.wait ? 0 : since(row, now);
+  return row.wait && row.progress.eta?.source !== "children" ? 0 : since(row, now);
 }
 // In these groups, earlier estimates mean nothing.
 export const STOPPED = new Set(["stuck", "looping", "frozen", "dead", "unknown"]);
