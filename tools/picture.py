@@ -49,6 +49,11 @@ def colour(given: str) -> tuple[int, int, int]:
 THEME = TerminalTheme(colour("0d1117"), colour("c9d1d9"), list(map(colour, NORMAL)), list(map(colour, BRIGHT)))
 
 
+def anywhere(line: Line) -> Line:
+    """Return the line with the usual folder of Python's library instead of this machine's."""
+    return tuple((text.replace(sysconfig.get_paths()["stdlib"], "/usr/lib/python3"), style) for text, style in line)
+
+
 class Recorder(Screen):
     """A screen that records its output, and takes a picture at the first interesting moment."""
 
@@ -64,11 +69,16 @@ class Recorder(Screen):
         """Record the lines above the tree."""
         self.feed.extend(lines)
 
-    def draw(self, lines: list[Line]) -> None:
+    def draw(self, lines: list[Line], above: Sequence[Line] = ()) -> None:
         """Take the picture once something has failed and four running things have an estimate."""
+        self.feed.extend(above)
         tree = self._text(lines).plain
-        if "failed" in self._text(self.feed).plain and tree.count(" left") >= 4 and not self.taken.is_set():
-            self.picture = self._text([*self.feed, *lines])
+        if (
+            "failed" in self._text(self.feed).plain
+            and tree.count(" left") + tree.count("almost done") >= 4
+            and not self.taken.is_set()
+        ):
+            self.picture = self._text([anywhere(line) for line in (*self.feed, *lines)])
             self.taken.set()
 
 
