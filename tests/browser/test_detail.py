@@ -41,7 +41,9 @@ def test_time_left_in_words(open_page, world):
     later = {"seconds": 240.0, "low": 230.0, "high": 250.0, "source": "rate"}
     wait = {"status": "waiting", "wait": {"reason": "approval", "elapsed": 5.0}, "verdict": {"health": "waiting"}}
     world.put(base("late", "gate", now - 9, now, progress=progress(20, 50, eta=later), **wait))
-    world.put(base("pool", "pool", now - 9, now, progress=progress(20, 50, eta={**later, "source": "children"}), **wait))
+    world.put(
+        base("pool", "pool", now - 9, now, progress=progress(20, 50, eta={**later, "source": "children"}), **wait)
+    )
     world.put(base("new", "fresh", now - 1, now, progress=progress(1, 200)))
     page = open_page("#/operations/crawl-7f3a", wait=".trouble")
     expect(page.locator(".big-time")).to_contain_text("no estimate while stuck")

@@ -176,10 +176,10 @@ class Outline:
     def to_list(self) -> list[Any]:
         """Return plain JSON types."""
         stages = [
-            [name, *(round(one, 3) for one in (usual.share, usual.times, usual.span, usual.gap)), sorted(usual.before)]
+            [name, *(round(one, 6) for one in (usual.share, usual.times, usual.span, usual.gap)), sorted(usual.before)]
             for name, usual in self.stages.items()
         ]
-        return [self.runs, round(self.took, 3), round(self.varies, 6), round(self.last, 3), stages]
+        return [self.runs, round(self.took, 6), round(self.varies, 6), round(self.last, 6), stages]
 
     @classmethod
     def from_list(cls, given: Any) -> Outline:
@@ -189,11 +189,11 @@ class Outline:
             TypeError, ValueError: if it is anything else.
         """
         runs, took, varies, last, stages = given
-        found = cls(int(runs), *map(_sound, (took, varies, last)))
+        found = cls(int(runs), _sound(took), _sound(varies), _sound(last))
         for name, share, times, span, gap, before in stages[:STAGES]:
             if not isinstance(name, str) or not all(isinstance(one, str) for one in before):
                 raise TypeError("the name of a stage is not a text")
-            usual = UsualStage(*map(_sound, (share, times, span, gap)), frozenset(before[:STAGES]))
+            usual = UsualStage(_sound(share), _sound(times), _sound(span), _sound(gap), frozenset(before[:STAGES]))
             found.stages[name[:NAME_LENGTH]] = usual
         return found
 

@@ -61,7 +61,7 @@ def ended(node: HandleState) -> None:
 
 def _around(node: HandleState) -> HandleState | None:
     """The handle of this process in which a stage or a child operation was started, if any."""
-    around = host_of(node) if node is node.operation else node._parent or node._op  # type: ignore[arg-type]
+    around = host_of(node) if node is node.operation else node._parent or node._op
     return None if around is node else around
 
 
@@ -79,9 +79,9 @@ def left(node: HandleState, outline: Outline, now: float, ask: Ask, depth: int =
         stage.left = None
     inside = _running_in(node)
     for inner in inside if len(inside) <= MANY and depth < DEPTH else ():
-        stage, own = seen.get(inner.name), ask(inner, depth + 1)
-        if stage is not None and own is not None and (stage.left is None or own.eta > stage.left.eta):
-            stage.left = own
+        kept, own = seen.get(inner.name), ask(inner, depth + 1)
+        if kept is not None and own is not None and (kept.left is None or own.eta > kept.left.eta):
+            kept.left = own
     return outline.left(seen, worked(node, now))
 
 

@@ -39,7 +39,7 @@ class _Left:
         """Leave out what is not on this path."""
         for each in (self.ahead, self.running, self.measured):
             for name in each.keys() - path:
-                del each[name]  # type: ignore[attr-defined]
+                del each[name]
 
     def rest(self) -> dict[str, float]:
         """The seconds that are left of each stage."""
