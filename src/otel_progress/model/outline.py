@@ -32,11 +32,13 @@ _OVER: Final = 2.0
 """A stage without an estimate is over-due after this many times its usual duration."""
 _REST: Final = 0.05
 """The least part of its usual duration that is left of a running stage."""
+NONE: Final[Mapping[str, Estimate]] = {}
+"""No stage has an estimate of its own; never modified."""
 _MOST: Final = 1e10
 """The longest duration that is remembered, in seconds."""
 
 
-@dataclass
+@dataclass(slots=True)
 class StageSoFar:
     """The runs of one stage, or child operation, within the run of the handle around it. Times are in seconds of it.
 
@@ -46,7 +48,6 @@ class StageSoFar:
         first: when the first one started.
         until: when the last one ended.
         before: the names of the others that had ended when it started first.
-        left: the estimate of what runs, if it has one.
     """
 
     started: int = 0
@@ -54,10 +55,9 @@ class StageSoFar:
     first: float = 0.0
     until: float = 0.0
     before: frozenset[str] = frozenset()
-    left: Estimate | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class UsualStage:
     """How a stage went in earlier runs.
 
@@ -141,19 +141,20 @@ class Outline:
 
     # -- the rest of a run
 
-    def left(self, seen: Mapping[str, StageSoFar], now: float) -> Estimate | None:
+    def left(self, seen: Mapping[str, StageSoFar], now: float, own: Mapping[str, Estimate] = NONE) -> Estimate | None:
         """The time left of a run; None if it goes another way than earlier runs, or its usual time is over.
 
         Args:
             seen: the stages that have started.
             now: seconds since the start, without waits.
+            own: the estimates of stages that run, by name, as far as they have one.
         """
         if not self.runs:
             return None
         known = sum(name in self.stages for name in seen)
         if not self.stages or 2 * known < len(seen):
             return self._by_duration(now)
-        found = _Forecast(self, seen, now).finish()
+        found = _Forecast(self, seen, now, own).finish()
         return None if found is None else self._estimate(*(one - now for one in found))
 
     @property
@@ -233,10 +234,13 @@ def _usual(stage: StageSoFar, stages: Mapping[str, StageSoFar]) -> UsualStage:
 class _Forecast:
     """When each stage of a run ends, and with the last one the whole."""
 
-    def __init__(self, outline: Outline, seen: Mapping[str, StageSoFar], now: float) -> None:
+    def __init__(
+        self, outline: Outline, seen: Mapping[str, StageSoFar], now: float, own: Mapping[str, Estimate]
+    ) -> None:
         self._outline = outline
         self._seen = seen
         self._now = now
+        self._own = own
         factor = math.exp(outline.width)
         self._factors = (1.0, 1 / factor, factor)
         self._ends: dict[str, _Path | None] = {}
@@ -269,10 +273,10 @@ class _Forecast:
         ended = _Path(stage.until, stage.until, stage.until)
         more = 0.0 if usual is None else max(0.0, usual.times - stage.started)
         if usual is None or (not stage.running and (more < EXPECTED or self._is_passed(name))):
-            return self._after(stage.left) if stage.running and stage.left is not None else ended
+            return self._after(self._own[name]) if stage.running and name in self._own else ended
         done = stage.started - stage.running
         each = (self._now - stage.first) / done if done > 2 else usual.span / max(1.0, usual.times)
-        rest = self._after(stage.left) if stage.left is not None else self._rest(stage, usual, each)
+        rest = self._after(self._own[name]) if name in self._own else self._rest(stage, usual, each)
         return _Path(*(one + more * each * factor for one, factor in zip(rest, self._factors)))
 
     def _rest(self, stage: StageSoFar, usual: UsualStage, each: float) -> _Path:

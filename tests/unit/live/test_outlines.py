@@ -278,8 +278,8 @@ SO_FAR = st.builds(
     TIMES,
     TIMES,
     st.frozensets(NAMES, max_size=3),
-    st.none() | TIMES.map(lambda one: Estimate(one, one / 2, one * 2, "rate")),
 )
+OWN = st.dictionaries(NAMES, TIMES.map(lambda one: Estimate(one, one / 2, one * 2, "rate")))
 USUAL = st.builds(UsualStage, st.floats(0, 1), st.floats(0, 20), TIMES, TIMES, st.frozensets(NAMES, max_size=3))
 
 
@@ -287,12 +287,13 @@ USUAL = st.builds(UsualStage, st.floats(0, 1), st.floats(0, 20), TIMES, TIMES, s
     st.builds(Outline, st.integers(0, 9), TIMES, st.floats(0, 4), TIMES, st.dictionaries(NAMES, USUAL)),
     st.dictionaries(NAMES, SO_FAR),
     TIMES,
+    OWN,
 )
 def test_whatever_earlier_runs_had_the_estimate_is_sound(
-    outline: Outline, seen: dict[str, StageSoFar], now: float
+    outline: Outline, seen: dict[str, StageSoFar], now: float, own: dict[str, Estimate]
 ) -> None:
     """No crash, also where stages need each other in a circle; never below zero, and the interval holds it."""
-    found = outline.left(seen, now)
+    found = outline.left(seen, now, own)
     assert found is None or 0 <= found.low <= found.eta <= found.high < float("inf")
     outline.add(now, seen)
     again = Outline.from_list(outline.to_list())

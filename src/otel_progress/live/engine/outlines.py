@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress.live.engine import learning
 from otel_progress.live.running import children, host_of
+from otel_progress.model.estimate import Estimate
 from otel_progress.model.outline import STAGES, StageSoFar, names_ended
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState
-    from otel_progress.model.estimate import Estimate
     from otel_progress.model.outline import Outline
 
 MANY: Final = 16
@@ -74,15 +74,13 @@ def known(node: HandleState) -> Outline | None:
 
 def left(node: HandleState, outline: Outline, now: float, ask: Ask, depth: int = 0) -> Estimate | None:
     """The time left of a handle by its earlier runs; None if this run goes another way or their time is over."""
-    seen = node._inner or {}
-    for stage in list(seen.values()):
-        stage.left = None
-    inside = _running_in(node)
+    seen = dict(node._inner or {})  # the ticker may add to it meanwhile
+    inside, own = _running_in(node), dict[str, Estimate]()
     for inner in inside if len(inside) <= MANY and depth < DEPTH else ():
-        kept, own = seen.get(inner.name), ask(inner, depth + 1)
-        if kept is not None and own is not None and (kept.left is None or own.eta > kept.left.eta):
-            kept.left = own
-    return outline.left(seen, worked(node, now))
+        found = ask(inner, depth + 1)
+        if found is not None and (inner.name not in own or found.eta > own[inner.name].eta):
+            own[inner.name] = found
+    return outline.left(seen, worked(node, now), own)
 
 
 def _running_in(node: HandleState) -> list[HandleState]:
