@@ -232,6 +232,9 @@ RUN_ETA: Final = Metric("progress.run.eta", "s", "Estimated time to the end.")
 RUN_WAIT_REMAINING: Final = Metric(
     "progress.run.wait_remaining", "s", "Until the declared wait is overdue; negative after that."
 )
+RUN_OVERDUE_AFTER: Final = Metric(
+    "progress.run.overdue_after", "s", "The limit of the declared wait that is overdue; afterwards 0."
+)
 RUN_RATIO: Final = Metric("progress.run.ratio", "1", "Progress from 0 to 1, as it is shown.")
 RUN_HEALTH: Final = Metric(
     "progress.run.health", "{operation}", "1 for the verdict that stands, 0 for the one before it; it is a label."
@@ -267,6 +270,7 @@ METRICS: Final = (
     RUN_SLOW_AFTER,
     RUN_ETA,
     RUN_WAIT_REMAINING,
+    RUN_OVERDUE_AFTER,
     RUN_RATIO,
     RUN_HEALTH,
     RUN_COMPLETED,

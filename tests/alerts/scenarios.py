@@ -15,15 +15,15 @@ GAP = 180
 STUCK_FOR, SLOW_FOR, LOST_FOR, NAME_FOR, LOOP_FOR, WAIT_FOR, PENDING_FOR, DOWN_FOR, ERROR_FOR = (
     0, 60, 60, 60, 0, 0, 30, 60, 120,
 )  # fmt: skip
-KEEP = 120
-"""How long Stuck, Slow and Looping keep firing (`keep_firing_for`)."""
-NAME_KEEP = 60
-"""The same for StuckByName, which must end before the alert that inhibits it."""
+AGAIN_KEEP = 120
+"""How long a trouble goes on that came back within 10 minutes."""
+NAME_GAP = 300
+"""How long the series of StuckByName may be missing."""
 BLIND = 300
 """Seconds after an outage during which silence proves nothing."""
 CHILD_KNOWN = 30
 """Seconds until a child in another process is known."""
-LATE = 35
+LATE = 25
 """What an export, a scrape and an evaluation may add to each edge."""
 
 
@@ -61,20 +61,13 @@ class Scenario:
 def stuck(
     begin: float, end: float = math.inf, id: str = "r1", instance: str = "a", name: str = "load"
 ) -> tuple[Fires, ...]:
-    """Return the alerts of a stuck run and its name: idle reaches its limit at `begin`, and is below it again at `end`."""
-    return (
-        Fires("OperationStuck", begin + STUCK_FOR, end + KEEP, id, name, instance),
-        Fires("StuckByName", begin + NAME_FOR, end + NAME_KEEP, "", name, instance),
-    )
+    """Return the alert of a stuck run: idle reaches its limit at `begin`, and is below it again at `end`."""
+    return (Fires("OperationStuck", begin + STUCK_FOR, end, id, name, instance),)
 
 
 def stuck_after(seen: float, limit: float = 60) -> tuple[Fires, ...]:
-    """Return the alerts of a parent that stays idle beyond its limit; at `seen` a child elsewhere was last active."""
-    begin = seen + limit + CHILD_KNOWN
-    return (
-        Fires("OperationStuck", begin + STUCK_FOR, id="r1"),
-        Fires("StuckByName", begin + GAP + NAME_FOR),
-    )
+    """Return the alert of a parent that stays idle beyond its limit; at `seen` a child elsewhere was last active."""
+    return stuck(seen + limit + CHILD_KNOWN)
 
 
 def lost(
@@ -157,32 +150,115 @@ def stuck_ends(scraped: bool) -> Scenario:
 
 @scenario
 def stuck_shortly(scraped: bool) -> Scenario:
-    """It is over its limit for 15 s: that is reported at once, as its process calls it stuck."""
-    run = Run(moves=((0, 100), (175, math.inf)))
-    return Scenario("stuck_shortly", _world(scraped, run), stuck(160, 175)[:1])
+    """It is over its limit for half a minute: that is reported at once, as its process calls it stuck."""
+    run = Run(moves=((0, 100), (189, math.inf)))
+    return Scenario("stuck_shortly", _world(scraped, run), stuck(160, 189))
 
 
 @scenario
 def stuck_without_a_verdict(scraped: bool) -> Scenario:
     """The verdicts of its process do not arrive: it is over its limit for 20 s, and later for good."""
     run = Run(moves=((0, 100), (180, 500)))
-    alerts = (Fires("OperationStuck", 560 + 30, id="r1"), *stuck(560)[1:])
+    alerts = stuck(560 + 30)
     return Scenario("stuck_without_a_verdict", _world(scraped, run, way=Way(verdicts=False)), alerts)
 
 
 @scenario
 def stuck_dithers(scraped: bool) -> Scenario:
-    """It makes progress every 90 s with a limit of 60 s: one continuous alert, not one at each turn."""
+    """It makes progress every 110 s with a limit of 60 s: its first recovery is told, then it is one continuous alert."""
     moves = tuple((float(at), float(at)) for at in range(100, 900, 110))
     run = Run(moves=((0, 100), *moves, (900, math.inf)))
-    return Scenario("stuck_dithers", _world(scraped, run), (Fires("OperationStuck", 160, 870 + KEEP, "r1"),))
+    return Scenario("stuck_dithers", _world(scraped, run), (*stuck(160, 210), *stuck(270, 870 + AGAIN_KEEP)))
+
+
+@scenario
+def stuck_dithers_often(scraped: bool) -> Scenario:
+    """It makes progress every 40 s with a limit of 20 s; the last time it ends, and the alert with it."""
+    moves = tuple((float(at), float(at)) for at in range(100, 700, 40))
+    run = Run(moves=((0, 100), *moves), stall_after=20, end=730)
+    return Scenario("stuck_dithers_often", _world(scraped, run), stuck(130, 730))
+
+
+@scenario
+def stuck_again_later(scraped: bool) -> Scenario:
+    """It is stuck twice, with a quarter of an hour between: these are two alerts, and each recovery is told at once."""
+    run = Run(moves=((0, 100), (300, 1200), (1500, math.inf)))
+    world = _world(scraped, run, until=1800)
+    return Scenario("stuck_again_later", world, (*stuck(160, 300), *stuck(1260, 1500)))
 
 
 @scenario
 def stuck_killed(scraped: bool) -> Scenario:
-    """It is stuck, then killed: stuck until nothing is known of its idle time, then lost."""
+    """It is stuck, then killed: that is no recovery, so it stays stuck, and is then lost as well."""
     run = Run(process=Process(gone=500), moves=((0, 100),))
-    return Scenario("stuck_killed", _world(scraped, run), (*stuck(160, 490 + GAP), *lost(490)))
+    return Scenario("stuck_killed", _world(scraped, run), (*stuck(160), *lost(490)))
+
+
+@scenario
+def stuck_killed_resumed(scraped: bool) -> Scenario:
+    """It is stuck, killed, and resumed elsewhere: both alerts end."""
+    first = Run(process=Process(gone=300), moves=((0, 100),))
+    second = Run(process=Process("b", born=900), start=900, moves=((900, math.inf),), attempt=2)
+    world = _world(scraped, first, second)
+    return Scenario("stuck_killed_resumed", world, (*stuck(160, 905), *lost(290, 905)))
+
+
+@scenario
+def stuck_stopped(scraped: bool) -> Scenario:
+    """It is stuck, then stopped for ten minutes, and then makes progress: stuck until that is heard."""
+    run = Run(process=Process(stopped=((300, 900),)), moves=((0, 100), (850, math.inf)))
+    return Scenario("stuck_stopped", _world(scraped, run), (*stuck(160, 900), *lost(290, 900)))
+
+
+@scenario
+def stuck_proven(scraped: bool) -> Scenario:
+    """It is stuck, then killed, which a runner proves; its last 0 is no recovery. It is resumed elsewhere."""
+    first = Run(process=Process(gone=400, proven=401), moves=((0, 100),))
+    second = Run(process=Process("b", born=800), start=800, moves=((800, math.inf),), attempt=2)
+    world = _world(scraped, first, second)
+    return Scenario("stuck_proven", world, (*stuck(160, 805), *gone(401, 805)))
+
+
+TROUBLED = (
+    Run("stuck", process=Process("a"), moves=((0, 100),)),
+    Run("loops", process=Process("b"), loops=((200, math.inf),)),
+    Run("slow", process=Process("c"), slow_after=300),
+    Run("waits", process=Process("d"), moves=((0, 100),), waits=((100, math.inf, 200),)),
+)
+"""A run in each trouble, in processes of their own."""
+
+
+def troubled(runs: tuple[Run, ...]) -> tuple[Fires, ...]:
+    """Return the alerts of these runs: their troubles are never over."""
+    a, b, c, d = (run.process.instance for run in runs)
+    return (
+        *stuck(160, id="stuck", instance=a),
+        Fires("OperationLooping", 200 + LOOP_FOR, id="loops", instance=b),
+        Fires("OperationSlow", 300 + SLOW_FOR, id="slow", instance=c),
+        Fires("OperationOverdueWait", 300 + WAIT_FOR, id="waits", instance=d),
+    )
+
+
+@scenario
+def troubled_killed(scraped: bool) -> Scenario:
+    """Runs in each trouble are killed, and are lost a minute after their series are over: no trouble ends before that."""
+    runs = tuple(replace(run, process=replace(run.process, gone=600)) for run in TROUBLED)
+    alerts = [fires for run in runs for fires in lost(590, id=run.id, instance=run.process.instance)]
+    return Scenario("troubled_killed", _world(scraped, *runs), (*troubled(runs), *alerts))
+
+
+@scenario
+def troubled_and_restarts(scraped: bool) -> Scenario:
+    """The Collector restarts again and again while runs are in trouble: no trouble ends, and none is new."""
+    way = Way(down=((400, 410), (500, 540), (700, 720), (730, 740), (1000, 1030)))
+    return Scenario("troubled_and_restarts", _world(scraped, *TROUBLED, way=way), troubled(TROUBLED))
+
+
+@scenario
+def troubled_in_an_outage(scraped: bool) -> Scenario:
+    """In an outage of six minutes nothing is heard, so no trouble ends."""
+    world = _world(scraped, *TROUBLED, way=Way(down=((500, 860),)), until=1500)
+    return Scenario("troubled_in_an_outage", world, (*troubled(TROUBLED), *down(500, 860)))
 
 
 @scenario
@@ -492,8 +568,8 @@ def two_hundred(scraped: bool) -> Scenario:
     process = Process(gone=400)
     runs = tuple(Run(f"r{n}", process=process, moves=((0, 100 if n < 100 else math.inf),)) for n in range(200))
     alerts = [fires for n in range(200) for fires in lost(390, id=f"r{n}")]
-    alerts += [stuck(160, 390 + GAP, f"r{n}")[0] for n in range(100)]
-    return Scenario("two_hundred", _world(scraped, *runs, until=750), (*alerts, stuck(160, 390 + GAP)[1]))
+    alerts += [fires for n in range(100) for fires in stuck(160, id=f"r{n}")]
+    return Scenario("two_hundred", _world(scraped, *runs, until=750), tuple(alerts))
 
 
 @scenario
@@ -501,10 +577,10 @@ def doubled(scraped: bool) -> Scenario:
     """Every series arrives twice with one differing label: stuck, then killed, with the same alerts as once."""
     run = Run(process=Process(gone=500), moves=((0, 100),), loops=((350, 500),), waits=(), slow_after=200)
     alerts = (
-        *stuck(160, 490 + GAP),
+        *stuck(160),
         *lost(490),
-        Fires("OperationLooping", 350 + LOOP_FOR, 490 + GAP + KEEP, "r1"),
-        Fires("OperationSlow", 200 + SLOW_FOR, 490 + GAP + KEEP, "r1"),
+        Fires("OperationLooping", 350 + LOOP_FOR, id="r1"),
+        Fires("OperationSlow", 200 + SLOW_FOR, id="r1"),
     )
     return Scenario("doubled", _world(scraped, run, way=Way(doubled=True)), alerts)
 
@@ -593,15 +669,26 @@ def few_errors(scraped: bool) -> Scenario:
 def slow(scraped: bool) -> Scenario:
     """It runs longer than its limit, and ends at last."""
     run = Run(slow_after=300, end=800)
-    return Scenario("slow", _world(scraped, run), (Fires("OperationSlow", 300 + SLOW_FOR, 800 + KEEP, "r1"),))
+    return Scenario("slow", _world(scraped, run), (Fires("OperationSlow", 300 + SLOW_FOR, 800, "r1"),))
 
 
 @scenario
 def slow_killed(scraped: bool) -> Scenario:
-    """It is slow, and then killed: it does not stay slow for ever."""
-    run = Run(slow_after=300, process=Process(gone=600))
-    alerts = (Fires("OperationSlow", 300 + SLOW_FOR, 590 + GAP + KEEP, "r1"), *lost(590))
-    return Scenario("slow_killed", _world(scraped, run), alerts)
+    """One is slow, and then killed; one is killed first, and does not become slow when nothing is heard of it."""
+    runs = (
+        Run(slow_after=300, process=Process(gone=600)),
+        Run("r2", slow_after=800, process=Process("b", gone=600)),
+    )
+    alerts = (Fires("OperationSlow", 300 + SLOW_FOR, id="r1"), *lost(590), *lost(590, id="r2", instance="b"))
+    return Scenario("slow_killed", _world(scraped, *runs), alerts)
+
+
+@scenario
+def slow_and_waits(scraped: bool) -> Scenario:
+    """It is slow, and then waits again and again, which makes it no quicker."""
+    waits = ((500.0, 700.0, None), (720.0, 900.0, None))
+    run = Run(slow_after=300, waits=waits, moves=((0, 500), (700, 720), (900, math.inf)))
+    return Scenario("slow_and_waits", _world(scraped, run), (Fires("OperationSlow", 300 + SLOW_FOR, id="r1"),))
 
 
 @scenario
@@ -628,7 +715,7 @@ def slow_shortly(scraped: bool) -> Scenario:
 def looping(scraped: bool) -> Scenario:
     """It loops, and recovers."""
     run = Run(loops=((200, 600),))
-    return Scenario("looping", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),))
+    return Scenario("looping", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600, "r1"),))
 
 
 @scenario
@@ -636,15 +723,15 @@ def looping_ends(scraped: bool) -> Scenario:
     """It loops with two minutes missing, and ends."""
     run = Run(loops=((200, 600),), end=600, process=Process(cut=((300, 420),)))
     return Scenario(
-        "looping_ends", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),)
+        "looping_ends", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600, "r1"),)
     )
 
 
 @scenario
 def looping_shortly(scraped: bool) -> Scenario:
-    """It loops for 15 s, which is reported at once."""
-    alerts = (Fires("OperationLooping", 200 + LOOP_FOR, 215 + KEEP, "r1"),)
-    return Scenario("looping_shortly", _world(scraped, Run(loops=((200, 215),))), alerts)
+    """It loops for half a minute, which is reported at once."""
+    alerts = (Fires("OperationLooping", 200 + LOOP_FOR, 229, "r1"),)
+    return Scenario("looping_shortly", _world(scraped, Run(loops=((200, 229),))), alerts)
 
 
 @scenario
@@ -665,9 +752,9 @@ def waits_too_long(scraped: bool) -> Scenario:
 
 @scenario
 def waits_a_little_too_long(scraped: bool) -> Scenario:
-    """A wait is overdue for 15 s, which is reported at once, and one ends right at its limit."""
-    run = Run(waits=((100, 315, 200), (400, 500, 100)), moves=((0, 100), (315, 400), (500, math.inf)))
-    return Scenario("waits_a_little_too_long", _world(scraped, run), (Fires("OperationOverdueWait", 300, 315, "r1"),))
+    """A wait is overdue for half a minute, which is reported at once, and one ends right at its limit."""
+    run = Run(waits=((100, 329, 200), (400, 500, 100)), moves=((0, 100), (329, 400), (500, math.inf)))
+    return Scenario("waits_a_little_too_long", _world(scraped, run), (Fires("OperationOverdueWait", 300, 329, "r1"),))
 
 
 @scenario
@@ -690,10 +777,30 @@ def unseen_stuck(scraped: bool) -> Scenario:
     """A run without series of its own is stuck, recovers, is stuck again, and ends, with two minutes missing."""
     process = Process(unseen=((0, 900),), ratio=((0, 0.1), (200, 1.0), (400, 0.1), (600, 2.0)), cut=((700, 850),))
     alerts = (
-        Fires("StuckByName", 200 + NAME_FOR, 400 + NAME_KEEP),
-        Fires("StuckByName", 600 + NAME_FOR, 900 + NAME_KEEP),
+        Fires("StuckByName", 200 + NAME_FOR, 400),
+        Fires("StuckByName", 600 + NAME_FOR, 900),
     )
     return Scenario("unseen_stuck", _world(scraped, until=1500, alone=(process,)), alerts)
+
+
+@scenario
+def unseen_stuck_killed(scraped: bool) -> Scenario:
+    """A run without series of its own is stuck, and then killed: its name is stuck until the process is lost."""
+    process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),), gone=400)
+    alerts = (
+        Fires("StuckByName", 200 + NAME_FOR, 390 + NAME_GAP),
+        Fires("ReporterLost", 390 + GAP + LOST_FOR, name=""),
+    )
+    return Scenario("unseen_stuck_killed", _world(scraped, alone=(process,)), alerts)
+
+
+@scenario
+def unseen_stuck_beside_stuck(scraped: bool) -> Scenario:
+    """Beside a stuck run of its name, a run without series hangs, and still hangs when that one has recovered."""
+    process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),))
+    run = Run(process=process, moves=((0, 100), (400, math.inf)))
+    alerts = (*stuck(160, 400), Fires("StuckByName", 400 + GAP + NAME_FOR))
+    return Scenario("unseen_stuck_beside_stuck", _world(scraped, run), alerts)
 
 
 @scenario
@@ -784,7 +891,7 @@ def slow_ends(scraped: bool) -> Scenario:
 def unseen_ends_stuck(scraped: bool) -> Scenario:
     """A run without series of its own is stuck and ends; its process lives on and keeps sending the last ratio."""
     process = Process(unseen=((0, 500),), ratio=((0, 2.0),))
-    alerts = (Fires("StuckByName", NAME_FOR, 500 + NAME_KEEP),)
+    alerts = (Fires("StuckByName", NAME_FOR, 500),)
     return Scenario("unseen_ends_stuck", _world(scraped, alone=(process,)), alerts)
 
 
@@ -878,7 +985,7 @@ def branch_overdue(scraped: bool) -> Scenario:
 def branch_loops(scraped: bool) -> Scenario:
     """One branch loops beside one that makes progress."""
     branches = (Line("moves"), Line("circles", loops=((200, 600),)))
-    alerts = (Fires("OperationLooping", 200 + LOOP_FOR, 600 + KEEP, "r1"),)
+    alerts = (Fires("OperationLooping", 200 + LOOP_FOR, 600, "r1"),)
     return Scenario("branch_loops", _world(scraped, Run(branches=branches)), alerts)
 
 
@@ -1044,7 +1151,7 @@ def parent_unknown(scraped: bool) -> Scenario:
 def one_of_two_waits_for_a_child(scraped: bool) -> Scenario:
     """Of two idle runs of a name in a process, one waits for a child elsewhere: only the other one alerts."""
     runs = (Run(moves=IDLE_FROM_100), Run("r2", moves=IDLE_FROM_100), child(end=900))
-    alerts = stuck(160, 900, "r2")[:1]
+    alerts = stuck(160, 900, "r2")
     return Scenario("one_of_two_waits_for_a_child", _world(scraped, *runs), alerts)
 
 

@@ -21,7 +21,6 @@ from otel_progress.monitor.state.verdicts import Observer
 from .runs import BEAT, Span, within
 from .scenarios import (
     GAP,
-    KEEP,
     LATE,
     LOOP_FOR,
     LOST_FOR,
@@ -44,15 +43,6 @@ ON = {
     "OperationNotStarted": PENDING_FOR,
 }
 """By how much the alert comes later than the verdict; a verdict that ends earlier needs no alert."""
-OFF = {
-    "OperationLost": 0,
-    "OperationStuck": KEEP,
-    "OperationLooping": KEEP,
-    "OperationSlow": KEEP,
-    "OperationOverdueWait": 0,
-    "OperationNotStarted": 0,
-}
-"""By how much it ends later than the verdict; plus GAP if the verdict became dead or is unknown."""
 
 DIFFERENCES = {
     "Collector restart or outage": "a run that was lost before it",
@@ -177,7 +167,7 @@ def test_same_verdict(scenario: Scenario) -> None:
                     begin = fired.pop()[0] if fired and fired[-1][1] == it.begin else it.begin
                     fired.append((begin, it.end))
             extra_on, extra_off = more.get(f"{alert} of {key}", more.get(alert, (0, 0)))
-            on, off = delay + extra_on + LATE, OFF[alert] + extra_off + LATE
+            on, off = delay + extra_on + LATE, extra_off + LATE
             wanted = said.get(alert, [])
             for begin, end in wanted:
                 late = [at for at, _ in fired if begin - LATE <= at <= begin + on]
@@ -190,7 +180,7 @@ def test_same_verdict(scenario: Scenario) -> None:
                 assert mine, f"{key}: {alert} fires at {begin} without a verdict: {wanted}"
                 last = max(to for at, to in wanted if at < end)
                 died = any(abs(at - last) < LATE for at, _ in said.get("OperationLost", []))
-                allowed = last + off + GAP * died
+                allowed = math.inf if died else last + off
                 assert end >= until + extra_off if last >= until else last - LATE <= end <= allowed, (
                     f"{key}: {alert} ends at {end}, the verdict at {last}"
                 )

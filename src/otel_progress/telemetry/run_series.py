@@ -20,7 +20,7 @@ from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health, Status
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import REQUEST_BYTES
-from otel_progress.telemetry.run_values import COLUMNS, MARKS, cost_of, loop_of, values, what_repeats
+from otel_progress.telemetry.run_values import COLUMNS, MARKS, cost_of, loop_of, overdue, values, what_repeats
 
 if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
@@ -30,8 +30,8 @@ FINALS: Final = 10_000
 """Ended operations whose last point may wait for the receiver."""
 POINT_BYTES: Final = 24
 """The size of a point beside its head."""
-LABEL_BYTES: Final = 4_000
-"""The largest size of the additional labels of both health points, and of the points of what a loop spent."""
+LABEL_BYTES: Final = 6_000
+"""The largest size of the additional labels of both health points, and of the points of loops and overdue waits."""
 SOONEST: Final = 1.0
 """Seconds between two exports because verdicts changed, at least."""
 AT_ONCE: Final = 100
@@ -55,6 +55,7 @@ class Cached(NamedTuple):
         before: that of the previous verdict, which is sent as 0, so that a query over time never finds two verdicts.
         had: the columns that had a value, and how often their end is still to be marked.
         costs: the heads of the points of what loops spent, by currency.
+        overdue: those of the limits of overdue waits, by reason, and how often their end is still to be marked.
     """
 
     head: bytes
@@ -64,6 +65,7 @@ class Cached(NamedTuple):
     before: bytes
     had: dict[int, int]
     costs: dict[str, bytes]
+    overdue: dict[str, tuple[bytes, int]]
 
 
 class RunSeries:
@@ -209,6 +211,7 @@ class RunSeries:
         points: list[list[bytes]] = [[] for _ in COLUMNS]
         healths: list[bytes] = []
         costs: list[bytes] = []
+        limits: list[bytes] = []
         for operation in operations:
             try:
                 seen = figures(operation, now)
@@ -223,6 +226,7 @@ class RunSeries:
                     elif column in had:
                         out.extend(_gone(operation, column, had, head, at))
                 costs += _costs(operation, seen, cached, time)
+                limits += _overdue(operation, seen, cached, time)
                 healths.append(cached.health_head + time + encode(1.0))
                 if cached.before:
                     healths.append(cached.before + time + encode(0.0))
@@ -231,6 +235,8 @@ class RunSeries:
         metrics = [otlp.gauge(column.metric, encoded) for column, encoded in zip(COLUMNS, points) if encoded]
         if costs:
             metrics.append(otlp.gauge(s.RUN_LOOP_COST, costs))
+        if limits:
+            metrics.append(otlp.gauge(s.RUN_OVERDUE_AFTER, limits))
         return self._pipeline.request([*metrics, otlp.gauge(s.RUN_HEALTH, healths)])
 
     def _health_head(self, operation: OperationState, seen: Figures) -> Cached:
@@ -269,6 +275,20 @@ def _costs(operation: OperationState, seen: Figures, cached: Cached, time: bytes
         yield head + time + otlp.point_value(spent.get(currency, 0.0))
 
 
+def _overdue(operation: OperationState, seen: Figures, cached: Cached, time: bytes) -> Iterator[bytes]:
+    """The points of the limit of an overdue wait; 0 a few times once it is over, so that queries find only one wait."""
+    now, known = overdue(seen), cached.overdue
+    for reason in now.keys() - known.keys():
+        labels = _labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.WAIT_REASON: reason})
+        known[reason] = otlp.point_head(labels), MARKS
+    for reason, (head, marks) in tuple(known.items()):
+        left = MARKS if reason in now else marks - 1
+        known[reason] = head, left
+        if not left:
+            del known[reason]
+        yield head + time + otlp.point_value(now.get(reason, 0.0))
+
+
 def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
     """The items in lists that each fit into a request."""
     batch: list[T] = []
@@ -297,7 +317,7 @@ def _encode(operation: OperationState) -> Cached:
     parent = operation.parent_id
     of = b"" if parent is None else otlp.attributes(otlp.POINT_ATTRIBUTES, {s.OPERATION_PARENT_ID: parent})
     nothing = (Health.UNKNOWN, None, None, None)
-    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), nothing, b"", b"", {}, {})
+    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), nothing, b"", b"", {}, {}, {})
 
 
 def _nothing() -> None:

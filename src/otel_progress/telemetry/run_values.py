@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState
     from otel_progress.model.loop import Loop
 
-LOOP_TEXT: Final = 120
-"""Characters of the label that says what repeats."""
+LABEL_TEXT: Final = 120
+"""Characters of the labels that say what repeats, and what an overdue wait is for."""
 MARKS: Final = 3
 """Exports in which a series that has no value any more is marked as ended, in case one export is lost."""
 
@@ -88,8 +88,19 @@ def what_repeats(loop: Loop | None) -> str | None:
     """What repeats, as a label."""
     if loop is None:
         return None
-    text = loop.what
-    return text if len(text) <= LOOP_TEXT else f"{text[: LOOP_TEXT - 1]}…"
+    return _label(loop.what)
+
+
+def overdue(seen: Figures) -> dict[str, float]:
+    """The limit of the wait that is overdue, by its reason; empty if none is."""
+    wait = seen.wait
+    if wait is None or wait.overdue_after is None or wait.elapsed < wait.overdue_after:
+        return {}
+    return {_label(wait.reason): wait.overdue_after}
+
+
+def _label(text: str) -> str:
+    return text if len(text) <= LABEL_TEXT else f"{text[: LABEL_TEXT - 1]}…"
 
 
 def cost_of(loop: Loop | None) -> dict[str, float]:

@@ -30,9 +30,10 @@ OTHERS = (
     semconv.RUN_LOOP_REPEATS,
     semconv.RUN_LOOP_TOKENS,
     semconv.RUN_LOOP_COST,
+    semconv.RUN_OVERDUE_AFTER,
     semconv.RUN_LOST,
 )
-"""Series that an operation has before its start, without a count of its own, or while it loops."""
+"""Series that an operation has before its start, without a count of its own, while it loops, or in an overdue wait."""
 
 
 def of(captured: Capture, operation: Operation) -> dict[str, Point]:
@@ -131,6 +132,7 @@ def test_prometheus_names() -> None:
         "progress_run_slow_after_seconds",
         "progress_run_eta_seconds",
         "progress_run_wait_remaining_seconds",
+        "progress_run_overdue_after_seconds",
         "progress_run_ratio",
         "progress_run_health",
         "progress_run_completed",

@@ -9,7 +9,7 @@ import pytest
 import otel_progress as progress
 from otel_progress import Operation, StagePlan, semconv
 from otel_progress.telemetry.memory import Point
-from otel_progress.telemetry.run_values import LOOP_TEXT, MARKS
+from otel_progress.telemetry.run_values import LABEL_TEXT, MARKS
 from otel_progress.testing import Capture
 
 STAGE = ("stage.completed", "stage.total", "stage.eta")
@@ -183,5 +183,73 @@ def test_the_label_of_a_loop_is_bounded_and_redacted(progress_capture: Capture) 
             progress.step("password=hunter2hunter2 " + "x" * 300)
             progress_capture.advance(1)
         text = health(progress_capture).attributes[semconv.LOOP]
-    assert len(text) <= LOOP_TEXT
+    assert len(text) <= LABEL_TEXT
     assert "hunter2" not in text
+
+
+# -- overdue waits
+
+
+def limits(captured: Capture, since: int = 0) -> list[tuple[str, float]]:
+    """The limits of overdue waits from a point on, each with the reason of its wait."""
+    return [
+        (str(point.attributes[semconv.WAIT_REASON]), point.value)
+        for point in captured.series[since:]
+        if point.name == semconv.RUN_OVERDUE_AFTER.name
+    ]
+
+
+def test_an_overdue_wait_is_named_with_its_limit(progress_capture: Capture) -> None:
+    """A wait has the series only while it is overdue; then the series is 0 a few times, and ends."""
+    with progress.operation("import"):
+        with progress.waiting("approval", overdue_after=30):
+            progress_capture.advance(29)
+            assert limits(progress_capture) == []
+            progress_capture.advance(2)
+            assert set(limits(progress_capture)) == {("approval", 30)}
+            progress_capture.advance(10)
+        over = len(progress_capture.series)
+        progress_capture.advance(100)
+        assert limits(progress_capture, over) == [("approval", 0)] * MARKS
+
+
+def test_of_two_waits_only_the_current_one_has_a_limit(progress_capture: Capture) -> None:
+    """Another wait that is overdue soon after the first one has a series of its own; that of the first one is 0."""
+    with progress.operation("import"):
+        with progress.waiting("ada", overdue_after=2):
+            progress_capture.advance(15)
+        over = len(progress_capture.series)
+        with progress.waiting("bob", overdue_after=3):
+            progress_capture.advance(15)
+        assert dict(limits(progress_capture, over)) == {"ada": 0, "bob": 3}
+
+
+def test_of_parallel_waits_the_one_that_was_due_first_has_a_limit(progress_capture: Capture) -> None:
+    """Two branches wait beside one that works: the limit and the reason are of the wait that is overdue for longest."""
+    with progress.operation("agent") as op:
+        slow, quick, works = (op.stage(name).start() for name in ("slow", "quick", "works"))
+        with slow.waiting("the board", overdue_after=20), quick.waiting("a lock", overdue_after=6):
+            for _ in range(30):
+                works.advance()
+                progress_capture.advance(1)
+        assert set(limits(progress_capture)) == {("a lock", 6)}
+
+
+def test_many_overdue_waits_leave_few_series(progress_capture: Capture) -> None:
+    """However many waits with reasons of their own were overdue, an export has only the newest ones."""
+    with progress.operation("agent"):
+        for number in range(30):
+            with progress.waiting(f"order {number}", overdue_after=1):
+                progress_capture.advance(12)
+        over = len(progress_capture.series)
+        progress_capture.advance(10)
+        assert len(limits(progress_capture, over)) <= MARKS
+
+
+def test_the_reason_of_an_overdue_wait_is_bounded_and_redacted(progress_capture: Capture) -> None:
+    """Long and secret reasons make a short label."""
+    with progress.operation("agent"), progress.waiting("password=hunter2hunter2 " + "x" * 300, overdue_after=1):
+        progress_capture.advance(12)
+    [(reason, _)] = set(limits(progress_capture))
+    assert "hunter2" not in reason
+    assert len(reason) <= LABEL_TEXT

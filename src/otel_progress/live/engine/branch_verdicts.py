@@ -18,6 +18,7 @@ from otel_progress.model.status import Health
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.state import HandleState, OperationState, StuckBranch
+    from otel_progress.model.fields import Wait
     from otel_progress.model.health import Verdict
     from otel_progress.model.loop import Loop
 
@@ -146,6 +147,7 @@ class Figures(NamedTuple):
     node: HandleState
     stuck_at: str | None = None
     loop: Loop | None = None
+    wait: Wait | None = None
 
 
 def figures(operation: OperationState, now: float) -> Figures:
@@ -159,7 +161,8 @@ def figures(operation: OperationState, now: float) -> Figures:
         first = found[0].branch
         return Figures(0.0, stall_after(operation), None, found[0].live.node, first.stuck_at, first.loop)
     worst = max(own, key=lambda judged: (rank(judged.verdict), judged.pressure))
-    left = min(_due(judged.branch) for judged in own)
+    first_due = min((judged.branch for judged in own), key=_due)
+    left = _due(first_due)
     troubled = rank(found[0].verdict) >= _TROUBLED
     return Figures(
         0.0 if worst.branch.wait is not None else worst.branch.idle,
@@ -168,6 +171,7 @@ def figures(operation: OperationState, now: float) -> Figures:
         found[0].live.node if troubled else innermost(operation),
         found[0].branch.stuck_at,
         found[0].branch.loop,
+        first_due.wait,
     )
 
 
