@@ -1,10 +1,14 @@
 """The bill of metrics: samples sent and series made, and how wrong quantiles of histograms are.
 
 python -m benchmarks.bill demo [SECONDS]      run the jobs of the tour (default 75 s), count points and series
+python -m benchmarks.bill scrape [SECONDS]    the same through a Collector, as a Prometheus that scrapes it stores them
 python -m benchmarks.bill stages              2,000 short operations of 10 stages in one process
 python -m benchmarks.bill quantiles           relative error of quantiles for several sets of buckets
 
 A sample is one value of one series as Prometheus stores it: a histogram has one series for each bucket, and two more.
+A scrape takes every series that the Collector holds, whether it has changed or not. `--scrape-all` scrapes everything each
+10 s, as before the jobs of collector-config/prometheus-scrape.yaml were two; with `PYTHONPATH=OTHER/src` the jobs run on
+another version of the package.
 """
 
 from __future__ import annotations
@@ -14,16 +18,19 @@ import contextlib
 import math
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from otel_progress.telemetry.metrics import BUCKETS
 
@@ -64,6 +71,19 @@ class Bill:
                 self.samples[kind] += size
                 self.series.setdefault(kind, set()).update((*key, number) for number in range(size))
 
+    def scraped(self, text: str, relabel: Iterable[Mapping[str, Any]]) -> None:
+        """Count what a scrape stores after its rules, which keep or drop series by their names."""
+        for line in text.splitlines():
+            name = line.partition("{")[0].partition(" ")[0]
+            if line.startswith("#") or any(
+                bool(re.fullmatch(it["regex"], name)) is (it["action"] == "drop") for it in relabel
+            ):
+                continue
+            histogram = "_duration_" in name
+            kind = "by name, histograms" if histogram else "run series" if "_run_" in name else "by name, counts"
+            self.samples[kind] += 1
+            self.series.setdefault(kind, set()).add((line.rpartition("}")[0],))
+
     def lines(self) -> Iterator[str]:
         """The table."""
         for kind in ("run series", "by name, counts", "by name, histograms"):
@@ -103,25 +123,26 @@ def receiver(bill: Bill) -> Iterator[str]:
         server.shutdown()
 
 
-def demo(seconds: float) -> None:
-    """Run the jobs of the tour, and print the bill."""
-    bill = Bill()
-    with receiver(bill) as endpoint:
-        environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
-        commands = [[str(TOUR), job] for job in JOBS]
-        commands.append([str(SURVEY), "--otlp", "--verbosity", "quiet", "--report", os.devnull, "--forever"])
-        run = [
-            subprocess.Popen(
-                [sys.executable, *command],
-                env=environ,
-                start_new_session=True,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            for command in commands
-        ]
-        time.sleep(seconds)
+@contextlib.contextmanager
+def tour(endpoint: str) -> Iterator[None]:
+    """The jobs of the tour, which send to an endpoint."""
+    environ = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+    commands = [[str(TOUR), job] for job in JOBS]
+    commands.append([str(SURVEY), "--otlp", "--verbosity", "quiet", "--report", os.devnull, "--forever"])
+    run = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=environ,
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for command in commands
+    ]
+    try:
+        yield
+    finally:
         for sent, pause in ((signal.SIGTERM, 3.0), (signal.SIGKILL, 0.0)):
             for process in run:
                 with contextlib.suppress(ProcessLookupError):
@@ -129,6 +150,42 @@ def demo(seconds: float) -> None:
             time.sleep(pause)
         for process in run:
             process.wait()
+
+
+def demo(seconds: float) -> None:
+    """Run the jobs of the tour, and print the bill."""
+    bill = Bill()
+    with receiver(bill) as endpoint, tour(endpoint):
+        time.sleep(seconds)
+    print(*bill.lines(), sep="\n")
+
+
+def scrape(seconds: float, *, everything: bool) -> None:
+    """Run the jobs of the tour with a Collector, scrape it as its configuration documents, and print the bill."""
+    from tests.stack import build
+    from tests.stack.collector import CONFIGS, Collector
+    from tests.stack.ports import free_ports
+
+    from benchmarks.incident.place import documented_scrape, program
+
+    bill = Bill()
+    guard, [port] = free_ports(1)
+    jobs = [{"scrape_interval": "10s"}] if everything else documented_scrape(port)
+    with guard, receiver(bill) as sink, tempfile.TemporaryDirectory() as folder:
+        env = {"OTEL_PROGRESS_SCRAPE": f"127.0.0.1:{port}", "OTEL_PROGRESS_TEMPO": sink, "OTEL_PROGRESS_LOKI": sink}
+        configs = [CONFIGS / "single.yaml", CONFIGS / "prometheus-scrape.yaml"]
+        with (
+            Collector(program(build.COLLECTOR), Path(folder), configs=configs, env=env) as collector,
+            tour(collector.http_endpoint),
+        ):
+            for second in range(round(seconds) + 1):
+                due = [job for job in jobs if second and not second % int(job["scrape_interval"].removesuffix("s"))]
+                if due:
+                    with urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                        text = answer.read().decode()
+                    for job in due:
+                        bill.scraped(text, job.get("metric_relabel_configs", ()))
+                time.sleep(1)
     print(*bill.lines(), sep="\n")
 
 
@@ -207,4 +264,10 @@ def quantiles() -> None:
 
 
 if __name__ == "__main__":
-    {"demo": lambda: demo(float((sys.argv[2:] or [75])[0])), "stages": stages, "quantiles": quantiles}[sys.argv[1]]()
+    length = float(next((word for word in sys.argv[2:] if word[0].isdigit()), 75))
+    {
+        "demo": lambda: demo(length),
+        "scrape": lambda: scrape(length, everything="--scrape-all" in sys.argv),
+        "stages": stages,
+        "quantiles": quantiles,
+    }[sys.argv[1]]()

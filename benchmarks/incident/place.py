@@ -234,7 +234,7 @@ class Place:
         if self.scrape:
             del given["otlp"]
             given["storage"] = {}
-            kept.append(documented_scrape(jobs))
+            kept += documented_scrape(jobs)
         file = self.folder / "prometheus.yaml"
         file.write_text(yaml.safe_dump(given))
         return file
@@ -288,8 +288,8 @@ class Place:
             run.close()
 
 
-def documented_scrape(jobs: int) -> dict[str, Any]:
-    """Return the job that prometheus-scrape.yaml documents, with another address."""
+def documented_scrape(jobs: int) -> list[dict[str, Any]]:
+    """Return the jobs for the series of runs that prometheus-scrape.yaml documents, with another address."""
     text = (CONFIGS / "prometheus-scrape.yaml").read_text()
     block = re.search(r"^# +scrape_configs:\n((?:# +.*\n)+)", text, re.MULTILINE)
     if block is None:
@@ -297,9 +297,10 @@ def documented_scrape(jobs: int) -> dict[str, Any]:
     lines = [line.removeprefix("#") for line in block[0].splitlines()]
     indent = len(lines[0]) - len(lines[0].lstrip())
     found = yaml.safe_load("\n".join(line[indent:] for line in lines))["scrape_configs"]
-    job: dict[str, Any] = next(it for it in found if it["job_name"] == "otel-progress")
-    job["static_configs"] = [{"targets": [f"127.0.0.1:{jobs}"]}]
-    return job
+    wanted: list[dict[str, Any]] = [it for it in found if it["job_name"].startswith("otel-progress")]
+    for job in wanted:
+        job["static_configs"] = [{"targets": [f"127.0.0.1:{jobs}"]}]
+    return wanted
 
 
 Say = Callable[[str], None]

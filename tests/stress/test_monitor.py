@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -64,18 +64,19 @@ def until(condition: Callable[[], Any], timeout: float = 30.0) -> Any:
 class Monitor:
     """`otel-progress monitor`, which can be killed and started again on the same port and file."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.command = (*CLI, "monitor", "--port", str(self.port), "--grpc-port", "none", "--db", str(folder / "m.db"))
         self.options = options
+        self.env = environment(**(env or {}))
         self.log = (folder / "monitor.log").open("wb")
         self.start()
 
     def start(self) -> None:
         """Start it."""
         self.process = subprocess.Popen(
-            (*self.command, *self.options), env=environment(), stdout=self.log, stderr=subprocess.STDOUT
+            (*self.command, *self.options), env=self.env, stdout=self.log, stderr=subprocess.STDOUT
         )
         until(lambda: self.get("/health"))
 

@@ -61,10 +61,12 @@ def children(operation: OperationState) -> list[OperationState]:
 
 
 def host_of(operation: OperationState) -> HandleState | None:
-    """The operation or stage of this process in which an operation was started, if any."""
+    """The operation or stage of this process in which an operation was started, if any; that of a forked child is not."""
     given = operation._opts.parent
     host = given if isinstance(given, HandleState) else operation._parent if given is None else None
-    return None if isinstance(host, StageState) and host._op is None else host
+    if host is None or (isinstance(host, StageState) and host._op is None):
+        return None
+    return host if registry.owns(host.operation) else None
 
 
 def parent_of(operation: OperationState) -> OperationState | None:
