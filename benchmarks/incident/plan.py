@@ -17,8 +17,8 @@ JUDGED: Final = 45.0
 """From a limit that the process itself judges (stuck, overdue, looping) to the webhook."""
 WATCHED_KILL: Final = 60.0
 UNWATCHED_KILL: Final = 300.0
-RESOLVED: Final = 240.0
-"""From a recovery to its message: `keep_firing_for` 2 min, `group_interval` 1 min, export and evaluation."""
+RESOLVED: Final = 60.0
+"""From a recovery to its message: export, scrape, evaluation, and `group_interval`."""
 DEPLOYED: Final = 20
 OUTAGE: Final = 360.0
 SILENT_RESTART: Final = 5.0
@@ -218,7 +218,7 @@ SCENARIOS: Final = (
                 "overdue-1.limit",
                 JUDGED,
                 severity="warning|critical",
-                says=(r"overdue by \d+ ?(s|min)",),
+                says=(r"limit of 20 s \(", r"overdue (by [1-9]|now)"),
             ),
         ),
         (

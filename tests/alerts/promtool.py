@@ -18,8 +18,8 @@ from .scenarios import GAP, LATE, Fires, Scenario
 from .ways import Point
 
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
-ROUND = 15
-"""Seconds between two evaluations of the rules."""
+ROUND = 10
+"""Seconds between two evaluations of the rules, as in the rules: promtool does not read that."""
 SHOWN = ("alertname", "severity", "instance", label(s.OPERATION_NAME), label(s.OPERATION_ID))
 FIRING = f'count by ({", ".join(SHOWN)}) (ALERTS{{alertstate="firing"}})'
 
@@ -101,11 +101,11 @@ def values(points: Iterable[Point]) -> str:
 
 
 def moments(scenario: Scenario) -> list[int]:
-    """Return the times to check: just before and after each edge, and each evaluation that is not close to one."""
+    """Return the times to check: just before and after each edge, and each second evaluation that is not close to one."""
     until = scenario.world.until
     edges = {edge for fires in scenario.alerts for edge in (fires.begin, fires.end) if 0 < edge < math.inf}
     small = until < 3000 and len(scenario.world.runs) < 50
-    each = range(0, int(until) + 1, ROUND if small else 300)
+    each = range(0, int(until) + 1, 2 * ROUND if small else 300)
     found = {at for edge in edges for at in (math.floor(edge) - 1, math.ceil(edge) + LATE)} | set(each)
     return sorted(at for at in found if 0 <= at <= until and not any(edge <= at < edge + LATE for edge in edges))
 

@@ -23,6 +23,8 @@ BLIND = 300
 """Seconds after an outage during which silence proves nothing."""
 CHILD_KNOWN = 30
 """Seconds until a child in another process is known."""
+INCREASE = 10
+"""How late `increase()` may show the last end: by one sample."""
 LATE = 25
 """What an export, a scrape and an evaluation may add to each edge."""
 
@@ -632,7 +634,7 @@ def errors_in(process: Process, until: int) -> tuple[Fires, ...]:
         over.append(len(ended) >= 5 and ended.count("failed") > 0.1 * len(ended))
     begin = over.index(True)
     end = over.index(False, begin) if False in over[begin:] else math.inf
-    return (Fires("ErrorRate", begin + ERROR_FOR, end, instance=""),)
+    return (Fires("ErrorRate", begin + ERROR_FOR + INCREASE, end, instance=""),)
 
 
 @scenario
@@ -722,9 +724,7 @@ def looping(scraped: bool) -> Scenario:
 def looping_ends(scraped: bool) -> Scenario:
     """It loops with two minutes missing, and ends."""
     run = Run(loops=((200, 600),), end=600, process=Process(cut=((300, 420),)))
-    return Scenario(
-        "looping_ends", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600, "r1"),)
-    )
+    return Scenario("looping_ends", _world(scraped, run), (Fires("OperationLooping", 200 + LOOP_FOR, 600, "r1"),))
 
 
 @scenario
@@ -753,7 +753,7 @@ def waits_too_long(scraped: bool) -> Scenario:
 @scenario
 def waits_a_little_too_long(scraped: bool) -> Scenario:
     """A wait is overdue for half a minute, which is reported at once, and one ends right at its limit."""
-    run = Run(waits=((100, 329, 200), (400, 500, 100)), moves=((0, 100), (329, 400), (500, math.inf)))
+    run = Run(waits=((100, 329, 199.6), (400, 500, 100)), moves=((0, 100), (329, 400), (500, math.inf)))
     return Scenario("waits_a_little_too_long", _world(scraped, run), (Fires("OperationOverdueWait", 300, 329, "r1"),))
 
 
@@ -1214,10 +1214,10 @@ def child_elsewhere_beside_unseen(scraped: bool) -> Scenario:
 
 @scenario
 def unseen_stuck_beside_parent(scraped: bool) -> Scenario:
-    """Beside a parent that makes progress and has a child elsewhere, a run of its name without series hangs."""
-    process = Process(unseen=((0, math.inf),), ratio=((200, 2.0),))
-    world = _world(scraped, Run(process=process), child())
-    return Scenario("unseen_stuck_beside_parent", world, (Fires("StuckByName", 200 + NAME_FOR),))
+    """Beside a parent that waited for a child elsewhere and goes on, a run of its name without series hangs."""
+    process = Process(unseen=((0, math.inf),), ratio=((0, 0.1), (700, 2.0)))
+    world = _world(scraped, Run(process=process, moves=((0, 100), (400, math.inf))), child())
+    return Scenario("unseen_stuck_beside_parent", world, (Fires("StuckByName", 700 + NAME_FOR),))
 
 
 SCENARIOS = tuple(make(scraped) for make in _MAKERS for scraped in (True, False))

@@ -20,8 +20,8 @@ from otel_progress.monitor.state.verdicts import Observer
 
 from .runs import BEAT, Span, within
 from .scenarios import (
+    AGAIN_KEEP,
     GAP,
-    LATE,
     LOOP_FOR,
     LOST_FOR,
     PENDING_FOR,
@@ -32,6 +32,8 @@ from .scenarios import (
     Scenario,
 )
 
+LATE = 35
+"""What an export, a scrape, an evaluation and a heartbeat may add to each edge."""
 README = Path(__file__).parents[2] / "grafana" / "alerts" / "README.md"
 
 ON = {
@@ -45,6 +47,7 @@ ON = {
 """By how much the alert comes later than the verdict; a verdict that ends earlier needs no alert."""
 
 DIFFERENCES = {
+    "Going back": "a run that is stuck again and again",
     "Collector restart or outage": "a run that was lost before it",
     "The Collector keeps a value": "a killed run whose last value is kept",
     "A clock that is wrong": "pushed series of a clock that is ahead",
@@ -57,6 +60,7 @@ DIFFERENCES = {
 _BELOW = "A child is stuck or dead"
 _NEVER = {"OperationStuck of r1": (math.inf, 0.0)}
 EXTRA: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
+    "stuck_dithers": ("Going back", {"OperationStuck": (0, AGAIN_KEEP)}),
     "outage_while_lost": ("Collector restart or outage", {"OperationLost": (0, 360)}),
     "frozen_value": ("The Collector keeps a value", {"OperationLost": (300, 0)}),
     "clock_ahead": (
@@ -163,8 +167,8 @@ def test_same_verdict(scenario: Scenario) -> None:
             fired: list[Span] = []
             for it in scenario.alerts:
                 if it.alert == alert and it.id == key:
-                    # A change of severity is no interruption.
-                    begin = fired.pop()[0] if fired and fired[-1][1] == it.begin else it.begin
+                    # As for verdicts, short interruptions are ignored; and a change of severity is none.
+                    begin = fired.pop()[0] if fired and it.begin - fired[-1][1] < GAP else it.begin
                     fired.append((begin, it.end))
             extra_on, extra_off = more.get(f"{alert} of {key}", more.get(alert, (0, 0)))
             on, off = delay + extra_on + LATE, extra_off + LATE

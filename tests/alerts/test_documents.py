@@ -142,8 +142,22 @@ ANNOTATIONS = {
         "OperationOverdueWait",
         390,
         {
-            "summary": "load waits longer than its limit: overdue by 1 min 30 s",
-            "description": "Run r1 of load in work (a) is in a declared wait that is overdue by 1 min 30 s.",
+            "summary": "load waits longer than its limit of 3 min 20 s (approval by Ann): overdue by 1 min 30 s",
+            "description": (
+                "Run r1 of load in work (a) is in a declared wait that is overdue by 1 min 30 s; "
+                "it waits for: approval by Ann, and its limit is 3 min 20 s."
+            ),
+        },
+    ),
+    "waits_a_little_too_long": (
+        "OperationOverdueWait",
+        300,
+        {
+            "summary": "load waits longer than its limit of 3 min 20 s (approval by Ann)",
+            "description": (
+                "Run r1 of load in work (a) is in a declared wait that is overdue now; "
+                "it waits for: approval by Ann, and its limit is 3 min 20 s."
+            ),
         },
     ),
     "killed": (
@@ -189,6 +203,7 @@ NOT_BY_MODEL = {
     "progress_run_loop_repeats": (12, ""),
     "progress_run_loop_cost": (0.42, ',progress_currency="USD"'),
     "progress_run_loop_tokens": (15000, ""),
+    "progress_run_overdue_after_seconds": (200, ',progress_wait_reason="approval by Ann"'),
 }
 """Series that only the texts use."""
 
@@ -216,7 +231,7 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
     if not told:
         test["input_series"] = [it for it in test["input_series"] if not it["series"].startswith("progress_run_health")]
         annotations = {key: "unknown" if key in ("stage", "stuck_at") else text for key, text in annotations.items()}
-    if name == "looping":
+    if name == "looping" or alert == "OperationOverdueWait":
         who = 'job="work",instance="a",progress_operation_name="load",progress_operation_id="r1"'
         for series, (value, more) in NOT_BY_MODEL.items():
             test["input_series"].append({"series": f"{series}{{{who}{more}}}", "values": f"{value}x60"})

@@ -184,6 +184,25 @@ def test_feed_follows(open_page, world):
     expect(page.get_by_role("button", name="Older")).to_have_count(0)
 
 
+def test_feed_shows_an_overdue_wait(open_page, world):
+    """A wait that is overdue is a line of its own, with its evidence, also while the wait goes on."""
+    world.say(
+        "survey-1",
+        "progress.wait.overdue",
+        "a wait is overdue: waiting for 60 s, overdue_after is 60 s",
+        stage="parse/library",
+        attributes={
+            "progress.health.reason": "waiting for 60 s, overdue_after is 60 s",
+            "progress.wait.reason": "approval",
+            "progress.wait.overdue_by": 0.2,
+        },
+    )
+    page = open_page("#/operations/survey-1", wait=".line")
+    line = page.locator(".line", has=page.locator(".line-kind", has_text="overdue"))
+    expect(line).to_have_count(1)
+    expect(line.locator(".line-text")).to_contain_text("waiting for 1 min")
+
+
 def test_feed_of_one_agent(open_page):
     """The feed can be filtered by agent, and can include plain updates."""
     page = open_page("#/operations/survey-1", wait=".line")

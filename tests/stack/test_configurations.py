@@ -418,7 +418,7 @@ def test_prometheus_scrapes(collector_binary: Path, collector: Collector, tmp_pa
             env={"OTEL_PROGRESS_SCRAPE": f"127.0.0.1:{jobs}"},
         ) as single,
     ):
-        text = head[1].replace("\n#   ", "\n").replace("8889", str(jobs)).replace("10s", "1s")
+        text = head[1].replace("\n#   ", "\n").replace("8889", str(jobs)).replace("15s", "1s").replace("60s", "1s")
         text = text.replace("8888", str(urlsplit(single.self_metrics).port))
         (tmp_path / "prometheus.yaml").write_text("global: {scrape_interval: 1s}\n" + text, encoding="utf-8")
         with (

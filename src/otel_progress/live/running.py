@@ -61,7 +61,10 @@ def children(operation: OperationState) -> list[OperationState]:
 
 
 def host_of(operation: OperationState) -> HandleState | None:
-    """The operation or stage of this process in which an operation was started, if any; that of a forked child is not."""
+    """The operation or stage of this process in which an operation was started, if any.
+
+    What a forked child inherited is of its parent process.
+    """
     given = operation._opts.parent
     host = given if isinstance(given, HandleState) else operation._parent if given is None else None
     if host is None or (isinstance(host, StageState) and host._op is None):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import otel_progress as progress
 from otel_progress import clock, semconv
 from otel_progress.cli.query.client import Client, is_loopback
 from otel_progress.cli.query.rows import NamedBranch, label_of, labels_of, shown, snapshot_of
@@ -520,3 +521,32 @@ def test_what_is_unknown_is_no_news(progress_capture: Capture) -> None:
     for revision, verdict in enumerate(turns):
         board.changed([row(revision=revision, verdict=verdict)])
     assert words(board.news()) == ["a: STUCK no progress", "a: in order again"]
+
+
+def test_a_wait_that_is_overdue_is_a_line(progress_capture: Capture) -> None:
+    """Plain lines of `watch ID` say that a wait is overdue while it goes on, and later that it is over."""
+    with progress.operation("import"), progress.stage("ask") as ask:
+        with ask.waiting("ada", overdue_after=10):
+            progress_capture.advance(12)
+            board = ViewModel(draws=False)
+            board.events(history(progress_capture))
+            overdue = "import: a wait is overdue: waiting for 10 s, overdue_after is 10 s"
+            assert lines(board) == ["import: waits for ada", overdue]
+        progress_capture.advance(1)
+        board.events(history(progress_capture))
+        assert lines(board) == ["import: waited 12 s for ada, overdue by 2 s"]
+
+
+def history(captured: Capture) -> list[dict[str, object]]:
+    """The history of waits as the monitor answers it: the text of an event is the body of its log."""
+    wanted = {semconv.WAIT_STARTED, semconv.WAIT_OVERDUE, semconv.WAIT_ENDED}
+    return [
+        {"id": number, "event": log.event_name, "timestamp": 0.0, "text": log.body, "attributes": dict(log.attributes)}
+        for number, log in enumerate(captured.logs, 1)
+        if log.event_name in wanted
+    ]
+
+
+def lines(board: ViewModel) -> list[str]:
+    """The new lines, without their time."""
+    return ["".join(text for text, _ in line[1:]).strip() for line in board.news()]
