@@ -7,8 +7,8 @@ python -m benchmarks.bill quantiles           relative error of quantiles for se
 
 A sample is one value of one series as Prometheus stores it: a histogram has one series for each bucket, and two more.
 A scrape takes every series that the Collector holds, whether it has changed or not. `--scrape-all` scrapes everything
-each 10 s, as before collector-config/prometheus-scrape.yaml had two jobs for it; with `PYTHONPATH=OTHER/src` the jobs of
-the tour run on another version of the package.
+each 10 s, as before collector-config/prometheus-scrape.yaml had two jobs for it; with `PYTHONPATH=OTHER/src` the jobs
+of the tour run on another version of the package.
 """
 
 from __future__ import annotations

@@ -245,7 +245,7 @@ def test_restarts_while_a_run_is_lost(stack: Stack) -> None:
 
 
 def test_stuck(stack: Stack) -> None:
-    """A stuck run alerts with the line of code, and the alert is resolved when the run recovers."""
+    """A stuck run alerts with the line of code; a restart of the Collector does not resolve that, a recovery does."""
     with Run(stack, "hanging") as run:
         stack.wait_for(lambda: stack.query('progress_run_active{progress_operation_id="hanging"} == 1'))
         run.tell("hang")
@@ -254,6 +254,13 @@ def test_stuck(stack: Stack) -> None:
         assert alert["annotations"]["stuck_at"] == f"alert_program.py:{line} in hang_here"
         assert alert["annotations"]["stage"] == "fetch"
         assert "its limit is 2 s" in alert["annotations"]["description"]
+        stack.stop("collector")
+        stack.wait_for(lambda: stack.query("collector:progress_outage"))
+        stack.start("collector")
+        stack.wait_for(lambda: stack.query("collector:progress_works:count == 1"))
+        stack.wait_for(
+            lambda: stack.query('timestamp(progress_run_idle_seconds{progress_operation_id="hanging"}) > time() - 1')
+        )
         assert not stack.webhook.seen("resolved", "OperationStuck", "hanging")
         run.tell("move")
         stack.wait_for(lambda: stack.webhook.seen("resolved", "OperationStuck", "hanging"))
