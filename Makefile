@@ -11,6 +11,8 @@ WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
 FAST_TESTS := tests/unit tests/typing tests/terminal README.md docs
 # More workers than cores, because many tests wait for real programs; tests/conftest.py says what runs in which order.
 PARALLEL := -n 4
+# Tests start Python about two thousand times: where this variable is set, each start would compile our code again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-again test-stack check format hooks stack alert-demo bench incident coverage versions dashboards lock dist clean
