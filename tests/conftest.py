@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,12 +29,14 @@ APART = ("tests/alerts/test_scenarios.py", "tests/stress/test_attacks.py")
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Sort the tests by file, after pytest-randomly has shuffled them."""
-    items.sort(key=lambda item: place(item.path.relative_to(ROOT)))
+    items.sort(key=lambda item: place(item.path))
 
 
+@cache
 def place(file: Path) -> int:
     """Return the place of a file in the order."""
-    parents = {file.as_posix(), *(folder.as_posix() for folder in file.parents)}
+    inside = file.relative_to(ROOT)
+    parents = {it.as_posix() for it in (inside, *inside.parents)}
     return next((number for number, first in enumerate(FIRST) if first in parents), len(FIRST))
 
 
