@@ -9,6 +9,10 @@ RELEASE := $(VENV)/release
 WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
 # Tests that need only Python and no long waits. Tests of forks, kills and outages are in tests/stress.
 FAST_TESTS := tests/unit tests/typing tests/terminal README.md docs
+# More workers than cores, because many tests wait for real programs; tests/conftest.py says what runs in which order.
+PARALLEL := -n 4
+# Tests start Python about two thousand times: where this variable is set, each start would compile our code again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all test-again test-stack check format hooks stack alert-demo bench incident coverage versions dashboards lock dist clean
@@ -24,16 +28,16 @@ demo: $(READY)  ## run a monitor with its page, and jobs that work, wait, fail, 
 	@$(RUN) examples/tour
 
 test: $(READY)  ## run the tests that need nothing else installed; less than 5 minutes
-	$(RUN) -m pytest -n 2 --dist loadfile $(FAST_TESTS)
+	$(RUN) -m pytest $(PARALLEL) $(FAST_TESTS)
 
 test-all: stack  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
-	@$(WITH_GO) $(RUN) -m pytest -n 2 --dist loadfile
+	@$(WITH_GO) $(RUN) -m pytest $(PARALLEL)
 
 test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most three; passing tests are reported as flaky
 	@$(WITH_GO) $(RUN) tools/again.py
 
 test-stack: stack  ## run only the tests against the real Collector, Prometheus, Jaeger and VictoriaLogs
-	@$(WITH_GO) $(RUN) -m pytest -n 2 --dist loadfile tests/stack
+	@$(WITH_GO) $(RUN) -m pytest $(PARALLEL) tests/stack
 
 check: $(READY)  ## check lint, format, types, import layers and spelling
 	$(RUN) -m ruff check .

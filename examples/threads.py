@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import otel_progress as progress
 from otel_progress.handlers.console import Console
 
-BLOCK = bytes(range(256)) * 8192
+BLOCK = bytes(range(256)) * 2048
 
 
 def compress(number: int) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,18 +17,22 @@ from otel_progress import semconv as s
 
 from .runs import EXPORT, Labels, label
 from .scenarios import GAP, LATE, Fires, Scenario
-from .ways import Point
+from .ways import Point, World
 
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
 ROUND = 10
 """Seconds between two evaluations of the rules, as in the rules: promtool does not read that."""
 SHOWN = ("alertname", "severity", "instance", label(s.OPERATION_NAME), label(s.OPERATION_ID))
+SEPARATOR = "\n      - "
+"""What stands before each rule."""
+LITTLE_COLLECTION = {"GOGC": "800"}
+"""promtool ends after seconds, so it spends no time on memory."""
 FIRING = f'count by ({", ".join(SHOWN)}) (ALERTS{{alertstate="firing"}})'
 
 
-def alerts() -> set[str]:
+def alerts(rules: Path = RULES) -> set[str]:
     """Return the names of the alerts in the rules."""
-    return set(re.findall(r"- alert: (\S+)", RULES.read_text(encoding="utf-8")))
+    return set(re.findall(r"- alert: (\S+)", rules.read_text(encoding="utf-8")))
 
 
 def records() -> set[str]:
@@ -46,13 +52,27 @@ def run(promtool: str, rules: Path, scenarios: Sequence[Scenario], folder: Path)
         files.append(folder / f"tests{place}.json")  # JSON is YAML
         files[-1].write_text(json.dumps(content), encoding="utf-8")
     command = [promtool, "test", "rules", *map(str, files)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    env = {**os.environ, **LITTLE_COLLECTION}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=100, check=False)
     return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def without_annotations(rules: str) -> str:
     """Return the rules without annotations, whose many queries take most of the time."""
     return re.sub(r"^        annotations:\n(?:          .*\n)+", "", rules, flags=re.MULTILINE)
+
+
+def affected_by(rule: str, rules: str) -> str:
+    """Return the rules whose result depends on one of them, and all that these need: the time is that of the rules."""
+    head, *blocks = rules.split(SEPARATOR)
+    names = [block.split(maxsplit=2)[1] for block in blocks]
+    needs = [set(re.findall(r"[\w:]+", block)) & {*names} - {name} for name, block in zip(names, blocks, strict=True)]
+    wanted = {rule}
+    for _ in blocks:
+        wanted |= {name for name, needed in zip(names, needs, strict=True) if needed & wanted}
+    for _ in blocks:
+        wanted |= {other for name, needed in zip(names, needs, strict=True) if name in wanted for other in needed}
+    return SEPARATOR.join([head, *(block for name, block in zip(names, blocks, strict=True) if name in wanted)])
 
 
 def _behind(scenario: Scenario) -> int:
@@ -71,14 +91,17 @@ def _rules_for(behind: int, rules: str) -> str:
 
 def test_of(scenario: Scenario) -> dict[str, Any]:
     """Return the scenario as input of promtool."""
-    series = scenario.world.series()
     return {
         "interval": f"{EXPORT}s",
-        "input_series": [
-            {"series": selector(name, labels), "values": values(v)} for (name, labels), v in series.items()
-        ],
+        "input_series": _input(scenario.world),
         "promql_expr_test": [_check(scenario, time) for time in moments(scenario)],
     }
+
+
+@cache
+def _input(world: World) -> list[dict[str, str]]:
+    series = world.series().items()
+    return [{"series": selector(name, labels), "values": values(points)} for (name, labels), points in series]
 
 
 def selector(name: str, labels: Labels) -> str:

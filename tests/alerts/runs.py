@@ -168,6 +168,8 @@ class Run:
     """Its branches, if there are several."""
     children: tuple[Run, ...] = ()
     """Child runs in the same process that it waits for. Without `branches` it does nothing else meanwhile."""
+    _worst: dict[float, Line] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Results of `worst`, which each series asks for each time."""
 
     def lines(self, time: float) -> tuple[Line, ...]:
         """Return its own running branches; at least one runs."""
@@ -183,7 +185,9 @@ class Run:
             near = line.idle(time) / line.stall_after if line.stall_after and not line.wait(time) else 0.0
             return ORDER.index(line.state(time)), near
 
-        return max(self.lines(time), key=weight)
+        if time not in self._worst:
+            self._worst[time] = max(self.lines(time), key=weight)
+        return self._worst[time]
 
     def rests(self, time: float) -> float:
         """Return the idle time in its series: none while it waits."""

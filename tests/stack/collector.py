@@ -206,12 +206,15 @@ class Collector:
 
 
 def _ticks(timeout: float) -> Iterator[None]:
-    """Yield at least once, then every `_POLL` seconds until the time is up."""
+    """Yield at least once, then again until the time is up, after `_POLL` seconds or as long as the caller took."""
     end = time.monotonic() + timeout
-    yield
-    while time.monotonic() < end:
-        time.sleep(_POLL)
+    while True:
+        began = time.monotonic()
         yield
+        now = time.monotonic()
+        if now >= end:
+            return
+        time.sleep(max(_POLL, now - began))
 
 
 def _free_block() -> socket.socket:

@@ -28,6 +28,7 @@ from .drill import (
     doubles,
     dropped,
     overlay,
+    spans_arrived,
     spans_of,
     whole,
 )
@@ -256,6 +257,8 @@ def test_requests_stay_below_the_limits(collector_binary: Path, tmp_path: Path, 
         backend.wait_for(lambda: active(backend) == dict.fromkeys(ids, 1), PATIENCE)
         program.order("finish")
         backend.wait_for(lambda: arrived(backend, ENDED) == len(ids), PATIENCE)
+        # At its end a process sends for two seconds at most, which a busy machine may need for less than all.
+        backend.wait_for(lambda: spans_arrived(backend, "drill") == len(ids), PATIENCE)
         program.end()
     assert {id_ for id_, event in distinct(backend.logs()) if event == ENDED} == ids
     assert active(backend) == dict.fromkeys(ids, 0)

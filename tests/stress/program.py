@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 PROGRAMS = Path(__file__).with_name("programs")
 STATE = tempfile.TemporaryDirectory(prefix="otel-progress-state-")
 """The state folder of all programs of this process: what they keep is no user's."""
-EXIT_SECONDS = 2.5
-"""The maximum time for which telemetry may hold a process after its last line, including the interpreter's own end."""
+
+
+def exit_seconds() -> float:
+    """Return the longest time from a program's last line to its end: two seconds to send, and half a second for Python.
+
+    On a busy machine Python takes longer.
+    """
+    return 2.0 + 0.5 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 def environment(**more: str) -> dict[str, str]:

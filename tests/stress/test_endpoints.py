@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from .program import EXIT_SECONDS, Program, run
+from .program import Program, exit_seconds, run
 from .receiver import ENDLESS, GARBAGE, NO_ANSWER, RESET, Answer, Receiver
 
 PROTOCOLS = ("http/protobuf", "grpc")
@@ -64,7 +64,7 @@ def test_job_does_not_feel_a_failing_receiver(protocol: str, failure: str) -> No
         assert float(values["longest"]) < CALL_SECONDS, job.said
         assert "Traceback" not in job.errors
         held.append(job.held())
-        if held[-1] < EXIT_SECONDS:
+        if held[-1] < exit_seconds():
             return
     pytest.fail(f"the process was held {held} s")
 
@@ -75,7 +75,7 @@ def test_endless_answer_is_not_read_to_its_end() -> None:
         receiver.answer = lambda signal: Answer(ENDLESS if signal == "logs" else 200)
         job = run("job", 2, env=receiver.env)
         assert receiver.requests["logs"] > 3, "it stopped sending after the first such answer"
-    assert job.held() < EXIT_SECONDS
+    assert job.held() < exit_seconds()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from .program import EXIT_SECONDS, Program, run
+from .program import Program, exit_seconds, run
 from .receiver import Log, Receiver
 
 LATEST = 1.0
@@ -95,7 +95,7 @@ def test_end_of_process_is_told(way: str) -> None:
     code, status = ENDS[way]
     with Receiver() as receiver:
         program = run("ending", way, env=receiver.env, code=code)
-        assert program.held() < EXIT_SECONDS
+        assert program.held() < exit_seconds()
         check_ended(receiver, status)
         if way == "raise":
             assert "ValueError: as the test wants it" in program.errors
@@ -107,7 +107,7 @@ def test_keyboard_interrupt_is_interrupted() -> None:
         program.line("ready")
         program.process.send_signal(signal.SIGINT)
         assert program.wait() == -signal.SIGINT
-        assert program.held() < EXIT_SECONDS
+        assert program.held() < exit_seconds()
         check_ended(receiver, "interrupted")
 
 
@@ -124,7 +124,7 @@ def test_sigterm_handled(protocol: str, options: str) -> None:
         sent = time.monotonic()
         program.process.send_signal(signal.SIGTERM)
         assert program.wait() == (7 if "exits" in options else -signal.SIGTERM)
-        assert program.ended - sent < EXIT_SECONDS
+        assert program.ended - sent < exit_seconds()
         check_ended(receiver, "interrupted")
         assert ("chained" in program.values()) == ("chained" in options)
 
@@ -140,7 +140,7 @@ def test_sigterm_with_hanging_receiver() -> None:
         sent = time.monotonic()
         program.process.send_signal(signal.SIGTERM)
         assert program.wait() == 7
-        assert program.ended - sent < EXIT_SECONDS
+        assert program.ended - sent < exit_seconds()
 
 
 def test_end_of_a_lifespan() -> None:
@@ -150,7 +150,7 @@ def test_end_of_a_lifespan() -> None:
         receiver.wait_for(lambda: "background" in receiver.heard())
         program.process.send_signal(signal.SIGTERM)
         assert program.wait() in (0, -signal.SIGTERM)
-        assert program.held() < EXIT_SECONDS
+        assert program.held() < exit_seconds()
         assert receiver.ended() == {"done": "completed", "background": "interrupted"}
         assert {span.name for span in receiver.spans} == {"done", "background", "inside"}
 

@@ -9,7 +9,7 @@ from otel_progress import semconv as s
 from otel_progress.live import registry
 from otel_progress.testing import Capture
 
-from .program import EXIT_SECONDS, run
+from .program import exit_seconds, run
 from .receiver import Receiver
 
 
@@ -27,7 +27,7 @@ def test_thousand_operations_at_once(protocol: str) -> None:
     with Receiver(protocol) as receiver:
         program = run("threads", "tasks", env=receiver.env)
         assert program.values()["right"] == "1000"
-        assert program.held() < EXIT_SECONDS
+        assert program.held() < exit_seconds()
         tasks = {f"task-{number}" for number in range(1000)}
         assert receiver.ended() == dict.fromkeys(tasks, "completed")
         assert {log.operation for log in receiver.of(s.STAGE_ENDED)} == tasks
@@ -45,7 +45,7 @@ def test_operations_while_another_thread_configures() -> None:
         assert program.values()["errors"] == "0"
         assert receiver.ended()["last"] == "completed"
         assert receiver.doubled() == []
-        assert program.held() < EXIT_SECONDS
+        assert program.held() < exit_seconds()
         ours = [name for name in program.said[-2][1:] if name.startswith("otel-progress")]
         assert len(ours) == len(set(ours)), "threads of an old configuration are left"
 
