@@ -98,7 +98,7 @@ def test_the_interval_adapts_to_how_often_it_held() -> None:
     for _ in range(50):
         narrow.add(None, 10.0, 10.0, 1.0)
         wide.add(None, 10.0, 10.0, 0.0)
-    assert 0.3 < narrow.wide < 1 < wide.wide < 3
+    assert 0.1 < narrow.wide < WIDE < wide.wide < 3
 
 
 def test_a_record_is_the_same_after_a_file() -> None:
