@@ -95,7 +95,7 @@ class Pace:
         *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
         *("_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
-        *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at"),
+        *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_totals"),
     )
 
     def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
@@ -117,6 +117,7 @@ class Pace:
         self._still = False
         self._ends = math.inf
         self._ends_of: tuple[float, float] | None = None
+        self._totals: tuple[tuple[float, float], tuple[float, float]] | None = None
 
     def observe(self, now: float, done: float, moved: float | None = None) -> None:
         """Record the total count at `now`; a count that fell restarts the estimate.
@@ -264,6 +265,7 @@ class Pace:
         in_hand = _IN_HAND * min(remaining, max(grain, self._step))
         eta = each * (remaining - min(max(0.0, now - at) / each, in_hand))
         low, high = interval(eta, found.error)
+        high += each * self._grown(time, remaining + done)
         if not 0 < eta <= high < math.inf:
             return None
         self._foretell(time + low, time + high)
@@ -280,7 +282,7 @@ class Pace:
         kept = self._kept
         if kept is not None and kept.total == total and kept.units <= units < _SAME * kept.units:
             return kept
-        past, steps = self._prepared(total), left / (max(grain, self._step) or left)
+        past, steps = self._prepared(total), left / (grain or self._step or left)
         review = self._reviewed
         if review is None or review.total != total or not review.units <= units < _AGAIN * review.units:
             if may_review():
@@ -303,6 +305,14 @@ class Pace:
         if self._past is None or self._past.total != total or self._past.runs != record.runs:
             self._past = Past(record, total)
         return self._past
+
+    def _grown(self, time: float, total: float) -> float:
+        """Units by which the total grew in about the last half of the run; as many more may come."""
+        now = (time, total)
+        before, since = self._totals or (now, now)
+        if self._totals is None or time >= 2 * since[0]:
+            self._totals = before, since = since, now
+        return max(0.0, total - before[1])
 
     def _foretell(self, low: float, high: float) -> None:
         """Keep an interval for the end, to see later whether it held."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from otel_progress.model.estimate import Pace
 from otel_progress.model.forecast import KNOTS, Course
-from otel_progress.model.past import PARTS, Past, Record
+from otel_progress.model.past import PARTS, WIDE, Past, Record
 
 STEPS = st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e6, 1e9), st.floats(0, 1e4)), min_size=1, max_size=60)
 
