@@ -36,12 +36,12 @@ FEW: Final = 1e-100
 """Counts outside of these bounds are not followed."""
 ORIGINS: Final = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 """Where in the units completed so far the forecasters are tested."""
-_PRIOR: Final = (2.0, 0.0, 0.0, -1.0, -1.0, 0.5)
+_PRIOR: Final = (2.5, 1.0, 0.0, -0.5, -2.5, 0.5)
 """Logarithms of the weights before any test: long memories first."""
 HALF, TREND = 1, 4
 OWN: Final = len(_PRIOR)
 """Number of forecasters that know this run alone; those of earlier runs follow."""
-_SHARPNESS: Final = 8.0
+_SHARPNESS: Final = 12.0
 """How fast a forecaster loses weight with its errors."""
 _EARLY: Final = 3.0
 """The tests count in full for earlier runs once this inverse share of the run is done: its first units say little."""
