@@ -24,9 +24,9 @@ from otel_progress.model.past import PARTS, Past, Record
 _HALF_LIFE: Final = 10.0
 _LOOK: Final = 0.75
 """Seconds between two looks at a count: a unit was completed within that time before it was noticed."""
-_AGAIN: Final = 1.1
+_AGAIN: Final = 1.15
 """Growth of the count, or change of the horizon, after which the forecasters are tested again."""
-_SAME: Final = 1.02
+_SAME: Final = 1.03
 """Growth of the count up to which the combination is used again."""
 _NEXT: Final = 1.3
 """Growth of the count from one kept interval to the next."""
@@ -221,9 +221,9 @@ class Pace:
         """Mean number of units between two samples that differ."""
         return self._done / self._moves if self._moves > 0 else 0.0
 
-    def _is_over(self, remaining: float, now: float, done: float, moved: float | None, each: float) -> bool:
+    def _is_over(self, remaining: float, now: float, done: float, each: float) -> bool:
         """Whether the estimate since the last unit has ended; it stays so until the next unit."""
-        unit_at = self._unit(now, done, moved)
+        unit_at = self._unit_at
         if self._ends_of != (done, remaining):
             self._ends_of = (done, remaining)
             self._ends = unit_at + remaining * each
@@ -259,7 +259,7 @@ class Pace:
         if not (units > 0 and time > 0):
             return None
         found = self._forecast(time, units, remaining, grain, may_review)
-        if found is None or self._is_over(remaining, now, done, moved, found.each):
+        if found is None or self._is_over(remaining, now, done, found.each):
             return None
         each, known = found.each, found.known
         in_hand = _IN_HAND * min(remaining, max(grain, self._step))

@@ -188,16 +188,18 @@ class Course:
         """The errors of all forecasters between moments of this run; what starts at one moment counts as one test."""
         found: list[Test] = []
         origins = self._origins(time, done)
+        ends = [(self.counts[i], self.times[i]) for i in origins]
+        ends.append((done, time))
         for index, i in enumerate(origins):
-            n, t, said = self.counts[i], self.times[i], self.said[OWN * i : OWN * (i + 1)]
-            part: list[Test] = []
-            for end, at in (*((self.counts[j], self.times[j]) for j in origins[index + 1 :]), (done, time)):
-                ahead = (end - n) / n
-                real = _log((at - t) / (end - n))
+            n, t = ends[index]
+            said, later = self.said[OWN * i : OWN * (i + 1)], ends[index + 1 :]
+            ahead = n * horizon
+            near = [1.0 / (1.0 + _NEAR * abs(math.log((end - n) / ahead))) for end, _ in later]
+            share = max(near) / sum(near)
+            for (end, at), weight in zip(later, near):
+                real = math.log((at - t) / (end - n))
                 errors = [each - real for each in _ahead(said, t, n, end - n, past)]
-                part.append(Test(n, end - n, 1.0 / (1.0 + _NEAR * abs(_log(ahead / horizon))), errors))
-            share = max(test.weight for test in part) / sum(test.weight for test in part)
-            found += (test._replace(weight=test.weight * share) for test in part)
+                found.append(Test(n, end - n, weight * share, errors))
         return found
 
     def _origins(self, time: float, done: float) -> list[int]:
@@ -205,7 +207,7 @@ class Course:
         found: list[int] = []
         for part in ORIGINS:
             i = bisect_right(self.counts, part * done) - 1
-            if i > (found[-1] if found else 0) and self.counts[i] < done and self.times[i] < time:
+            if i > (found[-1] if found else 0) and FEW < done - self.counts[i] and INSTANT < time - self.times[i]:
                 found.append(i)
         return found
 
@@ -217,9 +219,8 @@ class Course:
         losses = [-each for each in prior]
         if tests:
             sums = [0.0] * len(prior)
-            for test in tests:
-                for index, error in enumerate(test.errors):
-                    sums[index] += test.weight * min(abs(error), _WORST)
+            for _, _, weight, errors in tests:
+                sums = [one + weight * min(abs(error), _WORST) for one, error in zip(sums, errors)]
             best, many = min(sums), len({test.units for test in tests})
             scale = _SHARPNESS * many / len(ORIGINS) / (best + _EXACT * (1 + many))
             seen = min(1.0, _EARLY * done / (done + left))
@@ -237,10 +238,10 @@ class Course:
         """The standard error (log) of a forecast that is far ahead: from the tests, and what is assumed before any."""
         known = sum(weights[OWN:])
         squares = number = 0.0
-        for test in tests:
-            error = sum(map(_product, weights, test.errors))
-            squares += test.weight * error * error / _ahead_of(test.left / test.units)
-            number += test.weight
+        for units, left, weight, errors in tests:
+            error = sum(map(_product, weights, errors))
+            squares += weight * error * error / _ahead_of(left / units)
+            number += weight
         assumed = _SPREAD * _SPREAD
         if past is not None:
             assumed = known * past.error**2 / _ahead_of(horizon) + (1 - known) * assumed
