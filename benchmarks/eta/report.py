@@ -125,11 +125,15 @@ def bars(found: Found) -> list[Bar]:
         Bar("coverage of at least 65% in each family", _but(low, len(family)), not low),
         Bar(
             "mean width at most that of constant intervals with the same coverage",
-            f"{both.flat_width():.3f}, constant {both.plain_width():.3f} (of a constant factor {both.factor_width():.3f})",
+            f"{both.flat_width():.3f}, constant {both.plain_width():.3f}, constant factor {both.factor_width():.3f}",
             both.flat_width() <= both.plain_width(),
         ),
         Bar("jumpiness below tqdm's and rich's", ", ".join(f"{who} {value:.2f}" for who, value in jumps.items()), calm),
-        Bar("first estimate within 2 steps or 2 s of a known total", f"later in {share(both.late(OURS))} of runs", not both.late(OURS)),
+        Bar(
+            "first estimate within 2 steps or 2 s of a known total",
+            f"later in {share(both.late(OURS))} of runs",
+            not both.late(OURS),
+        ),
     ]
 
 
@@ -180,7 +184,7 @@ def text(found: Found, seeds: Sequence[int], seconds: float) -> str:
             errors(found, 1),
             "Means of the families:",
             details(found),
-            "Our 80% interval: coverage, mean width as a share of the run, width of constant intervals and of intervals of a constant factor as good:",
+            "Our 80% interval: coverage, mean width as a share of the run, and those of constant ones as good:",
             intervals(found),
             first_estimates(found),
         ]

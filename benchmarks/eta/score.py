@@ -56,7 +56,7 @@ class Row(NamedTuple):
 
 
 class Cover(NamedTuple):
-    """One interval: whether it held the truth, its width and its miss as shares of the run, the forecast and the truth."""
+    """One interval: whether it held the truth; its width, its miss, the forecast and the truth as shares of the run."""
 
     held: bool
     width: float

@@ -2,12 +2,14 @@
 
 Each forecaster names a time per unit: the mean of the whole run, of its last half, quarter and tenth, a trend, the
 median of its parts, and two from earlier runs (their time per unit, and their course at the pace of this run). They
-are combined in proportion to exp(-loss), where the loss says how badly each would have foretold what has happened
-since, relative to the best of them (Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, ch. 2).
+are combined in proportion to exp(-loss) (Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, ch. 2).
+The loss comes from tests on the run so far: each point of the run that is kept remembers what the forecasters said
+there, and all later points tell how wrong they were; what was tested about as far ahead as now counts most.
 
-The interval comes from the errors that the combination makes in the same tests, scaled to the time ahead: conformal
-prediction with the forecasts of this run as calibration set. Across runs its width follows how often the end was
-inside (Gibbs and Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021).
+The interval comes from the errors that the combination makes in the same tests, each divided by what such an error is
+for its time ahead (conformal prediction with normalized errors: Lei et al., "Distribution-Free Predictive Inference
+for Regression", 2018), and from an error that is assumed before any test. Across runs it follows how often the end
+was inside (Gibbs and Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021).
 """
 
 from __future__ import annotations
@@ -207,7 +209,7 @@ class Course:
         found: list[int] = []
         for part in ORIGINS:
             i = bisect_right(self.counts, part * done) - 1
-            if i > (found[-1] if found else 0) and FEW < done - self.counts[i] and INSTANT < time - self.times[i]:
+            if i > (found[-1] if found else 0) and done - self.counts[i] > FEW and time - self.times[i] > INSTANT:
                 found.append(i)
         return found
 
