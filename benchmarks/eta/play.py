@@ -102,7 +102,7 @@ def play(captured: Capture, run: Run, name: str) -> Played:
     bars: dict[str, Bar] = {peer: make(run.total, run.restored) for peer, make in PEERS.items()}
     moments: list[Moment] = []
     first: dict[str, tuple[float, float]] = {}
-    units = 0.0
+    steps, known = 0, None if run.total is None else 0.0
     try:
         for at, kind, step in timeline(run):
             now = began + at
@@ -110,13 +110,15 @@ def play(captured: Capture, run: Run, name: str) -> Played:
                 clock.sleep(now - clock.monotonic())
             if kind == 0:
                 ours.act(step)
-                units += tell(bars, run, step)
+                moved = tell(bars, run, step) > 0
+                known = at if known is None and step.act == "total" else known
+                steps += moved and known is not None
             elif kind == 1:
                 runtime.ticker.round()
-            if kind >= 2 or (kind == 0 and len(first) <= len(PEERS) and units <= 20):
+            if kind >= 2 or (kind == 0 and len(first) <= len(PEERS) and steps <= 20):
                 moment = _moment(ours, bars, at, run.seconds - at)
                 for one in moment.forecasts:
-                    first.setdefault(one, (units, at))
+                    first.setdefault(one, (steps, at - (known or 0.0)))
                 if kind == 2:
                     moments.append(moment)
     finally:

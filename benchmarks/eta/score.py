@@ -39,7 +39,7 @@ class Played:
     seconds: float
     moments: tuple[Moment, ...]
     first: Mapping[str, tuple[float, float]]
-    """Units and seconds up to the first forecast, by whom."""
+    """Steps of the count and seconds up to the first forecast, by whom, from when the total is known."""
 
 
 class Row(NamedTuple):
@@ -56,12 +56,13 @@ class Row(NamedTuple):
 
 
 class Cover(NamedTuple):
-    """One interval: whether it held the truth, its width and its miss as shares of the run."""
+    """One interval: whether it held the truth; its width, its miss, the forecast and the truth as shares of the run."""
 
     held: bool
     width: float
     error: float
     eta: float
+    left: float
 
 
 def taking_part(played: Played, who: Iterable[str]) -> set[str]:
@@ -110,6 +111,7 @@ def covers(played: Played, who: str) -> list[Cover]:
                     (given.high - given.low) / played.seconds,
                     abs(given.eta - moment.left) / played.seconds,
                     given.eta / played.seconds,
+                    moment.left / played.seconds,
                 )
             )
     return found
@@ -127,6 +129,15 @@ def constant_width(found: Sequence[Cover], coverage: float) -> float:
     return statistics.fmean(distance + min(distance, one.eta) for one in found)
 
 
+def constant_factor(found: Sequence[Cover], coverage: float) -> float:
+    """Mean width of intervals from each forecast divided by a factor to the forecast times it, that cover as much."""
+    off = sorted(abs(math.log(one.left / one.eta)) for one in found if one.left > 0 and one.eta > 0)
+    if not off:
+        return math.nan
+    factor = math.exp(off[min(len(off) - 1, max(0, math.ceil(coverage * len(off)) - 1))])
+    return statistics.fmean(one.eta * (factor - 1 / factor) for one in found)
+
+
 @dataclass
 class Scores:
     """All scores of one family, or of many."""
@@ -136,6 +147,7 @@ class Scores:
     given: dict[str, list[float]] = field(default_factory=dict)
     """Share of moments with a forecast, for each run."""
     first: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    """For each run with a forecast; see `Played.first`."""
 
     def add(self, played: Played, who: Sequence[str], ours: str) -> None:
         """Add a run."""
@@ -173,19 +185,25 @@ class Scores:
 
     def plain_width(self) -> float:
         """Mean width of constant intervals with the same coverage."""
+        return constant_width(*self._flat())
+
+    def factor_width(self) -> float:
+        """Mean width of intervals of a constant factor with the same coverage."""
+        return constant_factor(*self._flat())
+
+    def _flat(self) -> tuple[list[Cover], float]:
         flat = [one for run in self.cover for one in run]
-        held = sum(one.held for one in flat) / len(flat) if flat else 0.0
-        return constant_width(flat, held)
+        return flat, sum(one.held for one in flat) / len(flat) if flat else 0.0
 
     def flat_width(self) -> float:
         """Mean width over all moments, to compare with constant intervals."""
         return _mean(one.width for run in self.cover for one in run)
 
     def late(self, who: str) -> float:
-        """Share of runs whose first forecast came after both 2 units and 2 s."""
+        """Share of runs whose first forecast came after both 2 steps and 2 s with a known total."""
         runs = self.first.get(who, [])
         missing = len(self.given.get(who, [])) - len(runs)
-        bad = missing + sum(units > 2 and seconds > 2 for units, seconds in runs)
+        bad = missing + sum(steps > 2 and seconds > 2 for steps, seconds in runs)
         return bad / max(1, len(runs) + missing)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 
 import pytest
+from benchmarks.eta import peers
 from benchmarks.eta.families import FAMILIES
 from benchmarks.eta.play import play
-from benchmarks.eta.runs import plain
+from benchmarks.eta.runs import Run, Step, plain
 from benchmarks.eta.score import (
     Forecast,
     Moment,
     Played,
     Scores,
     common,
+    constant_factor,
     constant_width,
     covers,
     jumpiness,
@@ -77,8 +79,29 @@ def test_constant_intervals_cover_as_much() -> None:
     assert constant_width(found, 1.0) == pytest.approx(0.6)
 
 
+def test_intervals_of_a_constant_factor_cover_as_much() -> None:
+    """The factor is the quantile of truth by forecast, either way: here 1, 9/10, 8/10 and 7/10 of it are left."""
+    found = covers(run(10.0, 10.0, 10.0, 10.0, margin=1.0), "x")
+    assert constant_factor(found, 0.5) == pytest.approx(10 / 9 - 9 / 10)
+    assert constant_factor(found, 1.0) == pytest.approx(10 / 7 - 7 / 10)
+
+
+def test_first_estimates_count_from_a_known_total() -> None:
+    """A total that is known after 20 s makes no first estimate late, and a burst is one step."""
+    late = Run(
+        (*(Step(float(at), "units", 50) for at in range(1, 21)), Step(20.0, "total", 2000), Step(40.0, "units", 1000)),
+        None,
+    )
+    burst = Run((Step(10.0, "units", 100), Step(20.0, "units", 100)), 200)
+    with capture() as captured, peers.on(captured.clock):
+        for number, one in enumerate((late, burst)):
+            steps, seconds = play(captured, one, f"job {number}").first["ours"]
+            assert steps <= 1
+            assert seconds < 2 or number == 1
+
+
 def test_late_first_estimates() -> None:
-    """A first estimate is late after both 2 units and 2 s, and if it never came."""
+    """A first estimate is late after both 2 steps and 2 s, and if it never came."""
     scores = Scores()
     for first in ({"x": (1.0, 50.0)}, {"x": (50.0, 1.9)}, {"x": (3.0, 2.1)}, {}):
         scores.add(Played(10.0, run(1.0).moments, first), ("x",), "x")
@@ -99,8 +122,6 @@ def test_families_draw_runs_whose_counts_add_up(name: str) -> None:
 
 def test_all_bars_see_the_same_run_at_the_same_moments() -> None:
     """At a constant pace, each bar soon knows the end; nobody reads the real clock."""
-    from benchmarks.eta import peers
-
     with capture() as captured, peers.on(captured.clock):
         played = play(captured, plain([1.0] * 40), "job")
     last = played.moments[-10]

@@ -24,9 +24,9 @@ from otel_progress.model.past import PARTS, Past, Record
 _HALF_LIFE: Final = 10.0
 _LOOK: Final = 0.75
 """Seconds between two looks at a count: a unit was completed within that time before it was noticed."""
-_AGAIN: Final = 1.1
+_AGAIN: Final = 1.15
 """Growth of the count, or change of the horizon, after which the forecasters are tested again."""
-_SAME: Final = 1.02
+_SAME: Final = 1.03
 """Growth of the count up to which the combination is used again."""
 _NEXT: Final = 1.3
 """Growth of the count from one kept interval to the next."""
@@ -40,9 +40,8 @@ _LEAST: Final = 3
 """Steps that must be seen before they explain a pause; until then, the time up to the last unit does."""
 _EARLY: Final = 5.0
 """Seconds of a pause that are explained while fewer steps were seen."""
-_DOWN: Final = 1.8
-_UP: Final = 0.7
-"""How far the interval reaches down and up: runs get faster more often than slower, as starts are slow."""
+_FAR, _NEARBY = 0.84, 0.44
+"""Quantiles of the normal distribution that the upper end has if the error is large, and what is added if small."""
 _MAINLY: Final = 0.5
 """Weight of earlier runs from which on an estimate is said to come from them."""
 _IN_HAND: Final = 0.9
@@ -80,10 +79,10 @@ def always() -> bool:
 
 
 class _Forecast(NamedTuple):
-    """The combined forecast: seconds a unit, width (log), weight of earlier runs, and the count and total it is for."""
+    """The combined forecast: seconds a unit, its standard error (log), weight of earlier runs, its count and total."""
 
     each: float
-    width: float
+    error: float
     known: float
     units: float
     total: float
@@ -96,13 +95,13 @@ class Pace:
         *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
         *("_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
-        *("_ends", "_ends_of", "_unit_at"),
+        *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_totals"),
     )
 
     def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
         """Start at `now` (seconds, monotonic) with `done` units completed before, and what earlier runs taught."""
-        self._start = self._then = self._moved = self._unit_at = now
-        self._last = self._base = done
+        self._start = self._then = self._moved = self._unit_at = self._looked_at = self._near = now
+        self._last = self._base = self._looked = done
         self._record = record
         self._past: Past | None = None
         self._forget()
@@ -118,6 +117,7 @@ class Pace:
         self._still = False
         self._ends = math.inf
         self._ends_of: tuple[float, float] | None = None
+        self._totals: tuple[tuple[float, float], tuple[float, float]] | None = None
 
     def observe(self, now: float, done: float, moved: float | None = None) -> None:
         """Record the total count at `now`; a count that fell restarts the estimate.
@@ -131,13 +131,12 @@ class Pace:
         if span <= 0:
             return
         step = done - self._last
-        if step:
-            self._unit_at = now if moved is None else min(now, max(moved, self._then))
+        self._look(now, done, moved)
         self._then, self._last = now, done
         if step < 0:
             self._forget()
-            self._moved = self._start = now
-            self._base = done
+            self._moved = self._start = self._unit_at = self._near = now
+            self._base = self._looked = done
             return
         keep = 0.5 ** (span / max(_HALF_LIFE, (now - self._start) / 3))
         self._done = self._done * keep + step
@@ -160,6 +159,8 @@ class Pace:
         self._then += seconds
         self._moved += seconds
         self._unit_at += seconds
+        self._looked_at += seconds
+        self._near += seconds
         self._ends += seconds
 
     def skip(self, since: float, now: float) -> None:
@@ -175,6 +176,7 @@ class Pace:
         """Take more units as completed by an earlier run."""
         self._base += units
         self._last += units
+        self._looked += units
 
     @property
     def rate(self) -> float | None:
@@ -196,10 +198,17 @@ class Pace:
         return self._unexplained(now - self._unit(now, done, moved))
 
     def _unit(self, now: float, done: float, moved: float | None) -> float:
-        """When the last unit was completed: `moved` if it came after the last observation."""
-        if done == self._last:
-            return self._unit_at
-        return now if moved is None or moved <= self._then else min(now, moved)
+        """When the last unit was completed, at the latest."""
+        self._look(now, done, moved)
+        return self._unit_at
+
+    def _look(self, now: float, done: float, moved: float | None) -> None:
+        """Note when a new count was reached: at the latest, and on average, in the middle between two looks."""
+        if done > self._looked:
+            unit_at = now if moved is None or moved <= self._looked_at else min(now, moved)
+            self._near = (max(self._looked_at, unit_at - _LOOK) + unit_at) / 2
+            self._looked, self._unit_at = done, unit_at
+        self._looked_at = now
 
     def _unexplained(self, pause: float) -> bool:
         explained = max(_PAUSES * self._pause, _STEPS * self._usual)
@@ -212,9 +221,9 @@ class Pace:
         """Mean number of units between two samples that differ."""
         return self._done / self._moves if self._moves > 0 else 0.0
 
-    def _is_over(self, remaining: float, now: float, done: float, moved: float | None, each: float) -> bool:
+    def _is_over(self, remaining: float, now: float, done: float, each: float) -> bool:
         """Whether the estimate since the last unit has ended; it stays so until the next unit."""
-        unit_at = self._unit(now, done, moved)
+        unit_at = self._unit_at
         if self._ends_of != (done, remaining):
             self._ends_of = (done, remaining)
             self._ends = unit_at + remaining * each
@@ -249,20 +258,23 @@ class Pace:
         time = at - self._start
         if not (units > 0 and time > 0):
             return None
-        found = self._forecast(time, units, remaining, may_review)
-        if found is None or self._is_over(remaining, now, done, moved, found.each):
+        found = self._forecast(time, units, remaining, grain, may_review)
+        if found is None or self._is_over(remaining, now, done, found.each):
             return None
         each, known = found.each, found.known
         in_hand = _IN_HAND * min(remaining, max(grain, self._step))
         eta = each * (remaining - min(max(0.0, now - at) / each, in_hand))
-        low, high = eta * math.exp(-_DOWN * found.width), eta * math.exp(_UP * found.width)
+        low, high = interval(eta, found.error)
+        high += each * self._grown(time, remaining + done)
         if not 0 < eta <= high < math.inf:
             return None
         self._foretell(time + low, time + high)
         runs = 0 if self._record is None or not known else self._record.runs
         return Estimate(eta, low, high, "history" if known > _MAINLY else "rate", runs)
 
-    def _forecast(self, time: float, units: float, left: float, may_review: MayReview) -> _Forecast | None:
+    def _forecast(
+        self, time: float, units: float, left: float, grain: float, may_review: MayReview
+    ) -> _Forecast | None:
         """Combine the forecasters; None if the result is not finite."""
         horizon, total = left / units, units + left
         if not (0 < horizon < math.inf and time > INSTANT and units < MANY and 0 < time / units < math.inf):
@@ -270,19 +282,19 @@ class Pace:
         kept = self._kept
         if kept is not None and kept.total == total and kept.units <= units < _SAME * kept.units:
             return kept
-        past = self._prepared(total)
+        past, steps = self._prepared(total), left / (grain or self._step or left)
         review = self._reviewed
         if review is None or review.total != total or not review.units <= units < _AGAIN * review.units:
             if may_review():
                 review = self._reviewed = self._course.review(time, units, left, past)
             elif review is None:
-                return _Forecast(1.0 / (self._rate or math.inf), untested(horizon), 0.0, units, total)
+                return _Forecast(1.0 / (self._rate or math.inf), untested(horizon, steps), 0.0, units, total)
         said = self._course.forecasts(time, units, left, past)
         each = math.exp(sum(weight * one for weight, one in zip(review.weights, said)))
         if not 0 < each < math.inf:
             return None
         known = sum(review.weights[OWN:])
-        kept = self._kept = _Forecast(each, review.width_at(horizon), known, units, total)
+        kept = self._kept = _Forecast(each, review.error_at(horizon, steps), known, units, total)
         return kept
 
     def _prepared(self, total: float) -> Past | None:
@@ -293,6 +305,14 @@ class Pace:
         if self._past is None or self._past.total != total or self._past.runs != record.runs:
             self._past = Past(record, total)
         return self._past
+
+    def _grown(self, time: float, total: float) -> float:
+        """Units by which the total grew in about the last half of the run; as many more may come."""
+        now = (time, total)
+        before, since = self._totals or (now, now)
+        if self._totals is None or time >= 2 * since[0]:
+            self._totals = before, since = since, now
+        return max(0.0, total - before[1])
 
     def _foretell(self, low: float, high: float) -> None:
         """Keep an interval for the end, to see later whether it held."""
@@ -325,9 +345,18 @@ class Pace:
         if moved is None or done <= self._base:
             return unit_at
         each = (unit_at - self._start) / (done - self._base)
-        if each < _LOOK and done != self._last:
-            unit_at = now  # the count is newer than the last look
-        return unit_at - min(each, _LOOK) / 2
+        if each >= _LOOK:
+            return self._near
+        return (unit_at if done == self._last else now) - each / 2
+
+
+def interval(eta: float, error: float) -> tuple[float, float]:
+    """Return the shortest interval that contains the end in 80% of all cases, if its logarithm varies by this error.
+
+    Of a lognormal distribution that is the one whose ends are equally likely; the wider, the lower it lies.
+    """
+    up = error * (_FAR + _NEARBY / (1 + 5 * error))
+    return eta * math.exp(-up - 2 * error * error), eta * math.exp(up)
 
 
 def planned(

@@ -2,12 +2,14 @@
 
 Each forecaster names a time per unit: the mean of the whole run, of its last half, quarter and tenth, a trend, the
 median of its parts, and two from earlier runs (their time per unit, and their course at the pace of this run). They
-are combined in proportion to exp(-loss), where the loss says how badly each would have foretold what has happened
-since, relative to the best of them (Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, ch. 2).
+are combined in proportion to exp(-loss) (Cesa-Bianchi and Lugosi, "Prediction, Learning, and Games", 2006, ch. 2).
+The loss comes from tests on the run so far: each point of the run that is kept remembers what the forecasters said
+there, and all later points tell how wrong they were; what was tested about as far ahead as now counts most.
 
-The interval comes from the errors that the combination makes in the same tests, scaled to the time ahead: conformal
-prediction with the forecasts of this run as calibration set. Across runs its width follows how often the end was
-inside (Gibbs and Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021).
+The interval comes from the errors that the combination makes in the same tests, each divided by what such an error is
+for its time ahead (conformal prediction with normalized errors: Lei et al., "Distribution-Free Predictive Inference
+for Regression", 2018), and from an error that is assumed before any test. Across runs it follows how often the end
+was inside (Gibbs and Candès, "Adaptive Conformal Inference Under Distribution Shift", 2021).
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ KNOTS: Final = 16
 """Points of a course that are kept; beyond, every second one is dropped."""
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Memories of the forecasters: shares of the completed units, the newest first."""
-BRIEF: Final = 1.5
+BRIEF: Final = 3.0
 """Shortest memory, in seconds: counts are read about once a second, so shorter ones measure the looks."""
 INSTANT: Final = 1e-9
 """Shortest time between two points, in seconds."""
@@ -36,11 +38,12 @@ FEW: Final = 1e-100
 """Counts outside of these bounds are not followed."""
 ORIGINS: Final = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 """Where in the units completed so far the forecasters are tested."""
-_PRIOR: Final = (1.0, 0.0, 0.0, -1.0, -1.0, 0.5)
+_PRIOR: Final = (2.5, 1.0, 0.0, -0.5, -2.5, 0.5)
 """Logarithms of the weights before any test: long memories first."""
+HALF, TREND = 1, 4
 OWN: Final = len(_PRIOR)
 """Number of forecasters that know this run alone; those of earlier runs follow."""
-_SHARPNESS: Final = 8.0
+_SHARPNESS: Final = 12.0
 """How fast a forecaster loses weight with its errors."""
 _EARLY: Final = 3.0
 """The tests count in full for earlier runs once this inverse share of the run is done: its first units say little."""
@@ -54,16 +57,28 @@ _WORST: Final = 1.5
 """Largest error of one test; a single stall must not decide."""
 _LEAST: Final = 1e-3
 """Smallest time per unit, as a part of the mean of the run."""
-_SPREAD: Final = 1.0
-"""Error (log) of a forecast far ahead that is assumed before any test."""
-_ASSUMED: Final = 3.0
+_SPREAD: Final = 0.6
+"""Standard error (log) of a forecast that is assumed before any test."""
+_ASSUMED: Final = 4.0
 """Weight of that assumption, in tests."""
 _UNEVEN: Final = 0.05
 """Error of the tests from which on the assumption holds in full; steady work makes it smaller."""
 _DOUBT: Final = 1.0
-_Z: Final = 1.2816
+_CALIBRATED: Final = 1.2
+"""Factor from the errors of the tests to those of forecasts: they cover more of the run, and what changes in it."""
+_STEADY: Final = 0.5
+"""Part of the squared error that does not depend on how far ahead a forecast is."""
 _WIDEST: Final = 1.5
 _FLOOR: Final = 0.01
+
+
+class Test(NamedTuple):
+    """What all forecasters said after `units` about the next `left`: their errors (log)."""
+
+    units: float
+    left: float
+    weight: float
+    errors: list[float]
 
 
 class Review(NamedTuple):
@@ -71,37 +86,31 @@ class Review(NamedTuple):
 
     Attributes:
         weights: the weight of each forecaster.
-        width: half the width of the interval, as a logarithm.
+        error: the standard error (log) of a forecast that is far ahead.
         units: completed units at that moment.
         total: units in all.
     """
 
     weights: array[float]
-    width: float
+    error: float
     units: float
     total: float
 
-    @property
-    def horizon(self) -> float:
-        """Units that were left for each completed one."""
-        return (self.total - self.units) / self.units
-
-    def width_at(self, horizon: float) -> float:
-        """Return the width for another horizon, a little later."""
-        if not 0 < self.horizon < math.inf:
-            return self.width
-        return min(_WIDEST, self.width * math.sqrt(min(4.0, max(0.0, horizon / self.horizon))))
+    def error_at(self, horizon: float, steps: float) -> float:
+        """Return the standard error (log) for a horizon, with so many steps of the count left."""
+        return error_at(self.error, horizon, steps)
 
 
 class Course:
     """How a count went: times and counts, about evenly spaced in time, in constant memory."""
 
-    __slots__ = ("counts", "step", "times")
+    __slots__ = ("counts", "said", "step", "times")
 
     def __init__(self) -> None:
         """Start at time 0 with no unit."""
         self.times = array("d", (0.0,))
         self.counts = array("d", (0.0,))
+        self.said = array("f", (0.0,) * OWN)
         self.step = 0.0
 
     def add(self, time: float, count: float) -> None:
@@ -109,10 +118,13 @@ class Course:
         times, counts = self.times, self.counts
         if not (time - times[-1] >= max(self.step, INSTANT) and max(counts[-1], FEW) < count < MANY):
             return
+        self.said.extend(self._say(time, count))
         times.append(time)
         counts.append(count)
         if len(times) > KNOTS:
             del times[1::2], counts[1::2]
+            kept = range(0, KNOTS + 1, 2)
+            self.said = array("f", (one for knot in kept for one in self.said[OWN * knot : OWN * (knot + 1)]))
             self.step = 1.5 * times[-1] / KNOTS
 
     def time_at(self, count: float, time: float, done: float) -> float:
@@ -141,6 +153,10 @@ class Course:
             left: units that are foretold.
             past: earlier runs, prepared for the total of this one.
         """
+        return _ahead(self._say(time, done), time, done, left, past)
+
+    def _say(self, time: float, done: float) -> list[float]:
+        """What the forecasters say at a moment, whatever is left; of the trend, how much steeper it makes the half."""
         mean = time / done
         least, part = _LEAST * mean, done - self.counts[max(0, bisect_left(self.counts, done) - 1)]
         found = [_log(mean)]
@@ -150,11 +166,8 @@ class Course:
             found.append(_log(max(each, least)))
         half = math.exp(found[1])
         slope = _log(max(half, 0.05 * mean) / max(2 * mean - half, 0.05 * mean))
-        ahead = min(1.0, left / done + 0.5)
-        found.append(found[1] + _TREND * max(-2.0, min(2.0, slope)) * ahead)
+        found.append(_TREND * max(-2.0, min(2.0, slope)))
         found.append(_log(max(self._median(time, done), least)))
-        if past is not None:
-            found += past.forecasts(time, done, left)
         return found
 
     def _median(self, time: float, done: float) -> float:
@@ -173,34 +186,45 @@ class Course:
                 return each
         return time / done
 
-    def _tests(self, time: float, done: float, past: Past | None) -> list[tuple[float, list[float]]]:
-        """The horizon and the errors of all forecasters at moments of this run."""
-        found: list[tuple[float, list[float]]] = []
-        last = 0
+    def _tests(self, time: float, done: float, horizon: float, past: Past | None) -> list[Test]:
+        """The errors of all forecasters between moments of this run; what starts at one moment counts as one test."""
+        found: list[Test] = []
+        origins = self._origins(time, done)
+        ends = [(self.counts[i], self.times[i]) for i in origins]
+        ends.append((done, time))
+        for index, i in enumerate(origins):
+            n, t = ends[index]
+            said, later = self.said[OWN * i : OWN * (i + 1)], ends[index + 1 :]
+            ahead = n * horizon
+            near = [1.0 / (1.0 + _NEAR * abs(math.log((end - n) / ahead))) for end, _ in later]
+            share = max(near) / sum(near)
+            for (end, at), weight in zip(later, near):
+                real = math.log((at - t) / (end - n))
+                errors = [each - real for each in _ahead(said, t, n, end - n, past)]
+                found.append(Test(n, end - n, weight * share, errors))
+        return found
+
+    def _origins(self, time: float, done: float) -> list[int]:
+        """Points at which the forecasters are tested: about evenly spaced in units."""
+        found: list[int] = []
         for part in ORIGINS:
             i = bisect_right(self.counts, part * done) - 1
-            n, t = self.counts[i], self.times[i]
-            if i <= last or n >= done or t >= time:
-                continue
-            last = i
-            real = _log((time - t) / (done - n))
-            found.append(((done - n) / n, [each - real for each in self.forecasts(t, n, done - n, past)]))
+            if i > (found[-1] if found else 0) and done - self.counts[i] > FEW and time - self.times[i] > INSTANT:
+                found.append(i)
         return found
 
     def review(self, time: float, done: float, left: float, past: Past | None = None) -> Review:
         """Test all forecasters on what happened so far, and return their weights and the width of the interval."""
         horizon = left / done
-        tests = self._tests(time, done, past)
+        tests = self._tests(time, done, horizon, past)
         prior = _PRIOR if past is None else (*_PRIOR, *past.priors())
         losses = [-each for each in prior]
         if tests:
             sums = [0.0] * len(prior)
-            for ahead, errors in tests:
-                near = 1.0 / (1.0 + _NEAR * abs(_log(ahead / horizon)))
-                for index, error in enumerate(errors):
-                    sums[index] += near * min(abs(error), _WORST)
-            best = min(sums)
-            scale = _SHARPNESS * len(tests) / len(ORIGINS) / (best + _EXACT * (1 + len(tests)))
+            for _, _, weight, errors in tests:
+                sums = [one + weight * min(abs(error), _WORST) for one, error in zip(sums, errors)]
+            best, many = min(sums), len({test.units for test in tests})
+            scale = _SHARPNESS * many / len(ORIGINS) / (best + _EXACT * (1 + many))
             seen = min(1.0, _EARLY * done / (done + left))
             losses = [
                 loss + (scale if index < OWN else scale * seen) * (each - best)
@@ -210,28 +234,48 @@ class Course:
         weights = [math.exp(least - each) for each in losses]
         whole = sum(weights)
         shares = array("f", (each / whole for each in weights))
-        return Review(shares, self._width(tests, shares, horizon, past), done, done + left)
+        return Review(shares, self._error(tests, shares, horizon, past), done, done + left)
 
-    def _width(
-        self, tests: list[tuple[float, list[float]]], weights: Sequence[float], horizon: float, past: Past | None
-    ) -> float:
-        assumed = _SPREAD if past is None else past.spread(sum(weights[OWN:]), _SPREAD)
+    def _error(self, tests: list[Test], weights: Sequence[float], horizon: float, past: Past | None) -> float:
+        """The standard error (log) of a forecast that is far ahead: from the tests, and what is assumed before any."""
+        known = sum(weights[OWN:])
         squares = number = 0.0
-        for ahead, errors in tests:
+        for units, left, weight, errors in tests:
             error = sum(map(_product, weights, errors))
-            squares += error * error * math.sqrt(min(4.0, max(0.25, horizon / ahead)))
-            number += 1
-        uneven = min(1.0, math.sqrt(squares / number) / _UNEVEN) if number else 1.0
-        assumed *= (_DOUBT + number * uneven) / (_DOUBT + number)
-        squares += _ASSUMED * assumed * assumed * horizon / (1 + horizon)
-        number += _ASSUMED
-        wide = 1.0 if past is None else past.wide
-        return min(_WIDEST, _Z * wide * math.sqrt(squares / number) + _FLOOR)
+            squares += weight * error * error / _ahead_of(left / units)
+            number += weight
+        assumed = _SPREAD * _SPREAD
+        if past is not None:
+            assumed = known * past.error**2 / _ahead_of(horizon) + (1 - known) * assumed
+        if number:
+            uneven = min(1.0, math.sqrt(squares / number) / _UNEVEN)
+            assumed *= ((_DOUBT + number * uneven) / (_DOUBT + number)) ** 2
+        error = math.sqrt((_ASSUMED * assumed + squares) / (_ASSUMED + number))
+        return _CALIBRATED * error * (1.0 if past is None else 1.0 + known * (past.wide - 1.0))
 
 
-def untested(horizon: float) -> float:
-    """Return half the width of the interval (log) of a forecast that was not tested."""
-    return min(_WIDEST, _Z * _SPREAD * math.sqrt(horizon / (1 + horizon)) + _FLOOR)
+def _ahead(said: Sequence[float], time: float, done: float, left: float, past: Past | None) -> list[float]:
+    """The logarithms of the times per unit, from what the forecasters said at a moment."""
+    found = list(said)
+    found[TREND] = found[HALF] + said[TREND] * min(1.0, left / done + 0.5)
+    if past is not None:
+        found += past.forecasts(time, done, left)
+    return found
+
+
+def _ahead_of(horizon: float) -> float:
+    """The squared error for a horizon, as a part of that far ahead."""
+    return _STEADY + (1 - _STEADY) * horizon / (1 + horizon)
+
+
+def error_at(error: float, horizon: float, steps: float) -> float:
+    """Return the standard error (log) for a horizon, from that far ahead; the last steps are more uncertain."""
+    return min(_WIDEST, error * math.sqrt(_ahead_of(horizon) + 1.0 / max(1.0, steps)) + _FLOOR)
+
+
+def untested(horizon: float, steps: float) -> float:
+    """Return the standard error (log) of a forecast that was not tested."""
+    return error_at(_CALIBRATED * _SPREAD, horizon, steps)
 
 
 def _log(each: float) -> float:

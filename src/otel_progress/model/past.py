@@ -17,7 +17,9 @@ NEWEST: Final = 0.25
 _ALIKE: Final = 0.3
 """Spread (log) of the time per unit between runs that is assumed before it is known."""
 _ADAPT: Final = 0.5
-_LIMITS: Final = (0.4, 2.5)
+WIDE: Final = 0.45
+"""Width of intervals from earlier runs, before it is adapted to how often they hold."""
+_LIMITS: Final = (0.2, 2.5)
 _MOST: Final = 100.0
 """Largest logarithm of a time per unit that is learned."""
 _TRUSTED: Final = 3.5
@@ -34,14 +36,14 @@ class Record:
         each: the mean logarithm of their time per unit, in seconds.
         varies: the mean square of how far the next run was from that.
         shares: how much of the time each sixteenth of the units took.
-        wide: by how much intervals are widened, so that they hold what they say.
+        wide: by how much errors in tests are multiplied, so that intervals hold what they say.
     """
 
     runs: int = 0
     each: float = 0.0
     varies: float = _ALIKE * _ALIKE
     shares: list[float] = field(default_factory=lambda: [1.0 / PARTS] * PARTS)
-    wide: float = 1.0
+    wide: float = WIDE
 
     def add(self, shares: Sequence[float] | None, time: float, done: float, held: float | None = None) -> None:
         """Add a completed run.
@@ -143,9 +145,10 @@ class Past:
         alike = -math.log(max(0.02, self.varies) / (_ALIKE * _ALIKE)) / 2
         return _TRUSTED + known + alike, _TRUSTED + known
 
-    def spread(self, weight: float, without: float) -> float:
-        """Return the error (log) that is assumed before any test, if earlier runs have this part of the weight."""
-        return weight * math.sqrt(self.varies) * (1 + 1.0 / self.runs) + (1 - weight) * without
+    @property
+    def error(self) -> float:
+        """The standard error (log) of a forecast from earlier runs that is assumed before any test."""
+        return math.sqrt(self.varies) * (1 + 0.5 / self.runs)
 
 
 def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, float] | None:
@@ -156,5 +159,5 @@ def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, fl
     if not record.runs or not 0 < total < math.inf:
         return None
     left = math.exp(record.each) * total - ran
-    width = 1.2816 * record.wide * math.sqrt(record.varies) * (1 + 1.0 / record.runs)
+    width = 1.2816 * record.wide / WIDE * math.sqrt(record.varies) * (1 + 1.0 / record.runs)
     return (left, min(2.5, width)) if 0 < left * math.exp(2.5) < math.inf else None

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from statistics import NormalDist
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from otel_progress.model.estimate import Pace
-from otel_progress.model.forecast import KNOTS, Course
-from otel_progress.model.past import PARTS, Past, Record
+from otel_progress.model.estimate import Pace, interval
+from otel_progress.model.forecast import KNOTS, OWN, Course
+from otel_progress.model.past import PARTS, WIDE, Past, Record
 
 STEPS = st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e6, 1e9), st.floats(0, 1e4)), min_size=1, max_size=60)
 
@@ -98,7 +99,7 @@ def test_the_interval_adapts_to_how_often_it_held() -> None:
     for _ in range(50):
         narrow.add(None, 10.0, 10.0, 1.0)
         wide.add(None, 10.0, 10.0, 0.0)
-    assert 0.3 < narrow.wide < 1 < wide.wide < 3
+    assert 0.1 < narrow.wide < WIDE < wide.wide < 3
 
 
 def test_a_record_is_the_same_after_a_file() -> None:
@@ -160,3 +161,93 @@ def test_forecasts_by_earlier_runs_are_finite(time: float, done: float, total: f
     record.add(None, time, done)
     reached = max(1e-6, part * total)
     assert all(map(math.isfinite, Past(record, total).forecasts(time, reached, max(1e-6, total - reached))))
+
+
+def test_points_remember_what_was_foretold_there() -> None:
+    """What the forecasters said at a kept point is kept with it, also after points were dropped."""
+    course = Course()
+    rng, at = random.Random(3), 0.0
+    for count in range(1, 200):
+        at += rng.uniform(0.5, 1.5)
+        course.add(at, float(count))
+    assert len(course.said) == OWN * len(course.times)
+    for knot, (time, count) in enumerate(zip(course.times, course.counts)):
+        if knot:
+            assert course.said[OWN * knot] == pytest.approx(math.log(time / count), rel=1e-5)
+
+
+@pytest.mark.parametrize("error", [0.01, 0.1, 0.3, 0.6, 1.0, 1.5])
+def test_the_interval_is_the_shortest_that_holds_80_percent(error: float) -> None:
+    """It holds 80% of a lognormal distribution, and is no wider than the one with a tenth left out on each side."""
+    normal = NormalDist(0.0, error)
+    low, high = interval(1.0, error)
+    assert normal.cdf(math.log(high)) - normal.cdf(math.log(low)) == pytest.approx(0.8, abs=0.02)
+    even = normal.inv_cdf(0.9)
+    assert high - low <= (math.exp(even) - math.exp(-even)) * 1.01
+    assert low < 1 < high
+
+
+def widths(units: list[float], share: float) -> float:
+    """The width of the interval as a part of the estimate."""
+    pace, now, done = run(units, None, share)
+    found = pace.estimate(len(units) - done, now, 1.0, done, now)
+    assert found is not None
+    return (found.high - found.low) / found.eta
+
+
+def test_steady_work_narrows_the_interval() -> None:
+    """Work that was steady so far has a narrower interval than uneven work, and a narrower one later than early."""
+    rng = random.Random(5)
+    steady, uneven = [2.0] * 300, [rng.paretovariate(1.5) for _ in range(300)]
+    assert widths(steady, 0.6) < widths(uneven, 0.6)
+    assert widths(steady, 0.6) < widths(steady, 0.05)
+    assert widths(steady, 0.6) < 0.6
+
+
+def test_a_new_count_lies_between_two_looks() -> None:
+    """A unit that one look did not see and the next one saw was completed between them, not at the last known move."""
+    pace = Pace(0.0)
+    pace.observe(3.0, 1.0, 3.0)
+    pace.estimate(9, 4.5, 1.0, 1.0, 3.0)
+    found = pace.estimate(8, 4.75, 1.0, 2.0, 3.0)
+    assert found is not None
+    assert found.eta == pytest.approx(8 * 4.625 / 2, rel=0.15)
+    pace.observe(6.0, 2.0, 5.25)
+    again = pace.estimate(8, 6.0, 1.0, 2.0, 5.25)
+    assert again is not None
+    assert again.eta == pytest.approx(found.eta - 1.25, rel=0.05)
+
+
+@pytest.mark.parametrize("each", [0.3, 1.1, 2.34, 7.7])
+def test_steady_work_is_exact_whatever_the_looks(each: float) -> None:
+    """Looks every 0.75 s, which fall anywhere between the units, foretell steady work within 4% after 20 s."""
+    pace, total, worst, moved, before = Pace(0.0), round(200 / each), 0.0, 0.0, 0
+    for look in range(1, 200):
+        now = 0.75 * look
+        done = int(now / each)
+        if done > before:
+            before, moved = done, now
+        pace.observe(now, float(done), moved or 0.0)
+        found = pace.estimate(total - done, now, 1.0, float(done), moved)
+        if now > 20 and found is not None:
+            worst = max(worst, abs(found.eta - (total * each - now)) / (total * each))
+    assert worst < 0.04
+
+
+def upper(grows_until: float) -> tuple[float, float]:
+    """The estimate and its upper end after 100 units of 1 s, if the total grew from 100 to 200 until then."""
+    pace = Pace(0.0)
+    found = None
+    for second in range(1, 101):
+        total = 100 + 100 * min(1.0, second / grows_until)
+        pace.observe(float(second), float(second), float(second))
+        found = pace.estimate(total - second, second + 0.1, 1.0, float(second), float(second))
+    assert found is not None
+    return found.eta, found.high
+
+
+def test_a_total_that_grows_may_go_on_growing() -> None:
+    """The upper end leaves room for as many units as came in the last half of the run; the estimate counts what is known."""
+    still, growing = upper(10.0), upper(100.0)
+    assert growing[0] == pytest.approx(still[0], rel=0.02)
+    assert still[1] + 50 <= growing[1] < still[1] + 80
