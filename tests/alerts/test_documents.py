@@ -410,7 +410,8 @@ def matches(alert: dict[str, str], matchers: list[str]) -> bool:
 
 def test_dashboards_hide_what_alertmanager_inhibits(promtool: str, tmp_path: Path) -> None:
     """The dashboards list exactly the firing alerts that the shipped routing does not inhibit, and since when."""
-    query = since('job=~".+"', "alertname, severity, job, instance, progress_operation_name, progress_operation_id")
+    labels = "alertname, severity, job, instance, progress_operation_name, progress_operation_id"
+    query = "max without (start) (" + since('job=~".+"', labels) + ")"
     chance = random.Random(7)
     tests = []
     for _ in range(60):
@@ -425,8 +426,8 @@ def test_dashboards_hide_what_alertmanager_inhibits(promtool: str, tmp_path: Pat
             {
                 "interval": "10s",
                 "input_series": [
-                    {"series": tool.selector(name, tuple(labels.items())), "values": f"{value}x3"}
-                    for name, labels, value in series
+                    {"series": tool.selector(name, tuple(it.items())), "values": f"{value}x3"}
+                    for name, it, value in series
                 ],
                 "promql_expr_test": [
                     {
