@@ -110,10 +110,10 @@ elif way == "without-sdk":
     job()
     print("sum", decorated())
     print("headers", len(progress.inject()))
-    before = time.perf_counter()
+    before = time.process_time()  # what others need of the processor does not count
     for _ in range(10_000):
         decorated()
-    print("microseconds", (time.perf_counter() - before) * 100)
+    print("microseconds", (time.process_time() - before) * 100)
     try:
         progress.configure()
     except progress.MissingDependency as error:

@@ -35,10 +35,16 @@ def pool():
 
 
 def tasks():
-    """Each of 1,000 tasks has its own operation, and sees no other."""
+    """Each of 1,000 tasks has its own operation, and sees no other. All run at once for longer than an export takes."""
+    running = []
+    all_run = asyncio.Event()
 
     async def one(number):
         async with progress.operation("task", id=f"task-{number}"), progress.stage("step"):
+            running.append(number)
+            if len(running) == 1000:
+                all_run.set()
+            await all_run.wait()
             await asyncio.sleep(1.2)
             progress.advance()
             return progress.current().id == f"task-{number}"
