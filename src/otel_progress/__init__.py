@@ -31,12 +31,16 @@ from otel_progress.api import (
     waiting,
 )
 from otel_progress.errors import (
+    CheckpointError,
+    CheckpointMismatch,
     DuplicateOperation,
     InvalidArgument,
     InvalidState,
+    LeaseLost,
     MissingDependency,
     NoOperation,
     OperationCancelled,
+    OperationHeld,
     ProgressError,
 )
 from otel_progress.live.boundary import public as _public
@@ -55,20 +59,26 @@ from otel_progress.telemetry.spans import extract, inject
 from otel_progress.version import VERSION as __version__  # noqa: N811
 
 if TYPE_CHECKING:
+    from otel_progress.durable.store import CheckpointStore
     from otel_progress.live.executor import CarryingExecutor
     from otel_progress.telemetry.setup import configure, shutdown
 
 __all__ = [
     "CarryingExecutor",
+    "CheckpointError",
+    "CheckpointMismatch",
+    "CheckpointStore",
     "DuplicateOperation",
     "Event",
     "Health",
     "InvalidArgument",
     "InvalidState",
+    "LeaseLost",
     "MissingDependency",
     "NoOperation",
     "Operation",
     "OperationCancelled",
+    "OperationHeld",
     "Parent",
     "Plan",
     "Progress",
@@ -117,6 +127,7 @@ phases = _public(Plan(()), strict=True)(_phases)
 
 _LATER = {
     "CarryingExecutor": "otel_progress.live.executor",
+    "CheckpointStore": "otel_progress.durable.store",
     "configure": "otel_progress.telemetry.setup",
     "shutdown": "otel_progress.telemetry.setup",
 }

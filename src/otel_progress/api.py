@@ -66,8 +66,19 @@ def operation(name: Any = None, **options: Any) -> Any:
         stall_policy: `report`, or `cancel` to ask the work to stop once it is stuck or looping.
         heartbeat_counts: Whether a heartbeat of the work counts as progress.
         restored: Units that an earlier run completed, as by a checkpoint. They count as done, never as pace.
+        resume: The store that keeps what is done, so that a later attempt with the same `id` goes on from there: a
+            path, `sqlite:///work.db`, a `CheckpointStore`, or True for that of `configure(checkpoints=...)`.
+        fingerprint: What the code and its arguments are known by, such as a version. A decorated function has its name
+            and its arguments.
+        resume_mismatch: What to do if the fingerprint differs from that of the saved work: `raise`, `restart` (forget
+            it), or `keep` (use it all the same).
+        wait_for_lease: Seconds to wait for another process that holds the operation; none by default.
+        required: Whether the operation needs its store. If False, it goes on without one, and logs that.
 
     Raises:
+        CheckpointError: At the start, if the store can't be used.
+        CheckpointMismatch: At the start, if the saved work belongs to other code or arguments.
+        OperationHeld: At the start, if another process holds the operation.
         InvalidArgument: If the name is empty, the total or `restored` is below 0, a limit is not above 0, a number is
             not a number, or the plan is invalid.
 
@@ -109,6 +120,8 @@ def stage(name: Any = None, **options: Any) -> Any:
             An explicit `None` means no limit.
         critical: Whether the work depends on this stage. It is displayed, and changes no outcome.
         depends_on: The names of the stages that it needs. They are displayed, and change no outcome.
+        once: Whether a resumed operation leaves it out if it completed before: then `restored` is its result, and a
+            decorated function is not called, but gives back its stored return value.
         attributes: Attributes of the stage.
 
     Raises:
@@ -165,6 +178,13 @@ def _wrap(fn: Any, template: Operation | Stage) -> Any:
     return preload.get("decorators").wrap(fn, template)
 
 
+def _open_session(operation: Any) -> Any:
+    from otel_progress.durable.session import open_session
+
+    return open_session(operation)
+
+
+hooks.open_session = _open_session
 preload.modules.append("decorators")  # imports wrapt, which takes longer than the rest of this package
 hooks.wrap = _wrap
 
@@ -211,6 +231,9 @@ def track(
     total: Number | None = None,
     desc: object = None,
     initial: Number = 0,
+    key: Callable[[T], object] | None = None,
+    mark: bool | None = None,
+    retry_failed: bool = True,
 ) -> Tracked[T]: ...
 @overload
 def track(
@@ -220,6 +243,9 @@ def track(
     total: Number | None = None,
     desc: object = None,
     initial: Number = 0,
+    key: Callable[[T], object] | None = None,
+    mark: bool | None = None,
+    retry_failed: bool = True,
 ) -> AsyncTracked[T]: ...
 def track(
     iterable: Any,
@@ -228,6 +254,9 @@ def track(
     total: Number | None = None,
     desc: object = None,
     initial: Number = 0,
+    key: Callable[[Any], object] | None = None,
+    mark: bool | None = None,
+    retry_failed: bool = True,
 ) -> Any:
     """Iterate over the items, and count each one that the loop has finished.
 
@@ -242,6 +271,18 @@ def track(
         desc: What the loop does, in words. It is the current step while the loop runs.
         initial: Items that an earlier run completed, as by a checkpoint. They count as done, never as pace. The
             iterable has the rest; a given total includes them.
+        key: The key of an item, a text or a whole number. In a resumable operation the loop leaves out the items whose
+            keys are done, and marks each as done when the next one is taken or the loop ends. `break` marks nothing.
+        mark: False if another thread or a pool does the work: call `done(key)` when an item is done. True without a
+            `key` marks by position.
+        retry_failed: Whether items that failed in an earlier attempt are tried again.
+
+    Raises:
+        InvalidArgument: If two items have the same key, or a key is empty, too long, or neither text nor number.
+        InvalidState: If another thread or task takes the items of a loop that marks them, or the stage has another
+            loop with keys.
+        CheckpointError: If marks can't be saved.
+        LeaseLost: If another process has taken over the operation.
 
     Example: `for file in track(["a.py", "b.py"], unit="file"): print(file)`
     """
@@ -255,7 +296,7 @@ def track(
             swallow(error, "track")
         except NOTHING_LEFT:
             pass
-    return tracked(iterable, node, unit, total, desc, initial)
+    return tracked(iterable, node, unit, total, desc, initial, key, mark, retry_failed)
 
 
 def advance(n: Number = 1, unit: str | None = None) -> None:

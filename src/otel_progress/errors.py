@@ -7,6 +7,10 @@ Exception
     ├── InvalidState (also a RuntimeError)    started twice, ended before the start
     │   └── DuplicateOperation                the id is alive in this process
     ├── MissingDependency (also an ImportError)  an extra is not installed
+    ├── CheckpointError                       a checkpoint can't be saved or read
+    │   ├── CheckpointMismatch                it belongs to other code or other arguments
+    │   ├── OperationHeld                     another process works on the operation
+    │   └── LeaseLost                         another process has taken over the operation
     └── OperationCancelled                    raised by raise_if_cancelled()
 """
 
@@ -35,6 +39,22 @@ class DuplicateOperation(InvalidState):
 
 class MissingDependency(ProgressError, ImportError):
     """A feature needs a package that is not installed; the message names the extra."""
+
+
+class CheckpointError(ProgressError):
+    """A checkpoint can't be saved or read; the message says why, and what to do."""
+
+
+class CheckpointMismatch(CheckpointError):
+    """The checkpoint belongs to other code or other arguments; the message names both, and how to go on."""
+
+
+class OperationHeld(CheckpointError):
+    """Another process holds the lease of the operation; the message says who, since when, and until when."""
+
+
+class LeaseLost(CheckpointError):
+    """This process lost the lease of its operation, and can't save anything of it any more: stop the work."""
 
 
 class OperationCancelled(ProgressError):

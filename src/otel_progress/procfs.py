@@ -64,6 +64,22 @@ def created(seen: ProcessStat, proc: Path = PROC) -> float | None:
         return None
 
 
+def boot_id(proc: Path = PROC) -> str:
+    """What identifies this run of the kernel; empty if that is unknown."""
+    try:
+        return (proc / "sys" / "kernel" / "random" / "boot_id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def pid_namespace(proc: Path = PROC) -> str:
+    """What identifies the namespace in which our pids count, as `pid:[4026531836]`; empty if that is unknown."""
+    try:
+        return os.readlink(proc / "self" / "ns" / "pid")
+    except OSError:
+        return ""
+
+
 def catches(number: int, proc: Path = PROC) -> bool:
     """Whether this process has a handler for a signal, as the system sees it; False if that is unknown."""
     try:

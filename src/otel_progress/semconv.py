@@ -76,6 +76,7 @@ OUTCOME: Final = "progress.outcome"
 ITEM: Final = "progress.item"
 COMPONENT: Final = "progress.component"
 STALL_DURATION: Final = "progress.stall.duration"
+CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
 
 # Attributes of the heartbeat of a process
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
@@ -140,6 +141,7 @@ STALLED: Final = "progress.stalled"
 RECOVERED: Final = "progress.recovered"
 WAIT_OVERDUE: Final = "progress.wait.overdue"
 SLOW: Final = "progress.slow"
+CHECKPOINT: Final = "progress.checkpoint"
 
 EVENTS: Final = frozenset(
     {
@@ -157,6 +159,7 @@ EVENTS: Final = frozenset(
         RECOVERED,
         WAIT_OVERDUE,
         SLOW,
+        CHECKPOINT,
     }
 )
 
@@ -177,11 +180,12 @@ EVENT_ATTRIBUTES: Final = frozenset(
         STUCK_AT,
         STUCK_BRANCHES,
         PROCESS_LOOP_LAG,
+        CHECKPOINT_KEYS,
     }
 )
 
 # Events that the budget may hold back; all others change the state, and are always sent
-RATIONED: Final = frozenset({UPDATED, HEARTBEAT, NOTE})
+RATIONED: Final = frozenset({UPDATED, HEARTBEAT, NOTE, CHECKPOINT})
 
 # The values of DROP_REASON
 DROP_OUTSIDE: Final = "outside_operation"

@@ -146,6 +146,9 @@ class Handle(HandleState):
         total: Number | None = None,
         desc: object = None,
         initial: Number = 0,
+        key: Callable[[T], object] | None = None,
+        mark: bool | None = None,
+        retry_failed: bool = True,
     ) -> Tracked[T]: ...
     @overload
     def track(
@@ -156,6 +159,9 @@ class Handle(HandleState):
         total: Number | None = None,
         desc: object = None,
         initial: Number = 0,
+        key: Callable[[T], object] | None = None,
+        mark: bool | None = None,
+        retry_failed: bool = True,
     ) -> AsyncTracked[T]: ...
     def track(
         self,
@@ -165,6 +171,9 @@ class Handle(HandleState):
         total: Number | None = None,
         desc: object = None,
         initial: Number = 0,
+        key: Callable[[Any], object] | None = None,
+        mark: bool | None = None,
+        retry_failed: bool = True,
     ) -> Any:
         """Return the same items, counted as a loop takes them; see `otel_progress.track`."""
         try:
@@ -176,7 +185,7 @@ class Handle(HandleState):
                 swallow(error, "track")
             except NOTHING_LEFT:
                 pass
-        return tracked(iterable, self, unit, total, desc, initial)
+        return tracked(iterable, self, unit, total, desc, initial, key, mark, retry_failed)
 
     # -- progress, attributes, feed
 
@@ -276,6 +285,9 @@ class Handle(HandleState):
                 outcomes[key] += 1
             else:
                 drops.add(semconv.DROP_ATTRIBUTE)
+        session = self.operation._session
+        if session is not None:
+            session.recorded(self, key, item)
         self._recorded += 1
         self._failures += key == "failed"
         self.operation._revision += 1
@@ -347,9 +359,65 @@ class Handle(HandleState):
         """
         if too_late(self.operation, "result"):
             return
+        if self._opts.once and self.operation._session is not None:
+            self.operation._session.result(self, results)
         more = self.operation._with_extras()
         more.result = redaction.attributes(results, more.result)
         self.operation._revision += 1
+
+    # -- checkpoints
+
+    @property
+    def restored(self) -> dict[str, Any] | None:
+        """What an earlier attempt saved: the last state given to `checkpoint`; None in a first attempt.
+
+        Of a stage with `once=True` it is what `result` got in the run that completed, maybe nothing (`{}`).
+
+        Raises:
+            CheckpointError: if it can't be read.
+        """
+        session = self.operation._session
+        return None if session is None else session.restored(self)
+
+    @public()
+    def checkpoint(self, /, **state: object) -> None:
+        """Save a small state as JSON, for `restored` in a later attempt; it replaces the one before.
+
+        It is written within 0.25 s, and at the end of a stage, so that this may be called in a loop.
+
+        Raises:
+            CheckpointError: if it is not JSON, has more than 1 MiB, or can't be saved.
+            LeaseLost: if another process has taken over the operation.
+
+        Example: `op.checkpoint(offset=1_200, best=0.93)`
+        """
+        session = _session_of(self, "checkpoint")
+        if session is not None:
+            session.checkpoint(self, state)
+
+    @public()
+    def done(self, key: object) -> None:
+        """Mark a key as done, from any thread or task; later attempts leave it out. It counts as one completed unit.
+
+        Args:
+            key: a text or a whole number that names the work; 5 and "5" are the same key.
+
+        Raises:
+            InvalidArgument: if the key is empty, too long, or neither text nor number.
+            CheckpointError: if it can't be saved.
+            LeaseLost: if another process has taken over the operation.
+
+        Example: `stage.done(page.url)`
+        """
+        session = _session_of(self, "done")
+        if session is not None:
+            session.done(self, key)
+
+    @public(False)
+    def is_done(self, key: object) -> bool:
+        """Whether a key is done, in this attempt or an earlier one; without a store nothing is."""
+        session = _session_of(self, "is_done")
+        return session is not None and session.is_done(self, key)
 
     @public(NO_WAIT)
     def waiting(self, reason: object, *, overdue_after: float | None = None) -> Waiting:
@@ -472,6 +540,14 @@ class Handle(HandleState):
         """Report an event that the budget may delay."""
         given = {**details, **more}
         report(event, self, values.attributes(given, drops) if given else EMPTY)
+
+
+def _session_of(node: HandleState, call: str) -> hooks.Session | None:
+    """What saves the checkpoints of a handle; None, with a warning, if its operation is not resumable."""
+    operation = node.operation
+    if operation._session is None and operation._opts.resume is None:
+        misuse.warn(call, "saves nothing: operation %r has no resume=..., such as resume='work.db'", operation.name)
+    return operation._session
 
 
 def _long_key(key: object) -> str:

@@ -45,6 +45,11 @@ if TYPE_CHECKING:
         stall_policy: Literal["report", "cancel"]
         heartbeat_counts: bool
         restored: float | None
+        resume: object
+        fingerprint: str | None
+        resume_mismatch: Literal["raise", "restart", "keep"]
+        wait_for_lease: float | None
+        required: bool
 
 
 _BLANK: Final = Snapshot("", "", Status.PENDING, 0.0)

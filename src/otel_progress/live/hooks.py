@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from otel_progress.live.lane import Lane
+    from otel_progress.live.records import LoopOptions
     from otel_progress.live.state import Change, HandleState, OperationState, StageState
     from otel_progress.model.snapshot import Event, Snapshot, SpanIds
     from otel_progress.model.status import Health, Status
@@ -42,6 +44,49 @@ class Tracing(Protocol):
         """The ids of the handle's span, or None without one."""
 
 
+class Session(Protocol):
+    """Saves the checkpoints of one running operation; `durable/session.py` implements it.
+
+    Each method may raise `CheckpointError`.
+    """
+
+    attempt: int
+    before: Any
+
+    def started(self) -> None:
+        """The operation runs, and has its span."""
+
+    def stage_started(self, stage: StageState) -> None:
+        """A stage of it runs."""
+
+    def ended(self, node: HandleState, status: Status, reason: str | None, error: BaseException | None) -> None:
+        """The operation or a stage of it ended."""
+
+    def flush(self) -> None:
+        """Write soon what is not saved; does not wait."""
+
+    def loop(self, node: HandleState, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
+        """The items of a loop that are not done yet."""
+
+    def restored(self, node: HandleState) -> dict[str, Any] | None:
+        """What an earlier attempt left of a handle."""
+
+    def checkpoint(self, node: HandleState, state: dict[str, Any]) -> None:
+        """Save the state of a handle."""
+
+    def result(self, node: HandleState, results: dict[str, Any]) -> None:
+        """Keep results of a stage that runs once."""
+
+    def done(self, node: HandleState, key: object) -> None:
+        """Mark a key as done."""
+
+    def is_done(self, node: HandleState, key: object) -> bool:
+        """Whether a key is done."""
+
+    def recorded(self, node: HandleState, outcome: str, item: object) -> None:
+        """An item was recorded."""
+
+
 class NoTracing:
     """Creates no spans."""
 
@@ -65,6 +110,17 @@ wrap: Callable[[Any, Any], Any] = _no_decorators
 """Decorates a function with an operation or a stage; `api.py` installs `decorators.wrap`."""
 
 tracing: Tracing = NoTracing()
+
+
+def _no_store(operation: Any) -> Any:
+    raise NotImplementedError("import otel_progress, which brings the checkpoint stores")
+
+
+open_session: Callable[[Any], Session | None] = _no_store
+"""Opens the session of a resumable operation that starts; `api.py` installs `durable.session.open_session`."""
+
+checkpoints: Any = None
+"""The checkpoint store that `configure` named."""
 
 wanted = False
 """Whether anything consumes events: a pipeline, an SDK, a listener, a handler. Otherwise nothing is reported."""

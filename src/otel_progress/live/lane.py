@@ -130,6 +130,11 @@ class Lane:
             return self.completed
         return self._length
 
+    def shorten(self, items: int) -> None:
+        """Take items off its length, as it leaves them out."""
+        if self._length is not None:
+            self._length = max(0, self._length - items)
+
     @property
     def completed(self) -> int:
         """The items taken, less the one in progress."""

@@ -16,7 +16,7 @@ from otel_progress.live.counting import restore
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow, tell_once
 from otel_progress.live.handle import Handle, redact_options
 from otel_progress.live.outcome import ending, words
-from otel_progress.live.records import PLAIN, UNSAID, OperationOptions, Parent, idle_limit
+from otel_progress.live.records import PLAIN, UNSAID, OperationOptions, Parent, Resume, idle_limit
 from otel_progress.live.registry import registry
 from otel_progress.live.reporting import announce, report
 from otel_progress.live.running import parent_of
@@ -56,6 +56,11 @@ class OperationLife(Handle, OperationState):
         stall_policy: Literal["report", "cancel"] = "report",
         heartbeat_counts: bool = False,
         restored: float | None = None,
+        resume: object = None,
+        fingerprint: str | None = None,
+        resume_mismatch: Literal["raise", "restart", "keep"] = "raise",
+        wait_for_lease: float | None = None,
+        required: bool = True,
     ) -> None:
         """An operation that has not started; see `otel_progress.operation`."""
         if not isinstance(name, str) or not name:
@@ -74,6 +79,7 @@ class OperationLife(Handle, OperationState):
             bool(heartbeat_counts),
             _repeats(loop_after),
             _cancels(stall_policy),
+            _resume(id, resume, fingerprint, resume_mismatch, wait_for_lease, required),
         )
         if options != PLAIN:
             self._opts = options
@@ -152,8 +158,12 @@ class OperationLife(Handle, OperationState):
         self._generation = registry.generation
         if options.cancels and not hooks.wanted and preload.load():
             preload.get("live.engine.runtime").want()  # the ticker has to run
+        if options.resume is not None and self._session is None:
+            self._open_session()
         if options.id is not None:
             registry.add(self)
+        if self._session is not None:
+            self.attempt = max(self.attempt, self._session.attempt)
         redact_options(self)
         self._started = self._moved_at = self._observe_at = clock.monotonic()
         self._started_ns = clock.time_ns()
@@ -164,6 +174,8 @@ class OperationLife(Handle, OperationState):
             hooks.tracing.start(self, options.parent or self._parent, self._started_ns)
         except BaseException:
             tell_once("no span could be started for an operation; the job goes on")
+        if self._session is not None:
+            self._session.started()
         try:
             if hooks.wanted:
                 announce(self)
@@ -174,6 +186,18 @@ class OperationLife(Handle, OperationState):
             raise
         except BaseException:
             tell_once("telemetry failed at the start of an operation; the job goes on")
+
+    def _open_session(self) -> None:
+        """Take the operation from its store.
+
+        Raises:
+            CheckpointError: if that can't be done.
+        """
+        registry.refuse_duplicate(self)
+        self._session = session = hooks.open_session(self)
+        before = None if session is None else session.before
+        if before is not None and before.trace_id and before.span_id:
+            self._earlier_span = before.trace_id, before.span_id
 
     def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         try:
@@ -214,6 +238,8 @@ class OperationLife(Handle, OperationState):
             report(semconv.OPERATION_ENDED, self, EMPTY)
         if self._span is not None:
             hooks.tracing.end(self, status, reason, error, clock.time_ns())
+        if self._session is not None:
+            self._session.ended(self, status, reason, error)
 
     # -- with and async with
 
@@ -286,6 +312,18 @@ def _why(reason: str | None, asked: str) -> str:
     """Why it was cancelled: the reason of its end, or if that says nothing, of the request."""
     says_nothing = reason is None or reason in ("CancelledError", "Cancelled")
     return f"cancelled: {asked}" if says_nothing else str(reason)
+
+
+def _resume(id: object, store: Any, fingerprint: Any, mismatch: Any, wait: Any, required: Any) -> Resume | None:
+    if store is None or store is False:
+        return None
+    if id is None:
+        raise InvalidArgument("resume needs id=..., the same in each attempt: it is what a later attempt is found by")
+    if mismatch not in ("raise", "restart", "keep"):
+        raise InvalidArgument(f"resume_mismatch is 'raise', 'restart' or 'keep', not {values.shown(mismatch)}")
+    if fingerprint is not None and (not isinstance(fingerprint, str) or not fingerprint):
+        raise InvalidArgument(f"fingerprint is a text, such as a version, not {values.shown(fingerprint)}")
+    return Resume(store, fingerprint, mismatch, values.size("wait_for_lease", wait), bool(required))
 
 
 def _repeats(given: Any) -> int | None:

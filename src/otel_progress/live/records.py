@@ -31,6 +31,25 @@ class Parent(NamedTuple):
     context: Any = None
 
 
+class Resume(NamedTuple):
+    """How an operation is resumed; see `otel_progress.operation`. `store` is True for that of `configure`."""
+
+    store: Any
+    fingerprint: str | None = None
+    mismatch: str = "raise"
+    wait_for_lease: float | None = None
+    required: bool = True
+
+
+class LoopOptions(NamedTuple):
+    """How a `track` loop is resumed; see `otel_progress.track`. `place` is where `track` was called."""
+
+    key: Callable[[Any], Any] | None
+    mark: bool
+    retry_failed: bool
+    place: Place
+
+
 class OperationOptions(NamedTuple):
     """The options of an operation, validated; `stall_after` is infinity where the operation may idle."""
 
@@ -45,6 +64,12 @@ class OperationOptions(NamedTuple):
     heartbeat_counts: bool = False
     loop_after: int | None = None
     cancels: bool = False
+    resume: Resume | None = None
+
+    @property
+    def once(self) -> bool:
+        """An operation does not run once; a stage may."""
+        return False
 
 
 class StageOptions(NamedTuple):
@@ -56,6 +81,7 @@ class StageOptions(NamedTuple):
     stall_after: float | None = None
     critical: bool = True
     depends_on: tuple[str, ...] = ()
+    once: bool = False
 
     @property
     def plan(self) -> None:

@@ -93,20 +93,13 @@ class Registry:
             DuplicateOperation: if another operation with its id runs in this process.
         """
         key = operation.id
-        if key in self.live:
-            self.end_dropped()
         with self.lock:
             if len(self.live) >= self._prune_at:
                 self._prune()
+            self.refuse_duplicate(operation)
             other = self.live.get(key)
-            alive = other() if other is not None else None
-            if alive is operation:
+            if other is not None and other() is operation:
                 return
-            if alive is not None and not alive._status.final:
-                raise DuplicateOperation(
-                    f"operation {key!r} is running in this process already; "
-                    "end it first, or leave the id out to get a fresh one"
-                )
             if key in self.attempts:
                 operation.attempt = self.attempts[key] + 1
             if self.keeps_attempts and operation._opts.id is not None and len(self.begun) < ATTEMPTS:
@@ -116,6 +109,24 @@ class Registry:
             if name not in self.started and len(self.started) >= NAMES:
                 name = semconv.OTHER_STAGE
             self.started[name] = self.started.get(name, 0) + 1
+
+    def refuse_duplicate(self, operation: OperationState) -> None:
+        """Raise what `add` would raise, before anything else is done for the operation.
+
+        Raises:
+            DuplicateOperation: if another operation with its id runs in this process.
+        """
+        key = operation.id
+        if key in self.live:
+            self.end_dropped()
+        with self.lock:
+            other = self.live.get(key)
+            alive = other() if other is not None else None
+            if alive is not None and alive is not operation and not alive._status.final:
+                raise DuplicateOperation(
+                    f"operation {key!r} is running in this process already; "
+                    "end it first, or leave the id out to get a fresh one"
+                )
 
     def know_attempts(self, attempts: Mapping[str, int]) -> None:
         """Continue the attempts of earlier processes."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
             critical: whether it is critical; shown only.
             depends_on: names of stages that it needs; shown only.
             attributes: further attributes.
+            once: whether a resumed operation leaves it out if it completed before.
         """
 
         weight: float | None
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
         critical: bool
         depends_on: Iterable[str]
         attributes: Mapping[str, object] | None
+        once: bool
 
 
 RUNNING: Final = Status.RUNNING
@@ -115,6 +117,7 @@ class StageLife(Handle, StageState):
         critical: bool = True,
         depends_on: Iterable[str] = (),
         attributes: Mapping[str, object] | None = None,
+        once: bool = False,
     ) -> None:
         """Take the options of `StageGiven`."""
         self._measure(total, unit, message)
@@ -125,6 +128,7 @@ class StageLife(Handle, StageState):
             idle_limit(stall_after, values.positive),
             bool(critical),
             values.names("depends_on", depends_on, drops),
+            bool(once),
         )
         if options != PLAIN_STAGE:
             self._opts = options
@@ -184,6 +188,8 @@ class StageLife(Handle, StageState):
                 self._context = innermost.set(self)
             if parent._advanced is not NOTHING or parent._base or parent._nested is not None:
                 begin_in(self, parent)
+            if operation._session is not None:
+                operation._session.stage_started(self)
             if operation._span is not None:
                 hooks.tracing.start_stage(self, parent is here, current, now_ns)
             stages = operation._stages
@@ -265,6 +271,8 @@ class StageLife(Handle, StageState):
                     drops.add(semconv.DROP_QUEUE)
             elif ran and len(operation._stages) > MANY + len(running):  # type: ignore[arg-type]
                 fold(operation)
+            if operation._session is not None:
+                operation._session.ended(self, status, reason, error)
         except BaseException as broken:
             if self._status is RUNNING:
                 if operation._announced and not self._end_deferred:

@@ -59,6 +59,8 @@ class HandleState:
     """The operation a stage belongs to; None for an operation. Written: job, at the start. Read: all."""
     _warned_outside = False
     """Whether it started outside of any operation, which was logged. Written and read: job."""
+    _scope: Any = None
+    """Its keys and state in the checkpoint store (`durable/scope.py: Scope`). Written: job, at the start. Read: all."""
     _end_deferred = False
     """Whether its end failed in the job's thread and is left to the ticker. Written and read: job."""
 
@@ -245,6 +247,12 @@ class OperationState(HandleState):
     _opts: OperationOptions = PLAIN
     _generation = -1
     """The registry's generation at its start; another one belongs to a process that forked. Written: job. Read: all."""
+    _session: Any = None
+    """What saves its checkpoints (`hooks.py: Session`), if it is resumable. Written: job, at the start. Read: all."""
+    _fingerprint: str | None = None
+    """What its code and arguments are known by, if it is decorated. Written: job, before the start. Read: durable."""
+    _earlier_span: tuple[str, str] | None = None
+    """Trace id and span id of the attempt before. Written: job, at the start. Read: spans."""
     _announced = False
     """Whether it was announced to the ticker. Written: job. Read: job, ticker."""
     _end_sent = False
@@ -340,6 +348,8 @@ class StageState(HandleState):
 
     _kind = "stage"
     _opts: StageOptions = PLAIN_STAGE
+    _arguments = ""
+    """What tells apart the calls of a decorated stage that runs once. Written: job, before the start. Read: durable."""
     _full_path: str | None = None
     """Its path, made when it is asked for first. Written and read: all."""
     _ended_ns = 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from otel_progress import clock
+from otel_progress.errors import InvalidArgument
 from otel_progress.live import lane, misuse, redaction
 from otel_progress.live.counting import counted, has_counted
 from otel_progress.live.diagnosis.places import here
@@ -13,6 +14,7 @@ from otel_progress.live.diagnosis.reading import is_task
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
 from otel_progress.live.lane import Lane
 from otel_progress.live.misuse import accepted
+from otel_progress.live.records import LoopOptions
 from otel_progress.live.registry import registry
 from otel_progress.model import values
 from otel_progress.model.origin import of_the_job
@@ -31,7 +33,7 @@ LANES: Final = 16
 class _Tracked:
     """An iterable that `track` returns: each loop over it opens a lane of its own."""
 
-    __slots__ = ("_desc", "_initial", "_iterable", "_iterator", "_node", "_total", "_unit")
+    __slots__ = ("_desc", "_initial", "_iterable", "_iterator", "_node", "_resumed", "_total", "_unit")
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class _Tracked:
         total: Number | None,
         desc: object,
         initial: Number = 0,
+        resumed: LoopOptions | None = None,
     ) -> None:
         """An iterable for loops of a handle; without a handle nothing is counted."""
         self._iterable = iterable
@@ -50,6 +53,7 @@ class _Tracked:
         self._desc = desc
         self._initial = initial
         self._iterator: Any = None
+        self._resumed = resumed
 
     def _lane(self) -> Lane | None:
         """A lane for a new loop, or None if no running handle takes it."""
@@ -64,6 +68,13 @@ class _Tracked:
             except NOTHING_LEFT:
                 pass
         return None
+
+    def _items(self, opened: Lane | None) -> Any:
+        """What to loop over: all items, or in a resumable operation those that are not done."""
+        node = self._node
+        if self._resumed is None or node is None or node.operation._session is None:
+            return self._iterable
+        return node.operation._session.loop(node, self._iterable, self._resumed, opened)
 
     def __len__(self) -> int:
         """The length of the iterable, else the given total."""
@@ -83,6 +94,9 @@ class Tracked(_Tracked, Generic[T]):
         if begun is not None:
             return begun
         opened = self._lane()
+        if self._resumed is not None:
+            items = self._items(opened)
+            return iter(items) if opened is None else lane.loop(items, opened)
         return iter(self._iterable) if opened is None else lane.loop(self._iterable, opened)
 
     def __next__(self) -> T:
@@ -108,10 +122,11 @@ class AsyncTracked(_Tracked, Generic[T]):
         if begun is not None:
             return begun
         opened = self._lane()
+        items = self._items(opened)
         if opened is None:
-            plain: AsyncIterator[T] = self._iterable.__aiter__()
+            plain: AsyncIterator[T] = items.__aiter__()
             return plain
-        return lane.async_loop(self._iterable, opened)
+        return lane.async_loop(items, opened)
 
     async def __anext__(self) -> T:
         """The next item of a loop by hand."""
@@ -138,8 +153,16 @@ def tracked(
     total: Number | None = None,
     desc: object = None,
     initial: Number = 0,
+    key: Callable[[Any], Any] | None = None,
+    mark: bool | None = None,
+    retry_failed: bool = True,
 ) -> Any:
-    """The iterable for loops of a handle over anything iterable."""
+    """The iterable for loops of a handle over anything iterable.
+
+    Raises:
+        InvalidArgument: if the loop could not be resumed as it is asked for.
+    """
+    resumed = None if key is None and mark is None else _resumed(key, mark, retry_failed)
     try:
         initial = accepted("track", "initial", initial) or 0
         if total is not None:
@@ -150,7 +173,7 @@ def tracked(
         many, later = hasattr(iterable, "__iter__"), hasattr(iterable, "__aiter__")
         kind = (_Both if many else AsyncTracked) if later else Tracked
         if many or later:
-            return kind(iterable, node, unit, total, desc, initial)
+            return kind(iterable, node, unit, total, desc, initial, resumed)
     except BaseException as error:
         try:
             swallow(error, "track")
@@ -211,6 +234,28 @@ def open_lane(
     if request is not None and not request.told and not _ends_with_task(place):
         opened.request = request
     return opened
+
+
+def _resumed(key: Any, mark: Any, retry_failed: Any) -> LoopOptions | None:
+    if key is not None and not callable(key):
+        raise InvalidArgument(f"key is a function of an item, as in key=lambda item: item.id, not {values.shown(key)}")
+    if key is None and not mark:
+        raise InvalidArgument(
+            "mark=False needs key=..., as done(key) has to name the items; mark=True alone goes by position"
+        )
+    return LoopOptions(key, mark is not False, bool(retry_failed), here())
+
+
+def count_restored(node: HandleState, opened: Lane | None, items: int) -> None:
+    """Items of a loop were left out, as an earlier attempt did them: they count as done, and are no pace."""
+    lanes = node._lanes
+    if opened is None or opened.nested or lanes is None:
+        return
+    with registry.lock:
+        opened.shorten(items)
+        lanes.insert(0, _restored(node, items, opened.unit, opened.place))
+        if len(lanes) > LANES:
+            _fold_lanes(node)
 
 
 def _restored(node: HandleState, items: int, unit: str | None, place: Place) -> Lane:

@@ -8,7 +8,7 @@ from typing import Final
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status, word
-from otel_progress.model.units import duration, left, percent, remaining, spelled, units
+from otel_progress.model.units import count, duration, left, percent, remaining, spelled, units
 
 
 def sentence(event: Event) -> str:
@@ -77,6 +77,10 @@ def _wait_ended(event: Event) -> str:
     return f": waited {duration(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}{late}"
 
 
+def _checkpoint(event: Event) -> str:
+    return f": checkpoint saved, {count(int(_number(event, s.CHECKPOINT_KEYS)))} keys marked"
+
+
 SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
     s.WAIT_OVERDUE: _troubled,
     s.SLOW: _troubled,
@@ -91,6 +95,7 @@ SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
     s.WAIT_ENDED: _wait_ended,
     s.STALLED: _stalled,
     s.RECOVERED: _recovered,
+    s.CHECKPOINT: _checkpoint,
 }
 """What follows the name of the operation, by the name of the event."""
 

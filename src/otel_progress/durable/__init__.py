@@ -1,0 +1,1 @@
+"""Work that survives its process: checkpoints, leases, and the stores that keep them."""

@@ -1,0 +1,201 @@
+"""What a store keeps: operations, leases, keys, and what is written in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from otel_progress.errors import OperationHeld
+from otel_progress.model.units import duration
+
+if TYPE_CHECKING:
+    from otel_progress.durable.holder import Holder
+
+LEASE: Final = 30.0
+"""Seconds from the last renewal of a lease until another process may take it."""
+RENEW: Final = 10.0
+"""Seconds between two renewals while nothing is saved."""
+KEEP_DAYS: Final = 30.0
+"""Days after its last sign of life for which an operation is kept."""
+RUNNING: Final = "running"
+"""The status of an operation whose process did not say how it ended."""
+LOST: Final = "lost"
+"""The status of an operation whose process is gone without a word."""
+STATE: Final = "state"
+RESULT: Final = "result"
+Kind = Literal["state", "result"]
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right of one attempt to write.
+
+    Attributes:
+        id: the id of the operation.
+        attempt: the number of the attempt.
+        fence: rises each time somebody takes the operation; a write with an older one is refused.
+    """
+
+    id: str
+    attempt: int
+    fence: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who asks for an operation.
+
+    Attributes:
+        id: the id of the operation.
+        name: its name.
+        holder: the process that asks.
+        fingerprint: what its code and arguments are known by, if anything.
+        fresh: whether to forget what earlier attempts saved.
+    """
+
+    id: str
+    name: str
+    holder: Holder
+    fingerprint: str | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How far an operation was when the store last heard of it."""
+
+    completed: float | None = None
+    total: float | None = None
+    unit: str | None = None
+    stage: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredOperation:
+    """An operation as the store knows it.
+
+    Attributes:
+        id: its id.
+        name: its name.
+        attempt: the number of the newest attempt; the fields below are about that one.
+        status: `running` while its process did not say how it ended, else the status that it ended with.
+        reason: why it ended: the exception, or how the process died, such as `SIGKILL`.
+        holder: its process.
+        fingerprint: what its code and arguments are known by.
+        started_at: when it started (s, Unix).
+        ended_at: when it ended (s, Unix), if it did.
+        seen_at: when the store last heard of it (s, Unix).
+        lease_until: when its lease is over (s, Unix); 0 if nobody holds it.
+        lease_mono: the same by the monotonic clock of the machine, which all its processes share.
+        fence: the fencing number of the newest lease.
+        summary: how far it was.
+        checkpoint_at: when something was last saved (s, Unix).
+        trace_id: the trace of its span, if it had one.
+        span_id: its span.
+    """
+
+    id: str
+    name: str
+    attempt: int
+    status: str
+    reason: str | None
+    holder: Holder
+    fingerprint: str | None
+    started_at: float
+    ended_at: float | None
+    seen_at: float
+    lease_until: float
+    lease_mono: float
+    fence: int
+    summary: Summary = Summary()
+    checkpoint_at: float | None = None
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """A lease that was taken, and what was there before; None if nothing was."""
+
+    lease: Lease
+    before: StoredOperation | None
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of a scope.
+
+    Attributes:
+        done: those that are done.
+        failed: those that were tried and failed.
+        aside: those that are set aside, as they ended the process again and again.
+        position: the number of items done, in a loop by position.
+    """
+
+    done: frozenset[str] = frozenset()
+    failed: frozenset[str] = frozenset()
+    aside: frozenset[str] = frozenset()
+    position: int = 0
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A key that was in hand when a process died: where, how often, and whether it is set aside."""
+
+    scope: str
+    key: str
+    deaths: int
+    aside: bool
+
+
+@dataclass
+class Batch:
+    """What is written in one transaction.
+
+    Attributes:
+        done: keys that are done, by scope.
+        failed: keys that failed, by scope.
+        positions: the number of items done, by scope.
+        states: texts to keep, by scope and kind.
+        hands: the keys in hand, by scope; they replace those of before.
+        closed: scopes whose content is no longer needed, with all scopes inside them.
+        summary: how far the operation is.
+        span: trace id and span id.
+        ended: status and reason, which frees the lease.
+    """
+
+    done: dict[str, Sequence[str]] = field(default_factory=dict)
+    failed: dict[str, Sequence[str]] = field(default_factory=dict)
+    positions: dict[str, int] = field(default_factory=dict)
+    states: dict[tuple[str, Kind], str] = field(default_factory=dict)
+    hands: dict[str, Sequence[str]] = field(default_factory=dict)
+    closed: Sequence[str] = ()
+    summary: Summary | None = None
+    span: tuple[str, str] | None = None
+    ended: tuple[str, str | None] | None = None
+
+    @property
+    def saves(self) -> bool:
+        """Whether it holds work of the job, not only a sign of life."""
+        return bool(self.done or self.failed or self.positions or self.states)
+
+
+def held(found: StoredOperation, here: Holder, now: float, mono: float) -> bool:
+    """Whether a process holds an operation, as one process sees it at a Unix and a monotonic time (s)."""
+    if found.status != RUNNING or not found.lease_until or found.holder.is_gone(here):
+        return False
+    if here.boot and found.holder.boot == here.boot:  # a jump of the wall clock ends no lease
+        return mono < found.lease_mono
+    return now < found.lease_until
+
+
+def refused(found: StoredOperation, now: float) -> OperationHeld:
+    """The error for an operation that another process holds."""
+    since = duration(max(0.0, now - found.started_at))
+    left = duration(max(0.0, found.lease_until - now))
+    return OperationHeld(
+        f"operation {found.id!r} is held by {found.holder} since {since} ago (attempt {found.attempt}); its lease "
+        f"expires in {left} unless it is renewed. Stop that process, wait with wait_for_lease=60, or use another id"
+    )

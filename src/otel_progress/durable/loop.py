@@ -1,0 +1,251 @@
+"""The loops that `track` resumes: they leave out what is done, and mark each item when the next one is taken.
+
+A loop is a generator, so that `break` and an exception both end at its `yield`, and mark nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from otel_progress.durable.scope import KEYS, as_key
+from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
+from otel_progress.live.diagnosis.places import here
+from otel_progress.live.track import count_restored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from otel_progress.durable.scope import Scope
+    from otel_progress.durable.kept import Keys
+    from otel_progress.live.lane import Lane
+    from otel_progress.live.records import LoopOptions
+
+HALF: Final = 500
+_POOLS: Final = frozenset(
+    {"concurrent", "multiprocessing", "multiprocess", "joblib", "loky", "billiard", "asyncio", "ray"}
+)
+"""Packages that take all items before the first is done."""
+
+
+class Marking(Protocol):
+    """What a loop needs of its session."""
+
+    error: CheckpointError | None
+
+    def check(self) -> None:
+        """Raise that error, if it stops the job."""
+
+    def press(self, scope: Scope) -> None:
+        """Many marks are not saved."""
+
+    def close_item(self, scope: Scope, key: str) -> None:
+        """An item with stages inside it is done."""
+
+    def flush(self) -> None:
+        """Write soon."""
+
+
+def opened(session: Marking, scope: Scope, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
+    """The generator of a loop.
+
+    Raises:
+        InvalidState: if it would mark items that a pool takes.
+    """
+    if options.mark:
+        _refuse_pools()
+        scope.automatic, scope.place = True, options.place
+    one = _Loop(session, scope, options, lane)
+    if hasattr(items, "__aiter__"):
+        return one.later(items)
+    return one.now(items)
+
+
+def _refuse_pools() -> None:
+    frame = sys._getframe(4)
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    if package in _POOLS:
+        raise InvalidState(
+            f"{package} takes all items of track(key=...) at once, and each would be marked as done before it is: use "
+            "track(..., mark=False), and done(key) when an item is done"
+        )
+
+
+class _Loop:
+    """What a loop knows of its scope."""
+
+    def __init__(self, session: Marking, scope: Scope, options: LoopOptions, lane: Lane | None) -> None:
+        loaded: Keys = scope.loaded  # type: ignore[assignment]
+        self.session = session
+        self.scope = scope
+        self.key: Callable[[Any], Any] | None = options.key
+        self.mark = options.mark
+        self.lane = lane
+        self.place = options.place
+        self.done = loaded.done if options.retry_failed else loaded.done | loaded.failed
+        self.retried = loaded.failed if options.retry_failed else frozenset()
+        self.aside = loaded.aside
+        self.position = loaded.position
+
+    def now(self, items: Iterable[Any]) -> Iterator[Any]:
+        """A loop over items; each is marked when the next is taken."""
+        session, scope, place = self.session, self.scope, self.place
+        thread, task = place.thread, None if place.task is None else place.task
+        mark, pending, skipped = self.mark, scope.pending, 0
+        taken = self.taken
+        if mark and (get_ident() != thread or here() != place):
+            raise self.elsewhere()
+        for index, item in enumerate(items):
+            key = taken(index, item)
+            if key is None:
+                skipped += 1
+                continue
+            if skipped:
+                count_restored(scope.node, self.lane, skipped)
+                skipped = 0
+            if not mark:
+                scope.hand[key] = None
+                yield item
+                continue
+            scope.item = key
+            try:
+                yield item
+            except GeneratorExit:
+                self.left(key)
+                raise
+            if get_ident() != thread or (task is not None and here() != place):
+                raise self.elsewhere()
+            if scope.outcome is None and self.key is not None:
+                pending.append(key)
+            else:
+                self.marked(index, key)
+            if scope.item_runs:
+                session.close_item(scope, key)
+            if session.error is not None:
+                session.check()
+            if len(pending) >= HALF:
+                session.press(scope)
+        self.finished(skipped)
+
+    async def later(self, items: Any) -> AsyncIterator[Any]:
+        """The same for `async for`."""
+        session, scope, place = self.session, self.scope, self.place
+        mark, pending, skipped, index = self.mark, scope.pending, 0, -1
+        if mark and here() != place:
+            raise self.elsewhere()
+        async for item in items:
+            index += 1
+            key = self.taken(index, item)
+            if key is None:
+                skipped += 1
+                continue
+            if skipped:
+                count_restored(scope.node, self.lane, skipped)
+                skipped = 0
+            if not mark:
+                scope.hand[key] = None
+                yield item
+                continue
+            scope.item = key
+            try:
+                yield item
+            except GeneratorExit:
+                self.left(key)
+                raise
+            if here() != place:
+                raise self.elsewhere()
+            self.marked(index, key)
+            if scope.item_runs:
+                session.close_item(scope, key)
+            session.check()
+            if len(pending) >= HALF:
+                session.press(scope)
+        self.finished(skipped)
+
+    def taken(self, index: int, item: Any) -> str | None:
+        """The key of an item to hand out; None for one that is left out."""
+        if self.key is None:
+            key = str(index)
+            if index < self.position and key not in self.retried:
+                return None
+        else:
+            given = self.key(item)
+            key = (
+                given
+                if type(given) is str and given.isascii() and 0 < len(given) < 1024 and given.isprintable()
+                else as_key(given)
+            )
+            if key in self.done:
+                return None
+            seen = self.scope.seen
+            if key in seen:
+                raise InvalidArgument(
+                    f"two items of this loop have the same key {key!r}, so one of them would be left out: make keys unique"
+                )
+            seen.add(key)
+            if len(seen) > KEYS:
+                raise CheckpointError(
+                    f"a loop keeps at most {KEYS:,} keys: for an endless stream, keep its offset by checkpoint(offset=...)"
+                )
+        if key in self.aside:
+            self.set_aside(key)
+            return None
+        return key
+
+    def marked(self, index: int, key: str) -> None:
+        """An item is done or failed."""
+        scope = self.scope
+        outcome, scope.outcome = scope.outcome, None
+        if outcome == "failed":
+            scope.failed.append(key)
+        elif self.key is not None or index < self.position:
+            scope.pending.append(key)
+        if self.key is None and index >= self.position:
+            scope.position = index + 1
+            if scope.behind() >= HALF:
+                self.session.press(scope)
+
+    def set_aside(self, key: str) -> None:
+        """Say that an item is left out for good."""
+        node: Any = self.scope.node
+        node.record("set aside", item=key)
+        node.note(f"set aside, as it ended the process: {key}", "warning")
+
+    def left(self, key: str) -> None:
+        """The loop was left with an item in hand: by `break`, or by an exception that the end of the stage tells."""
+        scope = self.scope
+        frame = sys._getframe(2)
+        scope.left_at = frame.f_code, frame.f_lineno, key
+        if scope.outcome is not None:
+            self.marked(self.position, key)
+        scope.item, scope.outcome, scope.automatic = None, None, False
+
+    def finished(self, skipped: int) -> None:
+        """All items were taken."""
+        scope = self.scope
+        if skipped:
+            count_restored(scope.node, self.lane, skipped)
+        if self.mark:
+            scope.item, scope.automatic = None, False
+        self.session.flush()
+
+    def elsewhere(self) -> InvalidState:
+        """The error for an item that is taken by another thread or task than the loop's own."""
+        self.scope.item, self.scope.automatic = None, False
+        return InvalidState(
+            "an item of track(key=...) is taken by another thread or task than the one that called track(), so it would "
+            "be marked before it is done: use track(..., mark=False), and done(key) when an item is done"
+        )
+
+
+def blame(scope: Scope, error: BaseException) -> None:
+    """Mark the item as failed whose loop body let out this exception; one that `break` left is not."""
+    left, scope.left_at = scope.left_at, None
+    trace = error.__traceback__
+    while left is not None and trace is not None:
+        if trace.tb_frame.f_code is left[0] and trace.tb_lineno == left[1]:
+            scope.failed.append(left[2])
+            return
+        trace = trace.tb_next

@@ -1,0 +1,195 @@
+"""A scope: a place in an operation that has keys and a state of its own; and what of it is not saved yet."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress.durable.kept import Batch, Keys, Kind
+from otel_progress.errors import CheckpointError, InvalidArgument
+from otel_progress.model.values import shown
+
+if TYPE_CHECKING:
+    from types import CodeType
+
+    from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.state import HandleState
+
+KEY_LENGTH: Final = 1024
+"""Characters of a key."""
+STATE_BYTES: Final = 1024 * 1024
+"""Bytes of a state or a result as text."""
+KEYS: Final = 10_000_000
+"""Keys of a scope; they are held in memory, with about 100 bytes each."""
+IN_HAND: Final = 64
+"""Keys in hand that are noted; with more of them, none is a suspect."""
+UNREAD: Final[Any] = object()
+"""What stands for a state that was not read."""
+_PLAIN: Final = re.compile(r"[\w .:-]+")
+
+
+class Runs:
+    """The stages of one name below one scope: how many completed, which is open, and whether they run side by side."""
+
+    __slots__ = ("completed", "mixed", "open", "place")
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.completed = 0
+        self.mixed = False
+        self.open: HandleState | None = None
+        self.place: Place | None = None
+
+
+class Scope:
+    """The keys and states of one handle in one attempt.
+
+    Attributes:
+        path: its path in the store; empty for the operation.
+        node: the handle.
+        runs: the stages below it by name, and `item_runs` those below the item in hand. Written: job, under the lock.
+        own: the runs that it belongs to itself; None for the operation.
+        loaded: the keys that earlier attempts left; None until they are needed.
+        restored: the state that they left; `UNREAD` until it is needed.
+        seen: keys that a loop took in this attempt. Written: job.
+        marked: keys that `done` marked in this attempt. Written: job.
+        pending: keys that are done and not saved, in order. Written: job appends, writer removes.
+        failed: the same for keys that failed.
+        position: items done in a loop by position; None without one. Written: job. Read: writer.
+        saved_position: the position that is saved. Written: writer. Read: job.
+        states: texts that are not saved, by kind. Written: job puts, writer removes.
+        item: the key that a loop which marks by itself has in hand. Written: job. Read: writer.
+        hand: the keys that a loop which doesn't mark handed out. Written: job. Read: writer.
+        saved_hand: those that the store knows. Written and read: writer.
+        outcome: what was said of the item in hand: `failed`, `done`, or nothing. Written: job.
+        looped: whether a resumable loop was opened here; there is one for each handle.
+        automatic: whether a loop that marks its items is open.
+        place: the thread and task of that loop.
+        left_at: code, line and key where a loop was left, for telling `break` from an exception.
+    """
+
+    def __init__(self, path: str, node: HandleState, own: Runs | None = None) -> None:
+        """A scope of which nothing was read."""
+        self.path = path
+        self.node = node
+        self.own = own
+        self.runs: dict[str, Runs] = {}
+        self.item_runs: dict[str, Runs] = {}
+        self.loaded: Keys | None = None
+        self.restored: Any = UNREAD
+        self.seen: set[str] = set()
+        self.marked: set[str] = set()
+        self.pending: list[str] = []
+        self.failed: list[str] = []
+        self.position: int | None = None
+        self.saved_position = 0
+        self.states: dict[Kind, str] = {}
+        self.item: str | None = None
+        self.hand: dict[str, None] = {}
+        self.saved_hand: tuple[str, ...] = ()
+        self.outcome: str | None = None
+        self.looped = self.automatic = False
+        self.place: Place | None = None
+        self.left_at: tuple[CodeType, int, str] | None = None
+
+    def behind(self) -> int:
+        """The number of marks that are not saved."""
+        moved = 0 if self.position is None else self.position - self.saved_position
+        return len(self.pending) + len(self.failed) + max(0, moved)
+
+    def clean(self) -> bool:
+        """Whether the store knows all of it."""
+        hand = () if self.item is None and not self.hand else self.saved_hand
+        return not (self.behind() or self.states) and self.saved_hand == hand
+
+    def take(self, batch: Batch) -> None:
+        """Put what is not saved into a batch; it stays here until `saved`."""
+        if self.pending:
+            batch.done[self.path] = self.pending[:]
+        if self.failed:
+            batch.failed[self.path] = self.failed[:]
+        if self.position is not None and self.position > self.saved_position:
+            batch.positions[self.path] = self.position
+        for kind, text in tuple(self.states.items()):
+            batch.states[self.path, kind] = text
+        item = self.item
+        hand = tuple(self.hand) if item is None else (item,)
+        if len(hand) > IN_HAND:
+            hand = ()
+        if hand != self.saved_hand:
+            batch.hands[self.path] = hand
+
+    def saved(self, batch: Batch) -> None:
+        """Let go of what a batch had, as it is saved."""
+        del self.pending[: len(batch.done.get(self.path, ()))]
+        del self.failed[: len(batch.failed.get(self.path, ()))]
+        self.saved_position = max(self.saved_position, batch.positions.get(self.path, 0))
+        for kind, text in tuple(self.states.items()):
+            if batch.states.get((self.path, kind)) is text:
+                self.states.pop(kind, None)
+        if self.path in batch.hands:
+            self.saved_hand = tuple(batch.hands[self.path])
+
+
+def part(name: str) -> str:
+    """The name of a stage as a part of a path; names that could be mistaken for one are quoted."""
+    return name if _PLAIN.fullmatch(name) else json.dumps(name)
+
+
+def inside(path: str, key: str | None) -> str:
+    """The beginning of all paths inside a scope, or inside one of its items."""
+    return f"{path}/" if key is None else f"{path}[{json.dumps(key)}]/"
+
+
+def as_key(given: object) -> str:
+    """The text of a key.
+
+    Raises:
+        InvalidArgument: if it is not a text or a whole number, or is empty or too long.
+    """
+    if type(given) is int:
+        return str(given)
+    if not isinstance(given, str):
+        raise InvalidArgument(
+            f"a key is a text or a whole number, not {shown(given)}: make one, as in key=lambda item: str(item.id)"
+        )
+    key = str(given)
+    if not key:
+        raise InvalidArgument("a key must not be empty: two items with it could not be told apart")
+    if len(key) > KEY_LENGTH:
+        raise InvalidArgument(f"a key has at most {KEY_LENGTH} characters, not {len(key):,}: use a digest of it")
+    if "\0" in key or not _encodes(key):
+        raise InvalidArgument(f"a key must be text that UTF-8 can hold, without NUL, not {shown(key)}")
+    return key
+
+
+def _encodes(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_text(what: str, given: object) -> str:
+    """A state or a result as JSON.
+
+    Raises:
+        CheckpointError: if it is not JSON, or too large.
+    """
+    try:
+        text = _encode(given)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(
+            f"{what} must be JSON (dict, list, str, int, float, bool, None): {error}; convert it, as in str(path)"
+        ) from None
+    if len(text) > STATE_BYTES:
+        raise CheckpointError(
+            f"{what} has {len(text):,} bytes, and at most {STATE_BYTES:,} are kept: save large data in a file of its own, "
+            "and keep its name here"
+        )
+    return text
+
+
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode

@@ -1,0 +1,500 @@
+"""One attempt of a resumable operation: its lease, its scopes, and what it saves."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import clock, semconv
+from otel_progress.durable import loop
+from otel_progress.durable.holder import this_process
+from otel_progress.durable.scope import UNREAD, Runs, Scope, as_key, as_text, inside, part
+from otel_progress.durable.kept import (
+    RENEW,
+    RESULT,
+    RUNNING,
+    STATE,
+    Acquired,
+    Batch,
+    Claim,
+    Keys,
+    Kind,
+    StoredOperation,
+    Summary,
+)
+from otel_progress.durable.store import CheckpointStore, open_store
+from otel_progress.durable.writer import writer_of
+from otel_progress.errors import (
+    CheckpointError,
+    CheckpointMismatch,
+    InvalidArgument,
+    InvalidState,
+    LeaseLost,
+    OperationHeld,
+)
+from otel_progress.live import hooks
+from otel_progress.live.counting import restore
+from otel_progress.live.diagnosis.places import here
+from otel_progress.live.guard import drops, say
+from otel_progress.live.registry import registry
+from otel_progress.live.reporting import report
+from otel_progress.model.status import Status
+from otel_progress.model.units import duration, units
+from otel_progress.model.values import attributes
+
+if TYPE_CHECKING:
+    from otel_progress.live.lane import Lane
+    from otel_progress.live.records import LoopOptions, Resume
+    from otel_progress.live.state import HandleState, OperationState, StageState
+
+HALF: Final = 500
+"""Unsaved marks from which on the writer is asked to write at once."""
+MOST: Final = 1000
+"""Unsaved marks at which the job waits for the writer."""
+WAIT_SECONDS: Final = 30.0
+"""Seconds that the job waits for the writer, at most."""
+END_SECONDS: Final = 10.0
+"""Seconds that the end of an operation waits for its last write, at most."""
+POLL: Final = 0.25
+"""Seconds between two tries to get a lease."""
+SUMMARY_EVERY: Final = 1.0
+"""Seconds between two notes of how far the operation is."""
+TELL_EVERY: Final = 10.0
+"""Seconds between two events about checkpoints."""
+
+
+def open_session(operation: OperationState) -> Session | None:
+    """Take the operation of a handle that is about to start; None if it goes on without a store.
+
+    Raises:
+        CheckpointError: if the store can't be used and is required.
+        CheckpointMismatch: if what was saved belongs to other code or other arguments.
+        OperationHeld: if another process holds the operation.
+    """
+    options: Resume = operation._opts.resume  # type: ignore[assignment]
+    where = hooks.checkpoints if options.store is True else options.store
+    if where is None:
+        raise InvalidArgument("resume=True needs a store: configure(checkpoints='work.db'), or resume='work.db'")
+    try:
+        store = open_store(where)
+        return _opened(operation, options, store)
+    except (InvalidArgument, CheckpointMismatch, OperationHeld):
+        raise
+    except CheckpointError as error:
+        if options.required:
+            raise
+        say("operation %r goes on without checkpoints: %s", operation.name, error)
+        return None
+
+
+def _opened(operation: OperationState, options: Resume, store: CheckpointStore) -> Session:
+    fingerprint = operation._fingerprint or options.fingerprint
+    before = store.operation(operation.id)
+    fresh = before is not None and _differs(before, fingerprint, options.mismatch)
+    claim = Claim(operation.id, operation.name, this_process(), fingerprint, fresh)
+    session = Session(operation, store, _acquired(store, claim, options.wait_for_lease), options.required)
+    if fresh:
+        session.before = None
+    return session
+
+
+def _differs(before: StoredOperation, fingerprint: str | None, policy: str) -> bool:
+    """Whether what was saved is to be forgotten, as it belongs to other code or arguments."""
+    if before.fingerprint is None or fingerprint is None or before.fingerprint == fingerprint or policy == "keep":
+        return False
+    if policy == "restart":
+        return True
+    raise CheckpointMismatch(
+        f"the checkpoint of operation {before.id!r} belongs to {before.fingerprint}, and this is {fingerprint}: use another "
+        "id, or say how to go on: resume_mismatch='restart' forgets what was saved, 'keep' uses it all the same"
+    )
+
+
+def _acquired(store: CheckpointStore, claim: Claim, wait: float | None) -> Acquired:
+    deadline = clock.monotonic() + (wait or 0.0)
+    while True:
+        try:
+            return store.acquire(claim)
+        except OperationHeld:
+            left = deadline - clock.monotonic()
+            if left <= 0:
+                raise
+        threading.Event().wait(min(POLL, left))
+
+
+class Session:
+    """What a running operation saves, and what it found.
+
+    Attributes:
+        before: how the operation stood before this attempt; None in a first one.
+        attempt: the number of this attempt.
+        over: whether nothing more will be written. Written: writer.
+        error: why nothing can be saved now, if it can't. Written: writer. Read: job.
+    """
+
+    def __init__(self, operation: OperationState, store: CheckpointStore, acquired: Acquired, required: bool) -> None:
+        """A session that holds the lease."""
+        self.before = acquired.before
+        self.attempt = acquired.lease.attempt
+        self.over = False
+        self._operation = operation
+        self._store = store
+        self._lease = acquired.lease
+        self._required = required
+        self._writer = writer_of(store)
+        self._used: dict[str, Scope] = {}
+        self._inner: set[str] = set()
+        self._lock = threading.RLock()
+        self._closed: list[str] = []
+        self.error: CheckpointError | None = None
+        self._lost = False
+        self._ended: tuple[str, str | None] | None = None
+        self._span: tuple[str, str] | None = None
+        self._renew_at = clock.monotonic() + RENEW
+        self._summary_at = 0.0
+        self._tell_at = 0.0
+        operation._scope = Scope("", operation)
+        self.restored(operation)
+
+    # -- its life
+
+    def started(self) -> None:
+        """The operation started, with its span: begin to write, and say what was found."""
+        ids = hooks.tracing.ids(self._operation)
+        if ids is not None:
+            self._span = ids.trace_id, ids.span_id
+        self._writer.add(self)
+        if self.before is not None:
+            self._operation._tell(self._resumed(self.before), None, {})  # type: ignore[attr-defined]
+
+    def _resumed(self, before: StoredOperation) -> str:
+        """How the feed says that it goes on."""
+        far = before.summary
+        at = "" if far.completed is None else f" at {units(far.completed, far.total, far.unit or 'item')}"
+        ago = duration(max(0.0, clock.unix() - (before.ended_at or before.seen_at)))
+        if before.status == RUNNING:
+            how = f"its process died {ago} ago"
+        else:
+            how = f"after {before.reason if before.status == 'lost' and before.reason else before.status} {ago} ago"
+        return f"resumed{at} (attempt {self.attempt}, {how})"
+
+    def end(self, status: str, reason: str | None) -> None:
+        """Write the end with the next round; a later end changes nothing."""
+        if self._ended is None:
+            self._ended = status, reason
+            self._writer.kick()
+
+    def ended(self, node: HandleState, status: Status, reason: str | None, error: BaseException | None) -> None:
+        """A handle ended.
+
+        Raises:
+            CheckpointError: if the last marks of a completed operation could not be saved.
+        """
+        scope: Scope | None = node._scope
+        if scope is not None and error is not None and status is Status.FAILED:
+            loop.blame(scope, error)
+        if node is not self._operation:
+            self._stage_ended(node, status)  # type: ignore[arg-type] # the other kind of handle
+            return
+        self.end(status.value, reason)
+        if threading.current_thread().name.startswith("otel-progress"):
+            return
+        done = self._writer.flush(END_SECONDS)
+        if (self.error is not None or not done) and status is Status.COMPLETED and self._required:
+            raise self.error or self._late(END_SECONDS)
+
+    def _late(self, seconds: float) -> CheckpointError:
+        return CheckpointError(
+            f"the checkpoint store did not take the marks of {self._lease.id!r} within {seconds:.0f} s"
+        )
+
+    def flush(self) -> None:
+        """Write soon what is not saved."""
+        self._writer.kick()
+
+    # -- scopes
+
+    def stage_started(self, stage: StageState) -> None:
+        """A stage started. Its path is decided now, as a later attempt repeats the order of starts."""
+        above = stage._parent
+        outer: Scope = self._operation._scope if above is None or above._scope is None else above._scope
+        place = here()
+        with self._lock:
+            key = outer.item
+            runs = outer.runs if key is None else outer.item_runs
+            base = f"{inside(outer.path, key)}{part(stage.name)}{stage._arguments}"
+            mine = runs.setdefault(base, Runs())
+            if mine.open is not None and mine.open._status is Status.RUNNING:
+                mine.mixed = True
+            elif mine.completed and mine.place != place:
+                mine.mixed = True
+            mine.open, mine.place = stage, place
+            number = mine.completed + 1
+            if key is not None:
+                self._inner.add(inside(outer.path, key))
+            path = base if number == 1 or stage._opts.once else f"{base}~{number}"
+            stage._scope = Scope(path, stage, mine)
+
+    def _stage_ended(self, stage: StageState, status: Status) -> None:
+        scope: Scope | None = stage._scope
+        if scope is None:
+            return
+        with self._lock:
+            if scope.own is not None and scope.own.open is stage:
+                scope.own.open = None
+                scope.own.completed += status is Status.COMPLETED
+        if stage._opts.once and status is Status.COMPLETED and scope.restored in (None, UNREAD):
+            if self.restored(stage) is None and RESULT not in scope.states:
+                scope.states[RESULT] = "{}"
+                self._used[scope.path] = scope
+        if scope.path in self._used:
+            scope.item = None
+            scope.hand.clear()
+            self.flush()
+
+    def _use(self, node: HandleState) -> Scope:
+        """The scope of a handle, with its keys read.
+
+        Raises:
+            CheckpointError: if it can't be told apart from another, or read; or if this session can't save.
+        """
+        self.check()
+        scope: Scope | None = node._scope
+        if scope is None:
+            raise CheckpointError(f"{node._kind} {node.name!r} has not started, so nothing of it can be saved")
+        if scope.loaded is not None:
+            return scope
+        with self._lock:
+            if scope.own is not None and scope.own.mixed:
+                raise InvalidState(
+                    f"several stages {node.name!r} run side by side, so a later attempt could not tell them apart: name "
+                    f"each after its work, as in stage(f'{node.name} {{n}}')"
+                )
+            before = self._used.get(scope.path)
+            if before is not None and not before.clean():
+                self._settle()
+            try:
+                scope.loaded = self._store.keys(self._lease.id, scope.path)
+            except CheckpointError as error:
+                if self._required:
+                    raise
+                self._failed(error)
+                scope.loaded = Keys()
+            scope.saved_position = scope.loaded.position
+            self._used[scope.path] = scope
+        return scope
+
+    def _settle(self) -> None:
+        if not self._writer.flush(WAIT_SECONDS) and self._required:
+            raise self.error or self._late(WAIT_SECONDS)
+
+    def check(self) -> None:
+        """Raise what went wrong.
+
+        Raises:
+            LeaseLost: if another process took over.
+            CheckpointError: if nothing can be saved, and saving is required.
+        """
+        if not registry.owns(self._operation):
+            raise CheckpointError(
+                f"this process was forked from the one that runs operation {self._operation.name!r}, and can't save for "
+                "it: return the key to that process, and call done(key) there"
+            )
+        if self._ended is not None:
+            raise CheckpointError(f"operation {self._operation.name!r} has ended, so nothing more can be saved")
+        error = self.error
+        if error is not None and (self._required or self._lost):
+            raise error
+
+    # -- what the job says
+
+    def restored(self, node: HandleState) -> dict[str, Any] | None:
+        """The state that an earlier attempt left; of a stage that runs once, the result of its completed run."""
+        scope = self._use(node)
+        if scope.restored is UNREAD:
+            kind: Kind = RESULT if node._opts.once else STATE
+            try:
+                text = self._store.state(self._lease.id, scope.path, kind)
+            except CheckpointError as error:
+                if self._required:
+                    raise
+                self._failed(error)
+                text = None
+            scope.restored = None if text is None else json.loads(text)
+        found: dict[str, Any] | None = scope.restored
+        return found
+
+    def checkpoint(self, node: HandleState, state: dict[str, Any]) -> None:
+        """Save a state with the next write; it replaces the one before."""
+        scope = self._use(node)
+        if node._opts.once:
+            raise InvalidState(
+                f"stage {node.name!r} runs once and keeps its result alone: use result(...), or leave out once=True"
+            )
+        text = as_text("the state of a checkpoint", state)
+        if scope.restored is UNREAD:
+            self.restored(node)
+        scope.states[STATE] = text
+
+    def result(self, node: HandleState, results: dict[str, Any]) -> None:
+        """Keep results of a stage that runs once; more of them are added."""
+        if not node._opts.once:
+            return
+        scope = self._use(node)
+        known = scope.states.get(RESULT)
+        whole = {**({} if known is None else json.loads(known)), **results}
+        scope.states[RESULT] = as_text("the result of a stage", whole)
+
+    def done(self, node: HandleState, key: object) -> None:
+        """Mark a key as done."""
+        text = as_key(key)
+        scope = self._use(node)
+        if scope.automatic and scope.item == text:
+            scope.outcome = scope.outcome or "done"
+            return
+        if self._knows(scope, text):
+            return
+        self._count_restored(scope)
+        scope.marked.add(text)
+        scope.hand.pop(text, None)
+        scope.pending.append(text)
+        node.advance(1)  # type: ignore[attr-defined]
+        if len(scope.pending) >= HALF:
+            self.press(scope)
+
+    def is_done(self, node: HandleState, key: object) -> bool:
+        """Whether a key is done, in this attempt or an earlier one."""
+        text = as_key(key)
+        scope = self._use(node)
+        self._count_restored(scope)
+        return self._knows(scope, text) or (text in scope.seen and not scope.hand and scope.item != text)
+
+    @staticmethod
+    def _knows(scope: Scope, key: str) -> bool:
+        loaded: Keys = scope.loaded  # type: ignore[assignment]
+        return key in loaded.done or key in scope.marked
+
+    def _count_restored(self, scope: Scope) -> None:
+        """Count the keys of earlier attempts as completed, once, if the code counts by `done`."""
+        loaded = scope.loaded
+        if not scope.looped and loaded is not None and loaded.done:
+            scope.looped = True
+            restore(scope.node, len(loaded.done))
+
+    def recorded(self, node: HandleState, outcome: str, item: object) -> None:
+        """An item was recorded: one that failed is not marked as done."""
+        if outcome != "failed":
+            return
+        key = str(item) if isinstance(item, (str, int)) else None
+        above: HandleState | None = node
+        while above is not None:
+            scope: Scope | None = above._scope
+            if scope is not None and scope.loaded is not None:
+                if scope.item is not None and (key == scope.item or scope.place == here()):
+                    scope.outcome = "failed"
+                    return
+                if key is not None and key in scope.hand:
+                    scope.hand.pop(key, None)
+                    scope.failed.append(key)
+                    return
+            above = None if above is self._operation else above._parent
+
+    def loop(self, node: HandleState, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
+        """The items of a loop that are not done; each is marked when the next one is taken, if that is asked for.
+
+        Raises:
+            InvalidState: if a second loop is opened in a handle, or a pool would take the items.
+        """
+        scope = self._use(node)
+        if scope.looped:
+            raise InvalidState(
+                f"{node._kind} {node.name!r} has keys already, of another loop or by done(), which can't be told apart from "
+                "those of this loop: give each loop a stage of its own"
+            )
+        scope.looped = True
+        return loop.opened(self, scope, items, options, lane)
+
+    def press(self, scope: Scope) -> None:
+        """Many marks are not saved: write at once, and wait if there are too many."""
+        self._writer.kick()
+        if scope.behind() >= MOST:
+            self._settle()
+            self.check()
+
+    def close_item(self, scope: Scope, key: str) -> None:
+        """An item is done, so what stages inside it kept is no longer needed."""
+        scope.item_runs.clear()
+        prefix = inside(scope.path, key)
+        if prefix in self._inner:
+            self._inner.discard(prefix)
+            self._closed.append(prefix)
+
+    # -- the writer's side
+
+    def save(self, now: float) -> None:
+        """Write what is not saved, and renew the lease; in the writer's thread."""
+        if self.over or self._lost:
+            self.over = True
+            return
+        ended = self._ended
+        batch = self._batch(now, ended is not None)
+        quiet = not (batch.saves or batch.hands or batch.closed or ended)
+        if quiet and now < self._renew_at:
+            return
+        try:
+            self._store.write(self._lease, batch)
+        except LeaseLost as error:
+            self._lose(error)
+            return
+        except CheckpointError as error:
+            self._failed(error)
+            self.over = ended is not None
+            return
+        self.error = None
+        self._renew_at = now + RENEW
+        self._saved(batch)
+        self.over = ended is not None
+        if batch.saves:
+            self._tell(now, batch)
+
+    def _batch(self, now: float, last: bool) -> Batch:
+        batch = Batch(ended=self._ended, span=self._span)
+        batch.closed = tuple(self._closed)
+        for scope in tuple(self._used.values()):
+            scope.take(batch)
+        if last or now >= self._summary_at:
+            self._summary_at = now + SUMMARY_EVERY
+            batch.summary = self._summary()
+        return batch
+
+    def _saved(self, batch: Batch) -> None:
+        self._span = None
+        del self._closed[: len(batch.closed)]
+        for path, scope in tuple(self._used.items()):
+            scope.saved(batch)
+            if scope.node._status.final and scope.clean() and self._used.get(path) is scope:
+                del self._used[path]
+
+    def _summary(self) -> Summary:
+        seen = self._operation.snapshot()
+        stage = seen.stages[-1].path if seen.stages else None
+        progress = seen.progress
+        return Summary(progress.completed, progress.total, progress.unit, stage, seen.message)
+
+    def _lose(self, error: LeaseLost) -> None:
+        self._lost = self.over = True
+        self.error = error
+        self._operation.request_cancel(str(error))
+
+    def _failed(self, error: CheckpointError) -> None:
+        if self.error is None:
+            say("operation %r can't save its checkpoints; it is tried again: %s", self._operation.name, error)
+        self.error = error
+
+    def _tell(self, now: float, batch: Batch) -> None:
+        """Report that work was saved."""
+        if now >= self._tell_at or batch.ended:
+            self._tell_at = now + TELL_EVERY
+            marks = sum(map(len, batch.done.values())) + sum(map(len, batch.failed.values()))
+            report(semconv.CHECKPOINT, self._operation, attributes({semconv.CHECKPOINT_KEYS: marks}, drops))

@@ -1,0 +1,145 @@
+"""What a checkpoint store is: the protocol, its values, and `open_store`.
+
+A store keeps for each operation who holds it, how it stands, which keys are done, and small states of its scopes. A
+*scope* is a place in the operation that has keys and a state of its own: the operation itself (the empty text), or a
+stage by its path. One process at a time holds an operation, by a lease with a fencing number.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol, runtime_checkable
+
+from otel_progress import clock
+from otel_progress.durable.holder import Holder, this_process
+from otel_progress.durable.kept import (
+    LOST,
+    RUNNING,
+    Acquired,
+    Batch,
+    Claim,
+    Keys,
+    Kind,
+    Lease,
+    StoredOperation,
+    Summary,
+    Suspect,
+    held,
+)
+from otel_progress.errors import InvalidArgument
+from otel_progress.model.values import shown
+
+__all__ = [
+    "Acquired",
+    "Batch",
+    "CheckpointStore",
+    "Claim",
+    "Holder",
+    "Keys",
+    "Lease",
+    "StoredOperation",
+    "Summary",
+    "Suspect",
+    "open_store",
+    "standing",
+]
+
+
+@runtime_checkable
+class CheckpointStore(Protocol):
+    """Keeps operations. Each method may wait for I/O, may be called in any thread, and may raise `CheckpointError`."""
+
+    def acquire(self, claim: Claim) -> Acquired:
+        """Take an operation for a new attempt.
+
+        A death is counted for each key that was in hand when the attempt before died.
+
+        Raises:
+            OperationHeld: if another process holds it.
+        """
+        ...
+
+    def keys(self, id: str, scope: str) -> Keys:
+        """The keys of a scope."""
+        ...
+
+    def state(self, id: str, scope: str, kind: Kind) -> str | None:
+        """The state or the result of a scope, as it was written; None if there is none."""
+        ...
+
+    def write(self, lease: Lease, batch: Batch) -> None:
+        """Write all of a batch or nothing, and renew the lease.
+
+        Raises:
+            LeaseLost: if another attempt has taken the operation.
+        """
+        ...
+
+    def operation(self, id: str) -> StoredOperation | None:
+        """An operation, or None if it is unknown."""
+        ...
+
+    def operations(self) -> list[StoredOperation]:
+        """All operations; those that were heard of last come first."""
+        ...
+
+    def suspects(self, id: str) -> list[Suspect]:
+        """The keys that were in hand when a process died and are not done since."""
+        ...
+
+    def set_aside(self, id: str, scope: str, key: str) -> None:
+        """Have later attempts skip a key."""
+        ...
+
+    def died(self, id: str, attempt: int, how: str) -> None:
+        """Note how the process of an attempt that is still open died, and free its lease; ends and newer attempts stand."""
+        ...
+
+    def forget(self, id: str) -> None:
+        """Delete all that is kept of an operation.
+
+        Raises:
+            OperationHeld: if a process holds it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+def open_store(where: Any) -> CheckpointStore:
+    """Open a store; the same address gives the same object, as long as it is open.
+
+    Args:
+        where: a path, `sqlite:///relative.db`, `sqlite:////absolute.db`, `redis://host:port/0`, or a store.
+
+    Raises:
+        InvalidArgument: if that names no store.
+        CheckpointError: if it can't be used; the message says what to do.
+    """
+    if isinstance(where, CheckpointStore):
+        return where
+    if not isinstance(where, (str, os.PathLike)) or not os.fspath(where):
+        raise InvalidArgument(f"a checkpoint store is a path, a URL or a CheckpointStore, not {shown(where)}")
+    text = os.fspath(where)
+    if not isinstance(text, str):
+        raise InvalidArgument(f"the path of a checkpoint store is a text, not {shown(text)}")
+    scheme, separator, rest = text.partition("://")
+    if separator:
+        if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
+            text = rest[1:]
+        else:
+            raise InvalidArgument(
+                f"{shown(text)} names no checkpoint store: use a path, sqlite:///work.db, or sqlite:////var/lib/work.db"
+            )
+    from otel_progress.durable import sqlite
+
+    return sqlite.opened(text)
+
+
+def standing(found: StoredOperation) -> str:
+    """How an operation stands now: `running` if a process holds it, `lost` if that is gone, else how it ended."""
+    if found.status != RUNNING:
+        return found.status
+    return RUNNING if held(found, this_process(), clock.unix(), clock.monotonic()) else LOST
