@@ -18,8 +18,8 @@ from otel_progress.live.track import count_restored
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from otel_progress.durable.scope import Scope
     from otel_progress.durable.kept import Keys
+    from otel_progress.durable.scope import Scope
     from otel_progress.live.lane import Lane
     from otel_progress.live.records import LoopOptions
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock, semconv
 from otel_progress.durable import loop
 from otel_progress.durable.holder import this_process
-from otel_progress.durable.scope import UNREAD, Runs, Scope, as_key, as_text, inside, part
 from otel_progress.durable.kept import (
     RENEW,
     RESULT,
@@ -23,6 +22,7 @@ from otel_progress.durable.kept import (
     StoredOperation,
     Summary,
 )
+from otel_progress.durable.scope import UNREAD, Runs, Scope, as_key, as_text, inside, part
 from otel_progress.durable.store import CheckpointStore, open_store
 from otel_progress.durable.writer import writer_of
 from otel_progress.errors import (
@@ -225,9 +225,8 @@ class Session:
             runs = outer.runs if key is None else outer.item_runs
             base = f"{inside(outer.path, key)}{part(stage.name)}{stage._arguments}"
             mine = runs.setdefault(base, Runs())
-            if mine.open is not None and mine.open._status is Status.RUNNING:
-                mine.mixed = True
-            elif mine.completed and mine.place != place:
+            side_by_side = mine.open is not None and mine.open._status is Status.RUNNING
+            if side_by_side or (mine.completed and mine.place != place):
                 mine.mixed = True
             mine.open, mine.place = stage, place
             number = mine.completed + 1
@@ -268,8 +267,8 @@ class Session:
         with self._lock:
             if scope.own is not None and scope.own.mixed:
                 raise InvalidState(
-                    f"several stages {node.name!r} run side by side, so a later attempt could not tell them apart: name "
-                    f"each after its work, as in stage(f'{node.name} {{n}}')"
+                    f"several stages {node.name!r} run in different threads or tasks, so a later attempt could not tell "
+                    f"them apart: name each after its work, as in stage(f'{node.name} {{n}}')"
                 )
             before = self._used.get(scope.path)
             if before is not None and not before.clean():
@@ -298,8 +297,8 @@ class Session:
         """
         if not registry.owns(self._operation):
             raise CheckpointError(
-                f"this process was forked from the one that runs operation {self._operation.name!r}, and can't save for "
-                "it: return the key to that process, and call done(key) there"
+                f"this process was forked from the one that runs operation {self._operation.name!r}, and can't save "
+                "for it: return the key to that process, and call done(key) there"
             )
         if self._ended is not None:
             raise CheckpointError(f"operation {self._operation.name!r} has ended, so nothing more can be saved")
@@ -409,8 +408,8 @@ class Session:
         scope = self._use(node)
         if scope.looped:
             raise InvalidState(
-                f"{node._kind} {node.name!r} has keys already, of another loop or by done(), which can't be told apart from "
-                "those of this loop: give each loop a stage of its own"
+                f"{node._kind} {node.name!r} has keys already, of another loop or by done(), which can't be told apart "
+                "from those of this loop: give each loop a stage of its own"
             )
         scope.looped = True
         return loop.opened(self, scope, items, options, lane)

@@ -119,8 +119,8 @@ class SqliteStore:
         if self._identity != (found.st_dev, found.st_ino):
             if self._identity is not None:
                 raise CheckpointError(
-                    f"{self.path} was removed or replaced while it was in use, so nothing can be saved: put it back, or "
-                    "start the job again"
+                    f"{self.path} was removed or replaced while it was in use, so nothing can be saved: put it back, "
+                    "or start the job again"
                 )
             self._identity = (found.st_dev, found.st_ino)
         return self._db

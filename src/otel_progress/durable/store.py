@@ -92,7 +92,10 @@ class CheckpointStore(Protocol):
         ...
 
     def died(self, id: str, attempt: int, how: str) -> None:
-        """Note how the process of an attempt that is still open died, and free its lease; ends and newer attempts stand."""
+        """Note how the process of an attempt died, and free its lease.
+
+        An attempt that ended, and a newer one, are left as they are.
+        """
         ...
 
     def forget(self, id: str) -> None:

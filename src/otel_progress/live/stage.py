@@ -228,7 +228,9 @@ class StageLife(Handle, StageState):
             context.outside("stage")
         self._warned_outside = True
 
-    def _finish(self, status: Status, reason: str | None, error: BaseException | None) -> None:
+    def _finish(  # noqa: C901 - in one piece, as it is counted in ns
+        self, status: Status, reason: str | None, error: BaseException | None
+    ) -> None:
         operation = self._op
         if operation is None or self._status is not RUNNING:
             return
