@@ -178,10 +178,10 @@ def _wrap(fn: Any, template: Operation | Stage) -> Any:
     return preload.get("decorators").wrap(fn, template)
 
 
-def _open_session(operation: Any) -> Any:
+def _open_session(operation: Any, wait: float) -> Any:
     from otel_progress.durable.session import open_session
 
-    return open_session(operation)
+    return open_session(operation, wait)
 
 
 hooks.open_session = _open_session

@@ -12,7 +12,7 @@ import inspect
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import wrapt
 
@@ -28,6 +28,8 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import shown
 
 Maker = Callable[[], Any]
+RETURNED: Final = "returned"
+"""The key under which the return value of a function is kept."""
 
 
 def _find(module: str, qualname: str) -> Any:
@@ -81,6 +83,8 @@ def wrap(fn: Any, template: Operation | Stage) -> Any:
     inner = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
     # A wrapper may return something else than what it wraps, so the function is not unwrapped.
     kinds = (inner, getattr(inner, "__call__", None))
+    if template._opts.once or (isinstance(template, Operation) and template._opts.resume is not None):
+        return _Decorated(fn, _resumable(template, make, kinds))
     if any(map(inspect.iscoroutinefunction, kinds)):
         return _Decorated(fn, _coroutine(make, inner))
     if any(map(inspect.isasyncgenfunction, kinds)):
@@ -90,6 +94,50 @@ def wrap(fn: Any, template: Operation | Stage) -> Any:
     if isinstance(template, Operation):
         return _Decorated(fn, _watched_or_not(make, template))
     return _Decorated(fn, _function(make))
+
+
+def _resumable(template: Operation | Stage, make: Maker, kinds: tuple[Any, ...]) -> Any:
+    """Wrap a function whose calls are known by their arguments: a resumable operation, or a stage that runs once."""
+    from otel_progress.durable.fingerprint import of_arguments, of_call
+
+    if any(map(inspect.isasyncgenfunction, kinds)) or any(map(inspect.isgeneratorfunction, kinds)):
+        raise InvalidArgument(
+            f"the generator {shown(getattr(kinds[0], '__name__', kinds[0]))} can't be resumed, as what it was doing is "
+            "lost with its process: decorate a function, or open the operation or stage inside it"
+        )
+
+    def made(wrapped: Any, args: Any, kwargs: Any) -> Any:
+        node = make()
+        if isinstance(node, Stage):
+            node._arguments = of_arguments(wrapped, args, kwargs)
+        elif template._opts.resume.fingerprint is None:
+            node._fingerprint = of_call(wrapped, args, kwargs)
+        return node
+
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        with made(wrapped, args, kwargs) as node:
+            kept = node.restored if template._opts.once else None
+            if kept is not None:
+                return kept.get(RETURNED)
+            value = wrapped(*args, **kwargs)
+            if template._opts.once:
+                node._keep_result({RETURNED: value})
+            return value
+
+    async def run(wrapped: Any, args: Any, kwargs: Any) -> Any:
+        async with made(wrapped, args, kwargs) as node:
+            kept = node.restored if template._opts.once else None
+            if kept is not None:
+                return kept.get(RETURNED)
+            value = await wrapped(*args, **kwargs)
+            if template._opts.once:
+                node._keep_result({RETURNED: value})
+            return value
+
+    def later(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        return run(wrapped, args, kwargs)
+
+    return later if any(map(inspect.iscoroutinefunction, kinds)) else call
 
 
 def _maker(template: Operation) -> Maker:

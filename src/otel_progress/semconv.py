@@ -69,6 +69,10 @@ STUCK_BRANCHES: Final = "progress.stuck_branches"
 # Attributes that the user sets and the product reads
 OWNER: Final = "owner"
 
+# Attributes of the link from a span to that of the attempt before
+LINK: Final = "progress.link"
+LINK_EARLIER_ATTEMPT: Final = "earlier_attempt"
+
 # Attributes of some events
 NOTE_TEXT: Final = "progress.note.text"
 NOTE_STATUS: Final = "progress.note.status"

@@ -49,28 +49,13 @@ class Marking(Protocol):
 
 
 def opened(session: Marking, scope: Scope, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
-    """The generator of a loop.
-
-    Raises:
-        InvalidState: if it would mark items that a pool takes.
-    """
+    """The generator of a loop."""
     if options.mark:
-        _refuse_pools()
         scope.automatic, scope.place = True, options.place
     one = _Loop(session, scope, options, lane)
     if hasattr(items, "__aiter__"):
         return one.later(items)
     return one.now(items)
-
-
-def _refuse_pools() -> None:
-    frame = sys._getframe(4)
-    package = frame.f_globals.get("__name__", "").partition(".")[0]
-    if package in _POOLS:
-        raise InvalidState(
-            f"{package} takes all items of track(key=...) at once, and each would be marked as done before it is: use "
-            "track(..., mark=False), and done(key) when an item is done"
-        )
 
 
 class _Loop:
@@ -82,6 +67,7 @@ class _Loop:
         self.scope = scope
         self.key: Callable[[Any], Any] | None = options.key
         self.mark = options.mark
+        self.seen = scope.seen if options.mark else set()
         self.lane = lane
         self.place = options.place
         self.done = loaded.done if options.retry_failed else loaded.done | loaded.failed
@@ -102,13 +88,13 @@ class _Loop:
             if key is None:
                 skipped += 1
                 continue
-            if skipped:
-                count_restored(scope.node, self.lane, skipped)
-                skipped = 0
             if not mark:
                 scope.hand[key] = None
                 yield item
                 continue
+            if skipped:
+                count_restored(scope.node, self.lane, skipped)
+                skipped = 0
             scope.item = key
             try:
                 yield item
@@ -141,13 +127,13 @@ class _Loop:
             if key is None:
                 skipped += 1
                 continue
-            if skipped:
-                count_restored(scope.node, self.lane, skipped)
-                skipped = 0
             if not mark:
                 scope.hand[key] = None
                 yield item
                 continue
+            if skipped:
+                count_restored(scope.node, self.lane, skipped)
+                skipped = 0
             scope.item = key
             try:
                 yield item
@@ -168,7 +154,7 @@ class _Loop:
         """The key of an item to hand out; None for one that is left out."""
         if self.key is None:
             key = str(index)
-            if index < self.position and key not in self.retried:
+            if (index < self.position and key not in self.retried) or key in self.done:
                 return None
         else:
             given = self.key(item)
@@ -179,15 +165,17 @@ class _Loop:
             )
             if key in self.done:
                 return None
-            seen = self.scope.seen
+            seen = self.seen
             if key in seen:
                 raise InvalidArgument(
-                    f"two items of this loop have the same key {key!r}, so one of them would be left out: make keys unique"
+                    f"two items of this loop have the same key {key!r}, so one of them would be left out: make keys "
+                    "unique"
                 )
             seen.add(key)
             if len(seen) > KEYS:
                 raise CheckpointError(
-                    f"a loop keeps at most {KEYS:,} keys: for an endless stream, keep its offset by checkpoint(offset=...)"
+                    f"a loop keeps at most {KEYS:,} keys: for an endless stream, keep its offset, as in "
+                    "checkpoint(offset=...)"
                 )
         if key in self.aside:
             self.set_aside(key)
@@ -200,7 +188,8 @@ class _Loop:
         outcome, scope.outcome = scope.outcome, None
         if outcome == "failed":
             scope.failed.append(key)
-        elif self.key is not None or index < self.position:
+            scope.seen.discard(key)
+        elif self.key is not None or key in self.retried:
             scope.pending.append(key)
         if self.key is None and index >= self.position:
             scope.position = index + 1
@@ -218,16 +207,17 @@ class _Loop:
         scope = self.scope
         frame = sys._getframe(2)
         scope.left_at = frame.f_code, frame.f_lineno, key
-        if scope.outcome is not None:
+        if scope.outcome is None:
+            scope.seen.discard(key)
+        else:
             self.marked(self.position, key)
         scope.item, scope.outcome, scope.automatic = None, None, False
 
     def finished(self, skipped: int) -> None:
         """All items were taken."""
         scope = self.scope
-        if skipped:
-            count_restored(scope.node, self.lane, skipped)
         if self.mark:
+            count_restored(scope.node, self.lane, skipped)
             scope.item, scope.automatic = None, False
         self.session.flush()
 
@@ -235,8 +225,8 @@ class _Loop:
         """The error for an item that is taken by another thread or task than the loop's own."""
         self.scope.item, self.scope.automatic = None, False
         return InvalidState(
-            "an item of track(key=...) is taken by another thread or task than the one that called track(), so it would "
-            "be marked before it is done: use track(..., mark=False), and done(key) when an item is done"
+            "an item of track(key=...) is taken by another thread or task than the one that called track(), so it "
+            "would be marked before it is done: use track(..., mark=False), and done(key) when an item is done"
         )
 
 

@@ -52,7 +52,7 @@ class Scope:
         own: the runs that it belongs to itself; None for the operation.
         loaded: the keys that earlier attempts left; None until they are needed.
         restored: the state that they left; `UNREAD` until it is needed.
-        seen: keys that a loop took in this attempt. Written: job.
+        seen: keys that a loop which marks by itself took in this attempt, without those that failed. Written: job.
         marked: keys that `done` marked in this attempt. Written: job.
         pending: keys that are done and not saved, in order. Written: job appends, writer removes.
         failed: the same for keys that failed.
@@ -64,6 +64,7 @@ class Scope:
         saved_hand: those that the store knows. Written and read: writer.
         outcome: what was said of the item in hand: `failed`, `done`, or nothing. Written: job.
         looped: whether a resumable loop was opened here; there is one for each handle.
+        counted: whether `done` counts the units of the handle.
         automatic: whether a loop that marks its items is open.
         place: the thread and task of that loop.
         left_at: code, line and key where a loop was left, for telling `break` from an exception.
@@ -89,7 +90,7 @@ class Scope:
         self.hand: dict[str, None] = {}
         self.saved_hand: tuple[str, ...] = ()
         self.outcome: str | None = None
-        self.looped = self.automatic = False
+        self.looped = self.counted = self.automatic = False
         self.place: Place | None = None
         self.left_at: tuple[CodeType, int, str] | None = None
 
@@ -186,8 +187,8 @@ def as_text(what: str, given: object) -> str:
         ) from None
     if len(text) > STATE_BYTES:
         raise CheckpointError(
-            f"{what} has {len(text):,} bytes, and at most {STATE_BYTES:,} are kept: save large data in a file of its own, "
-            "and keep its name here"
+            f"{what} has {len(text):,} bytes, and at most {STATE_BYTES:,} are kept: save large data in a file of its "
+            "own, and keep its name here"
         )
     return text
 

@@ -64,8 +64,12 @@ TELL_EVERY: Final = 10.0
 """Seconds between two events about checkpoints."""
 
 
-def open_session(operation: OperationState) -> Session | None:
+def open_session(operation: OperationState, wait: float) -> Session | None:
     """Take the operation of a handle that is about to start; None if it goes on without a store.
+
+    Args:
+        operation: the handle.
+        wait: seconds to wait for its lease.
 
     Raises:
         CheckpointError: if the store can't be used and is required.
@@ -78,7 +82,7 @@ def open_session(operation: OperationState) -> Session | None:
         raise InvalidArgument("resume=True needs a store: configure(checkpoints='work.db'), or resume='work.db'")
     try:
         store = open_store(where)
-        return _opened(operation, options, store)
+        return _opened(operation, options, store, wait)
     except (InvalidArgument, CheckpointMismatch, OperationHeld):
         raise
     except CheckpointError as error:
@@ -88,12 +92,12 @@ def open_session(operation: OperationState) -> Session | None:
         return None
 
 
-def _opened(operation: OperationState, options: Resume, store: CheckpointStore) -> Session:
+def _opened(operation: OperationState, options: Resume, store: CheckpointStore, wait: float) -> Session:
     fingerprint = operation._fingerprint or options.fingerprint
     before = store.operation(operation.id)
     fresh = before is not None and _differs(before, fingerprint, options.mismatch)
     claim = Claim(operation.id, operation.name, this_process(), fingerprint, fresh)
-    session = Session(operation, store, _acquired(store, claim, options.wait_for_lease), options.required)
+    session = Session(operation, store, _acquired(store, claim, wait), options.required)
     if fresh:
         session.before = None
     return session
@@ -106,13 +110,13 @@ def _differs(before: StoredOperation, fingerprint: str | None, policy: str) -> b
     if policy == "restart":
         return True
     raise CheckpointMismatch(
-        f"the checkpoint of operation {before.id!r} belongs to {before.fingerprint}, and this is {fingerprint}: use another "
-        "id, or say how to go on: resume_mismatch='restart' forgets what was saved, 'keep' uses it all the same"
+        f"the checkpoint of operation {before.id!r} belongs to {before.fingerprint}, and this is {fingerprint}: use "
+        "another id, or say how to go on: resume_mismatch='restart' forgets what was saved, 'keep' uses it all the same"
     )
 
 
-def _acquired(store: CheckpointStore, claim: Claim, wait: float | None) -> Acquired:
-    deadline = clock.monotonic() + (wait or 0.0)
+def _acquired(store: CheckpointStore, claim: Claim, wait: float) -> Acquired:
+    deadline = clock.monotonic() + wait
     while True:
         try:
             return store.acquire(claim)
@@ -138,7 +142,7 @@ class Session:
         self.before = acquired.before
         self.attempt = acquired.lease.attempt
         self.over = False
-        self._operation = operation
+        self._operation: Any = operation
         self._store = store
         self._lease = acquired.lease
         self._required = required
@@ -159,6 +163,10 @@ class Session:
 
     # -- its life
 
+    def abandon(self) -> None:
+        """The operation does not start after all: free its lease."""
+        self._store.write(self._lease, Batch(ended=("cancelled", "it was not started")))
+
     def started(self) -> None:
         """The operation started, with its span: begin to write, and say what was found."""
         ids = hooks.tracing.ids(self._operation)
@@ -166,7 +174,7 @@ class Session:
             self._span = ids.trace_id, ids.span_id
         self._writer.add(self)
         if self.before is not None:
-            self._operation._tell(self._resumed(self.before), None, {})  # type: ignore[attr-defined]
+            self._operation.note(self._resumed(self.before))
 
     def _resumed(self, before: StoredOperation) -> str:
         """How the feed says that it goes on."""
@@ -267,8 +275,8 @@ class Session:
         with self._lock:
             if scope.own is not None and scope.own.mixed:
                 raise InvalidState(
-                    f"several stages {node.name!r} run in different threads or tasks, so a later attempt could not tell "
-                    f"them apart: name each after its work, as in stage(f'{node.name} {{n}}')"
+                    f"several stages {node.name!r} run in different threads or tasks, so a later attempt could not "
+                    f"tell them apart: name each after its work, as in stage(f'{node.name} {{n}}')"
                 )
             before = self._used.get(scope.path)
             if before is not None and not before.clean():
@@ -366,8 +374,9 @@ class Session:
         """Whether a key is done, in this attempt or an earlier one."""
         text = as_key(key)
         scope = self._use(node)
-        self._count_restored(scope)
-        return self._knows(scope, text) or (text in scope.seen and not scope.hand and scope.item != text)
+        if self._knows(scope, text):
+            return True
+        return text in scope.seen and text != scope.item
 
     @staticmethod
     def _knows(scope: Scope, key: str) -> bool:
@@ -375,10 +384,10 @@ class Session:
         return key in loaded.done or key in scope.marked
 
     def _count_restored(self, scope: Scope) -> None:
-        """Count the keys of earlier attempts as completed, once, if the code counts by `done`."""
+        """Count the keys of earlier attempts as completed, once, as the code counts by `done`."""
         loaded = scope.loaded
-        if not scope.looped and loaded is not None and loaded.done:
-            scope.looped = True
+        if not scope.counted and not scope.automatic and loaded is not None:
+            scope.counted = True
             restore(scope.node, len(loaded.done))
 
     def recorded(self, node: HandleState, outcome: str, item: object) -> None:
@@ -403,15 +412,19 @@ class Session:
         """The items of a loop that are not done; each is marked when the next one is taken, if that is asked for.
 
         Raises:
-            InvalidState: if a second loop is opened in a handle, or a pool would take the items.
+            InvalidState: if a second loop is opened in a handle.
         """
         scope = self._use(node)
-        if scope.looped:
+        if scope.looped or (options.mark and scope.counted):
             raise InvalidState(
                 f"{node._kind} {node.name!r} has keys already, of another loop or by done(), which can't be told apart "
                 "from those of this loop: give each loop a stage of its own"
             )
         scope.looped = True
+        if not options.mark:
+            if node._total is None and lane is not None:
+                node._total = lane.total
+            self._count_restored(scope)
         return loop.opened(self, scope, items, options, lane)
 
     def press(self, scope: Scope) -> None:

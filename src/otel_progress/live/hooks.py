@@ -53,6 +53,9 @@ class Session(Protocol):
     attempt: int
     before: Any
 
+    def abandon(self) -> None:
+        """The operation does not start after all."""
+
     def started(self) -> None:
         """The operation runs, and has its span."""
 
@@ -112,12 +115,13 @@ wrap: Callable[[Any, Any], Any] = _no_decorators
 tracing: Tracing = NoTracing()
 
 
-def _no_store(operation: Any) -> Any:
+def _no_store(operation: Any, wait: float) -> Any:
     raise NotImplementedError("import otel_progress, which brings the checkpoint stores")
 
 
-open_session: Callable[[Any], Session | None] = _no_store
-"""Opens the session of a resumable operation that starts; `api.py` installs `durable.session.open_session`."""
+open_session: Callable[[Any, float], Session | None] = _no_store
+"""Opens the session of a resumable operation that starts, and waits so many seconds for its lease; `api.py` installs
+`durable.session.open_session`."""
 
 checkpoints: Any = None
 """The checkpoint store that `configure` named."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_progress import clock, semconv
-from otel_progress.errors import InvalidArgument, InvalidState, ProgressError
+from otel_progress.errors import InvalidArgument, InvalidState, OperationHeld, ProgressError
 from otel_progress.live import context, hooks, misuse, preload
 from otel_progress.live.boundary import public
 from otel_progress.live.branches import find_wait
 from otel_progress.live.child_operations import adopt, let_go
 from otel_progress.live.counting import restore
+from otel_progress.live.diagnosis.places import sleep
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow, tell_once
 from otel_progress.live.handle import Handle, redact_options
 from otel_progress.live.outcome import ending, words
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from otel_progress.model.plan import Plan, StagePlan
+
+
+LEASE_POLL: Final = 0.25
+"""Seconds between two tries to take an operation that another process holds."""
 
 
 class OperationLife(Handle, OperationState):
@@ -159,11 +164,9 @@ class OperationLife(Handle, OperationState):
         if options.cancels and not hooks.wanted and preload.load():
             preload.get("live.engine.runtime").want()  # the ticker has to run
         if options.resume is not None and self._session is None:
-            self._open_session()
+            self._open_session(options.resume.wait_for_lease)
         if options.id is not None:
-            registry.add(self)
-        if self._session is not None:
-            self.attempt = max(self.attempt, self._session.attempt)
+            self._register()
         redact_options(self)
         self._started = self._moved_at = self._observe_at = clock.monotonic()
         self._started_ns = clock.time_ns()
@@ -187,14 +190,26 @@ class OperationLife(Handle, OperationState):
         except BaseException:
             tell_once("telemetry failed at the start of an operation; the job goes on")
 
-    def _open_session(self) -> None:
-        """Take the operation from its store.
+    def _register(self) -> None:
+        """Register it; its attempt follows from earlier ones with its id, here or in its store."""
+        session = self._session
+        try:
+            registry.add(self)
+        except BaseException:
+            if session is not None:
+                session.abandon()
+            raise
+        if session is not None:
+            self.attempt = max(self.attempt, session.attempt)
+
+    def _open_session(self, wait: float | None) -> None:
+        """Take the operation from its store, and wait so many seconds for its lease.
 
         Raises:
             CheckpointError: if that can't be done.
         """
         registry.refuse_duplicate(self)
-        self._session = session = hooks.open_session(self)
+        self._session = session = hooks.open_session(self, wait or 0.0)
         before = None if session is None else session.before
         if before is not None and before.trace_id and before.span_id:
             self._earlier_span = before.trace_id, before.span_id
@@ -282,7 +297,23 @@ class OperationLife(Handle, OperationState):
 
     async def __aenter__(self) -> Self:
         """Start it, and make it current."""
+        options = self._opts.resume
+        if options is not None and options.wait_for_lease and self._started is None and self._session is None:
+            await self._open_later(options.wait_for_lease)
         return self.__enter__()
+
+    async def _open_later(self, wait: float) -> None:
+        """Take the operation from its store; the event loop goes on while another process holds it."""
+        deadline = clock.monotonic() + wait
+        while True:
+            try:
+                self._open_session(None)
+            except OperationHeld:
+                if clock.monotonic() >= deadline:
+                    raise
+            else:
+                return
+            await sleep(LEASE_POLL)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

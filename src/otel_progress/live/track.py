@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from otel_progress import clock
-from otel_progress.errors import InvalidArgument
+from otel_progress.errors import InvalidArgument, InvalidState
 from otel_progress.live import lane, misuse, redaction
 from otel_progress.live.counting import counted, has_counted
 from otel_progress.live.diagnosis.places import here
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from otel_progress.model.values import Number
 
 T = TypeVar("T")
+POOLS: Final = frozenset(
+    {"concurrent", "multiprocessing", "multiprocess", "joblib", "loky", "billiard", "asyncio", "ray"}
+)
+"""Packages that take all items of an iterable before the first is done."""
 LANES: Final = 16
 """Lanes that a handle keeps one by one; beyond this number, closed ones are summed up by unit."""
 
@@ -74,10 +79,31 @@ class _Tracked:
         node = self._node
         if self._resumed is None or node is None or node.operation._session is None:
             return self._iterable
+        self._refuse_pools()
         return node.operation._session.loop(node, self._iterable, self._resumed, opened)
+
+    def _refuse_pools(self) -> None:
+        """Refuse a pool as the caller of `iter` or `len`, if items were marked when it takes them.
+
+        Raises:
+            InvalidState: if a pool is the caller.
+        """
+        node, resumed = self._node, self._resumed
+        if resumed is None or not resumed.mark or node is None or node.operation._session is None:
+            return
+        frame = sys._getframe(2)
+        if frame.f_globals.get("__name__") == __name__ and frame.f_back is not None:
+            frame = frame.f_back
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if package in POOLS:
+            raise InvalidState(
+                f"{package} takes all items of track(key=...) before they are done, so each would be marked too early: "
+                "use track(..., mark=False), and done(key) when an item is done"
+            )
 
     def __len__(self) -> int:
         """The length of the iterable, else the given total."""
+        self._refuse_pools()
         if type(self._total) is int and not hasattr(self._iterable, "__len__"):
             return self._total
         return len(self._iterable)
@@ -249,7 +275,7 @@ def _resumed(key: Any, mark: Any, retry_failed: Any) -> LoopOptions | None:
 def count_restored(node: HandleState, opened: Lane | None, items: int) -> None:
     """Items of a loop were left out, as an earlier attempt did them: they count as done, and are no pace."""
     lanes = node._lanes
-    if opened is None or opened.nested or lanes is None:
+    if not items or opened is None or opened.nested or lanes is None:
         return
     with registry.lock:
         opened.shorten(items)

@@ -54,6 +54,8 @@ class Waiting(DeclaredWait):
             node._waits = []
         node._waits.append(self)
         vars(node.operation).setdefault("_pauses", {})[self] = node
+        if node.operation._session is not None:
+            node.operation._session.flush()
         report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self.reason}))
 
     def __exit__(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock, forks
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
-from otel_progress.live import preload, redaction
+from otel_progress.live import hooks, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.engine import learning, process, runtime
 from otel_progress.model.redact import Redact
@@ -48,6 +48,7 @@ def configure(
     control: bool | str | None = None,
     redact: Redact | str | None = None,
     handle_sigterm: bool = False,
+    checkpoints: object = None,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
 
@@ -72,6 +73,8 @@ def configure(
             `shutdown()`, even if another `configure()` gives none. `OTEL_PROGRESS_REDACT` sets it, too.
         handle_sigterm: on SIGTERM, end running operations as interrupted, flush, and then call the handler that was
             set before. Only from the main thread.
+        checkpoints: the store of operations with `resume=True`: a path, `sqlite:///work.db`, or a `CheckpointStore`.
+            It is opened by the first of them.
 
     Raises:
         InvalidArgument: if a value is invalid; the message names it and what is allowed.
@@ -85,6 +88,8 @@ def configure(
     preload.load()
     if service_name is not None and not isinstance(service_name, str):
         raise InvalidArgument(f"service_name must be a text, not {service_name!r}")
+    if checkpoints is not None:
+        hooks.checkpoints = checkpoints
     settings = read(
         endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
     )
@@ -150,6 +155,7 @@ def shutdown(timeout: float = 2.0) -> None:
     with _lock:
         if _installed is not None:
             _replace(None, timeout)
+            hooks.checkpoints = None
             runtime.unwant()
             runtime.rest()
             sigterm.unchain()

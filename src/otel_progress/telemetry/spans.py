@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import baggage, propagate, trace
 from opentelemetry.context import Context, attach, detach, get_current
-from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, set_span_in_context
 
 from otel_progress import semconv as s
 from otel_progress import settings
@@ -69,7 +69,7 @@ class HandleSpans:
                 return
             self._tracer = trace.get_tracer(s.SCOPE, VERSION)
         span = self._tracer.start_span(
-            operation.name, _above(parent), _KIND, _of_operation(operation), None, now, False, False
+            operation.name, _above(parent), _KIND, _of_operation(operation), _links(operation), now, False, False
         )
         if span.is_recording():
             operation._span = span
@@ -166,6 +166,18 @@ def _record_end(
         span.add_event(s.EXCEPTION, exceptions.attributes(error), now)
     if bad:
         span.set_status(Status(StatusCode.ERROR, reason or status.value))
+
+
+def _links(operation: OperationState) -> list[Link] | None:
+    """A link to the span of the attempt that it goes on from."""
+    earlier = operation._earlier_span
+    if earlier is None:
+        return None
+    try:
+        trace_id, span_id = int(earlier[0], 16), int(earlier[1], 16)
+    except ValueError:
+        return None
+    return [Link(SpanContext(trace_id, span_id, is_remote=True), {s.LINK: s.LINK_EARLIER_ATTEMPT})]
 
 
 def _of_operation(operation: OperationState) -> dict[str, Any]:

@@ -85,6 +85,13 @@ def here() -> Place:
     return place if task is None else _new(Place, (place[0], place[1], _ref(task)))
 
 
+async def sleep(seconds: float) -> None:
+    """Let other tasks of asyncio or trio run for so long."""
+    task_of_trio = _trio_task() if "trio" in _modules else None
+    library = _modules["trio"] if task_of_trio is not None else _modules["asyncio"]
+    await library.sleep(seconds)
+
+
 def current(loop: Any) -> Any:
     """The task running in this asyncio event loop, if any."""
     _running_loop()  # so that asyncio is known

@@ -99,6 +99,8 @@ class Learning:
             _note_stage(around, node._started, node._ended)
         if node._status is not Status.COMPLETED:
             return
+        if operation._session is not None and operation._session.before is not None:
+            return  # it went on from an earlier attempt, so its durations are those of a part
         duration, last = node._ended - node._started, node._ended - _moved_at(node)
         longest, moved = _longest(node, duration, last), steady(node)
         for learned in self._both(_key(operation, node)):

@@ -1,0 +1,88 @@
+"""What a call of a decorated function is known by: its qualified name and its arguments."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import hashlib
+import inspect
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from otel_progress.errors import InvalidArgument
+from otel_progress.model.values import shown
+
+LENGTH: Final = 200
+"""Characters of arguments that are shown; longer ones are shortened to a digest."""
+_TEXTS: Final = (dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID)
+
+
+def of_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """The fingerprint of a call, as `jobs.ingest(path="data", limit=10)`; of an object it knows only the type."""
+    name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
+    return f"{name}({_short(_text(_bound(fn, args, kwargs), _by_type))})"
+
+
+def of_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """What tells apart the calls of a function that runs once for each set of arguments.
+
+    Raises:
+        InvalidArgument: if an argument is an object, which another process could not recognise.
+    """
+    given = _bound(fn, args, kwargs)
+    return f"({hashlib.sha256(_text(given, _refuse).encode()).hexdigest()[:16]})" if given else ""
+
+
+def _bound(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments by name, with defaults, so that equal calls look equal."""
+    try:
+        bound = inspect.signature(fn).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # the call itself raises what is wrong
+        return {"args": args, **kwargs}
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def _text(given: dict[str, Any], other: Callable[[Any], str]) -> str:
+    def plain(value: Any) -> Any:
+        if isinstance(value, os.PathLike):
+            return os.fspath(value)
+        if isinstance(value, _TEXTS):
+            return str(value)
+        if isinstance(value, enum.Enum):
+            return value.name
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {one.name: getattr(value, one.name) for one in dataclasses.fields(value)}
+        if isinstance(value, (set, frozenset)):
+            return sorted(map(repr, value))
+        if isinstance(value, bytes):
+            return hashlib.sha256(value).hexdigest()
+        return other(value)
+
+    try:
+        parts = (f"{name}={json.dumps(value, default=plain, sort_keys=True)}" for name, value in given.items())
+        return ", ".join(parts)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise InvalidArgument(f"the arguments can't be recognised by a later attempt: {error}") from None
+
+
+def _by_type(value: Any) -> str:
+    return f"<{type(value).__qualname__}>"
+
+
+def _refuse(value: Any) -> str:
+    raise InvalidArgument(
+        f"a function with once=True is recognised by its arguments, and {shown(value)} is none that a later attempt "
+        "could recognise: give texts, numbers, paths, dates, dataclasses, or lists and dicts of them"
+    )
+
+
+def _short(text: str) -> str:
+    if len(text) <= LENGTH:
+        return text
+    return f"{text[: LENGTH - 20]}…#{hashlib.sha256(text.encode()).hexdigest()[:16]}"
