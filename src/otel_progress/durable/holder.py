@@ -39,6 +39,15 @@ class Holder:
         """Name it for an error message."""
         return f"process {self.pid} on {self.host}"
 
+    def is_same(self, other: Holder) -> bool:
+        """Whether both are the same process, as far as that is known."""
+        return bool(self.ticks) and (self.boot, self.namespace, self.pid, self.ticks) == (
+            other.boot,
+            other.namespace,
+            other.pid,
+            other.ticks,
+        )
+
     def is_gone(self, here: Holder) -> bool:
         """Whether it is proven dead, as another process sees it; False if that can't be known."""
         if not self.ticks or not self.boot or (self.boot, self.namespace) != (here.boot, here.namespace):

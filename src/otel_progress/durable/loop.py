@@ -65,6 +65,7 @@ class _Loop:
         loaded: Keys = scope.loaded  # type: ignore[assignment]
         self.session = session
         self.scope = scope
+        self.node = scope.node()
         self.key: Callable[[Any], Any] | None = options.key
         self.mark = options.mark
         self.seen = scope.seen if options.mark else set()
@@ -93,7 +94,7 @@ class _Loop:
                 yield item
                 continue
             if skipped:
-                count_restored(scope.node, self.lane, skipped)
+                count_restored(self.node, self.lane, skipped)
                 skipped = 0
             scope.item = key
             try:
@@ -132,7 +133,7 @@ class _Loop:
                 yield item
                 continue
             if skipped:
-                count_restored(scope.node, self.lane, skipped)
+                count_restored(self.node, self.lane, skipped)
                 skipped = 0
             scope.item = key
             try:
@@ -198,7 +199,7 @@ class _Loop:
 
     def set_aside(self, key: str) -> None:
         """Say that an item is left out for good."""
-        node: Any = self.scope.node
+        node: Any = self.node
         node.record("set aside", item=key)
         node.note(f"set aside, as it ended the process: {key}", "warning")
 
@@ -217,7 +218,7 @@ class _Loop:
         """All items were taken."""
         scope = self.scope
         if self.mark:
-            count_restored(scope.node, self.lane, skipped)
+            count_restored(self.node, self.lane, skipped)
             scope.item, scope.automatic = None, False
         self.session.flush()
 

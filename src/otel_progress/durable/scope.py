@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress.durable.kept import Batch, Keys, Kind
@@ -47,7 +48,7 @@ class Scope:
 
     Attributes:
         path: its path in the store; empty for the operation.
-        node: the handle.
+        node: the handle, which must not be kept alive: one that is dropped without an end ends as interrupted.
         runs: the stages below it by name, and `item_runs` those below the item in hand. Written: job, under the lock.
         own: the runs that it belongs to itself; None for the operation.
         loaded: the keys that earlier attempts left; None until they are needed.
@@ -73,7 +74,7 @@ class Scope:
     def __init__(self, path: str, node: HandleState, own: Runs | None = None) -> None:
         """A scope of which nothing was read."""
         self.path = path
-        self.node = node
+        self.node = weakref.ref(node)
         self.own = own
         self.runs: dict[str, Runs] = {}
         self.item_runs: dict[str, Runs] = {}

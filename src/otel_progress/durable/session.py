@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, semconv
@@ -64,6 +65,11 @@ TELL_EVERY: Final = 10.0
 """Seconds between two events about checkpoints."""
 
 
+def pause(seconds: float) -> None:
+    """Wait for so many seconds."""
+    threading.Event().wait(seconds)
+
+
 def open_session(operation: OperationState, wait: float) -> Session | None:
     """Take the operation of a handle that is about to start; None if it goes on without a store.
 
@@ -97,6 +103,7 @@ def _opened(operation: OperationState, options: Resume, store: CheckpointStore, 
     before = store.operation(operation.id)
     fresh = before is not None and _differs(before, fingerprint, options.mismatch)
     claim = Claim(operation.id, operation.name, this_process(), fingerprint, fresh)
+    writer_of(store).settle(operation.id, END_SECONDS)
     session = Session(operation, store, _acquired(store, claim, wait), options.required)
     if fresh:
         session.before = None
@@ -124,7 +131,7 @@ def _acquired(store: CheckpointStore, claim: Claim, wait: float) -> Acquired:
             left = deadline - clock.monotonic()
             if left <= 0:
                 raise
-        threading.Event().wait(min(POLL, left))
+        pause(min(POLL, left))
 
 
 class Session:
@@ -132,6 +139,7 @@ class Session:
 
     Attributes:
         before: how the operation stood before this attempt; None in a first one.
+        id: the id of the operation.
         attempt: the number of this attempt.
         over: whether nothing more will be written. Written: writer.
         error: why nothing can be saved now, if it can't. Written: writer. Read: job.
@@ -142,7 +150,8 @@ class Session:
         self.before = acquired.before
         self.attempt = acquired.lease.attempt
         self.over = False
-        self._operation: Any = operation
+        self._ref = weakref.ref(operation)
+        self.id = acquired.lease.id
         self._store = store
         self._lease = acquired.lease
         self._required = required
@@ -160,6 +169,11 @@ class Session:
         self._tell_at = 0.0
         operation._scope = Scope("", operation)
         self.restored(operation)
+
+    @property
+    def _operation(self) -> Any:
+        """The operation; None once it was dropped without an end."""
+        return self._ref()
 
     # -- its life
 
@@ -226,7 +240,7 @@ class Session:
     def stage_started(self, stage: StageState) -> None:
         """A stage started. Its path is decided now, as a later attempt repeats the order of starts."""
         above = stage._parent
-        outer: Scope = self._operation._scope if above is None or above._scope is None else above._scope
+        outer: Scope = stage._op._scope if above is None or above._scope is None else above._scope
         place = here()
         with self._lock:
             key = outer.item
@@ -388,7 +402,9 @@ class Session:
         loaded = scope.loaded
         if not scope.counted and not scope.automatic and loaded is not None:
             scope.counted = True
-            restore(scope.node, len(loaded.done))
+            node = scope.node()
+            if node is not None:
+                restore(node, len(loaded.done))
 
     def recorded(self, node: HandleState, outcome: str, item: object) -> None:
         """An item was recorded: one that failed is not marked as done."""
@@ -449,6 +465,8 @@ class Session:
         if self.over or self._lost:
             self.over = True
             return
+        if self._operation is None and self._ended is None:
+            self._ended = "interrupted", "dropped without an end"
         ended = self._ended
         batch = self._batch(now, ended is not None)
         quiet = not (batch.saves or batch.hands or batch.closed or ended)
@@ -461,7 +479,6 @@ class Session:
             return
         except CheckpointError as error:
             self._failed(error)
-            self.over = ended is not None
             return
         self.error = None
         self._renew_at = now + RENEW
@@ -485,11 +502,15 @@ class Session:
         del self._closed[: len(batch.closed)]
         for path, scope in tuple(self._used.items()):
             scope.saved(batch)
-            if scope.node._status.final and scope.clean() and self._used.get(path) is scope:
+            node = scope.node()
+            if (node is None or node._status.final) and scope.clean() and self._used.get(path) is scope:
                 del self._used[path]
 
-    def _summary(self) -> Summary:
-        seen = self._operation.snapshot()
+    def _summary(self) -> Summary | None:
+        operation = self._operation
+        if operation is None:
+            return None
+        seen = operation.snapshot()
         stage = seen.stages[-1].path if seen.stages else None
         progress = seen.progress
         return Summary(progress.completed, progress.total, progress.unit, stage, seen.message)
@@ -497,16 +518,19 @@ class Session:
     def _lose(self, error: LeaseLost) -> None:
         self._lost = self.over = True
         self.error = error
-        self._operation.request_cancel(str(error))
+        operation = self._operation
+        if operation is not None:
+            operation.request_cancel(str(error))
 
     def _failed(self, error: CheckpointError) -> None:
         if self.error is None:
-            say("operation %r can't save its checkpoints; it is tried again: %s", self._operation.name, error)
+            say("operation %r can't save its checkpoints; it is tried again: %s", self.id, error)
         self.error = error
 
     def _tell(self, now: float, batch: Batch) -> None:
         """Report that work was saved."""
-        if now >= self._tell_at or batch.ended:
+        operation = self._operation
+        if operation is not None and (now >= self._tell_at or batch.ended):
             self._tell_at = now + TELL_EVERY
             marks = sum(map(len, batch.done.values())) + sum(map(len, batch.failed.values()))
-            report(semconv.CHECKPOINT, self._operation, attributes({semconv.CHECKPOINT_KEYS: marks}, drops))
+            report(semconv.CHECKPOINT, operation, attributes({semconv.CHECKPOINT_KEYS: marks}, drops))

@@ -235,7 +235,8 @@ class SqliteStore:
         self._prune(db, now, mono)
         before = _operation(db, claim.id)
         if before is not None:
-            if held(before, claim.holder, now, mono):
+            ours = before.holder.is_same(claim.holder)  # an attempt of this process whose end could not be written
+            if not ours and held(before, claim.holder, now, mono):
                 raise refused(before, now)
             if before.status == RUNNING:
                 _count_deaths(db, claim.id)

@@ -23,6 +23,7 @@ EXIT_SECONDS: Final = 2.0
 class Saver(Protocol):
     """What the writer writes for: the session of one operation."""
 
+    id: str
     over: bool
 
     def save(self, now: float) -> None:
@@ -74,6 +75,11 @@ class Writer:
             mine = self._asked
             self._changed.notify_all()
             return self._changed.wait_for(lambda: self._answered >= mine, timeout)
+
+    def settle(self, id: str, timeout: float) -> None:
+        """Write what earlier attempts of an operation in this process left."""
+        if any(session.id == id for session in self.sessions):
+            self.flush(timeout)
 
     def _work(self) -> None:
         while True:

@@ -209,6 +209,7 @@ class OperationLife(Handle, OperationState):
             CheckpointError: if that can't be done.
         """
         registry.refuse_duplicate(self)
+        self._generation = registry.generation
         self._session = session = hooks.open_session(self, wait or 0.0)
         before = None if session is None else session.before
         if before is not None and before.trace_id and before.span_id:

@@ -272,10 +272,10 @@ def _resumed(key: Any, mark: Any, retry_failed: Any) -> LoopOptions | None:
     return LoopOptions(key, mark is not False, bool(retry_failed), here())
 
 
-def count_restored(node: HandleState, opened: Lane | None, items: int) -> None:
+def count_restored(node: HandleState | None, opened: Lane | None, items: int) -> None:
     """Items of a loop were left out, as an earlier attempt did them: they count as done, and are no pace."""
-    lanes = node._lanes
-    if not items or opened is None or opened.nested or lanes is None:
+    lanes = None if node is None else node._lanes
+    if node is None or not items or opened is None or opened.nested or lanes is None:
         return
     with registry.lock:
         opened.shorten(items)
