@@ -69,10 +69,6 @@ STUCK_BRANCHES: Final = "progress.stuck_branches"
 # Attributes that the user sets and the product reads
 OWNER: Final = "owner"
 
-# Attributes of the link from a span to that of the attempt before
-LINK: Final = "progress.link"
-LINK_EARLIER_ATTEMPT: Final = "earlier_attempt"
-
 # Attributes of some events
 NOTE_TEXT: Final = "progress.note.text"
 NOTE_STATUS: Final = "progress.note.status"
@@ -166,6 +162,13 @@ EVENTS: Final = frozenset(
         CHECKPOINT,
     }
 )
+
+# Proposed events of the GenAI conventions, on the spans of operations with an agent
+GEN_AI_PAUSED: Final = "gen_ai.agent.paused"
+GEN_AI_RESUMED: Final = "gen_ai.agent.resumed"
+GEN_AI_CHECKPOINTED: Final = "gen_ai.agent.checkpointed"
+
+GEN_AI_EVENTS: Final = frozenset({GEN_AI_PAUSED, GEN_AI_RESUMED, GEN_AI_CHECKPOINTED})
 
 # Attributes of an event beside its snapshot; users can't set other names that begin with PREFIX
 EVENT_ATTRIBUTES: Final = frozenset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ def names() -> set[str]:
         value
         for key, value in constants.items()
         if value.startswith(("progress.", "gen_ai.", "exception.", "process.", "host.", "event."))
-        and value not in semconv.EVENTS
+        and value not in semconv.EVENTS | semconv.GEN_AI_EVENTS
         and key != "PREFIX"
     }
 
@@ -74,6 +75,11 @@ def test_events_are_those_of_semconv() -> None:
     found = rows("event")
     assert set(found) == semconv.EVENTS
     assert {name for name, row in found.items() if row["goes"] == "rationed"} == semconv.RATIONED
+
+
+def test_span_events_of_agents_are_those_of_semconv() -> None:
+    """The page has each event that only spans of agents have."""
+    assert set(rows("span event")) == semconv.GEN_AI_EVENTS
 
 
 def test_metrics_are_those_of_semconv() -> None:
@@ -181,6 +187,11 @@ def work(captured: Capture) -> None:
                     raise error
         except ValueError:
             pass
+    with tempfile.TemporaryDirectory() as folder:
+        for _ in range(2):
+            with progress.operation("ingest", id="i", agent="surveyor", resume=f"{folder}/work.db") as resumed:
+                list(resumed.track("abc", key=str))
+        captured.advance(1)
     late = progress.operation("late", start_within=3)
     loop_of_steps = progress.operation("agent", loop_after=2, plan=[StagePlan("a", expected=1)]).start()
     for _ in range(70):
@@ -268,6 +279,11 @@ TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "string[]": (list, tuple),
 }
+
+
+def test_spans_of_agents_have_the_proposed_events(seen: Capture) -> None:
+    """They pause in a wait, and go on from a checkpoint."""
+    assert {event.name for span in seen.spans for event in span.events} >= semconv.GEN_AI_EVENTS
 
 
 def test_each_attribute_has_the_type_that_the_page_says(seen: Capture) -> None:

@@ -39,7 +39,7 @@ from otel_progress.live.counting import restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import drops, say
 from otel_progress.live.registry import registry
-from otel_progress.live.reporting import report
+from otel_progress.live.reporting import report, tell_agent
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration, units
 from otel_progress.model.values import attributes
@@ -189,6 +189,7 @@ class Session:
         self._writer.add(self)
         if self.before is not None:
             self._operation.note(self._resumed(self.before))
+            tell_agent(self._operation, semconv.GEN_AI_RESUMED)
 
     def _resumed(self, before: StoredOperation) -> str:
         """How the feed says that it goes on."""
@@ -533,4 +534,5 @@ class Session:
         if operation is not None and (now >= self._tell_at or batch.ended):
             self._tell_at = now + TELL_EVERY
             marks = sum(map(len, batch.done.values())) + sum(map(len, batch.failed.values()))
+            tell_agent(operation, semconv.GEN_AI_CHECKPOINTED)
             report(semconv.CHECKPOINT, operation, attributes({semconv.CHECKPOINT_KEYS: marks}, drops))

@@ -245,6 +245,13 @@ class OperationLife(Handle, OperationState):
             return
         if self._lanes is not None:
             close_lanes(self)
+        try:
+            if self._session is not None:
+                self._session.ended(self, status, reason, error)
+        finally:
+            self._report_end(status, reason, error)
+
+    def _report_end(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         parent = parent_of(self)
         if parent is not None:
             let_go(parent, self)
@@ -254,8 +261,6 @@ class OperationLife(Handle, OperationState):
             report(semconv.OPERATION_ENDED, self, EMPTY)
         if self._span is not None:
             hooks.tracing.end(self, status, reason, error, clock.time_ns())
-        if self._session is not None:
-            self._session.ended(self, status, reason, error)
 
     # -- with and async with
 

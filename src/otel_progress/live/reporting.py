@@ -26,6 +26,12 @@ def report(event: str, node: HandleState, attributes: Attributes) -> None:
         registry.report(event, operation, node, now, attributes)
 
 
+def tell_agent(operation: OperationState, event: str) -> None:
+    """Keep a proposed event of the GenAI conventions for the span, if an agent does the work."""
+    if operation._opts.agent is not None and operation._span is not None:
+        keep(operation, event, clock.time_ns(), EMPTY)
+
+
 def announce(operation: OperationState) -> None:
     """Register an operation with the ticker, as events are wanted, and report its start."""
     if operation._opts.id is None:

@@ -10,7 +10,7 @@ from otel_progress.live.branches import Lookup, paused_since, touch_lanes
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
 from otel_progress.live.records import DeclaredWait
-from otel_progress.live.reporting import report
+from otel_progress.live.reporting import report, tell_agent
 from otel_progress.live.running import touch
 from otel_progress.model import values
 from otel_progress.model.values import Attributes, Value
@@ -56,6 +56,7 @@ class Waiting(DeclaredWait):
         vars(node.operation).setdefault("_pauses", {})[self] = node
         if node.operation._session is not None:
             node.operation._session.flush()
+        tell_agent(node.operation, semconv.GEN_AI_PAUSED)
         report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self.reason}))
 
     def __exit__(
@@ -92,6 +93,7 @@ class Waiting(DeclaredWait):
         }
         if now > self.due:
             about[semconv.WAIT_OVERDUE_BY] = round(now - self.due, 3)
+        tell_agent(node.operation, semconv.GEN_AI_RESUMED)
         report(semconv.WAIT_ENDED, node, Attributes(about))
 
     async def __aenter__(self) -> Waiting:

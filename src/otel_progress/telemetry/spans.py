@@ -177,7 +177,7 @@ def _links(operation: OperationState) -> list[Link] | None:
         trace_id, span_id = int(earlier[0], 16), int(earlier[1], 16)
     except ValueError:
         return None
-    return [Link(SpanContext(trace_id, span_id, is_remote=True), {s.LINK: s.LINK_EARLIER_ATTEMPT})]
+    return [Link(SpanContext(trace_id, span_id, is_remote=True))]
 
 
 def _of_operation(operation: OperationState) -> dict[str, Any]:
