@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -88,7 +89,7 @@ class Batch:
         except subprocess.TimeoutExpired:
             self.kills += 1
         if after is not None:
-            with _ignored(ProcessLookupError):
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # the workers of its pool as well
         said = process.stdout.read()
         process.wait()
@@ -96,16 +97,6 @@ class Batch:
         done = [" ".join(line.split()[:2]) for line in self.lines()[before:]]
         self.marked_again += [one for one in done if one in marked]
         return "completed" in said
-
-
-class _ignored:
-    def __init__(self, *kinds: type[BaseException]) -> None:
-        self.kinds = kinds
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        return kind is not None and issubclass(kind, self.kinds)
 
 
 def killed(folder: Path, kills: int, items: int, mode: str, seconds: float, seed: int = 14) -> Batch:
@@ -145,7 +136,7 @@ def test_a_killed_batch_goes_on(tmp_path: Path, mode: str) -> None:
 
 
 def test_only_one_of_many_processes_holds_an_operation(tmp_path: Path) -> None:
-    """Eight processes that start at once: one works, the others are told who does, and its results are whole."""
+    """Processes that start at once: one works, the others are told who does, and its results are whole."""
     code = (
         "import sys, os, time\n"
         "import otel_progress as p\n"
@@ -166,14 +157,14 @@ def test_only_one_of_many_processes_holds_an_operation(tmp_path: Path) -> None:
             text=True,
             env=environment(),
         )
-        for _ in range(8)
+        for _ in range(4)
     ]
     for one in fight:
         assert one.stdin is not None
         one.stdin.write("go\n")
         one.stdin.flush()
     said = [one.communicate()[0] for one in fight]
-    # One that was late finds the operation completed, and has nothing left to do.
+    # Who was late finds the operation completed, and has nothing left to do.
     assert any(text.startswith("worked 1") for text in said)
     assert all(text.startswith(("worked", "held")) for text in said)
     store = SqliteStore(tmp_path / "work.db")
@@ -208,6 +199,7 @@ def test_a_fork_writes_nothing_of_its_parent(tmp_path: Path) -> None:
         text=True,
         timeout=60,
         env=environment(),
+        check=False,
     )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "refused\n")
     store = SqliteStore(tmp_path / "work.db")
@@ -231,7 +223,10 @@ def test_an_end_by_signal_or_exit_is_saved(tmp_path: Path, handled: bool) -> Non
         "    signal.raise_signal(signal.SIGTERM)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "work.db"), str(handled)], timeout=60, env=environment()
+        [sys.executable, "-c", code, str(tmp_path / "work.db"), str(handled)],
+        timeout=60,
+        env=environment(),
+        check=False,
     )
     assert done.returncode == (-signal.SIGTERM if handled else 0)
     store = SqliteStore(tmp_path / "work.db")
@@ -275,7 +270,7 @@ if __name__ == "__main__":
     for kind in ("one", "pool"):
         with tempfile.TemporaryDirectory() as where:
             began = time.monotonic()
-            seen = killed(Path(where), times, many, kind, 0.006 if kind == "one" else 0.02)
+            seen = killed(Path(where), times, many, kind, 0.012 if kind == "one" else 0.05)
             counts = verify(seen)
             print(
                 f"{kind}: {seen.kills} kills in {seen.attempts} attempts and {time.monotonic() - began:.0f} s: "

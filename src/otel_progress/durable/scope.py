@@ -141,7 +141,9 @@ def part(name: str) -> str:
 
 def inside(path: str, key: str | None) -> str:
     """The beginning of all paths inside a scope, or inside one of its items."""
-    return f"{path}/" if key is None else f"{path}[{json.dumps(key)}]/"
+    if key is not None:
+        return f"{path}[{json.dumps(key)}]/"
+    return f"{path}/" if path else ""
 
 
 def as_key(given: object) -> str:

@@ -38,7 +38,6 @@ from otel_progress.live import hooks
 from otel_progress.live.counting import restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import drops, say
-from otel_progress.live.registry import registry
 from otel_progress.live.reporting import report, tell_agent
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration, units
@@ -202,6 +201,14 @@ class Session:
             how = f"after {before.reason if before.status == 'lost' and before.reason else before.status} {ago} ago"
         return f"resumed{at} (attempt {self.attempt}, {how})"
 
+    def forked(self) -> None:
+        """This process was forked from the one that holds the operation; called in the child."""
+        self._lost = self.over = True
+        self.error = CheckpointError(
+            f"this process was forked from the one that runs operation {self.id!r}, and can't save for it: return the "
+            "key to that process, and call done(key) there"
+        )
+
     def end(self, status: str, reason: str | None) -> None:
         """Write the end with the next round; a later end changes nothing."""
         if self._ended is None:
@@ -219,6 +226,8 @@ class Session:
             loop.blame(scope, error)
         if node is not self._operation:
             self._stage_ended(node, status)  # type: ignore[arg-type] # the other kind of handle
+            return
+        if self._lost:
             return
         self.end(status.value, reason)
         if threading.current_thread().name.startswith("otel-progress"):
@@ -318,16 +327,11 @@ class Session:
             LeaseLost: if another process took over.
             CheckpointError: if nothing can be saved, and saving is required.
         """
-        if not registry.owns(self._operation):
-            raise CheckpointError(
-                f"this process was forked from the one that runs operation {self._operation.name!r}, and can't save "
-                "for it: return the key to that process, and call done(key) there"
-            )
-        if self._ended is not None:
-            raise CheckpointError(f"operation {self._operation.name!r} has ended, so nothing more can be saved")
         error = self.error
         if error is not None and (self._required or self._lost):
             raise error
+        if self._ended is not None:
+            raise CheckpointError(f"operation {self.id!r} has ended, so nothing more can be saved")
 
     # -- what the job says
 

@@ -32,6 +32,9 @@ class Saver(Protocol):
     def end(self, status: str, reason: str | None) -> None:
         """Write with the next round how the operation ended."""
 
+    def forked(self) -> None:
+        """Write nothing any more, as this is a child of the process that holds the operation."""
+
 
 class Writer:
     """The thread of one store.
@@ -149,4 +152,7 @@ def _in_child() -> None:
     """The sessions are the parent's."""
     global _lock
     _lock = threading.Lock()
+    for writer in _writers.values():
+        for session in writer.sessions:
+            session.forked()
     _writers.clear()
