@@ -106,11 +106,14 @@ def _resumable(template: Operation | Stage, make: Maker, kinds: tuple[Any, ...])
             "lost with its process: decorate a function, or open the operation or stage inside it"
         )
 
+    resume = template._opts.resume if isinstance(template, Operation) else None
+    known = resume is None or resume.fingerprint is not None
+
     def made(wrapped: Any, args: Any, kwargs: Any) -> Any:
         node = make()
         if isinstance(node, Stage):
             node._arguments = of_arguments(wrapped, args, kwargs)
-        elif template._opts.resume.fingerprint is None:
+        elif not known:
             node._fingerprint = of_call(wrapped, args, kwargs)
         return node
 

@@ -12,6 +12,7 @@ from otel_progress.errors import CheckpointError, InvalidArgument
 from otel_progress.model.values import shown
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import CodeType
 
     from otel_progress.live.diagnosis.places import Place
@@ -176,21 +177,22 @@ def _encodes(key: str) -> bool:
     return True
 
 
-def as_text(what: str, given: object) -> str:
-    """A state or a result as JSON.
+def as_text(what: str, given: object, encode: Callable[[Any], str] | None = None) -> str:
+    """A state or a result as JSON, or as the store's own `encode` makes it.
 
     Raises:
         CheckpointError: if it is not JSON, or too large.
     """
     try:
-        text = _encode(given)
+        text = (encode or _encode)(given)
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{what} must be JSON (dict, list, str, int, float, bool, None): {error}; convert it, as in str(path)"
         ) from None
-    if len(text) > STATE_BYTES:
+    size = len(text) if text.isascii() else len(text.encode())
+    if size > STATE_BYTES:
         raise CheckpointError(
-            f"{what} has {len(text):,} bytes, and at most {STATE_BYTES:,} are kept: save large data in a file of its "
+            f"{what} has {size:,} bytes, and at most {STATE_BYTES:,} are kept: save large data in a file of its "
             "own, and keep its name here"
         )
     return text

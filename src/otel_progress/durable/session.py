@@ -154,6 +154,8 @@ class Session:
         self._store = store
         self._lease = acquired.lease
         self._required = required
+        self._encode = getattr(store, "encode", None)
+        self._decode = getattr(store, "decode", None) or json.loads
         self._writer = writer_of(store)
         self._used: dict[str, Scope] = {}
         self._inner: set[str] = set()
@@ -250,7 +252,7 @@ class Session:
     def stage_started(self, stage: StageState) -> None:
         """A stage started. Its path is decided now, as a later attempt repeats the order of starts."""
         above = stage._parent
-        outer: Scope = stage._op._scope if above is None or above._scope is None else above._scope
+        outer: Scope = stage.operation._scope if above is None or above._scope is None else above._scope
         place = here()
         with self._lock:
             key = outer.item
@@ -277,7 +279,7 @@ class Session:
                 scope.own.completed += status is Status.COMPLETED
         if stage._opts.once and status is Status.COMPLETED and scope.restored in (None, UNREAD):
             if self.restored(stage) is None and RESULT not in scope.states:
-                scope.states[RESULT] = "{}"
+                scope.states[RESULT] = as_text("the result of a stage", {}, self._encode)
                 self._used[scope.path] = scope
         if scope.path in self._used:
             scope.item = None
@@ -347,7 +349,7 @@ class Session:
                     raise
                 self._failed(error)
                 text = None
-            scope.restored = None if text is None else json.loads(text)
+            scope.restored = None if text is None else self._decode(text)
         found: dict[str, Any] | None = scope.restored
         return found
 
@@ -358,7 +360,7 @@ class Session:
             raise InvalidState(
                 f"stage {node.name!r} runs once and keeps its result alone: use result(...), or leave out once=True"
             )
-        text = as_text("the state of a checkpoint", state)
+        text = as_text("the state of a checkpoint", state, self._encode)
         if scope.restored is UNREAD:
             self.restored(node)
         scope.states[STATE] = text
@@ -369,8 +371,8 @@ class Session:
             return
         scope = self._use(node)
         known = scope.states.get(RESULT)
-        whole = {**({} if known is None else json.loads(known)), **results}
-        scope.states[RESULT] = as_text("the result of a stage", whole)
+        whole = {**({} if known is None else self._decode(known)), **results}
+        scope.states[RESULT] = as_text("the result of a stage", whole, self._encode)
 
     def done(self, node: HandleState, key: object) -> None:
         """Mark a key as done."""

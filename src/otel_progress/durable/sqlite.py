@@ -86,20 +86,32 @@ class SqliteStore:
     Attributes:
         path: the file.
         closed: whether it was closed.
+        encode: makes a text of a state, if it is not to be JSON.
+        decode: the reverse of it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, keep_days: float = KEEP_DAYS) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        keep_days: float = KEEP_DAYS,
+        encode: Callable[[Any], str] | None = None,
+        decode: Callable[[str], Any] | None = None,
+    ) -> None:
         """Open the file; it is created if it does not exist.
 
         Args:
             path: the file. No other user can read it.
             keep_days: days after its last sign of life for which an operation is kept.
+            encode: makes a text of a state or a result; by default they are JSON.
+            decode: the reverse of it.
 
         Raises:
             CheckpointError: if it can't be written, is damaged, not ours, or of a newer version.
         """
         self.path = Path(os.path.abspath(path))
         self.closed = False
+        self.encode, self.decode = encode, decode
         self._keep = keep_days * _DAY
         self._lock = threading.RLock()
         self._db: sqlite3.Connection | None = None

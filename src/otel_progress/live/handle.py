@@ -552,7 +552,8 @@ def _session_of(node: HandleState, call: str) -> hooks.Session | None:
     operation = node.operation
     if operation._session is None and operation._opts.resume is None:
         misuse.warn(call, "saves nothing: operation %r has no resume=..., such as resume='work.db'", operation.name)
-    return operation._session
+    session: hooks.Session | None = operation._session
+    return session
 
 
 def _long_key(key: object) -> str:

@@ -88,6 +88,19 @@ def test_a_state_is_that_of_the_call(path: str) -> None:
         assert op.restored == {"rows": [1]}
 
 
+def test_a_store_may_have_a_codec(tmp_path: Path, progress_capture: Capture) -> None:
+    """What is not JSON is kept by functions of the user; errors are those of JSON."""
+    store = SqliteStore(
+        tmp_path / "work.db",
+        encode=lambda value: json.dumps(value, default=str),
+        decode=lambda text: {key: Path(value) for key, value in json.loads(text).items()},
+    )
+    for number in range(2):
+        with attempt(store) as op:
+            assert op.restored == (None if not number else {"at": Path("/srv")})
+            op.checkpoint(at=Path("/srv"))
+
+
 def test_stages_have_states_of_their_own(path: str) -> None:
     """A state belongs to its stage, by path."""
     for number in range(2):
