@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Generator
 from typing import Any
 
@@ -15,13 +16,17 @@ settings.register_profile("otel-progress", deadline=None)  # no test asserts a t
 settings.load_profile("otel-progress")
 
 
-def _nothing_leaves(_: dict[str, Any]) -> None:
-    """Keep an example's configure() from looking for a Collector on this machine."""
+def _nothing_leaves(names: dict[str, Any]) -> None:
+    """Keep an example's configure() from looking for a Collector on this machine, and its files out of our folder."""
     os.environ["OTEL_SDK_DISABLED"] = "true"
+    names["_before"], names["_folder"] = os.getcwd(), tempfile.TemporaryDirectory()
+    os.chdir(names["_folder"].name)
 
 
-def _as_before(_: dict[str, Any]) -> None:
+def _as_before(names: dict[str, Any]) -> None:
     os.environ.pop("OTEL_SDK_DISABLED", None)
+    os.chdir(names["_before"])
+    names["_folder"].cleanup()
 
 
 pytest_collect_file = Sybil(
