@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otel_progress.durable.scope import KEYS, as_key
+from otel_progress.durable.scope import KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.track import count_restored
@@ -77,21 +77,44 @@ class _Loop:
         self.position = loaded.position
 
     def now(self, items: Iterable[Any]) -> Iterator[Any]:
-        """A loop over items; each is marked when the next is taken."""
+        """The items of a `for` loop."""
+        return self.marking(items) if self.mark else self.handing(items)
+
+    def handing(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Items that the job marks itself."""
+        for item in items:
+            key = self.taken(0, item)
+            if key is not None:
+                self.scope.hand[key] = None
+                yield item
+        self.finished(0)
+
+    def marking(self, items: Iterable[Any]) -> Iterator[Any]:
+        """Items that are marked when the next one is taken; counted in tenths of a microsecond."""
         session, scope, place = self.session, self.scope, self.place
-        thread, task = place.thread, None if place.task is None else place.task
-        mark, pending, skipped = self.mark, scope.pending, 0
-        taken = self.taken
-        if mark and (get_ident() != thread or here() != place):
+        thread, in_task = place.thread, place.task is not None
+        key_of, done, aside, seen = self.key, self.done, self.aside, self.seen
+        add, pending, taken = seen.add, scope.pending, self.taken
+        mark = pending.append
+        skipped = 0
+        if here() != place:
             raise self.elsewhere()
         for index, item in enumerate(items):
-            key = taken(index, item)
+            key: Any
+            if key_of is None or aside or len(seen) >= KEYS:
+                key = taken(index, item)
+            else:
+                key = key_of(item)
+                if type(key) is not str or not (key.isascii() and key.isprintable() and 0 < len(key) < KEY_LENGTH):
+                    key = as_key(key)
+                if key in done:
+                    key = None
+                elif key in seen:
+                    raise twice(key)
+                else:
+                    add(key)
             if key is None:
                 skipped += 1
-                continue
-            if not mark:
-                scope.hand[key] = None
-                yield item
                 continue
             if skipped:
                 count_restored(self.node, self.lane, skipped)
@@ -100,12 +123,12 @@ class _Loop:
             try:
                 yield item
             except GeneratorExit:
-                self.left(key)
+                self.left(index, key)
                 raise
-            if get_ident() != thread or (task is not None and here() != place):
+            if get_ident() != thread or (in_task and here() != place):
                 raise self.elsewhere()
-            if scope.outcome is None and self.key is not None:
-                pending.append(key)
+            if scope.outcome is None and key_of is not None:
+                mark(key)
             else:
                 self.marked(index, key)
             if scope.item_runs:
@@ -117,10 +140,10 @@ class _Loop:
         self.finished(skipped)
 
     async def later(self, items: Any) -> AsyncIterator[Any]:
-        """The same for `async for`."""
+        """The items of an `async for` loop."""
         session, scope, place = self.session, self.scope, self.place
-        mark, pending, skipped, index = self.mark, scope.pending, 0, -1
-        if mark and here() != place:
+        skipped, index = 0, -1
+        if self.mark and here() != place:
             raise self.elsewhere()
         async for item in items:
             index += 1
@@ -128,7 +151,7 @@ class _Loop:
             if key is None:
                 skipped += 1
                 continue
-            if not mark:
+            if not self.mark:
                 scope.hand[key] = None
                 yield item
                 continue
@@ -139,7 +162,7 @@ class _Loop:
             try:
                 yield item
             except GeneratorExit:
-                self.left(key)
+                self.left(index, key)
                 raise
             if here() != place:
                 raise self.elsewhere()
@@ -147,7 +170,7 @@ class _Loop:
             if scope.item_runs:
                 session.close_item(scope, key)
             session.check()
-            if len(pending) >= HALF:
+            if len(scope.pending) >= HALF:
                 session.press(scope)
         self.finished(skipped)
 
@@ -158,22 +181,13 @@ class _Loop:
             if (index < self.position and key not in self.retried) or key in self.done:
                 return None
         else:
-            given = self.key(item)
-            key = (
-                given
-                if type(given) is str and given.isascii() and 0 < len(given) < 1024 and given.isprintable()
-                else as_key(given)
-            )
+            key = as_key(self.key(item))
             if key in self.done:
                 return None
-            seen = self.seen
-            if key in seen:
-                raise InvalidArgument(
-                    f"two items of this loop have the same key {key!r}, so one of them would be left out: make keys "
-                    "unique"
-                )
-            seen.add(key)
-            if len(seen) > KEYS:
+            if key in self.seen:
+                raise twice(key)
+            self.seen.add(key)
+            if len(self.seen) > KEYS:
                 raise CheckpointError(
                     f"a loop keeps at most {KEYS:,} keys: for an endless stream, keep its offset, as in "
                     "checkpoint(offset=...)"
@@ -203,7 +217,7 @@ class _Loop:
         node.record("set aside", item=key)
         node.note(f"set aside, as it ended the process: {key}", "warning")
 
-    def left(self, key: str) -> None:
+    def left(self, index: int, key: str) -> None:
         """The loop was left with an item in hand: by `break`, or by an exception that the end of the stage tells."""
         scope = self.scope
         frame = sys._getframe(2)
@@ -211,7 +225,7 @@ class _Loop:
         if scope.outcome is None:
             scope.seen.discard(key)
         else:
-            self.marked(self.position, key)
+            self.marked(index, key)
         scope.item, scope.outcome, scope.automatic = None, None, False
 
     def finished(self, skipped: int) -> None:
@@ -229,6 +243,13 @@ class _Loop:
             "an item of track(key=...) is taken by another thread or task than the one that called track(), so it "
             "would be marked before it is done: use track(..., mark=False), and done(key) when an item is done"
         )
+
+
+def twice(key: str) -> InvalidArgument:
+    """The error for two items with one key."""
+    return InvalidArgument(
+        f"two items of this loop have the same key {key!r}, so one of them would be left out: make keys unique"
+    )
 
 
 def blame(scope: Scope, error: BaseException) -> None:
