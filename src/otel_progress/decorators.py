@@ -123,8 +123,7 @@ def _resumable(template: Operation | Stage, make: Maker, kinds: tuple[Any, ...])
             if kept is not None:
                 return kept.get(RETURNED)
             value = wrapped(*args, **kwargs)
-            if template._opts.once:
-                node._keep_result({RETURNED: value})
+            _keep(node, value)
             return value
 
     async def run(wrapped: Any, args: Any, kwargs: Any) -> Any:
@@ -133,14 +132,20 @@ def _resumable(template: Operation | Stage, make: Maker, kinds: tuple[Any, ...])
             if kept is not None:
                 return kept.get(RETURNED)
             value = await wrapped(*args, **kwargs)
-            if template._opts.once:
-                node._keep_result({RETURNED: value})
+            _keep(node, value)
             return value
 
     def later(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         return run(wrapped, args, kwargs)
 
     return later if any(map(inspect.iscoroutinefunction, kinds)) else call
+
+
+def _keep(node: Operation | Stage, value: Any) -> None:
+    """Keep the return value of a function that runs once."""
+    session = node.operation._session
+    if session is not None and node._opts.once:
+        session.result(node, {RETURNED: value})
 
 
 def _maker(template: Operation) -> Maker:

@@ -39,6 +39,7 @@ from otel_progress.live.counting import restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import drops, say
 from otel_progress.live.reporting import report, tell_agent
+from otel_progress.model.origin import of_the_job
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration, units
 from otel_progress.model.values import attributes
@@ -90,8 +91,8 @@ def open_session(operation: OperationState, wait: float) -> Session | None:
         return _opened(operation, options, store, wait)
     except (InvalidArgument, CheckpointMismatch, OperationHeld):
         raise
-    except CheckpointError as error:
-        if options.required:
+    except Exception as error:
+        if options.required or of_the_job(error):
             raise
         say("operation %r goes on without checkpoints: %s", operation.name, error)
         return None
@@ -486,6 +487,9 @@ class Session:
             return
         except CheckpointError as error:
             self._failed(error)
+            return
+        except Exception as error:  # of a store that somebody else wrote
+            self._failed(CheckpointError(f"the checkpoint store failed: {type(error).__name__}: {error}"))
             return
         self.error = None
         self._renew_at = now + RENEW

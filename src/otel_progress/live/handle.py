@@ -359,7 +359,8 @@ class Handle(HandleState):
         """
         if too_late(self.operation, "result"):
             return
-        self._keep_result(results)
+        if self._opts.once and self.operation._session is not None:
+            self.operation._session.result(self, results)
         more = self.operation._with_extras()
         more.result = redaction.attributes(results, more.result)
         self.operation._revision += 1
@@ -411,12 +412,6 @@ class Handle(HandleState):
         session = _session_of(self, "done")
         if session is not None:
             session.done(self, key)
-
-    def _keep_result(self, results: dict[str, Any]) -> None:
-        """Keep results of a stage that runs once for later attempts."""
-        session = self.operation._session
-        if session is not None and self._opts.once:
-            session.result(self, results)
 
     @public(False)
     def is_done(self, key: object) -> bool:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from otel_progress import clock, semconv
-from otel_progress.errors import InvalidArgument, InvalidState, OperationHeld, ProgressError
+from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState, OperationHeld, ProgressError
 from otel_progress.live import context, hooks, misuse, preload
 from otel_progress.live.boundary import public
 from otel_progress.live.branches import find_wait
@@ -24,6 +24,7 @@ from otel_progress.live.running import parent_of
 from otel_progress.live.state import HandleState, OperationState, StageState
 from otel_progress.live.track import close_lanes
 from otel_progress.model import values
+from otel_progress.model.origin import of_the_job
 from otel_progress.model.plan import make_plan
 from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY
@@ -210,7 +211,16 @@ class OperationLife(Handle, OperationState):
         """
         registry.refuse_duplicate(self)
         self._generation = registry.generation
-        self._session = session = hooks.open_session(self, wait or 0.0)
+        try:
+            self._session = session = hooks.open_session(self, wait or 0.0)
+        except ProgressError:
+            raise
+        except Exception as error:  # of a store that somebody else wrote, or of an import
+            if of_the_job(error):
+                raise
+            raise CheckpointError(
+                f"the checkpoint store can't be used: {words(error)}; required=False goes on without it"
+            ) from error
         before = None if session is None else session.before
         if before is not None and before.trace_id and before.span_id:
             self._earlier_span = before.trace_id, before.span_id

@@ -421,6 +421,28 @@ def test_a_store_that_can_not_be_opened_is_told_at_the_start(tmp_path: Path, pro
         raise AssertionError
 
 
+def test_an_error_of_another_s_store_is_told_as_ours(tmp_path: Path, progress_capture: Capture) -> None:
+    """Whatever a store raises, the job gets a CheckpointError, at its start and later."""
+
+    class Odd(SqliteStore):
+        broken = True
+
+        def operation(self, id: str) -> Any:
+            if self.broken:
+                raise KeyError(id)
+            return super().operation(id)
+
+        def write(self, lease: Any, batch: Batch) -> None:
+            raise KeyError("write")
+
+    store = Odd(tmp_path / "work.db")
+    with pytest.raises(CheckpointError, match="KeyError"):
+        attempt(store).start()
+    store.broken = False
+    with pytest.raises(CheckpointError, match="KeyError"), attempt(store) as op:
+        op.done("x")
+
+
 def test_a_job_may_go_on_without_a_store(
     tmp_path: Path, progress_capture: Capture, caplog: pytest.LogCaptureFixture
 ) -> None:

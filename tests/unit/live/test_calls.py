@@ -35,6 +35,8 @@ def _nothing_told() -> None:
 ALLOWED = {
     ("__init__.py", "__getattr__"): "guarded; a function that can't be imported tries again when it is called",
     ("live/preload.py", "_imported"): "guarded by load()",
+    ("api.py", "_open_session"): "at the start of a resumable operation, which raises CheckpointError if it fails",
+    ("decorators.py", "_resumable"): "when a function is decorated, which is guarded",
     ("files.py", "__init__"): "in a thread of ours, or of the monitor and the command",
     ("files.py", "_hold_by_sqlite"): "of the monitor",
     ("files.py", "_is_own_group"): "in a thread of ours, or of the monitor and the command",
