@@ -88,7 +88,7 @@ class StoredOperation:
         ended_at: when it ended (s, Unix), if it did.
         seen_at: when the store last heard of it (s, Unix).
         lease_until: when its lease is over (s, Unix); 0 if nobody holds it.
-        lease_mono: the same by the monotonic clock of the machine, which all its processes share.
+        lease_mono: the same by the monotonic clock of the machine, if the store serves one machine alone.
         fence: the fencing number of the newest lease.
         summary: how far it was.
         checkpoint_at: when something was last saved (s, Unix).
@@ -107,7 +107,7 @@ class StoredOperation:
     ended_at: float | None
     seen_at: float
     lease_until: float
-    lease_mono: float
+    lease_mono: float | None
     fence: int
     summary: Summary = Summary()
     checkpoint_at: float | None = None
@@ -186,7 +186,9 @@ def held(found: StoredOperation, here: Holder, now: float, mono: float) -> bool:
     """Whether a process holds an operation, as one process sees it at a Unix and a monotonic time (s)."""
     if found.status != RUNNING or not found.lease_until or found.holder.is_gone(here):
         return False
-    if here.boot and found.holder.boot == here.boot:  # a jump of the wall clock ends no lease
+    if (
+        here.boot and found.holder.boot == here.boot and found.lease_mono is not None
+    ):  # a jump of the wall clock ends no lease
         return mono < found.lease_mono
     return now < found.lease_until
 

@@ -130,11 +130,16 @@ def open_store(where: Any) -> CheckpointStore:
         raise InvalidArgument(f"the path of a checkpoint store is a text, not {shown(text)}")
     scheme, separator, rest = text.partition("://")
     if separator:
+        if scheme in ("redis", "rediss", "unix") and rest:
+            from otel_progress.durable import redis
+
+            return redis.opened(text)
         if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
             text = rest[1:]
         else:
             raise InvalidArgument(
-                f"{shown(text)} names no checkpoint store: use a path, sqlite:///work.db, or sqlite:////var/lib/work.db"
+                f"{shown(text)} names no checkpoint store: use a path, sqlite:///work.db, sqlite:////var/lib/work.db, or "
+                "redis://localhost:6379/0"
             )
     from otel_progress.durable import sqlite
 

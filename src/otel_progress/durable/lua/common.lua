@@ -1,0 +1,40 @@
+-- What the scripts share. KEYS[1] is the hash of the operation; all other keys begin with its name.
+local base = KEYS[1]
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) + tonumber(time[2]) / 1000000
+end
+local function each(list, size, call)
+  for from = 1, #list, size do
+    call(unpack(list, from, math.min(from + size - 1, #list)))
+  end
+end
+local function items(path)
+  return base .. ':done:' .. path, base .. ':failed:' .. path
+end
+local function forget(path)
+  local done, failed = items(path)
+  redis.call('DEL', done, failed)
+  redis.call('HDEL', base .. ':scopes', path)
+  redis.call('HDEL', base .. ':hands', path)
+  redis.call('HDEL', base .. ':states', 'state:' .. path, 'result:' .. path)
+end
+local function count_deaths()
+  local hands = redis.call('HGETALL', base .. ':hands')
+  for at = 1, #hands, 2 do
+    for _, item in ipairs(cjson.decode(hands[at + 1])) do
+      redis.call('HINCRBY', base .. ':deaths', hands[at] .. '\0' .. item, 1)
+    end
+  end
+  redis.call('DEL', base .. ':hands')
+end
+local function keep(seconds)
+  for _, path in ipairs(redis.call('HKEYS', base .. ':scopes')) do
+    local done, failed = items(path)
+    redis.call('EXPIRE', done, seconds)
+    redis.call('EXPIRE', failed, seconds)
+  end
+  for _, part in ipairs({'', ':scopes', ':states', ':hands', ':deaths', ':aside'}) do
+    redis.call('EXPIRE', base .. part, seconds)
+  end
+end

@@ -1,0 +1,303 @@
+"""The store in Redis, which the processes of many machines share.
+
+Each change is one script, so it is atomic. Leases go by the clock of the server. What survives a crash of the server is
+what its own persistence keeps: with `appendfsync everysec`, all but the last second.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+from otel_progress import clock
+from otel_progress.durable.holder import Holder, this_process
+from otel_progress.durable.kept import (
+    KEEP_DAYS,
+    LEASE,
+    RUNNING,
+    Acquired,
+    Batch,
+    Claim,
+    Keys,
+    Kind,
+    Lease,
+    StoredOperation,
+    Summary,
+    Suspect,
+    refused,
+)
+from otel_progress.errors import CheckpointError, InvalidArgument, LeaseLost, MissingDependency
+
+T = TypeVar("T")
+PREFIX: Final = "otel-progress:checkpoint:"
+SOCKET_SECONDS: Final = 5.0
+"""Seconds that the server may be silent."""
+REFRESH: Final = 86_400.0
+"""Seconds between two times at which all keys of an operation are kept longer."""
+_SUMMARY: Final = ("completed", "total", "unit", "stage", "message")
+_HOLDER: Final = ("host", "boot", "namespace", "pid", "ticks", "command", "cwd")
+
+
+_stores: Final[dict[str, RedisStore]] = {}
+_lock = threading.Lock()
+
+
+def opened(url: str) -> RedisStore:
+    """The store of an address; one for each."""
+    with _lock:
+        if url not in _stores:
+            _stores[url] = RedisStore(url)
+        return _stores[url]
+
+
+class RedisStore:
+    """Keeps operations in Redis.
+
+    Attributes:
+        url: the address, without a password.
+    """
+
+    def __init__(self, url: str, *, keep_days: float = KEEP_DAYS) -> None:
+        """Connect to a server.
+
+        Args:
+            url: such as `redis://localhost:6379/0`.
+            keep_days: days after its last sign of life for which an operation is kept.
+
+        Raises:
+            MissingDependency: if the package `redis` is not installed.
+            InvalidArgument: if the address is invalid.
+            CheckpointError: if the server does not answer.
+        """
+        try:
+            import redis
+        except ImportError:
+            raise MissingDependency("a checkpoint store in Redis needs: pip install 'otel-progress[redis]'") from None
+        self.url = _without_password(url)
+        self._errors = (redis.RedisError, OSError)
+        self._keep = round(keep_days * 86_400)
+        self._refresh_at: dict[str, float] = {}
+        try:
+            self._client: Any = redis.Redis.from_url(
+                url, decode_responses=True, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS
+            )
+        except ValueError as error:
+            raise InvalidArgument(f"{self.url} is no address of Redis: {error}") from None
+        self._scripts = {name: self._client.register_script(_script(name)) for name in ("acquire", "write", "died")}
+        self._run(self._client.ping)
+
+    def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except self._errors as error:
+            raise CheckpointError(
+                f"Redis at {self.url} can't be used ({type(error).__name__}: {error}): start it, or check address and "
+                "password"
+            ) from error
+
+    def _call(self, script: str, id: str, *arguments: object) -> Any:
+        return self._run(lambda: self._scripts[script](keys=[_key(id)], args=arguments))
+
+    # -- the lease
+
+    def acquire(self, claim: Claim) -> Acquired:
+        """See `CheckpointStore.acquire`."""
+        before = self.operation(claim.id)
+        here = claim.holder
+        gone = before is not None and (before.holder.is_gone(here) or before.holder.is_same(here))
+        row: dict[str, Any] = {"name": claim.name, "fingerprint": claim.fingerprint or ""}
+        row |= {name: getattr(here, name) for name in _HOLDER} | {"command": json.dumps(here.command)}
+        attempt, fence = self._call(
+            *("acquire", claim.id, json.dumps(row), 0 if before is None else before.fence),
+            *(int(gone), int(claim.fresh), LEASE, self._keep),
+        )
+        if attempt == "held":
+            found = self.operation(claim.id) or before
+            if found is None:
+                raise CheckpointError(f"operation {claim.id!r} was removed from {self.url} just now: start again")
+            raise refused(found, clock.unix())
+        self._run(lambda: self._client.zadd(f"{PREFIX}all", {claim.id: clock.unix()}))
+        return Acquired(Lease(claim.id, int(attempt), int(fence)), before)
+
+    def died(self, id: str, attempt: int, how: str) -> None:
+        """See `CheckpointStore.died`."""
+        self._call("died", id, attempt, how)
+
+    # -- what is kept
+
+    def write(self, lease: Lease, batch: Batch) -> None:
+        """See `CheckpointStore.write`."""
+        scopes: dict[str, dict[str, Any]] = {}
+        for name, parts in (("done", batch.done), ("failed", batch.failed), ("position", batch.positions)):
+            for path, part in parts.items():  # type: ignore[attr-defined]
+                scopes.setdefault(path, {"path": path})[name] = part
+        for path, hand in batch.hands.items():
+            scopes.setdefault(path, {"path": path})["hand"] = json.dumps(hand)
+        fields = {} if batch.summary is None else {key: value for key, value in vars(batch.summary).items()}
+        if batch.span is not None:
+            fields["trace_id"], fields["span_id"] = batch.span
+        told: dict[str, Any] = {
+            "scopes": list(scopes.values()),
+            "states": [[path, kind, text] for (path, kind), text in batch.states.items()],
+            "closed": list(batch.closed),
+            "fields": {key: "" if value is None else value for key, value in fields.items()},
+            "saves": batch.saves,
+        }
+        if batch.ended is not None:
+            told["ended"] = [batch.ended[0], batch.ended[1] or ""]
+        now = clock.monotonic()
+        refresh = now >= self._refresh_at.get(lease.id, 0.0)
+        said = self._call("write", lease.id, lease.fence, json.dumps(told), LEASE, int(refresh), self._keep)
+        if said == "lost":
+            raise LeaseLost(
+                f"operation {lease.id!r} was taken over by another process, so attempt {lease.attempt} can't save "
+                "anything any more: stop this process"
+            )
+        if refresh:
+            self._refresh_at[lease.id] = now + REFRESH
+        if batch.ended is not None:
+            self._refresh_at.pop(lease.id, None)
+
+    def keys(self, id: str, scope: str) -> Keys:
+        """See `CheckpointStore.keys`."""
+        base = _key(id)
+
+        def work() -> Keys:
+            pipe = self._client.pipeline()
+            pipe.smembers(f"{base}:done:{scope}")
+            pipe.smembers(f"{base}:failed:{scope}")
+            pipe.hget(f"{base}:scopes", scope)
+            pipe.smembers(f"{base}:aside")
+            done, failed, position, aside = pipe.execute()
+            apart = map(_apart, aside)
+            kept = frozenset(item for path, item in apart if path == scope)
+            return Keys(frozenset(done), frozenset(failed), kept, int(position or 0))
+
+        return self._run(work)
+
+    def state(self, id: str, scope: str, kind: Kind) -> str | None:
+        """See `CheckpointStore.state`."""
+        found: str | None = self._run(lambda: self._client.hget(f"{_key(id)}:states", f"{kind}:{scope}"))
+        return found
+
+    # -- for those who look
+
+    def operation(self, id: str) -> StoredOperation | None:
+        """See `CheckpointStore.operation`."""
+        return _read(id, self._run(lambda: self._client.hgetall(_key(id))))
+
+    def operations(self) -> list[StoredOperation]:
+        """See `CheckpointStore.operations`."""
+
+        def work() -> list[StoredOperation]:
+            ids = self._client.zrange(f"{PREFIX}all", 0, -1)
+            pipe = self._client.pipeline(transaction=False)
+            for id in ids:
+                pipe.hgetall(_key(id))
+            found = {id: _read(id, row) for id, row in zip(ids, pipe.execute(), strict=True)}
+            gone = [id for id, one in found.items() if one is None]
+            if gone:
+                self._client.zrem(f"{PREFIX}all", *gone)
+            return sorted((one for one in found.values() if one), key=lambda one: (-one.seen_at, one.id))
+
+        return self._run(work)
+
+    def suspects(self, id: str) -> list[Suspect]:
+        """See `CheckpointStore.suspects`."""
+        base = _key(id)
+        counts = self._run(lambda: self._client.hgetall(f"{base}:deaths"))
+        aside = self._run(lambda: self._client.smembers(f"{base}:aside"))
+        found = [(*_apart(one), int(counts.get(one, 0)), one in aside) for one in {*counts, *aside}]
+        return [Suspect(*one) for one in sorted(found)]
+
+    def set_aside(self, id: str, scope: str, key: str) -> None:
+        """See `CheckpointStore.set_aside`."""
+        self._run(lambda: self._client.sadd(f"{_key(id)}:aside", _pair(scope, key)))
+
+    def forget(self, id: str) -> None:
+        """See `CheckpointStore.forget`."""
+        found = self.operation(id)
+        if found is not None and found.status == RUNNING and found.lease_until > self._server_time():
+            if not found.holder.is_gone(this_process()):
+                raise refused(found, clock.unix())
+        base = _key(id)
+
+        def work() -> None:
+            paths = self._client.hkeys(f"{base}:scopes")
+            items = [f"{base}:{kind}:{path}" for path in paths for kind in ("done", "failed")]
+            parts = [f"{base}{part}" for part in ("", ":scopes", ":states", ":hands", ":deaths", ":aside")]
+            self._client.delete(*parts, *items)
+            self._client.zrem(f"{PREFIX}all", id)
+
+        self._run(work)
+
+    def _server_time(self) -> float:
+        seconds, micros = self._run(self._client.time)
+        return float(seconds) + float(micros) / 1e6
+
+    def close(self) -> None:
+        """Close the connections; another call opens them again."""
+        self._client.close()
+
+
+def _key(id: str) -> str:
+    """The hash of an operation; all its keys are in one slot of a cluster."""
+    return f"{PREFIX}{{{id}}}"
+
+
+def _pair(scope: str, key: str) -> str:
+    """A scope and a key as one text; neither has a NUL."""
+    return f"{scope}\0{key}"
+
+
+def _apart(pair: str) -> tuple[str, str]:
+    scope, _, key = pair.partition("\0")
+    return scope, key
+
+
+def _script(name: str) -> str:
+    folder = resources.files("otel_progress.durable") / "lua"
+    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
+
+
+def _read(id: str, row: dict[str, str]) -> StoredOperation | None:
+    if not row:
+        return None
+    holder = {name: row.get(name, "") for name in _HOLDER}
+    about: dict[str, Any] = {
+        **holder,
+        "pid": int(holder["pid"] or 0),
+        "ticks": int(holder["ticks"] or 0),
+        "command": tuple(json.loads(holder["command"] or "[]")),
+    }
+    far = {name: row.get(name) or None for name in _SUMMARY}
+    numbers = {name: None if far[name] is None else float(far[name] or 0) for name in ("completed", "total")}
+    return StoredOperation(
+        id=id,
+        name=row.get("name", ""),
+        attempt=int(row.get("attempt", 0)),
+        status=row.get("status", ""),
+        reason=row.get("reason") or None,
+        holder=Holder(**about),
+        fingerprint=row.get("fingerprint") or None,
+        started_at=float(row.get("started_at", 0)),
+        ended_at=float(row["ended_at"]) if row.get("ended_at") else None,
+        seen_at=float(row.get("seen_at", 0)),
+        lease_until=float(row.get("lease_until", 0)),
+        lease_mono=None,
+        fence=int(row.get("fence", 0)),
+        summary=Summary(numbers["completed"], numbers["total"], far["unit"], far["stage"], far["message"]),
+        checkpoint_at=float(row["checkpoint_at"]) if row.get("checkpoint_at") else None,
+        trace_id=row.get("trace_id") or None,
+        span_id=row.get("span_id") or None,
+    )
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return parts._replace(netloc=host, query="").geturl()
