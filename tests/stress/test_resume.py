@@ -1,6 +1,7 @@
 """Resumable operations whose process is killed, forked, or fights with others for the lease.
 
-`python -m tests.stress.test_resume 200 2000` kills a batch of 2,000 items 200 times, in one process and in a pool.
+`python -m tests.stress.test_resume 200 2000` kills a batch of 2,000 items 200 times, in one process and in a pool; a
+third argument is the address of a Redis that keeps what it acknowledges.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from pathlib import Path
 import pytest
 
 from otel_progress.durable.sqlite import SqliteStore
-from otel_progress.durable.store import standing
+from otel_progress.durable.store import open_store, standing
+from otel_progress.errors import CheckpointError
 
 from .program import PROGRAMS, environment
 
@@ -46,10 +48,11 @@ class Batch:
     kills: int = 0
     attempts: int = 0
     marked_again: list[str] = field(default_factory=list)
+    url: str | None = None
 
     @property
-    def store(self) -> Path:
-        return self.folder / "work.db"
+    def store(self) -> str:
+        return self.url or str(self.folder / "work.db")
 
     @property
     def results(self) -> Path:
@@ -62,12 +65,16 @@ class Batch:
 
     def marks(self) -> set[str]:
         """What the store has as done."""
-        if not self.store.exists():
-            return set()
-        store = SqliteStore(self.store)
-        found = {f"{name} {key}" for name in STAGES for key in store.keys("batch-1", name).done}
-        store.close()
-        return found
+        while True:
+            try:
+                store = open_store(self.store)
+                found = {f"{name} {key}" for name in STAGES for key in store.keys("batch-1", name).done}
+                store.close()
+                return found
+            except CheckpointError:  # Redis is being started
+                if self.url is None:
+                    raise
+                time.sleep(0.1)
 
     def attempt(self, after: float | None, from_start: bool) -> bool:
         """Start it, and kill it after so many seconds; returns whether it completed."""
@@ -99,16 +106,18 @@ class Batch:
         return "completed" in said
 
 
-def killed(folder: Path, kills: int, items: int, mode: str, seconds: float, seed: int = 14) -> Batch:
+def killed(
+    folder: Path, kills: int, items: int, mode: str, seconds: float, url: str | None = None, seed: int = 14
+) -> Batch:
     """Kill a batch at seeded random moments, then let it complete."""
     moments = random.Random(seed)
-    batch = Batch(folder, items, mode, seconds)
+    batch = Batch(folder, items, mode, seconds, url=url)
     while batch.kills < kills:
         from_start = moments.random() < 0.8
         if batch.attempt(moments.uniform(0.0, 1.0), from_start):
             break
     while not batch.attempt(None, False):
-        assert batch.attempts < 2 * kills + 10
+        assert batch.attempts < 4 * kills + 10
     return batch
 
 
@@ -123,6 +132,8 @@ def verify(batch: Batch) -> Counter[str]:
     assert set(done) == expected
     assert batch.marked_again == []
     assert len(batch.marks()) == len(expected)
+    if batch.url is not None:
+        return done
     db = sqlite3.connect(batch.store)
     assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     db.close()
@@ -266,14 +277,16 @@ def test_what_is_marked_is_saved_within_a_quarter_of_a_second(tmp_path: Path) ->
 
 
 if __name__ == "__main__":
-    times, many = int(sys.argv[1]), int(sys.argv[2])
+    times, many, address = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None
     for kind in ("one", "pool"):
         with tempfile.TemporaryDirectory() as where:
             began = time.monotonic()
-            seen = killed(Path(where), times, many, kind, 0.012 if kind == "one" else 0.05)
+            seen = killed(Path(where), times, many, kind, 0.012 if kind == "one" else 0.05, address)
             counts = verify(seen)
             print(
                 f"{kind}: {seen.kills} kills in {seen.attempts} attempts and {time.monotonic() - began:.0f} s: "
                 f"{len(counts):,} items done, {sum(counts.values()) - len(counts):,} of them again as they were in hand or "
-                f"not yet marked, none after its mark, none lost; the file has {seen.store.stat().st_size:,} bytes"
+                f"not yet marked, none after its mark, none lost"
             )
+            if address is not None:
+                open_store(address).forget("batch-1")

@@ -186,9 +186,8 @@ def held(found: StoredOperation, here: Holder, now: float, mono: float) -> bool:
     """Whether a process holds an operation, as one process sees it at a Unix and a monotonic time (s)."""
     if found.status != RUNNING or not found.lease_until or found.holder.is_gone(here):
         return False
-    if (
-        here.boot and found.holder.boot == here.boot and found.lease_mono is not None
-    ):  # a jump of the wall clock ends no lease
+    # A jump of the wall clock ends no lease of this machine.
+    if here.boot and found.holder.boot == here.boot and found.lease_mono is not None:
         return mono < found.lease_mono
     return now < found.lease_until
 

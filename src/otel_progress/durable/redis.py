@@ -99,7 +99,7 @@ class RedisStore:
                 "password"
             ) from error
 
-    def _call(self, script: str, id: str, *arguments: object) -> Any:
+    def _call(self, script: str, id: str, *arguments: str | float) -> Any:
         return self._run(lambda: self._scripts[script](keys=[_key(id)], args=arguments))
 
     # -- the lease
@@ -133,11 +133,11 @@ class RedisStore:
         """See `CheckpointStore.write`."""
         scopes: dict[str, dict[str, Any]] = {}
         for name, parts in (("done", batch.done), ("failed", batch.failed), ("position", batch.positions)):
-            for path, part in parts.items():  # type: ignore[attr-defined]
+            for path, part in parts.items():
                 scopes.setdefault(path, {"path": path})[name] = part
         for path, hand in batch.hands.items():
             scopes.setdefault(path, {"path": path})["hand"] = json.dumps(hand)
-        fields = {} if batch.summary is None else {key: value for key, value in vars(batch.summary).items()}
+        fields: dict[str, Any] = {} if batch.summary is None else dict(vars(batch.summary))
         if batch.span is not None:
             fields["trace_id"], fields["span_id"] = batch.span
         told: dict[str, Any] = {
