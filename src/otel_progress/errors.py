@@ -42,7 +42,14 @@ class MissingDependency(ProgressError, ImportError):
 
 
 class CheckpointError(ProgressError):
-    """A checkpoint can't be saved or read; the message says why, and what to do."""
+    """A checkpoint can't be saved or read; the message says why, and what to do.
+
+    Attributes:
+        passing: whether the cause may pass by itself, such as a server that is restarted; writes are then tried again
+            for 15 s before the job is told.
+    """
+
+    passing = False
 
 
 class CheckpointMismatch(CheckpointError):

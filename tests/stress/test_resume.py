@@ -240,6 +240,8 @@ def test_an_end_by_signal_or_exit_is_saved(tmp_path: Path, handled: bool) -> Non
         check=False,
     )
     assert done.returncode == (-signal.SIGTERM if handled else 0)
+    if not handled:
+        assert [path.name for path in tmp_path.iterdir()] == ["work.db"]
     store = SqliteStore(tmp_path / "work.db")
     found = store.operation("job-1")
     assert found is not None

@@ -34,12 +34,16 @@ class Marking(Protocol):
     """What a loop needs of its session."""
 
     error: CheckpointError | None
+    careful: int
 
     def check(self) -> None:
         """Raise that error, if it stops the job."""
 
     def press(self, scope: Scope) -> None:
         """Many marks are not saved."""
+
+    def hand_over(self) -> None:
+        """Write the key in hand."""
 
     def close_item(self, scope: Scope, key: str) -> None:
         """An item with stages inside it is done."""
@@ -120,6 +124,9 @@ class _Loop:
                 count_restored(self.node, self.lane, skipped)
                 skipped = 0
             scope.item = key
+            if session.careful:
+                session.careful -= 1
+                session.hand_over()
             try:
                 yield item
             except GeneratorExit:
@@ -159,6 +166,9 @@ class _Loop:
                 count_restored(self.node, self.lane, skipped)
                 skipped = 0
             scope.item = key
+            if session.careful:
+                session.careful -= 1
+                session.hand_over()
             try:
                 yield item
             except GeneratorExit:

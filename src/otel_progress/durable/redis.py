@@ -94,10 +94,12 @@ class RedisStore:
         try:
             return work()
         except self._errors as error:
-            raise CheckpointError(
+            told = CheckpointError(
                 f"Redis at {self.url} can't be used ({type(error).__name__}: {error}): start it, or check address and "
                 "password"
-            ) from error
+            )
+            told.passing = True
+            raise told from None
 
     def _call(self, script: str, id: str, *arguments: str | float) -> Any:
         return self._run(lambda: self._scripts[script](keys=[_key(id)], args=arguments))

@@ -11,6 +11,7 @@ from otel_progress import clock, semconv
 from otel_progress.durable import loop
 from otel_progress.durable.holder import this_process
 from otel_progress.durable.kept import (
+    LOST,
     RENEW,
     RESULT,
     RUNNING,
@@ -57,12 +58,27 @@ WAIT_SECONDS: Final = 30.0
 """Seconds that the job waits for the writer, at most."""
 END_SECONDS: Final = 10.0
 """Seconds that the end of an operation waits for its last write, at most."""
+CAREFUL: Final = MOST
+"""Items after a death before each of which its key is written, so that one that kills again is known."""
+PATIENCE: Final = 15.0
+"""Seconds for which a passing error is not told to the job; half the time of a lease."""
 POLL: Final = 0.25
 """Seconds between two tries to get a lease."""
 SUMMARY_EVERY: Final = 1.0
 """Seconds between two notes of how far the operation is."""
 TELL_EVERY: Final = 10.0
 """Seconds between two events about checkpoints."""
+
+
+_ENDED: Final = {
+    RUNNING: "its process died",
+    LOST: "its process died",
+    "completed": "it completed",
+    "failed": "it failed",
+    "cancelled": "it was cancelled",
+    "interrupted": "it was interrupted",
+}
+"""How the feed says that an earlier attempt ended."""
 
 
 def pause(seconds: float) -> None:
@@ -141,6 +157,7 @@ class Session:
         before: how the operation stood before this attempt; None in a first one.
         id: the id of the operation.
         attempt: the number of this attempt.
+        careful: before how many items the key in hand is written, as the attempt before died. Written: job.
         over: whether nothing more will be written. Written: writer.
         error: why nothing can be saved now, if it can't. Written: writer. Read: job.
     """
@@ -148,6 +165,7 @@ class Session:
     def __init__(self, operation: OperationState, store: CheckpointStore, acquired: Acquired, required: bool) -> None:
         """A session that holds the lease."""
         self.before = acquired.before
+        self.careful = 0
         self.attempt = acquired.lease.attempt
         self.over = False
         self._ref = weakref.ref(operation)
@@ -163,6 +181,7 @@ class Session:
         self._lock = threading.RLock()
         self._closed: list[str] = []
         self.error: CheckpointError | None = None
+        self._failing_since: float | None = None
         self._lost = False
         self._ended: tuple[str, str | None] | None = None
         self._span: tuple[str, str] | None = None
@@ -189,6 +208,8 @@ class Session:
         if ids is not None:
             self._span = ids.trace_id, ids.span_id
         self._writer.add(self)
+        if self.before is not None and self.before.status in (RUNNING, LOST):
+            self.careful = CAREFUL
         if self.before is not None:
             self._operation.note(self._resumed(self.before))
             tell_agent(self._operation, semconv.GEN_AI_RESUMED)
@@ -198,11 +219,8 @@ class Session:
         far = before.summary
         at = "" if far.completed is None else f" at {units(far.completed, far.total, far.unit or 'item')}"
         ago = duration(max(0.0, clock.unix() - (before.ended_at or before.seen_at)))
-        if before.status == RUNNING:
-            how = f"its process died {ago} ago"
-        else:
-            how = f"after {before.reason if before.status == 'lost' and before.reason else before.status} {ago} ago"
-        return f"resumed{at} (attempt {self.attempt}, {how})"
+        how = before.reason if before.status == LOST and before.reason else _ENDED.get(before.status, before.status)
+        return f"resumed{at} (attempt {self.attempt}, after {how} {ago} ago)"
 
     def forked(self) -> None:
         """This process was forked from the one that holds the operation; called in the child."""
@@ -235,8 +253,12 @@ class Session:
         self.end(status.value, reason)
         if threading.current_thread().name.startswith("otel-progress"):
             return
-        done = self._writer.flush(END_SECONDS)
-        if (self.error is not None or not done) and status is Status.COMPLETED and self._required:
+        for _ in range(round(END_SECONDS / POLL)):
+            done = self._writer.flush(END_SECONDS)
+            if self.over or not done or self.error is not None:
+                break
+            pause(POLL)  # the cause may pass
+        if not self.over and status is Status.COMPLETED and self._required:
             raise self.error or self._late(END_SECONDS)
 
     def _late(self, seconds: float) -> CheckpointError:
@@ -454,9 +476,18 @@ class Session:
     def press(self, scope: Scope) -> None:
         """Many marks are not saved: write at once, and wait if there are too many."""
         self._writer.kick()
-        if scope.behind() >= MOST:
+        while scope.behind() >= MOST:
             self._settle()
             self.check()
+            if self._failing_since is None:
+                return
+            if not self._required:
+                return  # the job goes on, and what is not saved is kept
+            pause(POLL)
+
+    def hand_over(self) -> None:
+        """Write before an item is handed out that may have killed the attempt before."""
+        self._settle()
 
     def close_item(self, scope: Scope, key: str) -> None:
         """An item is done, so what stages inside it kept is no longer needed."""
@@ -491,7 +522,7 @@ class Session:
         except Exception as error:  # of a store that somebody else wrote
             self._failed(CheckpointError(f"the checkpoint store failed: {type(error).__name__}: {error}"))
             return
-        self.error = None
+        self.error = self._failing_since = None
         self._renew_at = now + RENEW
         self._saved(batch)
         self.over = ended is not None
@@ -534,9 +565,12 @@ class Session:
             operation.request_cancel(str(error))
 
     def _failed(self, error: CheckpointError) -> None:
-        if self.error is None:
+        now = clock.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
             say("operation %r can't save its checkpoints; it is tried again: %s", self.id, error)
-        self.error = error
+        if not error.passing or now - self._failing_since >= PATIENCE:
+            self.error = error
 
     def _tell(self, now: float, batch: Batch) -> None:
         """Report that work was saved."""

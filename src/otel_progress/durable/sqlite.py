@@ -523,7 +523,9 @@ def _explain(error: sqlite3.Error, path: Path) -> CheckpointError:
     """An SQLite error in words that help; recognised by its text, as Python 3.10 does not expose the code."""
     said = str(error)
     if "locked" in said or "busy" in said:
-        return CheckpointError(f"another program locks {path} for more than {BUSY_SECONDS:.0f} s: close it there")
+        told = CheckpointError(f"another program locks {path} for more than {BUSY_SECONDS:.0f} s: close it there")
+        told.passing = True
+        return told
     if "is full" in said:
         return CheckpointError(f"the disk of {path} is full, so nothing can be saved: free some space")
     if "readonly" in said or "unable to open" in said:

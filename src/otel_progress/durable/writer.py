@@ -146,6 +146,12 @@ def _exit() -> None:
         for session in tuple(writer.sessions):
             session.end("interrupted", "the process ended")
     finish(EXIT_SECONDS)
+    for writer in tuple(_writers.values()):
+        if not writer.sessions:
+            try:
+                writer.store.close()  # so that the file stands alone
+            except Exception:
+                tell_once("a checkpoint store could not be closed; it is complete all the same")
 
 
 def _in_child() -> None:

@@ -488,6 +488,50 @@ def test_a_store_that_recovers_gets_all(
     assert json.loads(store.state("job-1", "", "state") or "") == {"at": 9}
 
 
+def test_a_passing_error_is_told_when_it_lasts(tmp_path: Path, progress_capture: Capture) -> None:
+    """A server that is restarted within 15 s stops no job, and nothing is lost; one that stays away does."""
+    store = Failing(tmp_path / "work.db")
+    away = CheckpointError("the server is away")
+    away.passing = True
+    with pytest.raises(CheckpointError, match="is away"), attempt(store) as op:
+        for seconds in (0, 14.9):
+            store.why = away
+            op.checkpoint(at=seconds)
+            op._session._writer.flush(1)
+            progress_capture.clock.sleep(seconds)
+            op._session._writer.flush(1)
+            op.done("x" if seconds else "0")
+            store.why = None
+            op._session._writer.flush(1)
+        store.why = away
+        op.done("y")
+        op._session._writer.flush(1)
+        progress_capture.clock.sleep(15)
+        op._session._writer.flush(1)
+        store.why = None
+        op.done("z")
+    assert store.keys("job-1", "").done == {"0", "x", "y"}
+
+
+def test_after_a_death_the_key_in_hand_is_written_first(path: str) -> None:
+    """So an item that kills the process at once, again and again, is known by its key."""
+    store = open_store(path)
+    held(path)
+    store.died("job-1", 1, "SIGKILL")
+    with attempt(path):
+        for number in track(range(5), key=int):
+            store.died("job-1", 2, "SIGKILL") if number == 3 else None
+            if number == 3:
+                break
+    assert [(one.key, one.deaths) for one in store.suspects("job-1")] == [("3", 1)]
+    store.set_aside("job-1", "", "3")
+    with attempt(path) as op:
+        assert list(track(range(5), key=int)) == [4]
+        found = op.snapshot()
+    assert [note.text for note in found.notes][1:] == ["set aside, as it ended the process: 3"]
+    assert found.outcomes == {"set aside": 1}
+
+
 def test_the_last_marks_must_be_saved(tmp_path: Path, progress_capture: Capture) -> None:
     """An operation whose last marks could not be saved raises at its end; an exception of the job passes instead."""
     store = Failing(tmp_path / "work.db")
@@ -521,7 +565,7 @@ def test_the_feed_says_where_it_goes_on(path: str, progress_capture: Capture) ->
     with attempt(path) as op:
         pass
     assert [note.text for note in op.snapshot().notes] == [
-        "resumed at 130 of 1,351 items (attempt 2, after failed 4 min ago)"
+        "resumed at 130 of 1,351 items (attempt 2, after it failed 4 min ago)"
     ]
 
 

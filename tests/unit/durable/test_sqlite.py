@@ -325,6 +325,15 @@ def test_a_full_disk_is_an_error_and_what_was_saved_stays(store: SqliteStore) ->
     assert len(store.keys("a", "").done) == 5001
 
 
+def test_a_read_only_file_is_an_error(store: SqliteStore) -> None:
+    """The error says what to change."""
+    lease = store.acquire(claim()).lease
+    store._connected().close()
+    store._db = sqlite3.connect(f"file:{store.path}?mode=ro", uri=True, isolation_level=None)
+    with pytest.raises(CheckpointError, match=r"can't be written .* permissions"):
+        store.write(lease, Batch(done={"": ["x"]}))
+
+
 def test_a_file_that_was_removed_is_an_error(store: SqliteStore) -> None:
     """What is written to a removed file would be lost in silence."""
     lease = store.acquire(claim()).lease
