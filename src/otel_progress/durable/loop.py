@@ -230,8 +230,8 @@ class _Loop:
     def left(self, index: int, key: str) -> None:
         """The loop was left with an item in hand: by `break`, or by an exception that the end of the stage tells."""
         scope = self.scope
-        frame = sys._getframe(2)
-        scope.left_at = frame.f_code, frame.f_lineno, key
+        caller = sys._getframe(1).f_back  # the user's frame; None if the interpreter shuts down
+        scope.left_at = None if caller is None else (caller.f_code, caller.f_lineno, key)
         if scope.outcome is None:
             scope.seen.discard(key)
         else:
