@@ -74,6 +74,8 @@ def opened(path: str) -> SqliteStore:
     with _stores_lock:
         known = _stores.get(key)
         store = None if known is None else known()
+        for gone in [one for one, ref in _stores.items() if ref() is None]:
+            del _stores[gone]
         if store is None or store.closed:
             store = SqliteStore(path)
             _stores[key] = weakref.ref(store)
@@ -118,6 +120,7 @@ class SqliteStore:
         self._identity: tuple[int, int] | None = None
         self._prune_at = 0.0
         self._run(lambda _: None)
+        forking[:] = [ref for ref in forking if ref() is not None]
         forking.append(weakref.ref(self))
 
     # -- the connection
@@ -228,13 +231,22 @@ class SqliteStore:
 
     _stuck = False
 
-    def close(self) -> None:
-        """Close the file; may be called twice."""
+    def rest(self) -> None:
+        """Close the connection until it is needed again, so that the file stands alone, without its log."""
         with self._lock:
-            self.closed = True
             if self._db is not None:
                 self._db.close()
                 self._db = None
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        self.closed = True
+        self.rest()
+
+    def __del__(self) -> None:
+        db = getattr(self, "_db", None)
+        if db is not None:
+            db.close()
 
     # -- the lease
 

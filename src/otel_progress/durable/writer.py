@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import weakref
 from typing import TYPE_CHECKING, Final, Protocol
 
 from otel_progress import clock
@@ -45,7 +46,7 @@ class Writer:
 
     def __init__(self, store: CheckpointStore) -> None:
         """Start the thread with the first session."""
-        self.store = store
+        self._store = weakref.ref(store)
         self.sessions: list[Saver] = []
         self._changed = threading.Condition(threading.RLock())
         self._asked = self._answered = 0
@@ -59,6 +60,16 @@ class Writer:
                 self._thread = threading.Thread(target=self._work, name="otel-progress-checkpoints", daemon=True)
                 if process.threads_allowed:
                     self._thread.start()
+
+    def rest(self) -> None:
+        """Let the store close its file, as nothing is written."""
+        rest = getattr(self._store(), "rest", None)
+        if rest is None:
+            return
+        try:
+            rest()
+        except Exception:
+            tell_once("a checkpoint store could not be closed; it is complete all the same")
 
     def kick(self) -> None:
         """Write now, without waiting for it."""
@@ -93,6 +104,7 @@ class Writer:
                     self._answered = self._asked
                     self._changed.notify_all()
                     self._thread = None  # the next session starts another
+                    self.rest()
                     return
                 asked = self._asked
             self._round()
@@ -111,7 +123,7 @@ class Writer:
                     self.sessions = [one for one in self.sessions if one is not session]
 
 
-_writers: dict[int, Writer] = {}
+_writers: weakref.WeakKeyDictionary[CheckpointStore, Writer] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 _hooked = False
 
@@ -126,9 +138,9 @@ def writer_of(store: CheckpointStore) -> Writer:
             process.at_exit.insert(0, finish)
             if hasattr(os, "register_at_fork"):
                 os.register_at_fork(after_in_child=_in_child)
-        known = _writers.get(id(store))
-        if known is None or known.store is not store:
-            known = _writers[id(store)] = Writer(store)
+        known = _writers.get(store)
+        if known is None:
+            known = _writers[store] = Writer(store)
         return known
 
 
@@ -148,10 +160,7 @@ def _exit() -> None:
     finish(EXIT_SECONDS)
     for writer in tuple(_writers.values()):
         if not writer.sessions:
-            try:
-                writer.store.close()  # so that the file stands alone
-            except Exception:
-                tell_once("a checkpoint store could not be closed; it is complete all the same")
+            writer.rest()  # so that the file stands alone
 
 
 def _in_child() -> None:

@@ -342,6 +342,16 @@ def test_a_file_that_was_removed_is_an_error(store: SqliteStore) -> None:
         store.write(lease, Batch(done={"": ["x"]}))
 
 
+def test_a_store_at_rest_is_one_file(store: SqliteStore) -> None:
+    """Its log is gone, and it is used again as if nothing had been."""
+    lease = store.acquire(claim()).lease
+    store.write(lease, Batch(done={"": ["x"]}))
+    store.rest()
+    assert [path.name for path in store.path.parent.iterdir()] == ["work.db"]
+    store.write(lease, Batch(done={"": ["y"]}))
+    assert store.keys("a", "").done == {"x", "y"}
+
+
 def test_a_closed_store_says_so(store: SqliteStore) -> None:
     """It may be closed twice."""
     store.close()
