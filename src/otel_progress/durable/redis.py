@@ -7,6 +7,7 @@ what its own persistence keeps: with `appendfsync everysec`, all but the last se
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from importlib import resources
@@ -31,6 +32,7 @@ from otel_progress.durable.kept import (
     refused,
 )
 from otel_progress.errors import CheckpointError, InvalidArgument, LeaseLost, MissingDependency
+from otel_progress.model.secrets import mask_secrets
 
 T = TypeVar("T")
 PREFIX: Final = "otel-progress:checkpoint:"
@@ -44,6 +46,15 @@ _HOLDER: Final = ("host", "boot", "namespace", "pid", "ticks", "command", "cwd")
 
 _stores: Final[dict[str, RedisStore]] = {}
 _lock = threading.Lock()
+
+
+def _in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def opened(url: str) -> RedisStore:
@@ -112,7 +123,8 @@ class RedisStore:
         here = claim.holder
         gone = before is not None and (before.holder.is_gone(here) or before.holder.is_same(here))
         row: dict[str, Any] = {"name": claim.name, "fingerprint": claim.fingerprint or ""}
-        row |= {name: getattr(here, name) for name in _HOLDER} | {"command": json.dumps(here.command)}
+        command = [mask_secrets("command", argument) for argument in here.command]  # others can read it there
+        row |= {name: getattr(here, name) for name in _HOLDER} | {"command": json.dumps(command)}
         attempt, fence = self._call(
             *("acquire", claim.id, json.dumps(row), 0 if before is None else before.fence),
             *(int(gone), int(claim.fresh), LEASE, self._keep),

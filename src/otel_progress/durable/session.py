@@ -24,7 +24,7 @@ from otel_progress.durable.kept import (
     StoredOperation,
     Summary,
 )
-from otel_progress.durable.scope import UNREAD, Runs, Scope, as_key, as_text, inside, part
+from otel_progress.durable.scope import KEYS, UNREAD, Runs, Scope, as_key, as_text, inside, part
 from otel_progress.durable.store import CheckpointStore, open_store
 from otel_progress.durable.writer import writer_of
 from otel_progress.errors import (
@@ -224,6 +224,7 @@ class Session:
 
     def forked(self) -> None:
         """This process was forked from the one that holds the operation; called in the child."""
+        self._lock = threading.RLock()
         self._lost = self.over = True
         self.error = CheckpointError(
             f"this process was forked from the one that runs operation {self.id!r}, and can't save for it: return the "
@@ -268,7 +269,8 @@ class Session:
 
     def flush(self) -> None:
         """Write soon what is not saved."""
-        self._writer.kick()
+        if not self._lost:
+            self._writer.kick()
 
     # -- scopes
 
@@ -407,6 +409,8 @@ class Session:
         if self._knows(scope, text):
             return
         self._count_restored(scope)
+        if len(scope.marked) >= KEYS:
+            raise CheckpointError(f"a stage keeps at most {KEYS:,} keys: keep an offset, as in checkpoint(offset=...)")
         scope.marked.add(text)
         scope.hand.pop(text, None)
         scope.pending.append(text)
