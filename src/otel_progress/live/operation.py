@@ -178,8 +178,6 @@ class OperationLife(Handle, OperationState):
             hooks.tracing.start(self, options.parent or self._parent, self._started_ns)
         except BaseException:
             tell_once("no span could be started for an operation; the job goes on")
-        if self._session is not None:
-            self._session.started()
         try:
             if hooks.wanted:
                 announce(self)
@@ -190,6 +188,8 @@ class OperationLife(Handle, OperationState):
             raise
         except BaseException:
             tell_once("telemetry failed at the start of an operation; the job goes on")
+        if self._session is not None:
+            self._session.started()
 
     def _register(self) -> None:
         """Register it; its attempt follows from earlier ones with its id, here or in its store."""
