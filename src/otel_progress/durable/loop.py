@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from otel_progress.live.records import LoopOptions
 
 HALF: Final = 500
+"""Unsaved marks from which on the writer is asked to write at once."""
+EACH: Final = 0x7F
+"""From then on, it is asked again after each 128 marks."""
 _POOLS: Final = frozenset(
     {"concurrent", "multiprocessing", "multiprocess", "joblib", "loky", "billiard", "asyncio", "ray"}
 )
@@ -142,7 +145,7 @@ class _Loop:
                 session.close_item(scope, key)
             if session.error is not None:
                 session.check()
-            if len(pending) >= HALF:
+            if len(pending) >= HALF and not len(pending) & EACH:
                 session.press(scope)
         self.finished(skipped)
 
@@ -218,7 +221,7 @@ class _Loop:
             scope.pending.append(key)
         if self.key is None and index >= self.position:
             scope.position = index + 1
-            if scope.behind() >= HALF:
+            if not index & EACH and scope.behind() >= HALF:
                 self.session.press(scope)
 
     def set_aside(self, key: str) -> None:

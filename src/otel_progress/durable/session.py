@@ -50,15 +50,13 @@ if TYPE_CHECKING:
     from otel_progress.live.records import LoopOptions, Resume
     from otel_progress.live.state import HandleState, OperationState, StageState
 
-HALF: Final = 500
-"""Unsaved marks from which on the writer is asked to write at once."""
-MOST: Final = 1000
-"""Unsaved marks at which the job waits for the writer."""
+MOST: Final = 896
+"""Unsaved marks at which the job waits for the writer; a loop looks after each 128, so there are never 1,000."""
 WAIT_SECONDS: Final = 30.0
 """Seconds that the job waits for the writer, at most."""
 END_SECONDS: Final = 10.0
 """Seconds that the end of an operation waits for its last write, at most."""
-CAREFUL: Final = MOST
+CAREFUL: Final = 1000
 """Items after a death before each of which its key is written, so that one that kills again is known."""
 PATIENCE: Final = 15.0
 """Seconds for which a passing error is not told to the job; half the time of a lease."""
@@ -415,7 +413,7 @@ class Session:
         scope.hand.pop(text, None)
         scope.pending.append(text)
         node.advance(1)  # type: ignore[attr-defined]
-        if len(scope.pending) >= HALF:
+        if len(scope.pending) >= loop.HALF:
             self.press(scope)
 
     def is_done(self, node: HandleState, key: object) -> bool:
@@ -479,7 +477,7 @@ class Session:
 
     def press(self, scope: Scope) -> None:
         """Many marks are not saved: write at once, and wait if there are too many."""
-        self._writer.kick()
+        self._writer.hurry()
         while scope.behind() >= MOST:
             self._settle()
             self.check()

@@ -77,6 +77,11 @@ class Writer:
             self._asked += 1
             self._changed.notify_all()
 
+    def hurry(self) -> None:
+        """Write now, unless that was asked for already; cheap enough to be called for each mark."""
+        if self._asked == self._answered:
+            self.kick()
+
     def flush(self, timeout: float) -> bool:
         """Write now, and wait until that is done; returns whether it was done in time."""
         if threading.current_thread() is self._thread:
