@@ -67,7 +67,8 @@ def operation(name: Any = None, **options: Any) -> Any:
         heartbeat_counts: Whether a heartbeat of the work counts as progress.
         restored: Units that an earlier run completed, as by a checkpoint. They count as done, never as pace.
         resume: The store that keeps what is done, so that a later attempt with the same `id` goes on from there: a
-            path, `sqlite:///work.db`, a `CheckpointStore`, or True for that of `configure(checkpoints=...)`.
+            path, `sqlite:///work.db`, `redis://localhost:6379/0`, a `CheckpointStore`, or True for that of
+            `configure(checkpoints=...)`.
         fingerprint: What the code and its arguments are known by, such as a version. A decorated function has its name
             and its arguments.
         resume_mismatch: What to do if the fingerprint differs from that of the saved work: `raise`, `restart` (forget

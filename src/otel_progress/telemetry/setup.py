@@ -73,8 +73,8 @@ def configure(
             `shutdown()`, even if another `configure()` gives none. `OTEL_PROGRESS_REDACT` sets it, too.
         handle_sigterm: on SIGTERM, end running operations as interrupted, flush, and then call the handler that was
             set before. Only from the main thread.
-        checkpoints: the store of operations with `resume=True`: a path, `sqlite:///work.db`, or a `CheckpointStore`.
-            It is opened by the first of them.
+        checkpoints: the store of operations with `resume=True`: a path, `sqlite:///work.db`,
+            `redis://localhost:6379/0`, or a `CheckpointStore`. It is opened by the first of them.
 
     Raises:
         InvalidArgument: if a value is invalid; the message names it and what is allowed.
