@@ -54,6 +54,34 @@ def look(pid: int, proc: Path = PROC) -> ProcessStat | None:
     return None if seen.state in GONE and threads <= 1 else seen
 
 
+def session_of(pid: int, proc: Path = PROC) -> int | None:
+    """The session of a process; None if none is alive, or nothing is known."""
+    try:
+        said = (proc / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+        return int(said.rpartition(")")[2].split()[3])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def with_variable(name: str, value: str, proc: Path = PROC) -> list[ProcessStat]:
+    """The processes that were started with an environment variable of this value, except this one.
+
+    A variable is inherited, so these are the descendants of whoever set it, also if their parents are gone. Those of
+    other users are not found.
+    """
+    wanted = os.fsencode(f"{name}={value}")
+    found = []
+    for folder in proc.glob("[0-9]*"):
+        try:
+            mine = int(folder.name) != os.getpid() and wanted in (folder / "environ").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue  # it ended, or belongs to another user
+        seen = look(int(folder.name), proc) if mine else None
+        if seen is not None:
+            found.append(seen)
+    return found
+
+
 def created(seen: ProcessStat, proc: Path = PROC) -> float | None:
     """The creation time, in seconds since 1970, or None."""
     try:

@@ -6,6 +6,7 @@ logged, and the default is used: a typo in a variable must not stop a job.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -24,6 +25,7 @@ TIMEOUT_MOST: Final = 1.5
 INTERVAL: Final = (0.01, 3600.0)
 """The shortest and the longest interval between two samples, and between two heartbeats, in seconds."""
 MOST: Final = 1e9
+ATTEMPT_MOST: Final = 1_000_000_000
 TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS: Final = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
 EXPORT_INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
@@ -31,6 +33,10 @@ SIGNALS: Final = ("logs", "metrics", "traces")
 PROTOCOLS: Final = ("http/protobuf", "grpc")
 NAMED_PROTOCOLS: Final = {"otlp_proto_http": "http/protobuf", "otlp_proto_grpc": "grpc"}
 """The protocols that the exporter names in `OTEL_TRACES_EXPORTER` and its like imply."""
+ATTEMPTS: Final = "OTEL_PROGRESS_ATTEMPTS"
+"""The variable by which `otel-progress run --restart` passes on the last attempt of each id, as a JSON object."""
+CHECKPOINTS: Final = "OTEL_PROGRESS_CHECKPOINTS"
+"""The variable that names the checkpoint store."""
 _PROPAGATED: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 DEFAULT_ENDPOINTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 
@@ -67,6 +73,8 @@ class Settings:
         event_budget: updates, notes and heartbeats of operations per second, for the whole process.
         outbox: events that are kept while the receiver does not answer.
         history: the file in which learned limits are kept, or None.
+        attempts: the last attempt of ids that ran in earlier processes.
+        checkpoints: the checkpoint store, a path or a URL, or None.
         redact: how outgoing text is redacted: `secrets`, `off`, or `module:function`.
         control: whose commands are obeyed. False: nobody's. True: those from any URL that the receiver names. A URL:
             also those from that address. None: those from the endpoint's own host and port, if it is on this machine or
@@ -87,6 +95,8 @@ class Settings:
     event_budget: float = 200.0
     outbox: int = 10_000
     history: str | None = None
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    checkpoints: str | None = None
     redact: str = "secrets"
     control: bool | str | None = None
     traces: str = "otlp"
@@ -150,6 +160,16 @@ class Environment:
     def flag(self, name: str) -> bool:
         """Whether the variable is `true`."""
         return self.text(name).lower() == "true"
+
+    def attempts(self, name: str) -> dict[str, int]:
+        """A JSON object with the last attempt of each id; what is no attempt is left out."""
+        given = self.text(name)
+        try:
+            found = json.loads(given) if given else {}
+            return {str(key): it for key, it in found.items() if type(it) is int and 0 < it <= ATTEMPT_MOST}
+        except (ValueError, AttributeError, RecursionError):
+            self._warn(f"{name} is no JSON object of attempts by id; it is ignored")
+            return {}
 
     def control(self, name: str) -> bool | str | None:
         """True, False, an address, or None if the variable is `auto` or not set."""
@@ -334,6 +354,8 @@ def read(
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),
+        attempts=env.attempts(ATTEMPTS),
+        checkpoints=env.text(CHECKPOINTS) or None,
         redact=env.text("OTEL_PROGRESS_REDACT", default=defaults.redact),
         control=env.control("OTEL_PROGRESS_CONTROL") if control is None else control,
         traces=env.text("OTEL_TRACES_EXPORTER", default=defaults.traces).lower(),

@@ -478,3 +478,50 @@ def test_no_pace_of_what_is_stuck(open_page, world):
         page = open_page(f"#/operations/{health}", wait=".tree-row.child")
         expect(page.locator(".detail-main").get_by_text("files/s")).to_have_count(paces)
         expect(page.locator(".tree-row.child", has_text="earlier attempt")).to_have_count(1)
+
+
+def test_attempts_are_one_history(open_page, world):
+    """The attempts of an id stand below each other, the newest first; each says how it ended and where it was."""
+    now = time.time()
+    ended = {"ended_at": now - 400, "status": "lost", "ratio": 0.1, "reason": "its process was killed by SIGKILL"}
+    attempts = [
+        {"attempt": 1, "started_at": now - 609, "signal": "SIGKILL", **ended},
+        {"attempt": 2, "started_at": now - 390},
+        {"attempt": 3, "started_at": now - 60, "status": "running", "from": 0.1},
+    ]
+    world.put(base("ingest-7", "ingest", now - 60, now, attempt=3, progress=progress(45, 100), attempts=attempts))
+    page = open_page("#/operations/ingest-7", wait=".attempts")
+    rows = page.locator(".attempts li")
+    expect(rows).to_have_count(3)
+    for row, words in enumerate(
+        (
+            ("attempt 3", "progressing", "since ", "10% to 45%"),
+            ("attempt 2", "unknown", "no end was reported"),
+            ("attempt 1", "lost", "killed by SIGKILL", "3 min 29 s", "at 10%"),
+        )
+    ):
+        for word in words:
+            expect(rows.nth(row)).to_contain_text(word, ignore_case=True)
+    expect(page.locator(".again")).to_have_count(0)
+
+
+def test_command_to_copy(open_page, world):
+    """What did not complete shows the command that starts it again, to copy; with a checkpoint, that resumes it."""
+    now = time.time()
+    line = "cd '/srv/the jobs' && python3 ingest.py --token '[redacted]' '<b>'"
+    command = {"args": ["python3"], "folder": "/srv/the jobs", "line": line, "masked": True}
+    world.put(base("ingest-7", "ingest", now - 60, now, status="lost", command=command, checkpoint_at=now - 240))
+    world.put(base("ingest-8", "ingest", now - 60, now, status="failed", command=command))
+    world.put(base("ingest-9", "ingest", now - 60, now, status="completed", command=command))
+    page = open_page("#/operations/ingest-7", wait=".again", permissions=["clipboard-read", "clipboard-write"])
+    again = page.locator(".again")
+    for words in ("Resume it", line, "last checkpoint 4 min", "secrets are masked"):
+        expect(again).to_contain_text(words)
+    again.get_by_role("button", name="Copy").click()
+    expect(again.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == line
+    page.goto(page.url.replace("ingest-7", "ingest-8"))
+    expect(again).to_contain_text("Start it again")
+    page.goto(page.url.replace("ingest-8", "ingest-9"))
+    expect(page.locator("h1")).to_have_text("ingest")
+    expect(again).to_have_count(0)

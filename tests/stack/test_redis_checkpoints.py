@@ -160,7 +160,7 @@ def test_a_server_that_stays_away_stops_a_job_that_needs_it(server: Server, monk
     monkeypatch.setattr(session, "PATIENCE", 0.5)
     taken = []
     with pytest.raises(CheckpointError, match="can't be used"):
-        with operation("job", id="job-1", resume=server.url) as op:
+        with operation("job", id="job-3", resume=server.url) as op:
             for number in track(range(10_000), key=int):
                 taken.append(number)
                 if number == 20:
@@ -169,3 +169,25 @@ def test_a_server_that_stays_away_stops_a_job_that_needs_it(server: Server, monk
     assert 21 <= len(taken) <= 1021
     with pytest.raises(CheckpointError):
         operation("job", id="job-2", resume=server.url).start()
+
+
+def test_what_ends_the_process_twice_is_set_aside(store: RedisStore) -> None:
+    """Deaths are counted as in a file; the innermost key is blamed; a stop by somebody blames none."""
+    for how in ("SIGTERM", "SIGKILL", None):
+        lease = store.acquire(claim(GONE)).lease
+        store.write(lease, Batch(hands={"": ["x"], '["x"]/s': ["y"]}))
+        if how is not None:
+            store.died(lease.id, lease.attempt, how)
+    store.acquire(claim(GONE))
+    aside = {(one.scope, one.key, one.deaths) for one in store.suspects(lease.id) if one.aside}
+    assert aside == {('["x"]/s', "y", 2)}
+    assert store.keys(lease.id, '["x"]/s').aside == {"y"}
+    store.release(lease.id)
+    assert store.suspects(lease.id) == []
+
+
+def test_command_in_redis_has_no_secrets(store: RedisStore) -> None:
+    """Others may read the server, so secrets of the command line are masked there."""
+    store.acquire(claim(replace(AFAR, command=("job", "--token", "hunter2xyz"))))
+    (found,) = store.operations()
+    assert found.holder.command == ("job", "--token", "[redacted]")

@@ -76,6 +76,8 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
     "OTEL_PROGRESS_RUN_SERIES_AFTER": ("0", "run_series_after", 0.0),
     "OTEL_PROGRESS_RUN_SERIES_MAX": ("0", "run_series_max", 0),
     "OTEL_PROGRESS_EVENT_BUDGET": ("20", "event_budget", 20.0),
+    "OTEL_PROGRESS_ATTEMPTS": ('{"a": 2}', "attempts", {"a": 2}),
+    "OTEL_PROGRESS_CHECKPOINTS": ("work.db", "checkpoints", "work.db"),
     "OTEL_PROGRESS_HISTORY": ("history.json", "history", "history.json"),
     "OTEL_PROGRESS_REDACT": ("off", "redact", "off"),
     "OTEL_PROGRESS_CONTROL": ("False", "control", False),

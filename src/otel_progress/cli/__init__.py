@@ -27,6 +27,7 @@ class Command(NamedTuple):
 
 COMMANDS: Final = {
     "run": Command("run a command and watch it", "run.command"),
+    "recover": Command("list what was interrupted or lost, and start it again", "recover.command"),
     "monitor": Command("take OTLP and show what runs, in a browser and for `watch`", "monitor"),
     "watch": Command("show live what runs", "query.watch"),
     "list": Command("list operations", "query.list"),

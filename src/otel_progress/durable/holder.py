@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from dataclasses import dataclass
 
-from otel_progress import procfs
-
-ARGUMENTS = 8192
-"""Characters of a command line that are kept."""
+from otel_progress import launch, procfs
+from otel_progress.model.command_line import bounded
 
 
 @dataclass(frozen=True)
@@ -72,26 +69,7 @@ def this_process() -> Holder:
             procfs.pid_namespace() if known else "",
             pid,
             0 if seen is None else seen.ticks,
-            _command(),
-            _folder(),
+            bounded(launch.command()),
+            launch.folder(),
         )
     return _known
-
-
-def _command() -> tuple[str, ...]:
-    kept: list[str] = []
-    room = ARGUMENTS
-    for argument in sys.orig_argv:
-        room -= len(argument)
-        if room < 0:
-            kept.append("…")
-            break
-        kept.append(argument)
-    return tuple(kept)
-
-
-def _folder() -> str:
-    try:
-        return os.getcwd()
-    except OSError:
-        return ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -18,6 +19,10 @@ RENEW: Final = 10.0
 """Seconds between two renewals while nothing is saved."""
 KEEP_DAYS: Final = 30.0
 """Days after its last sign of life for which an operation is kept."""
+POISON: Final = 2
+"""Deaths after which a key is set aside, if it was the only one that was in hand each time."""
+STOPPED: Final = frozenset({"SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
+"""Deaths that no key is blamed for: somebody stopped the process."""
 RUNNING: Final = "running"
 """The status of an operation whose process did not say how it ended."""
 LOST: Final = "lost"
@@ -180,6 +185,30 @@ class Batch:
     def saves(self) -> bool:
         """Whether it holds work of the job, not only a sign of life."""
         return bool(self.done or self.failed or self.positions or self.states)
+
+
+def is_blamed(before: StoredOperation, here: Holder) -> bool:
+    """Whether the keys in hand may have ended the process of an attempt: not if its machine was started again."""
+    there = before.holder
+    return there.host != here.host or not there.boot or not here.boot or there.boot == here.boot
+
+
+def poisonous(in_hand: Iterable[tuple[str, str, int]]) -> list[tuple[str, str]]:
+    """The keys to set aside after a death, as scopes and keys.
+
+    A key ended the process if it was in hand at two deaths, and no other was as often. Of several that were in hand
+    each time, as in a pool, nobody knows which one it was: they are set aside after the third death. A loop around
+    another one only has in hand what the inner one has.
+
+    Args:
+        in_hand: the scope, the key, and the number of deaths, this one included, of each key that was in hand.
+    """
+    given = list(in_hand)
+    paths = tuple(path for path, _, _ in given)
+    inner = [one for one in given if not any(path.startswith(f"{one[0]}[{json.dumps(one[1])}]/") for path in paths)]
+    most = max((deaths for _, _, deaths in inner), default=0)
+    worst = [(path, key) for path, key, deaths in inner if deaths == most]
+    return worst if most >= (POISON if len(worst) == 1 else POISON + 1) else []
 
 
 def held(found: StoredOperation, here: Holder, now: float, mono: float) -> bool:

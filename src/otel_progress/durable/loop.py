@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from otel_progress.durable.scope import KEY_LENGTH, KEYS, as_key
+from otel_progress.durable.scope import IN_HAND, KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.track import count_restored
@@ -93,6 +93,7 @@ class _Loop:
             key = self.taken(0, item)
             if key is not None:
                 self.scope.hand[key] = None
+                self.handed()
                 yield item
         self.finished(0)
 
@@ -163,6 +164,7 @@ class _Loop:
                 continue
             if not self.mark:
                 scope.hand[key] = None
+                self.handed()
                 yield item
                 continue
             if skipped:
@@ -209,6 +211,13 @@ class _Loop:
             self.set_aside(key)
             return None
         return key
+
+    def handed(self) -> None:
+        """An item is about to be handed out that the job marks itself."""
+        session = self.session
+        if session.careful and len(self.scope.hand) <= IN_HAND:
+            session.careful -= 1
+            session.hand_over()
 
     def marked(self, index: int, key: str) -> None:
         """An item is done or failed."""

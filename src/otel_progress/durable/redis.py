@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +20,7 @@ from otel_progress.durable.kept import (
     KEEP_DAYS,
     LEASE,
     RUNNING,
+    STOPPED,
     Acquired,
     Batch,
     Claim,
@@ -29,9 +30,12 @@ from otel_progress.durable.kept import (
     StoredOperation,
     Summary,
     Suspect,
+    is_blamed,
+    poisonous,
     refused,
 )
 from otel_progress.errors import CheckpointError, InvalidArgument, LeaseLost, MissingDependency
+from otel_progress.model.command_line import without_secrets
 from otel_progress.model.secrets import mask_secrets
 
 T = TypeVar("T")
@@ -123,11 +127,10 @@ class RedisStore:
         here = claim.holder
         gone = before is not None and (before.holder.is_gone(here) or before.holder.is_same(here))
         row: dict[str, Any] = {"name": claim.name, "fingerprint": claim.fingerprint or ""}
-        command = [mask_secrets("command", argument) for argument in here.command]  # others can read it there
-        row |= {name: getattr(here, name) for name in _HOLDER} | {"command": json.dumps(command)}
-        attempt, fence = self._call(
+        row |= {name: getattr(here, name) for name in _HOLDER} | {"command": json.dumps(_masked(here.command))}
+        attempt, fence, counted = self._call(
             *("acquire", claim.id, json.dumps(row), 0 if before is None else before.fence),
-            *(int(gone), int(claim.fresh), LEASE, self._keep),
+            *(int(gone), int(claim.fresh), LEASE, self._keep, int(before is not None and is_blamed(before, here))),
         )
         if attempt == "held":
             found = self.operation(claim.id) or before
@@ -135,11 +138,17 @@ class RedisStore:
                 raise CheckpointError(f"operation {claim.id!r} was removed from {self.url} just now: start again")
             raise refused(found, clock.unix())
         self._run(lambda: self._client.zadd(f"{PREFIX}all", {claim.id: clock.unix()}))
+        self._blame(claim.id, counted)
         return Acquired(Lease(claim.id, int(attempt), int(fence)), before)
+
+    def _blame(self, id: str, counted: str) -> None:
+        """Set aside what ended the process again, after deaths were counted."""
+        for scope, key in poisonous([(path, item, deaths) for path, item, deaths in json.loads(counted)]):
+            self.set_aside(id, scope, key)
 
     def died(self, id: str, attempt: int, how: str) -> None:
         """See `CheckpointStore.died`."""
-        self._call("died", id, attempt, how)
+        self._blame(id, self._call("died", id, attempt, how, int(how.partition(",")[0] not in STOPPED)))
 
     # -- what is kept
 
@@ -232,6 +241,10 @@ class RedisStore:
         """See `CheckpointStore.set_aside`."""
         self._run(lambda: self._client.sadd(f"{_key(id)}:aside", _pair(scope, key)))
 
+    def release(self, id: str) -> None:
+        """See `CheckpointStore.release`."""
+        self._run(lambda: self._client.delete(f"{_key(id)}:deaths", f"{_key(id)}:aside"))
+
     def forget(self, id: str) -> None:
         """See `CheckpointStore.forget`."""
         found = self.operation(id)
@@ -261,6 +274,11 @@ class RedisStore:
 def _key(id: str) -> str:
     """The hash of an operation; all its keys are in one slot of a cluster."""
     return f"{PREFIX}{{{id}}}"
+
+
+def _masked(command: Sequence[str]) -> tuple[str, ...]:
+    """A command line without secrets, as others may read the server."""
+    return without_secrets(command, mask_secrets)
 
 
 def _pair(scope: str, key: str) -> str:

@@ -44,6 +44,7 @@ from otel_progress.model.origin import of_the_job
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration, units
 from otel_progress.model.values import attributes
+from otel_progress.settings import read
 
 if TYPE_CHECKING:
     from otel_progress.live.lane import Lane
@@ -97,7 +98,7 @@ def open_session(operation: OperationState, wait: float) -> Session | None:
         OperationHeld: if another process holds the operation.
     """
     options: Resume = operation._opts.resume  # type: ignore[assignment]
-    where = hooks.checkpoints if options.store is True else options.store
+    where = (hooks.checkpoints or read().checkpoints) if options.store is True else options.store
     if where is None:
         raise InvalidArgument("resume=True needs a store: configure(checkpoints='work.db'), or resume='work.db'")
     try:
@@ -557,6 +558,8 @@ class Session:
         seen = operation.snapshot()
         stage = seen.stages[-1].path if seen.stages else None
         progress = seen.progress
+        if progress.completed is None and seen.stages:
+            progress = seen.stages[-1].progress
         return Summary(progress.completed, progress.total, progress.unit, stage, seen.message)
 
     def _lose(self, error: LeaseLost) -> None:

@@ -28,6 +28,7 @@ from otel_progress.durable.kept import (
     LEASE,
     LOST,
     RUNNING,
+    STOPPED,
     Acquired,
     Batch,
     Claim,
@@ -38,6 +39,8 @@ from otel_progress.durable.kept import (
     Summary,
     Suspect,
     held,
+    is_blamed,
+    poisonous,
     refused,
 )
 from otel_progress.errors import CheckpointError, LeaseLost
@@ -263,7 +266,7 @@ class SqliteStore:
             if not ours and held(before, claim.holder, now, mono):
                 raise refused(before, now)
             if before.status == RUNNING:
-                _count_deaths(db, claim.id)
+                _empty_hands(db, claim.id, blamed=is_blamed(before, claim.holder))
             if claim.fresh:
                 db.execute(
                     "DELETE FROM scopes WHERE operation = (SELECT key FROM operations WHERE id = ?)", (claim.id,)
@@ -307,7 +310,7 @@ class SqliteStore:
             if found is None or found.attempt != attempt or found.status not in (RUNNING, LOST):
                 return
             if found.status == RUNNING:
-                _count_deaths(db, id)
+                _empty_hands(db, id, blamed=how.partition(",")[0] not in STOPPED)
             db.execute(
                 "UPDATE operations SET status = ?, reason = ?, lease_until = 0, ended_at = coalesce(ended_at, ?) "
                 "WHERE id = ?",
@@ -419,6 +422,11 @@ class SqliteStore:
 
         self._transact(work)
 
+    def release(self, id: str) -> None:
+        """See `CheckpointStore.release`."""
+        query = f"DELETE FROM deaths WHERE scope IN (SELECT key FROM scopes WHERE {_OF})"
+        self._transact(lambda db: db.execute(query, (id,)))
+
     def forget(self, id: str) -> None:
         """See `CheckpointStore.forget`."""
 
@@ -507,14 +515,21 @@ def _describe(db: sqlite3.Connection, key: int, batch: Batch) -> None:
     )
 
 
-def _count_deaths(db: sqlite3.Connection, id: str) -> None:
-    """Count a death for each key in hand."""
+def _empty_hands(db: sqlite3.Connection, id: str, *, blamed: bool) -> None:
+    """Nothing is in hand any more: a death is counted for each key that was, and set aside what ended the process."""
     mine = f"scope IN (SELECT key FROM scopes WHERE {_OF})"
-    db.execute(
-        f"INSERT INTO deaths (scope, item, deaths, aside) SELECT scope, item, 1, 0 FROM hands WHERE {mine} "
-        "ON CONFLICT DO UPDATE SET deaths = deaths + 1",
-        (id,),
-    )
+    if blamed:
+        db.execute(
+            f"INSERT INTO deaths (scope, item, deaths, aside) SELECT scope, item, 1, 0 FROM hands WHERE {mine} "
+            "ON CONFLICT DO UPDATE SET deaths = deaths + 1",
+            (id,),
+        )
+        counted = (
+            "SELECT path, item, deaths FROM deaths JOIN hands USING (scope, item) JOIN scopes ON scopes.key = scope"
+        )
+        for path, item in poisonous(db.execute(f"{counted} WHERE {_OF}", (id,)).fetchall()):
+            scope = f"(SELECT key FROM scopes WHERE {_OF} AND path = ?)"
+            db.execute(f"UPDATE deaths SET aside = 1 WHERE item = ? AND scope = {scope}", (item, id, path))
     db.execute(f"DELETE FROM hands WHERE {mine}", (id,))
 
 

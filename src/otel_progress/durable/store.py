@@ -40,6 +40,7 @@ __all__ = [
     "StoredOperation",
     "Summary",
     "Suspect",
+    "find_store",
     "open_store",
     "standing",
 ]
@@ -89,6 +90,10 @@ class CheckpointStore(Protocol):
 
     def set_aside(self, id: str, scope: str, key: str) -> None:
         """Have later attempts skip a key."""
+        ...
+
+    def release(self, id: str) -> None:
+        """Have later attempts try again what was set aside, and forget its deaths."""
         ...
 
     def died(self, id: str, attempt: int, how: str) -> None:
@@ -144,6 +149,17 @@ def open_store(where: Any) -> CheckpointStore:
     from otel_progress.durable import sqlite
 
     return sqlite.opened(text)
+
+
+def find_store(where: str) -> CheckpointStore | None:
+    """The store at an address; None if its file does not exist, which opening it would create.
+
+    Raises:
+        InvalidArgument: if the address is invalid.
+        CheckpointError: if it can't be used; the message says what to do.
+    """
+    path = where.removeprefix("sqlite:///")
+    return open_store(where) if "://" in path or os.path.exists(path) else None
 
 
 def standing(found: StoredOperation) -> str:

@@ -7,7 +7,7 @@ open stage, under the original ids, so that the trace is complete. Nothing else 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from otel_progress import semconv as s
@@ -112,6 +112,34 @@ def _event(lost: Snapshot, exit: Exit, now: int) -> bytes:
         span.span_id if span else None,
         bool(span and span.sampled),
     )
+
+
+def remark(ended: Snapshot, text: str, status: str, resource: Mapping[str, Any], now: int, number: int = 1) -> bytes:
+    """A complete OTLP request with a note on an operation that ended, for its activity feed.
+
+    Args:
+        ended: its last snapshot.
+        text: the note.
+        status: of the note, such as `warning`.
+        resource: that of its process.
+        now: in ns since 1970.
+        number: 1 for the first note after the end, 2 for the second.
+    """
+    later = replace(ended, sequence=ended.sequence + number, timestamp=max(ended.timestamp, now / 1e9))
+    span = later.span
+    about = {s.NOTE_TEXT: text, s.NOTE_STATUS: status, **wire.to_attributes(later)}
+    event = otlp.log_record(
+        s.NOTE,
+        round(later.timestamp * 1e9),
+        now,
+        otlp.WARN,
+        f"{later.name}: {text}",
+        otlp.attributes(_FIELD, about),
+        span.trace_id if span else None,
+        span.span_id if span else None,
+        bool(span and span.sampled),
+    )
+    return otlp.envelope(otlp.resource(known(resource)), otlp.scope(s.SCOPE, VERSION), [event])
 
 
 def _sentence(lost: Snapshot) -> str:

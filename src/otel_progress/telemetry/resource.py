@@ -11,12 +11,13 @@ from typing import Any, Final
 from opentelemetry.sdk import resources
 from opentelemetry.sdk.resources import Resource
 
-from otel_progress import procfs
+from otel_progress import launch, procfs
 from otel_progress import semconv as s
 from otel_progress.live import redaction
+from otel_progress.model.command_line import bounded, without_secrets
 from otel_progress.model.values import Value
 
-_OF_PROCESS: Final = (s.PROCESS_PID, s.PROCESS_CREATED)
+_OF_PROCESS: Final = (s.PROCESS_PID, s.PROCESS_CREATED, s.PROCESS_COMMAND_ARGS, s.PROCESS_FOLDER)
 
 
 def detect(given: Mapping[str, Any], *, forked: bool) -> Resource:
@@ -48,10 +49,14 @@ def _instance_id() -> str:
 
 
 def _process() -> dict[str, Any]:
-    """Identify this process on its host, so that a watcher there can tell when it is gone."""
+    """What identifies this process on its host, so that a watcher can tell when it is gone; and its command."""
     about: dict[str, Any] = {s.PROCESS_PID: os.getpid()}
     seen = procfs.look(os.getpid())
     created = None if seen is None else procfs.created(seen)
     if created is not None:
         about[s.PROCESS_CREATED] = procfs.iso(created)
+    arguments = without_secrets(bounded(launch.command()), redaction.text)
+    if arguments:
+        about[s.PROCESS_COMMAND_ARGS] = arguments
+        about[s.PROCESS_FOLDER] = launch.folder()
     return about

@@ -15,6 +15,7 @@ from otel_progress.errors import InvalidArgument, InvalidState, MissingDependenc
 from otel_progress.live import hooks, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.engine import learning, process, runtime
+from otel_progress.live.registry import registry
 from otel_progress.model.redact import Redact
 from otel_progress.settings import Settings, read
 from otel_progress.telemetry import sigterm
@@ -113,6 +114,7 @@ def configure(
         _replace(Installation(settings, about), 2.0, hook)
         if learned is not None:
             learning.learning = learned
+        _know_attempts(settings.attempts)
         runtime.set_pace(settings.interval, settings.event_budget)
         if not _hears_of_forks:
             _hears_of_forks = True
@@ -126,6 +128,12 @@ def configure(
             "blind with an interval of 180 s or more; use at most 60000 (ms)",
             settings.metric_interval,
         )
+
+
+def _know_attempts(attempts: Mapping[str, int]) -> None:
+    """Continue the attempts that `otel-progress run --restart` passes on."""
+    if attempts:
+        registry.know_attempts(attempts)
 
 
 def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
@@ -210,6 +218,7 @@ def _after_fork() -> None:
     if _installed is not None:
         _installed.unhook()
         _installed.install(forked=True)
+        _know_attempts(_installed.settings.attempts)
 
 
 def _on_sigterm() -> None:

@@ -550,3 +550,38 @@ def history(captured: Capture) -> list[dict[str, object]]:
 def lines(board: ViewModel) -> list[str]:
     """The new lines, without their time."""
     return ["".join(text for text, _ in line[1:]).strip() for line in board.news()]
+
+
+def test_show_tells_attempts_and_the_command() -> None:
+    """`show` lists the attempts of an id, the newest first, and the command that starts it again, or resumes it."""
+    now = clock.unix()
+    attempts = [
+        {
+            "attempt": 1,
+            "started_at": now - 609,
+            "ended_at": now - 400,
+            "status": "lost",
+            "ratio": 0.1,
+            "signal": "SIGKILL",
+        },
+        {"attempt": 2, "started_at": now - 390},
+        {"attempt": 3, "started_at": now - 60, "ended_at": now - 8, "status": "failed", "reason": "ValueError: 7"},
+    ]
+    command = {"args": ["job"], "line": "cd /srv && job --token '[redacted]'", "masked": True}
+    row = {
+        **ROW,
+        "status": "failed",
+        "attempts": attempts,
+        "command": command,
+        "checkpoint_at": now - 240,
+        "host": "box",
+    }
+    told = ["".join(word for word, _ in line) for lines in sections(row, [], 120, []) for line in lines]
+    at = told.index("attempts")
+    assert told[at + 1].endswith("✗ attempt 3  failed after 52 s: ValueError: 7")
+    assert told[at + 2].endswith("attempt 2  no end was reported")
+    assert told[at + 3].endswith("✗ attempt 1  lost after 3 min 29 s at 10%: killed by SIGKILL")
+    at = told.index("resume it")
+    assert told[at + 1] == "  cd /srv && job --token '[redacted]'"
+    assert told[at + 2] == "  on box; last checkpoint 4 min ago; secrets are masked: fill them in"
+    assert "resume it" not in str(list(sections({**row, "status": "completed"}, [], 120, [])))

@@ -134,3 +134,54 @@ def test_rival_that_only_speaks_up_later_is_found(monitor: Parts) -> None:
     monitor.say(run(10), instance="p2")
     monitor.say(run(0, 60), instance="p1")
     assert [one["attempt"] for one in monitor.row()["also_running"]] == [1]
+
+
+# -- the history of an id, and the command that starts it again
+
+
+def test_attempts_are_told_in_order(monitor: Parts) -> None:
+    """The detail tells each attempt: when it ran, how it ended and where it was; one without an end says nothing."""
+    monitor.say(run(0), event=s.OPERATION_STARTED)
+    assert "attempts" not in detail(monitor)
+    lost = {s.EXIT_SIGNAL: "SIGKILL"}
+    monitor.say(run(0, 2), event=s.CHECKPOINT)
+    monitor.say(run(0, 3, Status.LOST, reason="its process was killed by SIGKILL"), event=s.OPERATION_ENDED, **lost)
+    monitor.say(run(100), event=s.OPERATION_STARTED, instance="p2")
+    monitor.say(run(200), event=s.OPERATION_STARTED, instance="p3")
+    found = detail(monitor)
+    assert found["attempts"] == [
+        {
+            "attempt": 1,
+            "started_at": AT,
+            "ended_at": AT + 3,
+            "status": "lost",
+            "signal": "SIGKILL",
+            "reason": "its process was killed by SIGKILL",
+        },
+        {"attempt": 2, "started_at": AT + 100},
+        {"attempt": 3, "started_at": AT + 200, "status": "running"},
+    ]
+    assert "checkpoint_at" not in found
+    monitor.say(run(200, 2, Status.FAILED), event=s.OPERATION_ENDED, instance="p3")
+    assert detail(monitor)["checkpoint_at"] == AT + 2
+
+
+def test_command_is_a_line_for_a_shell(monitor: Parts) -> None:
+    """The command of the process is quoted, with its folder; masked and cut ones are marked, nonsense is left out."""
+    given = {s.PROCESS_COMMAND_ARGS: ("python3", "in gest.py", "[redacted]", "…"), s.PROCESS_FOLDER: "/srv/a b"}
+    monitor.take(request_of(event_of(run(0)), instance="p1", **given))
+    assert detail(monitor)["command"] == {
+        "args": ["python3", "in gest.py", "[redacted]", "…"],
+        "folder": "/srv/a b",
+        "line": "cd '/srv/a b' && python3 'in gest.py' '[redacted]' '…'",
+        "masked": True,
+        "cut": True,
+    }
+    monitor.take(request_of(event_of(run(100)), instance="p2", **{s.PROCESS_COMMAND_ARGS: "python3"}))
+    assert "command" not in detail(monitor)
+
+
+def detail(monitor: Parts) -> dict[str, Any]:
+    entry = monitor.core.ledger.find("a")
+    assert entry is not None
+    return monitor.views.detail(entry)

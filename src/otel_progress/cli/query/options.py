@@ -20,9 +20,9 @@ exit codes:
   4 there is no such operation, or no longer        130 Ctrl+C"""
 
 
-def common_options(parser: argparse.ArgumentParser, about: str, example: str) -> None:
+def common_options(parser: argparse.ArgumentParser, about: str, example: str, exit_codes: str = _EXIT_CODES) -> None:
     """Declare how to reach the monitor, and describe the command together with its exit codes."""
-    describe(parser, about, f"{example}\n{_EXIT_CODES}")
+    describe(parser, about, f"{example}\n{exit_codes}")
     parser.add_argument(
         "--url", metavar="URL", help=f"the monitor (default: OTEL_PROGRESS_MONITOR, else {DEFAULT_URL})"
     )

@@ -50,6 +50,7 @@ CHILDREN: Final = 50
 SKEW: Final = 1.0
 """Seconds by which the clocks of two machines may differ."""
 PAUSES: Final = 20
+ATTEMPTS: Final = 20
 TOLD: Final = sorted(semconv.EVENTS - {semconv.UPDATED, semconv.HEARTBEAT, semconv.PROCESS_HEARTBEAT})
 """The events that are shown: changes of state, no plain updates."""
 STACK: Final = 60
@@ -133,6 +134,10 @@ def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Ite
     yield from _titled("where it is stuck" if not one.status.final else "where it was stuck", _stack(one))
     if one.status.final:
         yield from _titled("how its process ended", _exit(ends, detail))
+    yield from _titled("attempts", _attempts(detail))
+    if one.status.final and one.status is not Status.COMPLETED:
+        saved = number(detail.get("checkpoint_at"))
+        yield from _titled("start it again" if saved is None else "resume it", _command(detail, saved, now))
     yield from _titled(
         "last event" if len(events) == 1 else f"last {len(events)} events", [_event(event) for event in events]
     )
@@ -299,6 +304,49 @@ def _pauses(detail: Row, now: float) -> list[Line]:
 
 def _pairs(values: Row) -> list[Line]:
     return [((f"  {key}  ", "dim"), (shown(value), "")) for key, value in values.items()]
+
+
+def _attempts(detail: Row) -> list[Line]:
+    """Each attempt of the id, the newest first: when it ran, how long, how it ended and how far it was."""
+    lines: list[Line] = []
+    for one in reversed(items(detail.get("attempts"))[-ATTEMPTS:]):
+        begun, over, ratio = (number(one.get(name)) for name in ("started_at", "ended_at", "ratio"))
+        status = next((known for known in Status if known.value == one.get("status")), None)
+        sign, style = (
+            (words.ICONS.get(status, words.STILL), words.STYLES.get(status, "")) if status else (words.STILL, "")
+        )
+        spent = "" if begun is None else f" after {duration(over - begun)}" if over is not None else ""
+        far = f" at {percent(ratio)}" if ratio is not None and status is not Status.COMPLETED else ""
+        signal, code = text(one.get("signal")), number(one.get("exit_code"))
+        why = f"killed by {signal}" if signal else f"exit code {code}" if code is not None else text(one.get("reason"))
+        state_words = "no end was reported" if status is None else status.value
+        lines.append(
+            (
+                (f"  {stamp(begun, day=True) if begun is not None else '':19}  ", "dim"),
+                (f"{sign} ", style),
+                (f"attempt {number(one.get('attempt')) or '?'}  ", ""),
+                (state_words, style),
+                (f"{spent}{far}" + (f": {why}" if why else ""), ""),
+            )
+        )
+    return lines
+
+
+def _command(detail: Row, saved: float | None, now: float) -> list[Line]:
+    """The command that started it, for a shell on its machine."""
+    command = mapping(detail.get("command"))
+    line = text(command.get("line"))
+    if not line:
+        return []
+    host = text(detail.get("host"))
+    facts = [
+        f"on {host}" if host else "",
+        f"last checkpoint {ago(saved, now)}" if saved is not None else "",
+        "secrets are masked: fill them in" if command.get("masked") else "",
+        "it was too long to be kept whole" if command.get("cut") else "",
+    ]
+    told = "; ".join(filter(None, facts))
+    return [((f"  {line}", "bold"),), *([((f"  {told}", "dim"),)] if told else [])]
 
 
 def _strands(one: Snapshot, detail: Row) -> list[Line]:

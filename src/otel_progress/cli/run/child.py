@@ -27,9 +27,10 @@ TAIL_SECONDS: Final = 0.5
 class Child:
     """A started command."""
 
-    def __init__(self, pid: int, tail: Tail | None = None) -> None:
-        """Create it for a process that was just started."""
+    def __init__(self, pid: int, session: int, tail: Tail | None = None) -> None:
+        """Create it for a process that was just started in this session."""
         self.pid = pid
+        self.session = session
         self.code: int | None = None
         self.signal: str | None = None
         self._status: int | None = None
@@ -99,7 +100,7 @@ def start(
         raise
     if tail is not None:
         tail.start()
-    return Child(pid, tail)
+    return Child(pid, pid if own else os.getsid(0), tail)
 
 
 class Tail:

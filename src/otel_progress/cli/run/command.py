@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from typing import Final
+from typing import Any, Final
 
 from otel_progress.cli.parsing import describe, whole
+from otel_progress.cli.run.restarts import restart_policy
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.settings import environment
 
@@ -16,12 +17,14 @@ FAILED: Final = 125
 _ABOUT: Final = """\
 Run a command and watch its operations from outside. If its process, or one of its worker processes, dies while
 operations run, they are closed: by an event with status `lost`, and by the spans that it could no longer send.
-All its telemetry is forwarded to the endpoint in OTEL_EXPORTER_OTLP_ENDPOINT. The exit code is the command's.
+All its telemetry is forwarded to the endpoint in OTEL_EXPORTER_OTLP_ENDPOINT.
+The exit code is the command's; after restarts, that of the last start.
 With -f you see its operations while they run: here, and on the monitor's page; a monitor is started if none runs."""
 _EXAMPLE: Final = """\
 example:
   otel-progress run -- python train.py --epochs 20
   otel-progress run -f -- python train.py --epochs 20
+  otel-progress run --restart=on-failure:5 -- python train.py --epochs 20
   OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 otel-progress run --stderr-tail 20 -- ./nightly.sh"""
 
 
@@ -42,6 +45,13 @@ def options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="show its operations below its output; Ctrl+C cancels them, a second one interrupts the command "
         "(SIGINT), a third one kills it",
+    )
+    parser.add_argument(
+        "--restart",
+        type=restart_policy,
+        metavar="on-failure[:N]",
+        help="start it again after a failure (an exit code other than 0, or death by a signal), at most N times, after "
+        "1 s, 2 s, 4 s and so on up to 60 s; not after Ctrl+C, SIGTERM or a request to stop (default: never)",
     )
     parser.add_argument("--verbose", action="store_true", help="print more: where telemetry goes, why none arrived")
     parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND ...", help="what to run")
@@ -65,7 +75,8 @@ def main(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         which, extras = ("run -f", "monitor,console") if follow else ("run", "monitor")
         return _fail(f'{which} needs more packages ({error}): pip install "otel-progress[{extras}]"')
-    given = {"stderr_tail": arguments.stderr_tail, "verbose": arguments.verbose, "follow": follow}
+    given: dict[str, Any] = {"stderr_tail": arguments.stderr_tail, "verbose": arguments.verbose, "follow": follow}
+    given["restart"] = arguments.restart
     try:
         return run(arguments.command, environment(), **given)
     except ProgressError as error:

@@ -77,10 +77,12 @@ class Follower:
     # -- the command
 
     def begin(self, watcher: Watcher) -> tuple[list[Any], Callable[[bytes], None] | None]:
-        """Prepare the view; returns the file actions for the command, and the function that receives its stderr."""
-        self._view = LiveView(self.host.client, sys.stderr, watcher)
-        self._stop = CtrlC(self.host, watcher, self._say)
-        self._view.asked = self._stop.said
+        """Prepare a start; returns the file actions for the command, and the function that receives its stderr."""
+        if self._view is None:
+            self._view = LiveView(self.host.client, sys.stderr, watcher)
+            self._stop = CtrlC(self.host, watcher, self._say)
+            self._view.asked = self._stop.said
+        self._view.restarts_at = None
         slots = [number for number in (0, 1, 2) if os.isatty(number)]
         overlay = self._view.overlay
         show = overlay.pass_on if overlay is not None else _writer(slots)
@@ -133,6 +135,21 @@ class Follower:
         if self._terminal is not None:
             self._terminal.take_keys()
             self._terminal.resize()
+
+    def print(self, data: bytes) -> bool:
+        """Print above what is drawn; returns false if nothing may be drawn."""
+        overlay = None if self._view is None else self._view.overlay
+        if overlay is not None:
+            overlay.pass_on(data)
+        return overlay is not None
+
+    def pauses(self, received: ReceivedSignal | None, until: float) -> None:
+        """The command has ended and is started again at this time: show that, and handle what the terminal does."""
+        assert self._view is not None
+        self._view.restarts_at = until
+        if received is not None and received.number == signal.SIGTSTP:
+            with self._view.paused():
+                os.kill(os.getpid(), signal.SIGSTOP)
 
     # -- the end
 

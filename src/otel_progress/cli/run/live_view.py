@@ -16,7 +16,7 @@ from otel_progress.cli.query.subscription import Item, Subscription
 from otel_progress.cli.query.view_model import STAGES, EndedRun, ViewModel
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
 from otel_progress.model.snapshot import Progress
-from otel_progress.model.units import stopwatch
+from otel_progress.model.units import duration, stopwatch
 from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.overlay import Overlay, PlainOverlay
@@ -110,11 +110,14 @@ class LiveView(WatchView):
         self._stops = threading.Event()
         self.asked: Callable[[], str] = lambda: ""
         """Returns the result of Ctrl+C as text."""
+        self.restarts_at: float | None = None
+        """When the command, which has ended, is started again; None while it runs."""
         self._thread = threading.Thread(target=self._run, name="otel-progress-view", daemon=True)
 
     def start(self) -> None:
-        """Start showing."""
-        self._thread.start()
+        """Start showing; it may be called for each start of the command."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -183,9 +186,12 @@ class LiveView(WatchView):
 
     def _foot(self) -> list[Line]:
         """How many run, what Ctrl+C does or did, and whether the connection is lost."""
-        said = self.asked()
-        if said:
-            line: Line = ((said, "bold yellow"),)
+        said, restarts_at = self.asked(), self.restarts_at
+        if restarts_at is not None:
+            left = max(0.0, restarts_at - clock.monotonic())
+            line: Line = ((f"the command restarts in {duration(left)}", "bold yellow"), (f"{DOT}Ctrl+C ends it", "dim"))
+        elif said:
+            line = ((said, "bold yellow"),)
         elif self._failed:
             line = ((self._failed, "yellow"),)
         elif self._down is not None:

@@ -20,6 +20,7 @@ PASSED_ON: Final = (
     signal.SIGUSR1,
     signal.SIGUSR2,
 )
+STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
 OF_A_TERMINAL: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 """Signals that we handle as well if the command does not have our terminal."""
 
@@ -29,6 +30,11 @@ class ReceivedSignal(NamedTuple):
 
     number: int
     typed: bool
+
+    @property
+    def stops(self) -> bool:
+        """Whether it asks the command to end for good; many programs only read their configuration again on SIGHUP."""
+        return self.number in STOPS or (self.number == signal.SIGHUP and self.typed)
 
 
 class Signals:
@@ -56,7 +62,10 @@ class Signals:
             return None
         return ReceivedSignal(came.si_signo, came.si_code > 0)
 
-    def wait(self, timeout: float) -> int | None:
-        """Wait up to `timeout` seconds; returns a signal that must be passed on, or None."""
-        came = self.next(timeout)
-        return None if came is None or came.typed else came.number
+    def waiting(self) -> list[ReceivedSignal]:
+        """The signals that have arrived and were not taken yet."""
+        found = []
+        while (came := signal.sigtimedwait(self._all, 0)) is not None:
+            if came.si_signo != signal.SIGCHLD:
+                found.append(ReceivedSignal(came.si_signo, came.si_code > 0))
+        return found

@@ -6,14 +6,17 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress import clock
 from otel_progress.cli.monitor import UNSENT, state_folder
 from otel_progress.cli.run import py_spy
+from otel_progress.cli.run.between_starts import BetweenStarts
 from otel_progress.cli.run.child import Child, start
 from otel_progress.cli.run.control_offer import ControlOffer
+from otel_progress.cli.run.deaths import tell_store
 from otel_progress.cli.run.environment import endpoints, mute, redirected
+from otel_progress.cli.run.remarks import Remarks
 from otel_progress.cli.run.signals import Signals
 from otel_progress.cli.run.spawning import NotStarted
 from otel_progress.errors import ProgressError
@@ -29,6 +32,7 @@ from otel_progress.outbound.spool import Spool, SpoolQueue
 
 if TYPE_CHECKING:
     from otel_progress.cli.run.follow import Follower
+    from otel_progress.cli.run.restarts import RestartPolicy
     from otel_progress.settings import Endpoint
 
 TICK: Final = 0.25
@@ -47,8 +51,9 @@ def run(
     stderr_tail: int = 0,
     verbose: bool = False,
     follow: bool = False,
+    restart: RestartPolicy | None = None,
 ) -> int:
-    """Run a command to its end; returns its exit code, or 128 + n if signal n killed it.
+    """Run a command to its end; returns its last exit code, or 128 + n if signal n killed it.
 
     Args:
         command: the command and its arguments.
@@ -56,6 +61,7 @@ def run(
         stderr_tail: the number of last lines of stderr to send with the end of a lost operation.
         verbose: print more.
         follow: show its operations while they run.
+        restart: when to start it again.
 
     Raises:
         MissingDependency: if the endpoint needs a package that is not installed.
@@ -70,14 +76,27 @@ def run(
             from otel_progress.cli.run.follow import Follower
 
             follower = stack.enter_context(Follower(environ, say))
-        return Supervisor(command, environ, signals, follower).to_its_end(stderr_tail, verbose=verbose)
+        return Supervisor(command, environ, signals, follower, restart).to_its_end(stderr_tail, verbose=verbose)
+
+
+class _End(NamedTuple):
+    """How one start of the command ended: the exit, its code as a shell reports it, and the session in which it ran."""
+
+    exit: Exit
+    code: int
+    session: int | None
 
 
 class Supervisor:
     """Stands between one command and the receivers of its telemetry."""
 
     def __init__(
-        self, command: list[str], environ: Mapping[str, str], signals: Signals, follower: Follower | None
+        self,
+        command: list[str],
+        environ: Mapping[str, str],
+        signals: Signals,
+        follower: Follower | None,
+        policy: RestartPolicy | None = None,
     ) -> None:
         """Prepare; nothing is started yet."""
         self._command, self._environ = command, environ
@@ -95,7 +114,10 @@ class Supervisor:
             forwarder.queues["logs"].offered = self._control.offered
         self._redact = _redaction(environ)
         self._unsent: list[SpoolQueue] = []
-        self._watcher = Watcher(self._put, say, look_into=self._look_into)
+        self._watcher = Watcher(self._put, self._say, look_into=self._look_into)
+        self._remarks = Remarks(self._watcher.ledger, self._put)
+        self._policy = policy
+        self._between: BetweenStarts | None = None
 
     def to_its_end(self, stderr_tail: int, *, verbose: bool) -> int:
         """Run it; returns the exit code."""
@@ -105,19 +127,47 @@ class Supervisor:
         self._watcher.settled = intake.settled
         intake.start()
         environ = self._control.environment(redirected(self._environ, intake.endpoint))
+        environ = environ if host is None else host.environment(environ)
+        if self._policy is not None:
+            about = (self._signals, self._watcher, self._follower, self._remarks, self._say)
+            self._between = BetweenStarts(self._policy, *about, mark=("OTEL_EXPORTER_OTLP_ENDPOINT", intake.endpoint))
         try:
-            child = self._started(environ if host is None else host.environment(environ), stderr_tail)
+            end = self._run_once(environ, stderr_tail)
         except NotStarted as error:
             intake.stop()
             say(str(error))
             return error.code
-        self._watcher.adopt(child.pid)
-        self._unsent = self._spool.senders(self._endpoints, newest_now)
-        self._attend(child)
+        while self._between is not None and self._between.goes_on(end.exit, end.session):
+            end = self._run_again(environ, stderr_tail)
         self._flush()
         intake.stop()
         self._report(verbose=verbose)
-        return child.exit_code
+        return end.code
+
+    def _run_once(self, environ: Mapping[str, str], stderr_tail: int) -> _End:
+        """Start the command and attend it to its end.
+
+        Raises:
+            NotStarted: if there is no such command, or it can't be executed.
+        """
+        if self._between is not None:
+            environ = self._between.begins(environ)
+        child = self._started(environ, stderr_tail)
+        self._watcher.adopt(child.pid)
+        self._unsent = self._unsent or self._spool.senders(self._endpoints, newest_now)
+        exit = self._attend(child)
+        tell_store(self._watcher.losses, self._environ, self._remarks, self._say)
+        if self._between is not None:
+            self._tell_losses()
+        return _End(exit, child.exit_code, child.session)
+
+    def _run_again(self, environ: Mapping[str, str], stderr_tail: int) -> _End:
+        """Start the command anew; one that can't be started now, as while it is being replaced, has failed."""
+        try:
+            return self._run_once(environ, stderr_tail)
+        except NotStarted as error:
+            self._say(str(error))
+            return _End(Exit(error.code), error.code, None)
 
     def _look_into(self, pid: int, tell: Callable[[str], None]) -> None:
         py_spy.tell(pid, lambda text: tell(self._redact("stack", text)))
@@ -144,11 +194,13 @@ class Supervisor:
         self._put(parcel.signal, parcel.body)
         return requests.Accepted()
 
-    def _attend(self, child: Child) -> None:
-        """Pass signals on and watch, until the command is gone and what it left open is closed."""
+    def _attend(self, child: Child) -> Exit:
+        """Pass signals on and watch, until the command is gone and what it left open is closed; returns its end."""
         watcher = self._watcher
         while not child.ended():
             received = self._signals.next(TICK)
+            if received is not None and self._between is not None:
+                self._between.received(received)
             if self._follower is not None:
                 if received is not None:
                     self._follower.received(received, child)
@@ -156,15 +208,20 @@ class Supervisor:
             elif received is not None and not received.typed:
                 child.send(received.number)
             watcher.tick()
+        if self._between is not None:
+            self._between.ended()
         if self._follower is not None:
             self._follower.ended()
         tail = child.tail()
-        watcher.ended(Exit(child.code, child.signal, None, tail and self._redact("stderr", tail)))
+        exit = watcher.ended(Exit(child.code, child.signal, None, tail and self._redact("stderr", tail)))
         grace = clock.monotonic() + GRACE_SECONDS
         watcher.tick()
         while watcher.waiting or (watcher.left() and clock.monotonic() < grace):
-            self._signals.next(TICK / 5)
+            received = self._signals.next(TICK / 5)
+            if received is not None and self._between is not None:
+                self._between.received(received)
             watcher.tick()
+        return exit
 
     def _flush(self) -> None:
         deadline = clock.monotonic() + FLUSH_SECONDS
@@ -206,13 +263,31 @@ class Supervisor:
         followed = self._follower is not None
         if self._follower is not None:
             self._follower.finish()
-        told = any(forwarder.queues for forwarder in self._forwarders)
-        _tell_losses(self._watcher, told=told)
+        self._tell_losses()
+        left = self._watcher.left()
+        if left:
+            pids = ", ".join(str(process.pid or process.instance) for process in left[:LINES])
+            say(f"these processes still run operations and are no longer watched: {pids}")
         for line in (line for forwarder in self._forwarders for line in forwarder.losses()):
             say(line)
         if (verbose or followed) and not self._watcher.heard:
             why = mute(self._environ) or "the command must call otel_progress.configure()"
             say(f"no operation was reported; {why}")
+
+    def _tell_losses(self) -> None:
+        """Print the losses that were not printed yet."""
+        losses, self._watcher.losses = self._watcher.losses, []
+        told = any(forwarder.queues for forwarder in self._forwarders)
+        untold = "" if told else " (no endpoint is configured: it is reported here only)"
+        for loss in losses[:LINES]:
+            self._say(f"lost: {words(loss.snapshot)} - {loss.exit.reason}{untold}")
+        if len(losses) > LINES:
+            self._say(f"lost: {len(losses) - LINES} more operations")
+
+    def _say(self, line: str) -> None:
+        """Print a line, above what a live view draws."""
+        if self._follower is None or not self._follower.print(shown(line).encode("utf-8", "replace")):
+            say(line)
 
 
 def _redaction(environ: Mapping[str, str]) -> Redact:
@@ -237,26 +312,18 @@ def _greet(targets: Mapping[str, Endpoint], *, guessed: bool, verbose: bool, fol
 
 def say(line: str) -> None:
     """Print a line to stderr, without characters that a terminal can't show."""
-    lines = ("".join(letter if letter.isprintable() else " " for letter in part) for part in line.split("\n"))
     try:
-        sys.stderr.write("otel-progress: " + "\n    ".join(lines) + "\n")
+        sys.stderr.write(shown(line))
         sys.stderr.flush()
     except (OSError, ValueError):
         pass
 
 
+def shown(line: str) -> str:
+    """A message as it is printed."""
+    lines = ("".join(letter if letter.isprintable() else " " for letter in part) for part in line.split("\n"))
+    return "otel-progress: " + "\n    ".join(lines) + "\n"
+
+
 def _where(targets: Mapping[str, Endpoint]) -> str:
     return ", ".join(dict.fromkeys(without_credentials(way.url).partition("/v1/")[0] for way in targets.values()))
-
-
-def _tell_losses(watcher: Watcher, *, told: bool) -> None:
-    """Print the losses, if there are any."""
-    untold = "" if told else " (no endpoint is configured: it is reported here only)"
-    for loss in watcher.losses[:LINES]:
-        say(f"lost: {words(loss.snapshot)} - {loss.exit.reason}{untold}")
-    if len(watcher.losses) > LINES:
-        say(f"lost: {len(watcher.losses) - LINES} more operations")
-    left = watcher.left()
-    if left:
-        pids = ", ".join(str(process.pid or process.instance) for process in left[:LINES])
-        say(f"these processes still run operations and are no longer watched: {pids}")

@@ -19,14 +19,18 @@ local function forget(path)
   redis.call('HDEL', base .. ':hands', path)
   redis.call('HDEL', base .. ':states', 'state:' .. path, 'result:' .. path)
 end
-local function count_deaths()
+-- Nothing is in hand any more. Returns scope, key and number of deaths of each key that is blamed, as JSON.
+local function empty_hands(blamed)
+  local counted = {}
   local hands = redis.call('HGETALL', base .. ':hands')
   for at = 1, #hands, 2 do
-    for _, item in ipairs(cjson.decode(hands[at + 1])) do
-      redis.call('HINCRBY', base .. ':deaths', hands[at] .. '\0' .. item, 1)
+    for _, item in ipairs(blamed and cjson.decode(hands[at + 1]) or {}) do
+      local deaths = redis.call('HINCRBY', base .. ':deaths', hands[at] .. '\0' .. item, 1)
+      counted[#counted + 1] = {hands[at], item, deaths}
     end
   end
   redis.call('DEL', base .. ':hands')
+  return cjson.encode(counted)
 end
 local function keep(seconds)
   for _, path in ipairs(redis.call('HKEYS', base .. ':scopes')) do

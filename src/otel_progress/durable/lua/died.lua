@@ -1,10 +1,12 @@
--- Note how the process of an attempt died. ARGV: the attempt, how.
+-- Note how the process of an attempt died. ARGV: the attempt, how, whether what was in hand is blamed for it.
 local status, attempt = unpack(redis.call('HMGET', base, 'status', 'attempt'))
 if attempt ~= ARGV[1] or (status ~= 'running' and status ~= 'lost') then
-  return 0
+  return '[]'
 end
+local counted = '[]'
 if status == 'running' then
-  count_deaths()
+  counted = empty_hands(ARGV[3] == '1')
 end
 redis.call('HSETNX', base, 'ended_at', now())
-return redis.call('HSET', base, 'status', 'lost', 'reason', ARGV[2], 'lease_until', 0)
+redis.call('HSET', base, 'status', 'lost', 'reason', ARGV[2], 'lease_until', 0)
+return counted

@@ -128,8 +128,9 @@ class Watcher:
         self._lock = threading.Lock()
 
     def adopt(self, pid: int) -> None:
-        """The command was started with this pid."""
+        """The command was started with this pid; of an earlier start nothing is waited for."""
         self._command = self._probe.look(pid) or procfs.ProcessStat(pid, 0, "?")
+        self._command_exit = None
 
     @property
     def heard(self) -> bool:
@@ -189,13 +190,14 @@ class Watcher:
         processes, is_busy = self.ledger.processes, self.ledger.is_busy
         return [processes[key] for key in self._known if is_busy(key) and key in processes]
 
-    def ended(self, exit: Exit) -> None:
-        """The command ended in this way."""
+    def ended(self, exit: Exit) -> Exit:
+        """The command ended in this way; returns what is known of it."""
         now = clock.monotonic()
         self._watch_memory(now)
         if exit.signal == "SIGKILL" and self._memory_kills is not None:
             exit = replace(exit, out_of_memory=self._memory_killed(now))
         self._command_exit = exit
+        return exit
 
     @property
     def waiting(self) -> bool:
@@ -212,6 +214,12 @@ class Watcher:
         """Processes that have running operations."""
         with self._lock:
             return list(self.ledger.busy())
+
+    def left_here(self) -> list[procfs.ProcessStat]:
+        """The processes of this machine that have running operations and are alive."""
+        with self._lock:
+            known = [self._known.get(process.instance) for process in self.ledger.busy()]
+            return [one.seen for one in known if one is not None and self._is_alive(one) is not None]
 
     def is_stopped(self, instance: str) -> str | None:
         """Why a process is proven to be stopped, in words; None if it is not, or is not one of this machine."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from otel_progress import semconv as s
+from otel_progress.model.command_line import is_cut, shell_line
+from otel_progress.model.secrets import MASK
 from otel_progress.model.status import word
 from otel_progress.monitor.state.timeline import attributes_of
 from otel_progress.monitor.web.dump import dump
@@ -93,6 +96,50 @@ def loop_json(seen: Snapshot) -> Json | None:
     """The loop that an operation is in."""
     loop = seen.loop
     return None if loop is None else {"kind": loop.kind, "keys": list(loop.keys), "repeats": loop.repeats}
+
+
+def attempts_json(events: Iterable[HistoryEvent], entry: Entry) -> list[Json]:
+    """The attempts of an id in order, from its history: when each began and ended, and how."""
+    found: dict[int, Json] = {}
+    for event in sorted(events, key=lambda event: (event.attempt, event.timestamp)):
+        one = found.setdefault(event.attempt, {"attempt": event.attempt})
+        if event.started_at:
+            one["started_at"] = event.started_at
+        if event.event == s.OPERATION_STARTED:
+            one["from"] = event.ratio
+        elif event.event == s.OPERATION_ENDED and "ended_at" not in one:
+            own = attributes_of(event)
+            signal, code = own.get(s.EXIT_SIGNAL), own.get(s.EXIT_CODE)
+            one |= {
+                "ended_at": event.timestamp,
+                "status": event.status,
+                "ratio": event.ratio,
+                "reason": short_text(own.get(s.STATUS_REASON)),
+                "signal": short_text(signal),
+                "exit_code": code if isinstance(code, int) else None,
+            }
+    newest = found.setdefault(entry.number, {"attempt": entry.number})
+    newest |= {"status": entry.head.status.value, "started_at": entry.head.started_at}
+    return [without_none(found[number]) for number in sorted(found)]
+
+
+def command_json(process: Process | None) -> Json | None:
+    """The command that started the process of an operation, and the line that starts it again."""
+    given = () if process is None else process.resource.get(s.PROCESS_COMMAND_ARGS)
+    if process is None or not isinstance(given, (list, tuple)) or not given:
+        return None
+    arguments = [str(argument) for argument in given]
+    folder = process.resource.get(s.PROCESS_FOLDER)
+    folder = folder if isinstance(folder, str) else ""
+    return without_none(
+        {
+            "args": arguments,
+            "folder": folder or None,
+            "line": shell_line(arguments, folder),
+            "masked": any(MASK in argument for argument in arguments) or None,
+            "cut": is_cut(arguments) or None,
+        }
+    )
 
 
 def process_json(process: Process | None, now: float) -> Json | None:

@@ -212,6 +212,21 @@ def _rival_run() -> Json:
     )
 
 
+def _attempt() -> Json:
+    return object_of(
+        ("attempt",),
+        attempt=integer(),
+        started_at=time(),
+        ended_at=time("Missing if no end was reported."),
+        status=text("Missing for an earlier attempt of which no end was reported.", enum=STATUSES),
+        reason=text(),
+        signal=text("The signal that killed its process."),
+        exit_code=integer(),
+        ratio=ratio(),
+        **{"from": ratio()},
+    )
+
+
 def _branch() -> Json:
     texts = ("label", "path", "lane", "child", "reason", "stuck_at")
     return object_of(
@@ -295,6 +310,16 @@ def _detail_fields() -> Json:
         "stages": list_of(ref("Stage")),
         "folded": {**list_of(list_of(anything)), "description": "Older stages: status, how many, seconds."},
         "timeline": list_of(timeline),
+        "attempts": {**list_of(_attempt()), "description": "Present if the id ran more than once; in order."},
+        "checkpoint_at": time("When it last reported a checkpoint; present if it ended."),
+        "command": object_of(
+            ("args", "line"),
+            args=list_of(text()),
+            folder=text("Its working directory."),
+            line=text("The line that starts it again in a POSIX shell."),
+            masked=boolean("Secrets are masked, so they have to be filled in."),
+            cut=boolean("It was too long to be kept."),
+        ),
         "children_rows": list_of(ref("Child")),
         "ancestors": list_of(object_of(("id",), id=text(), name=text())),
         "stack": text(),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from otel_progress import clock
+from otel_progress import semconv as s
 from otel_progress.model import json_keys
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import Verdict
@@ -22,7 +23,15 @@ from otel_progress.monitor.state.rollup import Part, roll_up
 from otel_progress.monitor.state.saved import HistoryEvent
 from otel_progress.monitor.state.timeline import TIMED, timeline
 from otel_progress.monitor.web import owned
-from otel_progress.monitor.web.detail_json import branch_json, event_json, loop_json, process_json, stage_json
+from otel_progress.monitor.web.detail_json import (
+    attempts_json,
+    branch_json,
+    command_json,
+    event_json,
+    loop_json,
+    process_json,
+    stage_json,
+)
 from otel_progress.monitor.web.dump import dump
 from otel_progress.monitor.web.event_numbers import EventNumbers
 from otel_progress.monitor.web.row_json import (
@@ -51,6 +60,10 @@ ANCESTORS: Final = 16
 SKEW: Final = 1.0
 """Seconds by which the clocks of a parent and a child may differ for the child to belong to the parent's attempt."""
 TIMELINE: Final = 500
+LIVES: Final = (s.OPERATION_STARTED, s.OPERATION_ENDED)
+"""The events from which the attempts of an id are told."""
+ATTEMPTS: Final = 300
+"""The most of these events that are read, the newest ones."""
 OWNERS: Final = 1_000
 """The most owners whose views are cached."""
 ROWS: Final = 20_000
@@ -331,6 +344,8 @@ class Views:
                 "stages": [stage_json(stage) for stage in seen.stages],
                 "folded": [list(item) for item in seen.folded],
                 "timeline": self._timeline(entry),
+                **self._lives(entry),
+                "command": command_json(process),
                 "children_rows": [self._child(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
                 "stack": seen.stack
@@ -384,6 +399,16 @@ class Views:
         own = entry.number, head.started_at or 0.0
         mine = [self._visible(event) for _, event in rows if (event.attempt, event.started_at) == own]
         return timeline(mine, None if entry.open else head.timestamp, entry.snapshot.stages)
+
+    def _lives(self, entry: Entry) -> Json:
+        """The attempts of an id, if there is more than one; and when it saved its last checkpoint, if it ended."""
+        events, key = self._store.events, entry.head.operation_id
+        lives = events(key, before=2**62, names=LIVES, limit=ATTEMPTS) if entry.number > 1 else []
+        saved = [] if entry.open else events(key, before=2**62, names=(s.CHECKPOINT,), limit=1)
+        return {
+            "attempts": attempts_json((self._visible(event) for _, event in lives), entry) if lives else None,
+            "checkpoint_at": saved[0][1].timestamp if saved else None,
+        }
 
     def event(self, number: int, event: HistoryEvent) -> Json:
         """One event of a history."""

@@ -8,7 +8,7 @@ import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.j
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, amount, apart, bounds, branchesOf, clockTime, duration, faceOf, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, percent, safeLink, sourceOf, spelled, spent, troubleOf, unforeseenOf } from "./words.js";
+import { GROUP, STATUS, amount, apart, attemptWords, bounds, branchesOf, clockTime, duration, faceOf, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, percent, safeLink, sourceOf, spelled, spent, troubleOf, unforeseenOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its timeline and its events.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -16,7 +16,7 @@ export function Detail() {
   const shown = detail.value;
   if (!shown) return html`<main class="detail none" aria-label="Operation" aria-busy="true"><${Back} /><p class="dim">Loading…</p></main>`;
   return html`<main class=${`detail${!isFinal(shown) && faceOf(shown).tone === "bad" ? " still" : ""}`} aria-label="Operation" key=${shown.id}>
-    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Branches} shown=${shown} /><${Stages} shown=${shown} /><${Facts} shown=${shown} /></div>
+    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Again} shown=${shown} /><${Attempts} shown=${shown} /><${Branches} shown=${shown} /><${Stages} shown=${shown} /><${Facts} shown=${shown} /></div>
     <${Feed} shown=${shown} /></main>`;
 }
 
@@ -118,6 +118,34 @@ function Trouble({ shown }) {
     ${shown.loop && html`<div class="loop"><span>${number(shown.loop.repeats ?? 0)} times the same ${shown.loop.kind ?? "steps"}:</span><ol>${(shown.loop.keys ?? []).map((key, index) => html`<li key=${index}><code><bdi>${asText(key)}</bdi></code></li>`)}</ol></div>`}
     ${(shown.stuck_at || shown.stack) && html`<div class="stack"><div class="stack-head">${shown.stuck_at && html`<code class="stuck-at"><bdi>${shown.stuck_at}</bdi></code>`}<span class="grow"></span>${shown.stack && html`<${Copy} text=${shown.stack} words="Copy the stack" />`}</div>
       ${shown.stack && html`<pre tabindex="0" aria-label="Where it is stuck">${shown.stack}</pre>`}</div>`}</section>`;
+}
+
+// The monitor starts nothing itself: it shows the command, for a shell on the machine of the process.
+function Again({ shown }) {
+  const now = ticking();
+  const { command, checkpoint_at: saved } = shown;
+  if (!command?.line || !isFinal(shown) || shown.status === "completed") return null;
+  const facts = [
+    shown.host && `on ${shown.host}`,
+    saved != null && `last checkpoint ${lasting(Math.max(0, now - saved))} ago`,
+    command.masked && "secrets are masked: fill them in",
+    command.cut && "it was too long to be kept whole",
+  ].filter(Boolean);
+  return html`<section class="again" aria-labelledby="again-title"><h2 id="again-title">${saved != null ? "Resume it" : "Start it again"}</h2>
+    <div class="again-line"><code tabindex="0"><bdi>${command.line}</bdi></code><${Copy} text=${command.line} label="Copy the command" words="Copy" /></div>
+    ${facts.length > 0 && html`<p class="dim"><bdi>${facts.join(" · ")}</bdi></p>`}</section>`;
+}
+
+function Attempts({ shown }) {
+  const now = ticking();
+  const attempts = shown.attempts ?? [];
+  if (attempts.length < 2) return null;
+  return html`<section class="branches attempts" aria-labelledby="attempts-title"><h2 id="attempts-title">Attempts</h2><ol reversed>${[...attempts].reverse().map((one) => {
+    const newest = one.attempt === attempts.at(-1).attempt;
+    const face = newest ? faceOf(shown) : STATUS[one.status] ?? GROUP.unknown;
+    const words = attemptWords(one, newest ? shown : null, now);
+    return html`<li key=${one.attempt}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="branch-name">attempt ${one.attempt}</span><span class=${`branch-state tone-${face.tone}`}>${face.label}</span><span class="branch-words"><bdi>${words}</bdi></span></li>`;
+  })}</ol></section>`;
 }
 
 function Branches({ shown }) {

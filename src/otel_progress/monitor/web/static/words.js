@@ -262,6 +262,19 @@ export function clockTime(seconds, now) {
 }
 const two = (value) => String(value).padStart(2, "0");
 
+/** An attempt in words: when it ran, for how long, how far it came, how it ended. The newest one is the row itself. */
+export function attemptWords(one, row, now) {
+  const open = row && !isFinal(row);
+  const ended = one.ended_at ?? (row && !open ? row.timestamp : null);
+  const times = one.started_at == null ? "" : open ? `since ${clockTime(one.started_at, now)}` : ended == null ? `from ${clockTime(one.started_at, now)}` : `${clockTime(one.started_at, now)} to ${clockTime(ended, now)}`;
+  const ratio = row?.progress?.ratio ?? one.ratio;
+  const percents = [one.from > 0 ? one.from : null, one.status === "completed" ? 1 : ratio].map((one) => (one == null ? "" : `${Math.floor(one * 100 + 1e-6)}%`));
+  const far = percents[0] && percents[1] ? percents.join(" to ") : percents[1] && `at ${percents[1]}`;
+  const how = one.signal ? `killed by ${one.signal}` : one.exit_code != null ? `exit code ${one.exit_code}` : one.status === "failed" ? one.reason : "";
+  const unknown = !row && one.status == null ? "no end was reported" : "";
+  return [how, unknown, times, !open && ended != null && one.started_at != null && duration(ended - one.started_at), far].filter(Boolean).join(" · ");
+}
+
 /** The end of a long id, which tells it apart. */
 export const shortId = (id) => (id.length <= 14 ? id : `…${id.slice(-10)}`);
 

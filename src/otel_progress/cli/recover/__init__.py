@@ -1,0 +1,1 @@
+"""The command `recover`: what was interrupted or lost, and how to go on."""

@@ -1,0 +1,114 @@
+"""What `recover` prints: a few lines for each operation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from otel_progress.cli.query.cells import ago
+from otel_progress.model.command_line import is_cut
+from otel_progress.model.status import Status
+from otel_progress.model.units import duration, percent, units
+from otel_progress.render import words
+from otel_progress.render.words import Line
+
+if TYPE_CHECKING:
+    from otel_progress.cli.recover.recoverable import Recoverable
+    from otel_progress.durable.store import Suspect
+
+KEYS: Final = 5
+"""The most keys that are shown of an operation."""
+KEY: Final = 60
+"""The most characters of a key."""
+
+
+def listed(found: Sequence[Recoverable], more: int, where: str, why: str | None, now: float) -> list[Line]:
+    """The list, and where it comes from.
+
+    Args:
+        found: the operations.
+        more: how many are not shown.
+        where: the address of the store; empty without one.
+        why: why no monitor was asked.
+        now: the time (s, Unix).
+    """
+    out: list[Line] = []
+    for one in found:
+        out += [*_operation(one, now), ()]
+    if not found:
+        out.append((("nothing was interrupted or lost", ""),))
+    if more:
+        out.append(((f"+ {more:,} more; --limit N shows more", "dim"),))
+    if why is not None:
+        out.append(((f"only the store {plain(where)} is asked: {plain(why)}", "dim"),))
+    elif not where:
+        out.append((("only the monitor is asked; --store names the checkpoint store", "dim"),))
+    return out
+
+
+def _operation(one: Recoverable, now: float) -> list[Line]:
+    status = Status(one.status)
+    style = words.STYLES.get(status, "")
+    reason = f": {plain(one.reason)}" if one.reason else ""
+    attempt = f", attempt {one.attempt}" if one.attempt > 1 else ""
+    name = "" if one.name == one.id else f"  {plain(one.name)}"
+    head: Line = (
+        (f"{words.ICONS[status]} ", style),
+        (plain(one.id), "bold"),
+        (name, ""),
+        (f"  {one.status}{_without(one)}", style),
+        (f" {ago(one.ended_at, now)}{attempt}{reason}", ""),
+    )
+    facts = [_far(one), _saved(one, now), *_keys(one.suspects)]
+    line = one.line
+    if line:
+        facts.append(plain(line) + ("  (it was too long to be kept whole)" if is_cut(one.command) else ""))
+    return [head, *(((f"    {fact}", ""),) for fact in facts if fact)]
+
+
+def _without(one: Recoverable) -> str:
+    """What a completed operation left out."""
+    count = sum(suspect.aside for suspect in one.suspects)
+    return f" without {count:,} {'item' if count == 1 else 'items'}" if one.status == Status.COMPLETED.value else ""
+
+
+def _far(one: Recoverable) -> str:
+    """How far it was: `130 of 1,351 items, 9%, in load: reading part 2, at parse.py:88`."""
+    progress = one.progress
+    said = [] if progress.completed is None else [units(progress.completed, progress.total, progress.unit)]
+    if progress.ratio is not None:
+        said.append(percent(progress.ratio))
+    if one.stage:
+        said.append(f"in {plain(one.stage)}")
+    text = ", ".join(said) + (f": {plain(one.message)}" if one.message and one.message != one.stage else "")
+    return text.removeprefix(": ") + (f", stuck at {plain(one.stuck_at)}" if one.stuck_at else "")
+
+
+def _saved(one: Recoverable, now: float) -> str:
+    if one.checkpoint_at is None:
+        return "" if one.holder is None else "it has saved nothing, so it begins anew"
+    return f"last checkpoint {duration(max(0.0, now - one.checkpoint_at))} ago"
+
+
+def _keys(suspects: Sequence[Suspect]) -> list[str]:
+    """The keys that ended its process: those that are set aside, and those that may be."""
+    aside = [suspect for suspect in suspects if suspect.aside]
+    others = [suspect for suspect in suspects if not suspect.aside]
+    out = []
+    if aside:
+        out.append(f"set aside, as they ended the process: {_named(aside)}")
+    if others:
+        out.append(f"in hand when its process died: {_named(others)}")
+    return out
+
+
+def _named(suspects: Sequence[Suspect]) -> str:
+    names = [
+        plain(suspect.key)[:KEY] + (f" ({suspect.deaths} times)" if suspect.deaths > 1 else "") for suspect in suspects
+    ]
+    return ", ".join(names[:KEYS]) + (f" and {len(names) - KEYS:,} more" if len(names) > KEYS else "")
+
+
+def plain(value: str | None) -> str:
+    """A text without characters that a terminal can't show."""
+    return words.clean(value or "")
