@@ -18,6 +18,7 @@ from otel_progress.model import wire
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.events import severity
 from otel_progress.testing import Capture, capture
+from otel_progress.workflow import adaptive
 
 PAGE = (Path(__file__).parents[2] / "docs" / "semantic-conventions.md").read_text(encoding="utf-8")
 Row = dict[str, str]
@@ -220,9 +221,11 @@ class _Loop:
 @pytest.fixture(scope="module")
 def seen() -> Iterator[Capture]:
     """Return everything that is sent when every feature is used."""
+    limit = adaptive(name="search API")
     with capture() as captured:
         work(captured)
         yield captured
+    assert limit.size == 8
 
 
 def places(captured: Capture) -> dict[str, set[str]]:
