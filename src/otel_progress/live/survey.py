@@ -294,7 +294,7 @@ def _weighted_ratio(plan: Plan, parts: _Parts) -> float:
 
 def _phase_ratio(plan: Plan, parts: _Parts) -> float:
     starts = (*(plan.starts or ()), 1.0)
-    latest = passed(plan, parts)
+    latest = _furthest(plan, parts)
     ratio, _ = parts.get(plan.stages[latest].name, (None, None))
     if ratio is None:
         return 0.0
@@ -304,8 +304,8 @@ def _phase_ratio(plan: Plan, parts: _Parts) -> float:
     return start + (end - start) * ratio if plan.interpolate else start
 
 
-def passed(plan: Plan, begun: Collection[str]) -> int:
-    """The position of the furthest planned stage that started; those before it that did not are skipped."""
+def _furthest(plan: Plan, begun: Collection[str]) -> int:
+    """The position of the furthest planned stage that started."""
     return max((i for i, stage in enumerate(plan.stages) if stage.name in begun), default=0)
 
 
@@ -314,9 +314,9 @@ def passed_over(plan: Plan, begun: Collection[str]) -> set[str]:
 
     Later ones are those that depend on it; in a plan without dependencies, all that stand behind it.
     """
-    depends = {stage.name: stage.depends_on for stage in plan.stages if stage.depends_on}
-    if not depends:
-        return {stage.name for stage in plan.stages[: passed(plan, begun)]}.difference(begun)
+    if not plan.is_parallel:
+        return {stage.name for stage in plan.stages[: _furthest(plan, begun)]}.difference(begun)
+    depends = {stage.name: stage.depends_on for stage in plan.stages}
     found: set[str] = set()
     left = list(begun)
     while left:
