@@ -221,8 +221,8 @@ class _Loop:
 @pytest.fixture(scope="module")
 def seen() -> Iterator[Capture]:
     """Return everything that is sent when every feature is used."""
-    limit = adaptive(name="search API")
     with capture() as captured:
+        limit = adaptive(name="search API")
         work(captured)
         yield captured
     assert limit.size == 8
