@@ -100,6 +100,7 @@ SPAN_KIND: Final = "progress.span.kind"
 TOKEN_DIRECTION: Final = "progress.token.direction"
 CURRENCY: Final = "progress.currency"
 DROP_REASON: Final = "progress.drop.reason"
+LIMIT_NAME: Final = "progress.limit.name"
 
 # From the GenAI conventions of OpenTelemetry
 GEN_AI_OPERATION: Final = "gen_ai.operation.name"
@@ -233,6 +234,9 @@ STALL_RATIO: Final = Metric(
 UNITS_COMPLETED: Final = Metric("progress.units.completed", "{unit}", "Units of work completed.")
 TOKENS: Final = Metric("progress.tokens", "{token}", "Tokens used, by direction.")
 COST: Final = Metric("progress.cost", "{currency}", "Money spent, by currency.")
+LIMIT_SIZE: Final = Metric(
+    "progress.limit.size", "{task}", "Tasks that a limit of concurrency lets through at once, by its name."
+)
 DROPS: Final = Metric("progress.sdk.dropped", "{item}", "What a limit of the SDK dropped, by reason.")
 
 RUN_ACTIVE: Final = Metric("progress.run.active", "{operation}", "1 while the run is going on, at the end 0.")
@@ -274,6 +278,7 @@ METRICS: Final = (
     UNITS_COMPLETED,
     TOKENS,
     COST,
+    LIMIT_SIZE,
     DROPS,
     RUN_ACTIVE,
     RUN_START_TIME,

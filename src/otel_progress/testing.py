@@ -14,6 +14,7 @@ machine.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -221,6 +222,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         listeners.dispatcher,
     )
     tracing = dict(vars(hooks.tracing))
+    limits, hooks.limits = hooks.limits, weakref.WeakSet()
     for items in lists:
         items.clear()
     registry.after_fork_in_child()
@@ -245,6 +247,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         for items, before_items in zip(lists, kept):
             items[:] = before_items
         vars(hooks.tracing).update(tracing)
+        hooks.limits = limits
         go_on()
 
 

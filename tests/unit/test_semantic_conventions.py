@@ -19,6 +19,7 @@ from otel_progress.model import wire
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.events import severity
 from otel_progress.testing import Capture, capture
+from otel_progress.workflow import adaptive
 
 PAGE = (Path(__file__).parents[2] / "docs" / "semantic-conventions.md").read_text(encoding="utf-8")
 Row = dict[str, str]
@@ -232,8 +233,10 @@ class _Loop:
 def seen() -> Iterator[Capture]:
     """Return everything that is sent when every feature is used."""
     with capture() as captured:
+        limit = adaptive(name="search API")
         work(captured)
         yield captured
+    assert limit.size == 8
 
 
 def places(captured: Capture) -> dict[str, set[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,6 +43,16 @@ class Tracing(Protocol):
 
     def ids(self, node: HandleState) -> SpanIds | None:
         """The ids of the handle's span, or None without one."""
+
+
+class Limit(Protocol):
+    """A limit of concurrency; `workflow/limit.py` has one."""
+
+    name: str
+
+    @property
+    def size(self) -> int:
+        """How many tasks or threads it lets through at once now."""
 
 
 class Session(Protocol):
@@ -154,6 +165,9 @@ verdicts: list[Callable[[OperationState, Health, Health, Snapshot], None]] = []
 
 on_trouble: list[Callable[[OperationState], None]] = []
 """Called in the ticker's thread when an operation became stuck, looping or overdue, or is so no longer."""
+
+limits: weakref.WeakSet[Limit] = weakref.WeakSet()
+"""Limits of concurrency whose sizes are observed as a metric."""
 
 on_tick: list[Callable[[float], None]] = []
 """Called in the ticker's thread after each round, with the monotonic time."""

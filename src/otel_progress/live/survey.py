@@ -276,11 +276,11 @@ _Parts = Mapping[str, "tuple[float, float | None]"]
 
 
 def _weighted_ratio(plan: Plan, parts: _Parts) -> float:
-    furthest = passed(plan, parts)
+    skipped = passed_over(plan, parts)
     reached = whole = 0.0
-    for position, stage in enumerate(plan.stages):
+    for stage in plan.stages:
         ratio, weight = parts.get(stage.name, (None, None))
-        if ratio is None and position < furthest:
+        if ratio is None and stage.name in skipped:
             continue
         weight = stage.weight if weight is None else weight
         whole += weight
@@ -294,7 +294,7 @@ def _weighted_ratio(plan: Plan, parts: _Parts) -> float:
 
 def _phase_ratio(plan: Plan, parts: _Parts) -> float:
     starts = (*(plan.starts or ()), 1.0)
-    latest = passed(plan, parts)
+    latest = _furthest(plan, parts)
     ratio, _ = parts.get(plan.stages[latest].name, (None, None))
     if ratio is None:
         return 0.0
@@ -304,9 +304,27 @@ def _phase_ratio(plan: Plan, parts: _Parts) -> float:
     return start + (end - start) * ratio if plan.interpolate else start
 
 
-def passed(plan: Plan, begun: Collection[str]) -> int:
-    """The position of the furthest planned stage that started; those before it that did not are skipped."""
+def _furthest(plan: Plan, begun: Collection[str]) -> int:
+    """The position of the furthest planned stage that started."""
     return max((i for i, stage in enumerate(plan.stages) if stage.name in begun), default=0)
+
+
+def passed_over(plan: Plan, begun: Collection[str]) -> set[str]:
+    """The planned stages that will not run any more, as later ones have started.
+
+    Later ones are those that depend on it; in a plan without dependencies, all that stand behind it.
+    """
+    if not plan.is_parallel:
+        return {stage.name for stage in plan.stages[: _furthest(plan, begun)]}.difference(begun)
+    depends = {stage.name: stage.depends_on for stage in plan.stages}
+    found: set[str] = set()
+    left = list(begun)
+    while left:
+        for name in depends.get(left.pop(), ()):
+            if name not in found:
+                found.add(name)
+                left.append(name)
+    return found.difference(begun)
 
 
 def begun(operation: OperationState) -> Collection[str]:

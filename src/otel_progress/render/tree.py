@@ -27,6 +27,8 @@ ACTIVITIES: Final = 3
 """The most running activities (notes) with a line of their own."""
 NAMED: Final = 3
 """The most healthy branches that are named beside a troubled one."""
+AFTER: Final = 24
+"""Characters of the names of stages that a pending one waits for; longer ones are counted."""
 STANDING: Final = NOT_MOVING | {Health.DEAD, Health.UNKNOWN}
 """In these states, rate and ETA mean nothing."""
 TROUBLED, ROOT, RUNNING, MESSAGE, BAD, COUNTS, PENDING, DONE = range(8)
@@ -302,7 +304,7 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
         return [TreeRow(DONE, depth, icon, "dim", name, amount="skipped")]
     if status is Status.PENDING:
         expected = f"~{duration(stage.expected)}" if stage.expected else ""
-        return [TreeRow(PENDING, depth, icon, "dim", name, elapsed=expected)]
+        return [TreeRow(PENDING, depth, icon, "dim", name, amount=_condition(stage), elapsed=expected)]
     if status.final:
         rows = [_ended(stage, name, depth)]
         if status is not Status.COMPLETED and stage.reason:
@@ -315,6 +317,14 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
         row = row._replace(eta=f"expected {duration(stage.expected)}")
     said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
     return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
+
+
+def _condition(stage: StageSnapshot) -> str:
+    """What a pending stage waits for: `after parse`."""
+    named = ", ".join(map(words.clean, stage.depends_on))
+    if len(named) > AFTER:
+        named = f"{len(stage.depends_on)} stages"
+    return f"after {named}" if named else ""
 
 
 def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:

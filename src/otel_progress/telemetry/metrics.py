@@ -14,6 +14,7 @@ from opentelemetry.trace import set_span_in_context
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.live import hooks
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine.branch_verdicts import figures
 from otel_progress.live.guard import drops
@@ -53,6 +54,7 @@ class ByName:
         _observe(meter.create_observable_counter, s.COST, _cost)
         _observe(meter.create_observable_counter, s.DROPS, _drops)
         _observe(meter.create_observable_gauge, s.STALL_RATIO, _stall_ratio)
+        _observe(meter.create_observable_gauge, s.LIMIT_SIZE, _limit_sizes)
 
     def restart(self) -> None:
         """Count from zero in a forked child."""
@@ -165,6 +167,13 @@ def _cost() -> Observations:
 
 def _drops() -> Observations:
     return [Observation(count, {s.DROP_REASON: reason}) for reason, count in list(drops.items())]
+
+
+def _limit_sizes() -> Observations:
+    sizes: dict[str, int] = {}
+    for limit in list(hooks.limits)[:NAMES_AT_ZERO]:
+        sizes[limit.name] = sizes.get(limit.name, 0) + limit.size
+    return [Observation(size, {s.LIMIT_NAME: name}) for name, size in sizes.items()]
 
 
 def _stall_ratio() -> Observations:

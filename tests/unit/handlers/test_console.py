@@ -348,6 +348,23 @@ def test_the_tree_shows_what_runs(progress_capture: Capture, show: Show) -> None
     assert seen[5].strip() == "· assess"
 
 
+def test_the_tree_shows_the_plan(progress_capture: Capture, show: Show) -> None:
+    """Pending stages say what they wait for, and how long they take; many names are counted."""
+    console, terminal = show()
+    names = [f"search {n}" for n in range(5)]
+    plan = [
+        progress.StagePlan("plan"),
+        *(progress.StagePlan(name, depends_on=("plan",), expected=60) for name in names),
+        progress.StagePlan("write", depends_on=tuple(names)),
+    ]
+    with progress.operation("job", plan=plan), progress.stage("plan"):
+        progress_capture.look()
+        console.refresh()
+        seen = terminal.seen
+    assert re.match(r"  · search 0 +after plan +~1 min$", seen[2])
+    assert re.match(r"  · write +after 5 stages$", seen[7])
+
+
 def test_the_tree_goes_away(progress_capture: Capture, show: Show) -> None:
     """When the last operation ends, the tree is gone, the summary stays, and the terminal is as it was."""
     console, terminal = show()

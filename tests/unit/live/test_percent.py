@@ -486,3 +486,13 @@ def test_a_stage_that_failed_and_comes_again(progress_capture: Capture) -> None:
             assert (raw(op), percent(op)) == (0.5, 75)
             stage.advance(2)
     assert done(op)[:2] == (4, 4)
+
+
+def test_a_plan_with_dependencies_skips_by_them(progress_capture: Capture) -> None:
+    """With `depends_on`, a stage is skipped once one that depends on it starts, wherever they stand in the plan."""
+    plan = [StagePlan("a"), StagePlan("b"), StagePlan("c", depends_on=("a",)), StagePlan("d", depends_on=("c",))]
+    with progress.operation("build", plan=plan) as op:
+        with progress.stage("d"):
+            found = {stage.name: stage.status.value for stage in op.snapshot().stages}
+            assert found == {"a": "skipped", "b": "pending", "c": "skipped", "d": "running"}
+        assert raw(op) == pytest.approx(1 / 2)

@@ -123,6 +123,7 @@ def test_prometheus_names() -> None:
         "progress_units_completed_total",
         "progress_tokens_total",
         "progress_cost_total",
+        "progress_limit_size",
         "progress_sdk_dropped_total",
         "progress_run_active",
         "progress_run_start_time_seconds",

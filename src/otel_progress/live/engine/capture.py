@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from otel_progress.live import hooks, redaction
 from otel_progress.live.counting import plain_advanced
-from otel_progress.live.engine import branch_verdicts
+from otel_progress.live.engine import branch_verdicts, learning
 from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import progress_of
 from otel_progress.live.engine.sampling import sample
 from otel_progress.live.registry import registry
 from otel_progress.live.running import STAGES, fold, innermost
-from otel_progress.live.survey import Survey, begun, passed
+from otel_progress.live.survey import Survey, begun, passed_over
 from otel_progress.model.health import NOT_MOVING, judge, plainly_moves
 from otel_progress.model.plan import StagePlan
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
@@ -137,11 +137,11 @@ def _stages(operation: OperationState, now: float, survey: Survey) -> tuple[Stag
     plan = operation._opts.plan
     if plan is not None:
         known = begun(operation)  # those that run as child operations are shown there
-        furthest = passed(plan, known)
-        for position, stage in enumerate(plan.stages):
+        over = passed_over(plan, known)
+        for stage in plan.stages:
             if stage.name not in known and len(ran) < STAGES:
-                skipped = operation._status.final or position < furthest
-                ran.append(_pending(stage, skipped=skipped))
+                skipped = operation._status.final or stage.name in over
+                ran.append(_pending(operation, stage, skipped=skipped))
     return tuple(ran)
 
 
@@ -176,7 +176,8 @@ def _repeated(operation: OperationState) -> tuple[StageRuns, ...]:
     return tuple(found)
 
 
-def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
+def _pending(operation: OperationState, stage: StagePlan, *, skipped: bool) -> StageSnapshot:
+    expected = stage.expected if skipped or stage.expected is not None else _usual(operation, stage.name)
     return StageSnapshot(
         name=stage.name,
         path=stage.name,
@@ -184,11 +185,17 @@ def _pending(stage: StagePlan, *, skipped: bool) -> StageSnapshot:
         progress=Progress(None, stage.total, stage.unit or "item"),
         planned=True,
         weight=stage.weight,
-        expected=stage.expected,
+        expected=expected,
         description=redaction.described(stage.description),
         critical=stage.critical,
         depends_on=stage.depends_on,
     )
+
+
+def _usual(operation: OperationState, stage: str) -> float | None:
+    """How long earlier runs took for a stage, in seconds."""
+    before = learning.learning.learned(operation, stage)
+    return None if before is None else before.durations.quantile(0.5) or None
 
 
 def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress.live.engine import learning, outlines
-from otel_progress.live.survey import begun, passed
+from otel_progress.live.survey import begun, passed_over
 from otel_progress.model.estimate import Estimate, planned
 from otel_progress.model.plan import longest_path
 
@@ -82,16 +82,16 @@ def left_by_plan(
     nothing of each other are expected to run side by side, until one that may start does not.
     """
     weighed = operation._weighed or {}
-    furthest = passed(plan, begun(operation))
+    skipped = passed_over(plan, begun(operation))
     over = operation._nested.planned if operation._nested is not None else {}
     left = _Left()
-    for position, stage in enumerate(plan.stages):
+    for stage in plan.stages:
         run = weighed.get(stage.name)
         if run is not None and run._status.final:
             if stage.expected is not None and run._ended is not None and run._started is not None:
                 left.actual, left.expected = left.actual + run._ended - run._started, left.expected + stage.expected
             continue
-        if run is None and (stage.name in over or (position < furthest and not plan.is_parallel)):
+        if run is None and (stage.name in over or stage.name in skipped):
             continue
         if run is not None and run._pace is not None:
             known = survey.of(run)
