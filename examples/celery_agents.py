@@ -5,8 +5,7 @@ its own, and ends them. See all of it with
 
     otel-progress run -f -- python examples/celery_agents.py
 
-With --kill the first worker that has begun is killed; its task goes to another one, as a second attempt of the same
-operation.
+With --kill a worker is killed in the middle; its task goes to another one, which goes on at the page where it was.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ from celery.signals import worker_process_init
 import otel_progress as progress
 from otel_progress.workflow import Step, Workflow
 
-PAGES = 20
+PAGES = 60
 
 app = Celery("celery_agents", broker=os.environ.get("BROKER"), backend=os.environ.get("BROKER"))
 app.conf.update(
@@ -44,10 +43,10 @@ app.conf.update(
 class Researcher:
     """An agent: it knows neither Celery nor workflows."""
 
-    def execute(self, task: str, _: dict[str, Any], progress_callback: Callable[..., Any]) -> str:
-        for page in range(PAGES):
+    def execute(self, task: str, context: dict[str, Any], progress_callback: Callable[..., Any]) -> str:
+        for page in range(context.get("page", 0), PAGES):
             progress_callback(100 * page / PAGES, f"page {page + 1} about {task}")
-            time.sleep(0.05)
+            time.sleep(0.03)
         return f"{PAGES} pages about {task}"
 
 
@@ -59,14 +58,22 @@ def configure(**_: Any) -> None:
 
 @app.task(bind=True)
 def research(self: Any, query: str, caller: dict[str, str]) -> str:
-    with progress.operation("agent", id=f"agent-{self.request.id}", parent=progress.extract(caller)) as operation:
-        if mark := os.environ.get("MARK"):
-            Path(mark).write_text(str(os.getpid()))
+    with progress.operation(
+        "agent",
+        id=f"agent-{self.request.id}",  # the same in each attempt
+        parent=progress.extract(caller),
+        resume=os.environ["STORE"],
+    ) as operation:
+        begun = operation.restored or {}
+        operation.result(first_page=begun.get("page", 0))
 
         def report(percent: float, message: str) -> None:
             operation.update(ratio=percent / 100, message=message)
+            operation.checkpoint(page=round(percent / 100 * PAGES))
+            if percent > 30 and "MARK" in os.environ and not Path(os.environ["MARK"]).exists():
+                Path(os.environ["MARK"]).write_text(str(os.getpid()))
 
-        return Researcher().execute(query, {}, report)
+        return Researcher().execute(query, begun, report)
 
 
 def in_celery(query: str) -> Callable[[], str]:
@@ -84,7 +91,8 @@ def main(kill: bool) -> None:
     with tempfile.TemporaryDirectory() as folder, broker(folder) as url:
         mark = Path(folder) / "begun"
         app.conf.update(broker_url=url, result_backend=url)
-        with workers({**os.environ, "BROKER": url, **({"MARK": str(mark)} if kill else {})}):
+        environment = {**os.environ, "BROKER": url, "STORE": str(Path(folder) / "work.db")}
+        with workers({**environment, "MARK": str(mark)} if kill else environment):
             progress.configure("caller")
             stages = [
                 Step("here", Researcher()),
@@ -99,10 +107,10 @@ def main(kill: bool) -> None:
 
 
 def read(mark: Path) -> str:
-    """Wait for a worker that has begun; returns its process id."""
+    """Wait for a worker that is in the middle; returns its process id."""
     while not mark.exists() or not (found := mark.read_text()):
-        time.sleep(0.05)
-    time.sleep(0.5)
+        time.sleep(0.03)
+    time.sleep(0.5)  # its checkpoint is saved by now
     return found
 
 
@@ -117,7 +125,7 @@ def broker(folder: str) -> Iterator[str]:
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
                 break
-            time.sleep(0.05)
+            time.sleep(0.03)
         yield f"redis://127.0.0.1:{port}/0"
 
 

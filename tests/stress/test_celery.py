@@ -13,7 +13,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "celery_agents.py"
 
 
 def test_agents_in_celery_workers(tmp_path: Path) -> None:
-    """Each worker's operation is a child of the caller's; the task of a killed worker runs again as attempt 2."""
+    """Each worker's operation is a child of the caller's; the task of a killed worker goes on elsewhere as attempt 2."""
     with serving(tmp_path) as served:
         done = subprocess.run(
             [sys.executable, str(EXAMPLE), "--kill"],
@@ -24,7 +24,7 @@ def test_agents_in_celery_workers(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert "20 pages about tea, 20 pages about coffee" in done.stdout
+        assert "60 pages about tea, 60 pages about coffee" in done.stdout
 
         def all_over() -> list[dict[str, object]]:
             rows = served.ask("GET", "/operations").json["operations"]
@@ -32,6 +32,9 @@ def test_agents_in_celery_workers(tmp_path: Path) -> None:
             return rows if over and len(rows) == 3 else []
 
         rows = wait_until(all_over)
+        resumed = next(row for row in rows if row["attempt"] == 2)
+        found = served.ask("GET", f"/operations/{resumed['operation_id']}").json
+    assert 0 < found["result"]["first_page"] < 60
     caller = next(row for row in rows if row["name"] == "research")
     agents = [row for row in rows if row["name"] == "agent"]
     assert [row["parent_id"] for row in agents] == [caller["operation_id"]] * 2

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from otel_progress.workflow.graph import Graph
     from otel_progress.workflow.step import Step
 
+RESULT: Final = "result"
+"""The key of a step's result in a checkpoint."""
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks whether the run was asked to stop."""
 
@@ -29,13 +31,22 @@ class Run:
         results: what the steps returned so far.
     """
 
-    def __init__(self, graph: Graph, operation: Operation, above: Operation | None, task: Any) -> None:
-        """Nothing has started; `above` is the operation around it."""
+    def __init__(self, graph: Graph, operation: Operation, above: Operation | None, task: Any, *, once: bool) -> None:
+        """Nothing has started.
+
+        Args:
+            graph: the steps.
+            operation: the operation.
+            above: the operation around it.
+            task: what the steps get.
+            once: whether steps that an earlier attempt completed are left out.
+        """
         self.operation = operation
         self._above = above
         self.results = Results()
         self._graph = graph
         self._task = task
+        self._once = once
         self._sorter = graph.sorter()
         self._running: dict[str, None] = {}
         self._error: BaseException | None = None
@@ -104,11 +115,20 @@ class Run:
             CONTEXT: {name: self.results[name] for name in graph.before[step.name] if name in self.results},
         }
         values.update(values[CONTEXT])
-        stage = self.operation.stage(step.name, **step.stage_options())
+        stage = self.operation.stage(step.name, **step.stage_options(once=self._once))
         attempts = Attempts(step, stage, graph.calls[step.name], graph.fallbacks.get(step.name))
         with stage:
+            kept = stage.restored if self._once else None
+            if kept is not None:
+                stage.update(message="done in an earlier attempt")
+                self.results[step.name] = kept[RESULT]
+                return
             try:
-                self.results[step.name] = await attempts.run(values)
+                result = await attempts.run(values)
+                session = self.operation._session
+                if session is not None:  # not stage.result(), which would show it
+                    session.result(stage, {RESULT: result})
+                self.results[step.name] = result
             except Exception as error:
                 if step.critical and not isinstance(error, OperationCancelled):
                     self._tell_skipped(stage)

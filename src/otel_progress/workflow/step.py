@@ -89,9 +89,9 @@ class Step:
             callable_of(f"the fallback of {what}", self.fallback)
         self.planned()
 
-    def stage_options(self) -> StageGiven:
+    def stage_options(self, *, once: bool) -> StageGiven:
         """The options of its stage; the plan has the others."""
-        options: StageGiven = {"critical": self.critical, "depends_on": tuple(self.after)}
+        options: StageGiven = {"critical": self.critical, "depends_on": tuple(self.after), "once": once}
         if self.stall_after is not INHERITED:
             options["stall_after"] = self.stall_after
         return options

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress.api import current, operation
+from otel_progress.durable.fingerprint import of_call
 from otel_progress.errors import InvalidArgument, InvalidState
 from otel_progress.model.plan import Plan
 from otel_progress.model.units import duration
@@ -32,6 +33,8 @@ class Workflow:
     Args:
         name: The name of the operations.
         stages: The steps, in any order.
+        checkpoint: Where the results of finished steps are kept, as JSON: a path, `sqlite:///…`, `redis://…`, a store,
+            or True for that of `configure(checkpoints=…)`. A later run of the same id goes on after them.
         options: Options of the operations, such as `agent`, `stall_after` or `attributes`.
 
     Raises:
@@ -42,7 +45,7 @@ class Workflow:
     Example: `Workflow("report", stages=[Step("read", read), Step("write", write, after=["read"])]).run("q3.csv")`
     """
 
-    def __init__(self, name: str, stages: Iterable[Step], **options: Any) -> None:
+    def __init__(self, name: str, stages: Iterable[Step], *, checkpoint: Any = None, **options: Any) -> None:
         """Check the steps, so that a mistake shows before anything runs."""
         needed()
         self.name = name
@@ -52,7 +55,8 @@ class Workflow:
                 raise InvalidArgument(f"a workflow sets the option {option!r} of its operations itself")
         self._options = options
         self.plan = Plan(tuple(step.planned() for step in self._graph.steps.values()))
-        self._operation(None)  # wrong options show here
+        self._checkpoint = checkpoint
+        operation(name, plan=self.plan, **options)  # wrong options show here
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._ended: dict[str, Operation] = {}
@@ -71,11 +75,13 @@ class Workflow:
 
         Args:
             task: What the steps get as `task`.
-            id: The id of the operation; a generated one by default.
+            id: The id of the operation; a generated one by default. With `checkpoint` the same one in each attempt.
 
         Raises:
             InvalidState: If an event loop runs in this thread; use `arun` there.
             DuplicateOperation: If a run of this id is alive.
+            OperationHeld: If it is alive in another process, with `checkpoint`.
+            CheckpointMismatch: If an earlier attempt had another task or other steps; see `resume_mismatch`.
             OperationCancelled: If it was cancelled; the message says what was done.
             Exception: That of the critical step that failed, unchanged.
         """
@@ -86,9 +92,9 @@ class Workflow:
 
         if _loop_runs():
             raise InvalidState(f"an event loop runs here; use 'await workflow.arun(...)' for workflow {self.name!r}")
-        above, one = current(), self._operation(id)
+        above, one = current(), self._operation(task, id)
         with Sigterm(one) as sigterm, one:
-            run = Run(self._graph, one, above, task)
+            run = Run(self._graph, one, above, task, once=self._checkpoint is not None)
             with self._watching(run):
                 results: Results = anyio.run(run.execute, sigterm.leave)
         return results
@@ -97,14 +103,19 @@ class Workflow:
         """Run it in this event loop (asyncio or trio); see `run`. Signals are left to the application."""
         from otel_progress.workflow.execution import Run
 
-        above, one = current(), self._operation(id)
+        above, one = current(), self._operation(task, id)
         async with one:
-            run = Run(self._graph, one, above, task)
+            run = Run(self._graph, one, above, task, once=self._checkpoint is not None)
             with self._watching(run):
                 return await run.execute()
 
-    def _operation(self, id: str | None) -> Operation:
-        return operation(self.name, id=id, plan=self.plan, **self._options)
+    def _operation(self, task: Any, id: str | None) -> Operation:
+        options = self._options
+        if self._checkpoint is not None:
+            shape = {name: list(step.after) for name, step in self._graph.steps.items()}
+            known = {"fingerprint": of_call(Workflow, (self.name,), {"task": task, "steps": shape})}
+            options = {"resume": self._checkpoint, **known, **options}
+        return operation(self.name, id=id, plan=self.plan, **options)
 
     def _watching(self, run: Run) -> ExitStack:
         """Let a run be found by its id, call the callbacks for it, and keep its final snapshot."""

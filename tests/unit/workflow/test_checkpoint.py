@@ -1,0 +1,106 @@
+"""Workflows that go on where an earlier attempt ended."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_progress import CheckpointMismatch, InvalidArgument, ProgressError, Status
+from otel_progress.testing import Capture
+from otel_progress.workflow import Step, Workflow
+
+
+def make(store: Path, calls: list[str], *, broken: bool, **options: Any) -> Workflow:
+    """Two steps, of which the second fails or not."""
+
+    def plan(task: str) -> dict[str, list[str]]:
+        calls.append("plan")
+        return {"queries": [task, "more"]}
+
+    def search(plan: dict[str, list[str]]) -> int:
+        calls.append("search")
+        if broken:
+            raise ConnectionError("reset")
+        return len(plan["queries"])
+
+    return Workflow(
+        "w", stages=[Step("plan", plan), Step("search", search, after=["plan"])], checkpoint=store, **options
+    )
+
+
+def test_it_goes_on_after_a_failure(tmp_path: Path, progress_capture: Capture) -> None:
+    """A step that completed is not run again; its result is passed on as before."""
+    calls: list[str] = []
+    with pytest.raises(ConnectionError):
+        make(tmp_path / "work.db", calls, broken=True).run("tea", id="r")
+    again = make(tmp_path / "work.db", calls, broken=False)
+    assert again.run("tea", id="r") == {"plan": {"queries": ["tea", "more"]}, "search": 2}
+    assert calls == ["plan", "search", "search"]
+    snapshot = again.get_progress("r")
+    assert snapshot is not None
+    assert (snapshot.attempt, snapshot.status) == (2, Status.COMPLETED)
+    assert snapshot.stages[0].message == "done in an earlier attempt"
+    assert snapshot.result == {}  # results are the job's own; they leave the process only if it says so
+
+
+def test_another_task_is_another_work(tmp_path: Path, progress_capture: Capture) -> None:
+    """The same id with another task, or with other steps, is refused; `resume_mismatch` decides otherwise."""
+    calls: list[str] = []
+    with pytest.raises(ConnectionError):
+        make(tmp_path / "work.db", calls, broken=True).run("tea", id="r")
+    with pytest.raises(CheckpointMismatch, match="coffee"):
+        make(tmp_path / "work.db", calls, broken=False).run("coffee", id="r")
+    restart = make(tmp_path / "work.db", calls, broken=False, resume_mismatch="restart")
+    assert restart.run("coffee", id="r")["plan"] == {"queries": ["coffee", "more"]}
+
+
+def test_it_needs_an_id(tmp_path: Path, progress_capture: Capture) -> None:
+    """Without an id no later attempt could find it."""
+    with pytest.raises(InvalidArgument, match="id"):
+        make(tmp_path / "work.db", [], broken=False).run("tea")
+
+
+def test_results_must_be_json(tmp_path: Path, progress_capture: Capture) -> None:
+    """A result that can't be kept fails its step with a clear error."""
+    work = Workflow("w", stages=[Step("a", object)], checkpoint=tmp_path / "work.db")
+    with pytest.raises(ProgressError, match="JSON"):
+        work.run(id="r")
+
+
+PROGRAM = """
+import os, sys, time
+from otel_progress.workflow import Step, Workflow
+
+def plan():
+    print("plan", flush=True)
+    return 1
+
+def dies(plan):
+    print("search", flush=True)
+    if sys.argv[2] == "die":
+        time.sleep(1)  # results are saved within a quarter of a second
+        os.kill(os.getpid(), 9)
+    return plan + 1
+
+work = Workflow("w", stages=[Step("plan", plan), Step("search", dies, after=["plan"])], checkpoint=sys.argv[1])
+print(work.run(id="r"))
+"""
+
+
+def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
+    """What a killed process had completed is kept, and the next one need not wait for its lease."""
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(tmp_path / "work.db"), how],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        ).stdout
+        for how in ("die", "live")
+    ]
+    assert said == ["plan\nsearch\n", "search\n{'plan': 1, 'search': 2}\n"]
