@@ -95,6 +95,7 @@ def environment(endpoint: str, **more: str) -> dict[str, str]:
         "OTEL_METRIC_EXPORT_INTERVAL": "500",
         "OTEL_PROGRESS_INTERVAL": "0.2",
         "OTEL_PROGRESS_RUN_SERIES_AFTER": "0.1",
+        "TOLD": SECRET,
         **more,
     }
 
@@ -110,7 +111,7 @@ def told_in_all_ways(ends: str, how: str) -> None:
     with ear() as receiver, tempfile.TemporaryDirectory() as folder:
         watched = [sys.executable, "-m", "otel_progress", "run", "--stderr-tail", "5", "--"] if how == "run" else []
         job = subprocess.Popen(
-            [*watched, sys.executable, str(PROGRAM), SECRET, ends],
+            [*watched, sys.executable, str(PROGRAM), ends],
             env=environment(receiver.endpoint, OTEL_PROGRESS_HISTORY=str(Path(folder, "history.json"))),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -147,7 +148,7 @@ def hook_by_name() -> None:
         Path(folder, "hiding.py").write_text(HOOK)
         named = {"OTEL_PROGRESS_REDACT": "hiding:hide", "PYTHONPATH": folder}
         job = subprocess.run(
-            [sys.executable, "-m", "otel_progress", "run", "--", sys.executable, str(PROGRAM), SECRET, "ends"],
+            [sys.executable, "-m", "otel_progress", "run", "--", sys.executable, str(PROGRAM), "ends"],
             env=environment(receiver.endpoint, **named),
             cwd=folder,
             capture_output=True,
@@ -160,7 +161,7 @@ def hook_by_name() -> None:
 
 def leaky(receiver: Ear, *args: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, str(PROGRAM), SECRET, "ends", *args],
+        [sys.executable, str(PROGRAM), "ends", *args],
         env=environment(receiver.endpoint),
         capture_output=True,
         timeout=WAIT,

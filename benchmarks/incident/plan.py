@@ -299,6 +299,7 @@ SCENARIOS: Final = (
             Step(110, "order", "out-bare", order="end"),
             Step(120, "kill", "out-killed"),
             Step(30 + OUTAGE, "up"),
+            Step(30 + OUTAGE + 10, "start", "out-next", "steady", watched=True),  # sends what the others had to keep
         ),
         (
             Message("PipelineDown", "", "down", 120, links=("runbook",)),
@@ -309,7 +310,7 @@ SCENARIOS: Final = (
                 "up",
                 480,
                 severity="warning",
-                says=("unheard since an outage; may have ended",),
+                says=("silence began in an outage",),
             ),
             Message("OperationLost", "out-killed", "up", 120, says=("killed by SIGKILL",)),
         ),

@@ -20,6 +20,11 @@ def command() -> tuple[str, ...]:
     return tuple(given)
 
 
+def is_code() -> bool:
+    """Whether the command line is a program in itself (`python -c`), which is nobody else's to read."""
+    return sys.argv[:1] == ["-c"]
+
+
 def folder() -> str:
     """The working directory; empty if it no longer exists."""
     try:

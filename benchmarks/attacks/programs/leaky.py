@@ -1,12 +1,13 @@
-"""Reports the secret in argv[1] through every call of the API; argv[2] is how the program ends.
+"""Reports the secret in $TOLD through every call of the API; argv[1] is how the program ends.
 
-The secret has a context or a format that marks it as one; argv[2] is `ends` or `hangs`, and argv[3], if given, an
+The secret has a context or a format that marks it as one; argv[1] is `ends` or `hangs`, and argv[2], if given, an
 outlet of the process (`console`, `jsonlines`), or `hook`: a redaction that fails.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from typing import Any
@@ -15,7 +16,7 @@ import otel_progress as progress
 from otel_progress.handlers.console import Console
 from otel_progress.handlers.jsonlines import JsonLines
 
-secret, ends, extra = sys.argv[1], sys.argv[2], (sys.argv[3:] or [""])[0]
+secret, ends, extra = os.environ["TOLD"], sys.argv[1], (sys.argv[2:] or [""])[0]
 said = f"login with password={secret} and go on"
 
 

@@ -265,11 +265,11 @@ def open_lane(
 def _resumed(key: Any, mark: Any, retry_failed: Any) -> LoopOptions | None:
     if key is not None and not callable(key):
         raise InvalidArgument(f"key is a function of an item, as in key=lambda item: item.id, not {values.shown(key)}")
-    if key is None and not mark:
+    if key is None and mark is not True:
         raise InvalidArgument(
             "mark=False needs key=..., as done(key) has to name the items; mark=True alone goes by position"
         )
-    return LoopOptions(key, mark is not False, bool(retry_failed), here())
+    return LoopOptions(key, mark is not False, retry_failed is not False, here())
 
 
 def count_restored(node: HandleState | None, opened: Lane | None, items: int) -> None:

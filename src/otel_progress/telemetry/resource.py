@@ -55,7 +55,7 @@ def _process() -> dict[str, Any]:
     created = None if seen is None else procfs.created(seen)
     if created is not None:
         about[s.PROCESS_CREATED] = procfs.iso(created)
-    arguments = without_secrets(bounded(launch.command()), redaction.text)
+    arguments = () if launch.is_code() else without_secrets(bounded(launch.command()), redaction.text)
     if arguments:
         about[s.PROCESS_COMMAND_ARGS] = arguments
         about[s.PROCESS_FOLDER] = launch.folder()
