@@ -598,3 +598,30 @@ def test_attempts_in_a_file_are_bounded_and_sound(tmp_path: Path) -> None:
     assert (read(file), read_attempts(file)) == ({}, {"d": 4})
     file.write_text('{"version": 1, "learned": []}')
     assert read_attempts(file) == {}
+
+
+WATCHED = """
+import io
+import otel_progress as progress
+from otel_progress.handlers.console import Console
+
+with Console(file=io.StringIO()):
+    with progress.operation("survey", total=2) as operation:
+        operation.advance(2)
+"""
+
+
+def test_variable_names_the_file_of_whatever_watches(tmp_path: Path) -> None:
+    """A console alone makes use of `OTEL_PROGRESS_HISTORY`; a file that can't be used is said once, and stays."""
+    file = tmp_path / "history.json"
+
+    def run() -> str:
+        environ = {**os.environ, "OTEL_PROGRESS_HISTORY": str(file)}
+        done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, env=environ, check=True)
+        return done.stderr
+
+    assert [run(), run()] == ["", ""]
+    assert read(file)["survey", ""].runs == 2
+    file.write_text("broken")
+    assert run().count("OTEL_PROGRESS_HISTORY is not used") == 1
+    assert file.read_text() == "broken"
