@@ -546,6 +546,26 @@ def test_sources_name_stages(progress_capture: Capture) -> None:
     assert "runs of load" in source
 
 
+@pytest.mark.parametrize("gaps", [[2, 2, 3, 18], [2, 20], [3, 3, 3, 3, 3, 3, 15, 40]])
+def test_gaps_of_seconds_give_no_limit_of_hours(gaps: list[float]) -> None:
+    """Without evidence half an hour is allowed; few and different gaps are no evidence for more than that."""
+    learned = Learned()
+    for gap in gaps:
+        learned.gaps.add(gap)
+    seen = Seen(units=len(gaps), steady=10, gaps=len(gaps), longest=max(gaps))
+    limit = learned.stall_after(seen)
+    assert limit is not None
+    assert BEYOND * max(gaps) < limit <= PRIOR
+
+
+def test_long_gaps_give_a_longer_limit_than_without_evidence() -> None:
+    """Who pauses for half an hour may do so again, and for longer."""
+    learned = Learned()
+    for gap in (60, 600, 1_800):
+        learned.gaps.add(gap)
+    assert (learned.stall_after() or 0) > 2 * PRIOR
+
+
 # -- attempts
 
 PROGRAM = """
