@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from otel_progress import semconv
+from otel_progress import semconv, settings
 from otel_progress.errors import InvalidArgument, NoOperation
 from otel_progress.live import context, hooks, preload
 from otel_progress.live.boundary import public
@@ -185,6 +185,21 @@ def _open_session(operation: Any, wait: float) -> Any:
     return open_session(operation, wait)
 
 
+def _first_operation() -> None:
+    """Configure as `otel-progress run` asks by a variable, if the program did not."""
+    if not settings.configures_itself():
+        hooks.on_first = None
+        return
+    try:
+        from otel_progress.telemetry.setup import configure_as_guest
+
+        configure_as_guest()
+    except BaseException as error:
+        hooks.on_first = None
+        swallow(error, "the start of the first operation")
+
+
+hooks.on_first = _first_operation
 hooks.open_session = _open_session
 preload.modules.append("decorators")  # imports wrapt, which takes longer than the rest of this package
 hooks.wrap = _wrap

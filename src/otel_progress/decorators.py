@@ -178,7 +178,7 @@ def _watched_or_not(make: Maker, template: Operation) -> Any:
         return _function(make)
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-        if hooks.wanted or not absent():
+        if hooks.wanted or hooks.on_first is not None or not absent():
             with make():
                 return wrapped(*args, **kwargs)
         try:

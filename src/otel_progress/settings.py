@@ -12,7 +12,7 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
@@ -35,6 +35,8 @@ NAMED_PROTOCOLS: Final = {"otlp_proto_http": "http/protobuf", "otlp_proto_grpc":
 """The protocols that the exporter names in `OTEL_TRACES_EXPORTER` and its like imply."""
 ATTEMPTS: Final = "OTEL_PROGRESS_ATTEMPTS"
 """The variable by which `otel-progress run --restart` passes on the last attempt of each id, as a JSON object."""
+CONFIGURE: Final = "OTEL_PROGRESS_CONFIGURE"
+"""The variable by which `otel-progress run` has programs report that call no `configure()`."""
 CHECKPOINTS: Final = "OTEL_PROGRESS_CHECKPOINTS"
 """The variable that names the checkpoint store."""
 _PROPAGATED: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
@@ -104,6 +106,10 @@ class Settings:
     logs: str = "otlp"
     temporality: str = "cumulative"
     endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+
+    def as_guest(self) -> Settings:
+        """The same without exporters for spans and metrics by name, and so without providers of our own."""
+        return replace(self, traces="none", metrics="none")
 
 
 class Environment:
@@ -192,6 +198,16 @@ def environment() -> dict[str, str]:
 def attended() -> bool:
     """Whether the terminal can be redrawn for a human: false in CI, and if `TERM` is `dumb` or `unknown`."""
     return os.environ.get("TERM") not in ("dumb", "unknown") and not os.environ.get("CI")
+
+
+def history_file() -> str | None:
+    """The file in which is kept what runs teach, as `OTEL_PROGRESS_HISTORY` names it, or None."""
+    return Environment(os.environ).text("OTEL_PROGRESS_HISTORY") or None
+
+
+def configures_itself() -> bool:
+    """Whether the first operation is to configure, if the program did not."""
+    return Environment(os.environ).flag(CONFIGURE)
 
 
 def quiet_grpc() -> None:

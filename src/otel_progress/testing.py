@@ -223,6 +223,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     )
     tracing = dict(vars(hooks.tracing))
     limits, hooks.limits = hooks.limits, weakref.WeakSet()
+    on_first, hooks.on_first = hooks.on_first, None
     for items in lists:
         items.clear()
     registry.after_fork_in_child()
@@ -247,7 +248,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         for items, before_items in zip(lists, kept):
             items[:] = before_items
         vars(hooks.tracing).update(tracing)
-        hooks.limits = limits
+        hooks.limits, hooks.on_first = limits, on_first
         go_on()
 
 

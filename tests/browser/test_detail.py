@@ -44,7 +44,7 @@ def test_time_left_in_words(open_page, world):
     world.put(
         base("pool", "pool", now - 9, now, progress=progress(20, 50, eta={**later, "source": "children"}), **wait)
     )
-    world.put(base("new", "fresh", now - 1, now, progress=progress(1, 200)))
+    world.put(base("new", "fresh", now - 1, now, progress=progress(0, 200)))
     page = open_page("#/operations/crawl-7f3a", wait=".trouble")
     expect(page.locator(".big-time")).to_contain_text("no estimate while stuck")
     assert page.locator(".eta").count() == 0

@@ -116,7 +116,20 @@ def test_every_variable_that_the_module_names_is_tested() -> None:
         and id(node) not in docs
         and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
     }
-    assert named == set(STANDARD) | {"OTEL_PYTHON_TRACER_PROVIDER"}
+    assert named == set(STANDARD) | {"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PROGRESS_CONFIGURE"}
+
+
+@pytest.mark.parametrize(
+    ("given", "does"), [(None, False), ("", False), ("TRUE", True), ("false", False), ("1", False)]
+)
+def test_programs_report_by_themselves_only_if_asked(
+    given: str | None, does: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`OTEL_PROGRESS_CONFIGURE=true` has the first operation configure."""
+    monkeypatch.delenv(settings.CONFIGURE, raising=False)
+    if given is not None:
+        monkeypatch.setenv(settings.CONFIGURE, given)
+    assert settings.configures_itself() is does
 
 
 WHAT: dict[str, tuple[str, str, Any]] = {

@@ -148,6 +148,9 @@ def nobody() -> None:
     """Do nothing: no hook is installed."""
 
 
+on_first: Callable[[], None] | None = None
+"""Called in the caller's thread when an operation starts, until it is None: the first one may have to configure."""
+
 on_expect: Callable[[], None] = nobody
 """Called when an operation with `start_within` is created, if events are wanted."""
 

@@ -155,6 +155,8 @@ class OperationLife(Handle, OperationState):
     def _start(self) -> None:
         if self._advanced:
             misuse.too_early(self, "advance")
+        if hooks.on_first is not None:
+            hooks.on_first()
         options = self._opts
         above = context.innermost.get()
         if above is not None and options.parent is None:

@@ -56,7 +56,8 @@ class Estimate:
     low: float
     high: float
     source: str
-    """`rate` (from the pace so far), `plan` (from the expected durations) or `history` (mainly from earlier runs)."""
+    """`rate` (from the pace so far), `plan` (from the expected durations), `history` (mainly from earlier runs), or
+    `children` (by a monitor, from child operations in other processes)."""
     runs: int = 0
     """Number of earlier runs that it uses."""
 

@@ -46,6 +46,8 @@ PACE_KNOWN: Final = 5.0
 """The same after `KNOWN` completed runs; also applied to the second longest gap."""
 BEYOND: Final = 2.5
 """A learned limit is at least this multiple of the longest gap that ended with progress."""
+UNLIKE: Final = 30.0
+"""Multiple of the longest gap beyond which a log-normal bound says nothing, if that is more than the prior."""
 KNOWN: Final = 20.0
 """Completed runs after which the prior has no weight."""
 UNCOUNTED: Final = 10.0
@@ -213,7 +215,8 @@ class Learned:
         limits = [FLOOR, SLACK + PACE_KNOWN * second, BEYOND * self.longest.longest]
         if gaps.total >= 1:
             pace = PACE + (PACE_KNOWN - PACE) * known
-            limits += [SLACK + pace * gaps.quantile(_QUANTILE), gaps.bound(FACTOR)]
+            most = max(PRIOR, UNLIKE * max(gaps.longest, self.longest.longest))
+            limits += [SLACK + pace * gaps.quantile(_QUANTILE), min(gaps.bound(FACTOR), most)]
         elif self.longest.total < UNCOUNTED:
             return None
         else:

@@ -115,6 +115,8 @@ def remaining(text: str, *, waits: bool = False) -> str:
 def unforeseen(completed: float | None, total: float | None, state: str = "") -> str:
     """Why there is no estimate: `no estimate yet`, `no estimate while stuck`; empty without a total, or at its end.
 
+    After the first unit there may have been one, so it says `no estimate` from then on.
+
     Args:
         completed: units that are done.
         total: units in all.
@@ -124,7 +126,7 @@ def unforeseen(completed: float | None, total: float | None, state: str = "") ->
         return ""
     if state:
         return f"no estimate while {state}"
-    return "no estimate yet" if (completed or 0) <= 2 else "no estimate"
+    return "no estimate" if completed else "no estimate yet"
 
 
 def _left(eta: float, low: float, high: float, wide: float) -> str:

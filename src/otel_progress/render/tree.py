@@ -313,8 +313,8 @@ def _stage(snapshot: Snapshot, stage: StageSnapshot, name: str, depth: int, look
     row = _going(stage, name, depth, look, (snapshot.operation_id, stage.path))
     if (style := _trouble_of(snapshot, stage)) is not None:
         row = _still(row, snapshot)._replace(icon=words.TROUBLE, style=f"bold {style}")
-    if stage.expected and stage.elapsed > stage.expected:
-        row = row._replace(eta=f"expected {duration(stage.expected)}")
+    if stage.expected and stage.elapsed > stage.expected and stage.progress.eta is None:
+        row = row._replace(eta=f"planned: {duration(stage.expected)} in all")
     said = _said(depth + 1, stage.outcomes, stage.counters, stage.attributes)
     return [row, *_wait(stage, depth + 1), *_message(snapshot, stage, depth + 1), *said]
 

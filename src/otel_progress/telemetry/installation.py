@@ -32,9 +32,10 @@ _instruments: weakref.WeakKeyDictionary[Any, ByName] = weakref.WeakKeyDictionary
 class Installation:
     """One configuration at work: the pipeline and exporter it made, and the hooks it registered."""
 
-    def __init__(self, settings: Settings, resource: Mapping[str, Any]) -> None:
-        """Remember what to install; nothing is made, opened or started."""
+    def __init__(self, settings: Settings, resource: Mapping[str, Any], *, is_guest: bool = False) -> None:
+        """Remember what to install; nothing is made, opened or started. A guest sets no global provider."""
         self.settings = settings
+        self._own = settings.as_guest() if is_guest else settings
         self.resource = dict(resource)
         self._undo: list[Callable[[], None]] = []
         self.pipeline: Pipeline | None = None
@@ -48,8 +49,8 @@ class Installation:
         logs, metrics = (transport_of(name, settings) for name in ("logs", "metrics"))
         resource = detect(self.resource, forked=forked)
         self.exporter = Exporter(settings, forked=forked)
-        meters = self.exporter.meter_provider(settings, resource)
-        tracers = tracer_provider(settings, resource, forked=forked)
+        meters = self.exporter.meter_provider(self._own, resource)
+        tracers = tracer_provider(self._own, resource, forked=forked)
         if tracers is not None:
             hooks.tracing.use(tracers)
         if meters is not None:

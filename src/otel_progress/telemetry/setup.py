@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, forks
 from otel_progress import semconv as s
-from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency
+from otel_progress.errors import InvalidArgument, InvalidState, MissingDependency, ProgressError
 from otel_progress.live import hooks, preload, redaction
 from otel_progress.live.boundary import public
 from otel_progress.live.engine import learning, process, runtime
 from otel_progress.live.registry import registry
 from otel_progress.model.redact import Redact
-from otel_progress.settings import Settings, read
+from otel_progress.settings import read
 from otel_progress.telemetry import sigterm
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ BLIND_SECONDS: Final = 180
 _installed: Installation | None = None
 _lock = threading.RLock()
 _hears_of_forks = False
+_guest_comes = False
+"""Whether this thread is configuring as a guest; another operation may start in a signal handler meanwhile."""
 
 
 @public(strict=True)
@@ -64,7 +66,8 @@ def configure(
         protocol: `http/protobuf` (the default) or `grpc`.
         interval: the longest time from a change to its export, in seconds; 1 by default.
         resource: more attributes of the service, such as `{"deployment.environment.name": "prod"}`.
-        history: a file that keeps learned limits beyond this process; `OTEL_PROGRESS_HISTORY` names one, too.
+        history: a file that keeps what runs teach, limits and times, beyond this process; `OTEL_PROGRESS_HISTORY` names
+            one, too.
         control: which monitors may ask operations to stop. None (the default): one at the endpoint's own host and port,
             if that is on this machine or gets an authorization or a client certificate. False: none. True: any. An
             address such as `http://localhost:4318`: also one there. `OTEL_PROGRESS_CONTROL` sets it, too.
@@ -85,7 +88,6 @@ def configure(
     Example:
         `configure("backup", endpoint="http://localhost:4318")`
     """
-    global _hears_of_forks
     preload.load()
     if service_name is not None and not isinstance(service_name, str):
         raise InvalidArgument(f"service_name must be a text, not {service_name!r}")
@@ -109,17 +111,9 @@ def configure(
         about[s.SERVICE_NAME] = service_name
     if handle_sigterm and threading.current_thread() is not threading.main_thread():
         raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
-    learned = _learning(settings, named=history is not None)
+    learned = None if history is None else _learning(history)
     with _lock:
-        _replace(Installation(settings, about), 2.0, hook)
-        if learned is not None:
-            learning.learning = learned
-        _know_attempts(settings.attempts)
-        runtime.set_pace(settings.interval, settings.event_budget)
-        if not _hears_of_forks:
-            _hears_of_forks = True
-            forks.in_child.append(_after_fork)
-        runtime.want()
+        _install(Installation(settings, about), hook, learned)
         if handle_sigterm:
             sigterm.chain(_on_sigterm)
     if settings.metric_interval >= BLIND_SECONDS:
@@ -130,28 +124,61 @@ def configure(
         )
 
 
+def configure_as_guest() -> None:
+    """Send operations where the environment says, as the program calls no `configure()`; that replaces this.
+
+    It sets no global provider, as the program may still set its own.
+    """
+    global _guest_comes
+    settings = read()
+    with _lock:
+        if _installed is not None or settings.disabled or _guest_comes:
+            hooks.on_first = hooks.on_first if _guest_comes else None
+            return
+        _guest_comes = True
+        try:
+            from otel_progress.telemetry.installation import Installation, check
+
+            check(settings.as_guest())
+            _install(Installation(settings, {}, is_guest=True), redaction.chosen(None, settings.redact))
+        except (ImportError, ProgressError) as error:
+            log.warning("operations are not reported, although OTEL_PROGRESS_CONFIGURE asks for it: %s", error)
+        finally:
+            _guest_comes, hooks.on_first = False, None
+
+
+def _install(new: Installation, hook: Redact | None, learned: learning.Learning | None = None) -> None:
+    """Put a configuration to work; the lock is held."""
+    global _hears_of_forks
+    _replace(new, 2.0, hook)
+    hooks.on_first = None
+    if learned is not None:
+        learning.learning = learned
+    _know_attempts(new.settings.attempts)
+    runtime.set_pace(new.settings.interval, new.settings.event_budget)
+    if not _hears_of_forks:
+        _hears_of_forks = True
+        forks.in_child.append(_after_fork)
+    runtime.want()
+
+
 def _know_attempts(attempts: Mapping[str, int]) -> None:
     """Continue the attempts that `otel-progress run --restart` passes on."""
     if attempts:
         registry.know_attempts(attempts)
 
 
-def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
-    """Load the learned limits from the history file, if there is one.
+def _learning(history: str | os.PathLike[str]) -> learning.Learning:
+    """Load what earlier runs taught.
 
     Raises:
-        InvalidArgument: if the caller named a file that can't be used.
+        InvalidArgument: if the file can't be used.
     """
-    if settings.history is None:
-        return None
-    path = Path(settings.history).absolute()
+    path = Path(history).absolute()
     try:
         return learning.Learning(path)
     except (OSError, ValueError) as error:
-        if named:
-            raise InvalidArgument(f"history can't be kept in {path}: {error}") from error
-        log.warning("OTEL_PROGRESS_HISTORY is not used, limits are learned in memory alone: %s", error)
-        return None
+        raise InvalidArgument(f"history can't be kept in {path}: {error}") from error
 
 
 @public(strict=True)

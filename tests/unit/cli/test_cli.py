@@ -162,7 +162,9 @@ def test_command_sends_to_us_whatever_was_configured() -> None:
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_TRACES_EXPORTER": "console,otlp_proto_http",
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        "OTEL_PROGRESS_CONFIGURE": "true",
     }
+    assert redirected({"OTEL_PROGRESS_CONFIGURE": "false"}, OURS)["OTEL_PROGRESS_CONFIGURE"] == "false"
     for endpoint in settings.read(environ=after).endpoints.values():
         assert (endpoint.protocol, endpoint.headers) == ("http/protobuf", ())
         assert endpoint.url.startswith(OURS)

@@ -365,6 +365,24 @@ def test_the_tree_shows_the_plan(progress_capture: Capture, show: Show) -> None:
     assert re.match(r"  · write +after 5 stages$", seen[7])
 
 
+def test_stage_that_outlasts_its_plan_says_what_was_planned(progress_capture: Capture, show: Show) -> None:
+    """Where only the plan knew its time, the column of the time left says it, as a whole; its own estimate goes first."""
+    console, terminal = show()
+    plan = [progress.StagePlan("load", expected=3), progress.StagePlan("train", expected=3)]
+    with progress.operation("job", plan=plan):
+        with progress.stage("load"):
+            progress_capture.advance(5)
+            console.refresh()
+            assert re.search(r"load +.*planned: 3 s in all +0:05$", terminal.seen[1])
+        with progress.stage("train", total=10) as train:
+            for _ in range(5):
+                progress_capture.advance(2)
+                train.advance()
+                progress_capture.look()
+            console.refresh()
+            assert re.search(r"train +.* s left +0:10$", "\n".join(terminal.seen), re.MULTILINE)
+
+
 def test_the_tree_goes_away(progress_capture: Capture, show: Show) -> None:
     """When the last operation ends, the tree is gone, the summary stays, and the terminal is as it was."""
     console, terminal = show()

@@ -49,6 +49,8 @@ ALLOWED = {
     ("live/engine/watchdog.py", "stalled"): "in a thread of ours",
     ("telemetry/control_channel.py", "_run"): "in a thread of ours",
     ("telemetry/setup.py", "configure"): "in configure(), which is guarded",
+    ("api.py", "_first_operation"): "at the first start under `run`, and guarded; no call of a handle that runs",
+    ("telemetry/setup.py", "configure_as_guest"): "the same",
     ("telemetry/setup.py", "_replace"): "in configure() and shutdown(), which are guarded",
     ("outbound/http_transport.py", "__init__"): "in configure(), which is guarded",
     ("outbound/grpc_transport.py", "__init__"): "in configure(), which is guarded",

@@ -546,6 +546,26 @@ def test_sources_name_stages(progress_capture: Capture) -> None:
     assert "runs of load" in source
 
 
+@pytest.mark.parametrize("gaps", [[2, 2, 3, 18], [2, 20], [3, 3, 3, 3, 3, 3, 15, 40]])
+def test_gaps_of_seconds_give_no_limit_of_hours(gaps: list[float]) -> None:
+    """Without evidence half an hour is allowed; few and different gaps are no evidence for more than that."""
+    learned = Learned()
+    for gap in gaps:
+        learned.gaps.add(gap)
+    seen = Seen(units=len(gaps), steady=10, gaps=len(gaps), longest=max(gaps))
+    limit = learned.stall_after(seen)
+    assert limit is not None
+    assert BEYOND * max(gaps) < limit <= PRIOR
+
+
+def test_long_gaps_give_a_longer_limit_than_without_evidence() -> None:
+    """Who pauses for half an hour may do so again, and for longer."""
+    learned = Learned()
+    for gap in (60, 600, 1_800):
+        learned.gaps.add(gap)
+    assert (learned.stall_after() or 0) > 2 * PRIOR
+
+
 # -- attempts
 
 PROGRAM = """
@@ -598,3 +618,30 @@ def test_attempts_in_a_file_are_bounded_and_sound(tmp_path: Path) -> None:
     assert (read(file), read_attempts(file)) == ({}, {"d": 4})
     file.write_text('{"version": 1, "learned": []}')
     assert read_attempts(file) == {}
+
+
+WATCHED = """
+import io
+import otel_progress as progress
+from otel_progress.handlers.console import Console
+
+with Console(file=io.StringIO()):
+    with progress.operation("survey", total=2) as operation:
+        operation.advance(2)
+"""
+
+
+def test_variable_names_the_file_of_whatever_watches(tmp_path: Path) -> None:
+    """A console alone makes use of `OTEL_PROGRESS_HISTORY`; a file that can't be used is said once, and stays."""
+    file = tmp_path / "history.json"
+
+    def run() -> str:
+        environ = {**os.environ, "OTEL_PROGRESS_HISTORY": str(file)}
+        done = subprocess.run([sys.executable, "-c", WATCHED], capture_output=True, text=True, env=environ, check=True)
+        return done.stderr
+
+    assert [run(), run()] == ["", ""]
+    assert read(file)["survey", ""].runs == 2
+    file.write_text("broken")
+    assert run().count("OTEL_PROGRESS_HISTORY is not used") == 1
+    assert file.read_text() == "broken"

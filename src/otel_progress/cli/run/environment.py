@@ -1,4 +1,7 @@
-"""The environment of a watched command: its telemetry is sent to us instead of to the configured endpoints."""
+"""The environment of a watched command: its telemetry is sent to us instead of to the configured endpoints.
+
+A program that calls no `configure()` reports all the same, as the environment asks it to.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_progress.settings import SIGNALS, Endpoint, Settings, read
+from otel_progress.settings import CONFIGURE, SIGNALS, Endpoint, Settings, read
 
 _ALL: Final = "OTEL_EXPORTER_OTLP"
 _OURS: Final = (
@@ -33,6 +36,7 @@ def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
         for what in _OURS:
             out.pop(f"{prefix}_{what}", None)
     out[f"{_ALL}_ENDPOINT"], out[f"{_ALL}_PROTOCOL"] = endpoint, "http/protobuf"
+    out.setdefault(CONFIGURE, "true")
     for signal in SIGNALS:
         name = f"OTEL_{signal.upper()}_EXPORTER"
         if name in out:
@@ -69,6 +73,9 @@ def mute(environ: Mapping[str, str]) -> str:
         return "OTEL_SDK_DISABLED is set"
     if not any(part.strip().startswith("otlp") for part in settings.logs.split(",")):
         return f"OTEL_LOGS_EXPORTER={settings.logs} keeps its log events from us"
+    asked = environ.get(CONFIGURE, "").strip().lower()
+    if asked not in ("", "true"):
+        return f"{CONFIGURE}={asked}, so the command must call otel_progress.configure()"
     return ""
 
 

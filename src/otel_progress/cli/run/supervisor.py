@@ -271,7 +271,7 @@ class Supervisor:
         for line in (line for forwarder in self._forwarders for line in forwarder.losses()):
             say(line)
         if (verbose or followed) and not self._watcher.heard:
-            why = mute(self._environ) or "the command must call otel_progress.configure()"
+            why = mute(self._environ) or "the command started none, or sends them elsewhere"
             say(f"no operation was reported; {why}")
 
     def _tell_losses(self) -> None:

@@ -6,13 +6,14 @@ The file also keeps the last attempt of each given id, so that a restarted proce
 from __future__ import annotations
 
 import json
+import logging
 import os
 import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import files
+from otel_progress import files, settings
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import process
 from otel_progress.live.guard import tell_once
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
     from otel_progress.live.state import HandleState, OperationState
 
+
+log = logging.getLogger("otel_progress")
 
 KEYS: Final = 2_000
 """Names of operations and stages that are learned."""
@@ -379,3 +382,20 @@ _NONE: Final = Gaps()
 """The gaps of a run without any; never modified."""
 
 learning = Learning()
+_unnamed: Learning | None = learning
+"""What is used while no file is named; None once the file of the environment was tried."""
+
+
+def use_named() -> None:
+    """Keep what is learned in the file that `OTEL_PROGRESS_HISTORY` names, unless another one is used."""
+    global learning, _unnamed
+    if learning is not _unnamed:
+        return
+    path = settings.history_file()
+    if path is None:
+        return
+    _unnamed = None
+    try:
+        learning = Learning(Path(path).absolute())
+    except (OSError, ValueError) as error:
+        log.warning("OTEL_PROGRESS_HISTORY is not used, what is learned stays in memory alone: %s", error)

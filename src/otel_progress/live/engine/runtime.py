@@ -50,6 +50,7 @@ _waited = 0.0
 def want() -> None:
     """Events are wanted from now on."""
     hooks.wanted = True
+    learning.use_named()
     _hook()
     if _prepare not in hooks.on_operation:
         hooks.on_operation.insert(0, _prepare)

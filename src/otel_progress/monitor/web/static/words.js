@@ -172,7 +172,7 @@ export function bounds(row, now) {
 export function unforeseen(completed, total, state = "") {
   if (!total || (completed ?? 0) >= total) return "";
   if (state) return `no estimate while ${state}`;
-  return (completed ?? 0) <= 2 ? "no estimate yet" : "no estimate";
+  return completed ? "no estimate" : "no estimate yet";
 }
 
 /** The same of a row: "no estimate yet", "no estimate while looping". */
