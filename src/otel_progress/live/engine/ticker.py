@@ -263,8 +263,10 @@ class Ticker:
             self._ended.append(weakref.ref(operation))
             learning.learning.ended(operation, operation)
             outlines.ended(operation)
+            self._wait_with_parents(operation)
         elif event in _STAGE:
             _note_stage(event, operation, node, now)
+            self._wait_with_parents(operation)
         if event in _STAGE and not may_send_stage(operation, now):
             drops.add(semconv.DROP_FOLDED)
             self.budget.waiting.setdefault(operation, self._rounds)
@@ -300,7 +302,10 @@ class Ticker:
                 if moved:
                     self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
-                elif operation._revision != operation._sent_revision or now >= operation._estimate_ends:
+                elif operation._revision != operation._sent_revision:
+                    self._wait_with_parents(operation)
+                    waiting.setdefault(operation, number)
+                elif now >= operation._estimate_ends:
                     waiting.setdefault(operation, number)
                 elif now >= operation._keyframe_at:
                     self._repeat(operation)
@@ -340,7 +345,7 @@ class Ticker:
                 self._change(semconv.WAIT_OVERDUE, operation, node, watchdog.overdue(wait, now))
 
     def _wait_with_parents(self, operation: OperationState) -> None:
-        """The operations around one that moved have an update to send, too."""
+        """The operations around one that moved or ended have an update to send, too: it is part of their progress."""
         if operation._parent is None and operation._opts.parent is None:
             return
         parent = parent_of(operation) if host_of(operation) is not None else None
