@@ -210,11 +210,23 @@ class Pace:
             self._looked, self._unit_at = done, unit_at
         self._looked_at = now
 
+    def ends_at(self, now: float) -> float:
+        """When rate and estimate end unless a unit is completed before; infinity if none is to end."""
+        if not self._seen:
+            return math.inf
+        ends = min(self._ends, self._unit_at + self._explained)
+        return ends if ends > now else math.inf
+
     def _unexplained(self, pause: float) -> bool:
+        return self._seen > 0 and pause > self._explained
+
+    @property
+    def _explained(self) -> float:
+        """Seconds without a unit that the pace so far explains."""
         explained = max(_PAUSES * self._pause, _STEPS * self._usual)
         if self._seen < _LEAST:
-            explained = max(_EARLY, explained, _PAUSES * (self._unit_at - self._start))
-        return self._seen > 0 and pause > explained
+            return max(_EARLY, explained, _PAUSES * (self._unit_at - self._start))
+        return explained
 
     @property
     def _step(self) -> float:
