@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 
+DIFFERS: Final = 0.01
+"""Difference from which on the displayed ratio contradicts the counts."""
 IN_HAND: Final = 0.9
 """Largest part of the unit in hand that is taken as done."""
 UNREPORTED: Final = 1.0
@@ -50,6 +52,13 @@ class Progress:
         if self.ratio is None:
             return None
         return round(self.ratio * 100, 2) if self.ratio >= 1 else min(round(self.ratio * 100, 2), 99.99)
+
+    @property
+    def stated(self) -> float | None:
+        """The ratio to state in words: `ratio`, but none if the counts beside it say less, as the total has grown."""
+        if self.ratio is None or self.ratio_raw is None or self.completed is None or not self.total:
+            return self.ratio
+        return self.ratio if abs(self.ratio - self.ratio_raw) < DIFFERS else None
 
     def after(self, seconds: float) -> Progress:
         """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends.

@@ -259,6 +259,9 @@ export function percent(row) {
   return value == null ? null : Math.min(100, Math.max(0, Math.floor(value + 1e-6)));
 }
 
+/** The percentage to state in words: none if the counts beside it say less, as the total has grown. */
+export const stated = (row) => (row.progress?.ratio_raw == null ? percent(row) : null);
+
 /** An amount of money. */
 export function money(value, currency) {
   try {
@@ -337,7 +340,8 @@ function wordsOf(branch, group, later) {
   if (group === "looping") return spelled(branch.loop?.reason ?? "the same again and again");
   const idle = branch.idle == null ? null : branch.idle + later;
   if (group === "stuck") return idle == null ? "no progress" : `no progress for ${lasting(idle)}${allowed(branch)}`;
-  return idle != null && idle >= 3 ? `idle for ${lasting(idle)}${allowed(branch)}` : "";
+  const from = Math.min(30, Math.max(3, 0.25 * (branch.stall_after ?? 30))); // below it, a slow unit is nothing to tell
+  return idle != null && idle >= from ? `idle for ${lasting(idle)}${allowed(branch)}` : "";
 }
 const allowed = ({ stall_after: limit }) => (limit == null ? "" : ` of ${duration(limit)}`);
 
