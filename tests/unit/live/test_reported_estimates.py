@@ -9,7 +9,7 @@ import pytest
 import otel_progress as progress
 from otel_progress import clock, semconv
 from otel_progress.live.handles import Operation
-from otel_progress.model.estimate import Estimate
+from otel_progress.model.estimate import Estimate, Pace
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.wire import from_attributes
 from otel_progress.testing import Capture
@@ -114,3 +114,30 @@ def test_what_needs_no_count_runs_down_with_time() -> None:
         assert found == Estimate(10.0, 0.0, 40.0, source)
     found = Progress(ratio=0.5, eta=Estimate(60.0, 30.0, 90.0, "rate")).after(50).eta
     assert found == Estimate(30.0, 15.0, 60.0, "rate"), "a ratio has no unit: half of it at most"
+
+
+@pytest.mark.parametrize("each", [2, 4, 7, 25])
+def test_the_rate_of_steady_work_is_steady(progress_capture: Capture, each: int) -> None:
+    """Whether the last look fell into the beginning or the end of a unit makes no difference to the rate."""
+    with progress.operation("job", total=40) as op:
+        for done in range(20):
+            for _ in range(each):
+                progress_capture.advance(1)
+                rate = op.snapshot().progress.rate
+                if done > 1 and done * each > 10:
+                    assert rate == pytest.approx(1 / each, rel=0.1)
+            op.advance()
+
+
+def test_the_rate_falls_while_a_unit_takes_longer() -> None:
+    """A unit that exceeds the usual time lowers the rate before it is done."""
+    pace = Pace(0.0)
+    for second in range(1, 41):
+        pace.observe(float(second), float(second // 4))
+    assert pace.rate == pytest.approx(0.25, rel=0.05)
+    before = pace.rate
+    pace.observe(44.0, 10.0)
+    assert pace.rate == pytest.approx(before, rel=0.02)
+    pace.observe(47.5, 10.0)
+    assert pace.rate is not None
+    assert pace.rate < 0.95 * before
