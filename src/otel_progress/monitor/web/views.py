@@ -433,8 +433,8 @@ def _running(row: Json) -> list[str]:
 
 def _run_down(progress: Json, later: float) -> Json:
     """The progress `later` seconds later; without the ETA once its time is over."""
-    known = (progress.get(key) for key in ("completed", "total"))
-    seen = Progress(*known, ratio=progress.get("ratio"), eta=Estimate(*progress["eta"].values()))
+    done, total, ratio = (progress.get(key) for key in ("completed", "total", "ratio"))
+    seen = Progress(done, total, ratio=ratio, eta=Estimate(*progress["eta"].values()))
     eta = json_keys.of_eta(seen.after(later).eta)
     kept = {key: value for key, value in progress.items() if key != "eta"}
     return kept if eta is None else {**kept, "eta": eta}
