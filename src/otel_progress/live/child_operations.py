@@ -44,6 +44,9 @@ def let_go(parent: OperationState, child: OperationState) -> None:
         if parent._has_tracked:
             touch_lanes(host, child._place, ended)
         parent._check_at = 0.0
+        for node in {host, parent}:
+            if node._pace is None:
+                node._observe_at = 0.0  # it may be the first unit
 
 
 def _leave(child: OperationState, host: HandleState) -> None:

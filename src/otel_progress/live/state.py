@@ -82,7 +82,7 @@ class HandleState:
     _counted_at = 0.0
     """When its own count last grew (s, monotonic). Written: ticker (sampling). Read: ticker, look."""
     _observe_at = 0.0
-    """When the estimate takes its next sample (s, monotonic). Written: job (start), ticker. Read: ticker."""
+    """When the estimate takes its next sample (s, monotonic). Written: job (start, a child ends), ticker. Read: it."""
     _waits: list[DeclaredWait] | None = None
     """Declared waits that are open. Written: job. Read: ticker, look."""
     _waited: float = 0.0

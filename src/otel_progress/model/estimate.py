@@ -1,9 +1,9 @@
 """Rate and ETA: how fast work goes, and when it will be done, as an interval.
 
 The rate is that of the recent past: counts are weighted with a half-life that grows with the run (a third of its
-length, at least 10 s). The ETA comes from several forecasters that are tested on the run so far, and from earlier runs
-(`model/forecast.py`, `model/past.py`). The interval comes from their errors, and should contain the end in about 80% of
-all cases.
+length, at least 10 s), in the time up to the last unit. The ETA comes from several forecasters that are tested on the
+run so far, and from earlier runs (`model/forecast.py`, `model/past.py`). The interval comes from their errors, and
+should contain the end in about 80% of all cases.
 
 There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
 between two steps, or twice the usual time of a step. An estimate also ends when its time is over. In both cases it
@@ -32,6 +32,8 @@ _NEXT: Final = 1.3
 """Growth of the count from one kept interval to the next."""
 _FORETOLD: Final = 8
 """Intervals of a run that are kept to see how many held its end."""
+_FIRST: Final = 5.0
+"""The first seconds, which count in full for the rate: a unit that is counted at once takes no time."""
 _PAUSES: Final = 3.0
 """A pause is explained up to this multiple of the longest pause so far."""
 _STEPS: Final = 2.0
@@ -94,14 +96,14 @@ class Pace:
 
     __slots__ = (
         *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
-        *("_done", "_last", "_start", "_then", "_time"),
+        *("_counted", "_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
         *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_totals"),
     )
 
     def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
         """Start at `now` (seconds, monotonic) with `done` units completed before, and what earlier runs taught."""
-        self._start = self._then = self._moved = self._unit_at = self._looked_at = self._near = now
+        self._start = self._then = self._counted = self._moved = self._unit_at = self._looked_at = self._near = now
         self._last = self._base = self._looked = done
         self._record = record
         self._past: Past | None = None
@@ -136,12 +138,12 @@ class Pace:
         self._then, self._last = now, done
         if step < 0:
             self._forget()
-            self._moved = self._start = self._unit_at = self._near = now
+            self._moved = self._start = self._counted = self._unit_at = self._near = now
             self._base = self._looked = done
             return
         keep = 0.5 ** (span / max(_HALF_LIFE, (now - self._start) / 3))
         self._done = self._done * keep + step
-        self._time = self._time * keep + span
+        self._time *= keep
         self._moves *= keep
         if step:
             self._moves += 1
@@ -150,14 +152,18 @@ class Pace:
             if self._still:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
+            reached = self._reached_at(now, done, moved)
+            self._time += max(0.0, reached - self._counted)
+            self._counted = reached
             self._usual = self._time / self._moves
-            self._course.add(self._reached_at(now, done, moved) - self._start, done - self._base)
+            self._course.add(reached - self._start, done - self._base)
         self._still = not step
 
     def pause(self, seconds: float) -> None:
         """Exclude a declared wait of this many seconds from the pace."""
         self._start += seconds
         self._then += seconds
+        self._counted += seconds
         self._moved += seconds
         self._unit_at += seconds
         self._looked_at += seconds
@@ -191,7 +197,10 @@ class Pace:
 
     @property
     def _rate(self) -> float | None:
-        rate = self._done / self._time if self._done > 0 and self._time > 0 else 0.0
+        """Recent units in the time up to the last one; of the unit in hand, only what exceeds the usual time counts."""
+        time = self._time + max(0.0, self._then - self._counted - self._usual)
+        time = max(time, min(_FIRST, self._then - self._start))
+        rate = self._done / time if self._done > 0 and time > 0 else 0.0
         return rate if 0 < rate < math.inf else None
 
     def idle(self, now: float, done: float, moved: float | None = None) -> bool:
@@ -211,11 +220,23 @@ class Pace:
             self._looked, self._unit_at = done, unit_at
         self._looked_at = now
 
+    def ends_at(self, now: float) -> float:
+        """When rate and estimate end unless a unit is completed before; infinity if none is to end."""
+        if not self._seen:
+            return math.inf
+        ends = min(self._ends, self._unit_at + self._explained)
+        return ends if ends > now else math.inf
+
     def _unexplained(self, pause: float) -> bool:
+        return self._seen > 0 and pause > self._explained
+
+    @property
+    def _explained(self) -> float:
+        """Seconds without a unit that the pace so far explains."""
         explained = max(_PAUSES * self._pause, _STEPS * self._usual)
         if self._seen < _LEAST:
-            explained = max(_EARLY, explained, _PAUSES * (self._unit_at - self._start))
-        return self._seen > 0 and pause > explained
+            return max(_EARLY, explained, _PAUSES * (self._unit_at - self._start))
+        return explained
 
     @property
     def _step(self) -> float:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
@@ -13,6 +14,14 @@ from otel_progress.model.values import Attributes, Number, no_attributes
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+DIFFERS: Final = 0.01
+"""Difference from which on the displayed ratio contradicts the counts."""
+IN_HAND: Final = 0.9
+"""Largest part of the unit in hand that is taken as done."""
+UNREPORTED: Final = 1.0
+"""Seconds in which units may have been completed that were not reported yet."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +53,33 @@ class Progress:
             return None
         return round(self.ratio * 100, 2) if self.ratio >= 1 else min(round(self.ratio * 100, 2), 99.99)
 
+    @property
+    def stated(self) -> float | None:
+        """The ratio to state in words: `ratio`, but none if the counts beside it say less, as the total has grown."""
+        if self.ratio is None or self.ratio_raw is None or self.completed is None or not self.total:
+            return self.ratio
+        return self.ratio if abs(self.ratio - self.ratio_raw) < DIFFERS else None
+
     def after(self, seconds: float) -> Progress:
-        """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends."""
-        if self.eta is None or seconds <= 0:
+        """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends.
+
+        An ETA from a count runs down by the unit in hand only, as more units would have been reported.
+        """
+        eta = self.eta
+        if eta is None or seconds <= 0:
             return self
-        return replace(self, eta=self.eta.after(seconds))
+        gone = min(seconds, self._in_hand(eta))
+        if gone == seconds or seconds >= eta.eta:
+            return replace(self, eta=eta.after(seconds))
+        low = eta.low * (eta.eta - gone) / eta.eta
+        return replace(self, eta=replace(eta, eta=eta.eta - gone, low=low, high=max(0.0, eta.high - gone)))
+
+    def _in_hand(self, eta: Estimate) -> float:
+        """By how many seconds an ETA may run down before the next unit is counted."""
+        left = (self.total or 0) - (self.completed or 0)
+        if left > 0 and eta.source in ("rate", "history"):
+            return max(UNREPORTED, eta.eta * min(1.0, IN_HAND / left))
+        return eta.eta / 2 if self.ratio is not None and eta.source == "rate" else math.inf
 
 
 @dataclass(frozen=True)

@@ -113,7 +113,7 @@ def _count(about: Snapshot | StageSnapshot) -> str:
 
 
 def _percent(about: Snapshot | StageSnapshot) -> str:
-    ratio = about.progress.ratio
+    ratio = about.progress.stated
     return "" if ratio is None else f", {percent(ratio)}"
 
 

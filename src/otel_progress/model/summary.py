@@ -33,8 +33,8 @@ def summary_dict(snapshot: Snapshot) -> dict[str, Any]:
 def summary(snapshot: Snapshot) -> str:
     """Return status, time, progress, stages, outcomes, usage, results, attributes and notes, one per line."""
     head = f"{snapshot.name}: {snapshot.status.value} after {duration(snapshot.elapsed)}"
-    if snapshot.progress.ratio is not None:
-        head += f", {percent(snapshot.progress.ratio)}"
+    if snapshot.progress.stated is not None:
+        head += f", {percent(snapshot.progress.stated)}"
     if snapshot.reason:
         head += f" ({snapshot.reason})"
     lines = [head, *_now(snapshot), *_stages(snapshot)]

@@ -148,8 +148,8 @@ def _sentence(lost: Snapshot) -> str:
     progress, done = about.progress, ""
     if progress.completed is not None:
         done = f", {units(progress.completed, progress.total, progress.unit)}"
-    if progress.ratio is not None:
-        done += f", {percent(progress.ratio)}"
+    if progress.stated is not None:
+        done += f", {percent(progress.stated)}"
     if isinstance(about, StageSnapshot) and done:
         done += f" in {about.path}"
     return f"{lost.name} {lost.status.value} after {duration(lost.elapsed)}{done} ({lost.reason})"

@@ -69,7 +69,7 @@ def outcome(node: StageSnapshot | Snapshot) -> str:
 def progressed(snapshot: Snapshot) -> str:
     """A line of progress: the whole, and the running stage."""
     whole = snapshot.progress
-    parts = [percent(whole.ratio) if whole.ratio is not None else "", words.counted(whole)]
+    parts = [percent(whole.stated) if whole.stated is not None else "", words.counted(whole)]
     here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
     if here is not None:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
@@ -89,7 +89,7 @@ def progressed(snapshot: Snapshot) -> str:
 
 def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
     """The summary of an ended operation: status, time, progress, its stages with their share of the time, results."""
-    style, ratio = words.STYLES[snapshot.status], snapshot.progress.ratio
+    style, ratio = words.STYLES[snapshot.status], snapshot.progress.stated
     at = "" if ratio is None or snapshot.status is Status.COMPLETED else f" at {percent(ratio)}"
     head: list[Span] = [
         (f"{words.ICONS[snapshot.status]} {label} ", style if "bold" in style else f"bold {style}"),

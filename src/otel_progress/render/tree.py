@@ -49,6 +49,7 @@ class TreeRow(NamedTuple):
     eta: str = ""
     elapsed: str = ""
     free: Line | None = None
+    percent: str = ""
 
 
 class TreeOptions(NamedTuple):
@@ -157,6 +158,7 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOpti
         rate(progress.rate, progress.unit),
         words.remaining(progress, look.calm, key, waits=node.status is Status.WAITING),
         stopwatch(node.elapsed),
+        percent="" if progress.stated is None else percent(progress.stated),
     )
 
 
@@ -393,7 +395,7 @@ def _line(row: TreeRow, columns: dict[str, int], width: int) -> Line:
     name = _fit(((f"{indent}{row.icon} ", row.style), (row.name, strong)), columns["name"], pad=True)
     cells: list[Span] = [*name, *_bar(row, columns["bar"])]
     for column, text, style in (
-        ("percent", "" if row.ratio is None else percent(row.ratio), strong),
+        ("percent", row.percent, strong),
         ("amount", row.amount, faint),
         ("rate", row.rate, "dim"),
         ("eta", row.eta, "magenta"),

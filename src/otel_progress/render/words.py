@@ -71,7 +71,11 @@ SOURCES: Final = {"rate": "pace now", "plan": "planned", "children": "from its c
 TEXTS: Final = 1_000
 """The most texts of estimates that a live view remembers."""
 IDLE_FROM: Final = 3.0
-"""Idle seconds from which on idle time is shown."""
+"""Idle seconds from which on idle time is shown, at the earliest."""
+IDLE_PART: Final = 0.25
+"""Part of the limit from which on idle time is shown: below it, a slow unit is nothing to tell."""
+IDLE_ALWAYS: Final = 30.0
+"""Idle seconds from which on idle time is shown, whatever the limit."""
 
 
 def trouble(snapshot: Snapshot) -> Span | None:
@@ -113,7 +117,7 @@ def _evidence(branch: Branch, health: Health) -> str:
         return spelled(branch.loop.reason)
     if health is Health.SILENT:
         return f"no progress for {lasting(branch.idle)}{limit}"
-    return f"idle {lasting(branch.idle)}{limit}" if branch.idle >= IDLE_FROM else ""
+    return f"idle {lasting(branch.idle)}{limit}" if tells(branch.idle, branch.stall_after) else ""
 
 
 def waiting(wait: Wait) -> str:
@@ -181,9 +185,14 @@ def source(eta: Estimate) -> str:
     return SOURCES.get(eta.source, eta.source)
 
 
+def tells(idle: float, limit: float | None) -> bool:
+    """Whether it is idle for long enough to be shown: a quarter of its limit, from 3 to 30 s."""
+    return idle >= min(IDLE_ALWAYS, max(IDLE_FROM, IDLE_PART * (IDLE_ALWAYS if limit is None else limit)))
+
+
 def idling(idle: float, limit: float | None) -> Span | None:
-    """`idle 12 s of 30 s`, coloured as it approaches the limit."""
-    if idle < IDLE_FROM:
+    """`idle 12 s of 30 s`, coloured as it approaches the limit; None while that tells nothing."""
+    if not tells(idle, limit):
         return None
     if limit is None:
         return f"idle {lasting(idle)}", "dim"

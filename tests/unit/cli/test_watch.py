@@ -137,7 +137,8 @@ def test_clocks_go_on() -> None:
     later = snapshot_of(ROW, 5.0)
     assert (later.elapsed, later.idle) == (15.0, 7.0)
     assert (later.progress.eta.eta, later.progress.eta.low, later.progress.eta.high) == (9.0, 6.0, 14.0)
-    assert snapshot_of(ROW, 12.0).progress.eta.low == 0.0
+    late = snapshot_of(ROW, 12.0).progress.eta
+    assert (late.eta, late.low, late.high) == (7.0, 5.5, 12.0), "no further, as no progress was heard of"
     assert snapshot_of(ROW, 50.0).progress.eta is None, "its time is over, and it was not heard of since"
     waits = snapshot_of({**ROW, "wait": {"reason": "x", "elapsed": 1.0}}, 5.0)
     assert (waits.idle, waits.wait.elapsed) == (2.0, 6.0)

@@ -521,15 +521,34 @@ def test_branch_is_named_once(progress_capture: Capture, show: Show) -> None:
 
 
 def test_idle_is_silent_at_first(progress_capture: Capture, show: Show) -> None:
-    """Idle time is shown when it reaches three seconds, and not before."""
+    """Idle time is shown from a quarter of its limit on, after half a minute at the latest, and not before."""
     console, terminal = show()
-    with progress.operation("job"):
-        progress_capture.advance(2.9)
+    with progress.operation("job", stall_after=40):
+        progress_capture.advance(9.9)
         console.refresh()
         assert "idle" not in terminal.text
         progress_capture.advance(0.1)
         console.refresh()
-        assert "idle 3 s" in terminal.text
+        assert "idle 10 s of 40 s" in terminal.text
+    with progress.operation("long", stall_after=3600):
+        progress_capture.advance(29.9)
+        console.refresh()
+        assert "idle" not in terminal.text
+        progress_capture.advance(0.1)
+        console.refresh()
+        assert "idle 30 s of 1 h" in terminal.text
+
+
+def test_slow_units_do_not_flicker(progress_capture: Capture, show: Show) -> None:
+    """Units of four seconds each, far below the limit, never show idle time, so rows stay where they are."""
+    console, terminal = show()
+    with progress.operation("job", total=10, stall_after=60) as op:
+        for _ in range(10):
+            for _ in range(8):
+                progress_capture.advance(0.5)
+                console.refresh()
+                assert "idle" not in terminal.text
+            op.advance()
 
 
 def test_a_wait_is_shown_with_its_limit(progress_capture: Capture, show: Show) -> None:

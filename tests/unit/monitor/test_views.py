@@ -364,7 +364,7 @@ def test_clocks_go_on_to_the_moment_of_the_answer(monitor: Parts, fake: FakeCloc
 
 
 def test_estimate_runs_down_to_the_moment_of_the_answer(monitor: Parts, fake: FakeClock) -> None:
-    """The ETA is that of `timestamp`, in lists as alone, of stages too, and ends when its time is over; a wait pauses it."""
+    """The ETA is that of `timestamp`, in lists as alone, of stages too; it runs down by the unit in hand, and ends when its time is over; a wait pauses it."""
     told = Progress(1, 4, "file", 0.25, 0.25, 0.1, Estimate(30.0, 20.0, 60.0, "rate"))
     load = StageSnapshot("load", "load", Status.RUNNING, told, started_at=AT, elapsed=1.0)
     monitor.say(snap(1, elapsed=1.0, stage="load", stages=(load,), progress=told))
@@ -374,10 +374,10 @@ def test_estimate_runs_down_to_the_moment_of_the_answer(monitor: Parts, fake: Fa
     monitor.beat()
     for found in (text(monitor), detail(monitor)):
         assert found["timestamp"] == AT + 13
-        assert [found["eta"][key] for key in ("seconds", "low", "high")] == [18, 8, 48]
-        assert found["progress"]["eta"]["seconds"] == found["stage_progress"]["eta"]["seconds"] == 18
+        assert [found["eta"][key] for key in ("seconds", "low", "high")] == [21, 14, 51]
+        assert found["progress"]["eta"]["seconds"] == found["stage_progress"]["eta"]["seconds"] == 21
     found = detail(monitor)
-    assert (found["eta"]["seconds"], found["stages"][0]["progress"]["eta"]["seconds"]) == (18, 18)
+    assert (found["eta"]["seconds"], found["stages"][0]["progress"]["eta"]["seconds"]) == (21, 21)
     fake.sleep(20)
     monitor.beat()
     for found in (text(monitor), detail(monitor)):
@@ -399,7 +399,7 @@ def test_estimate_by_children_runs_down(monitor: Parts, fake: FakeClock) -> None
     fake.sleep(12)
     for instance in ("p1", "p-b", "p-c"):
         monitor.beat(instance)
-    assert text(monitor)["eta"]["seconds"] == 18
+    assert text(monitor)["eta"]["seconds"] == 21
     fake.sleep(20)
     for instance in ("p1", "p-b", "p-c"):
         monitor.beat(instance)

@@ -10,13 +10,30 @@ from typing import Any, Final
 import pytest
 
 from otel_progress.model import units
+from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.units import amount, rate, stopwatch
+from otel_progress.render import words
 from otel_progress.render.words import counted
 
 CASES: Final[dict[str, list[list[Any]]]] = json.loads(
     (Path(__file__).parents[2] / "words.json").read_text(encoding="utf-8")
 )
+
+
+def time_left(given: dict[str, Any], later: float) -> str:
+    """What is shown of an estimate, some seconds after it was reported."""
+    seconds, low, high, source = given["eta"].values()
+    told = Progress(
+        given.get("completed"),
+        given.get("total"),
+        ratio=given.get("ratio"),
+        eta=Estimate(seconds, low, high, source),
+    )
+    found = told.after(later)
+    return "" if found.eta is None else words.remaining(found)
+
+
 FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
     "duration": units.duration,
     "lasting": units.lasting,
@@ -28,6 +45,7 @@ FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
     "plural": units.plural,
     "left": units.left,
     "remaining": units.remaining,
+    "time_left": time_left,
     "unforeseen": units.unforeseen,
 }
 

@@ -32,8 +32,9 @@ def state(one: Snapshot) -> words.Span:
 
 
 def percent(one: Snapshot) -> str:
-    """`45%`; rounded down, so that 100% means done."""
-    return "" if one.progress.ratio is None else units.percent(one.progress.ratio)
+    """`45%`; rounded down, so that 100% means done. Empty if the counts beside it say less."""
+    ratio = one.progress.stated
+    return "" if ratio is None else units.percent(ratio)
 
 
 def spent(one: Snapshot) -> str:

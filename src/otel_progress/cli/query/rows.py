@@ -304,6 +304,7 @@ def _progress(given: Row) -> Progress:
         number(given.get("total")),
         text(given.get("unit")) or "item",
         None if ratio is None else min(1.0, max(0.0, ratio)),
+        number(given.get("ratio_raw")),
         rate=number(given.get("rate")),
         eta=_eta(mapping(given.get("eta"))),
     )

@@ -270,7 +270,7 @@ def _children(detail: Row, now: float) -> list[Line]:
         child = snapshot_of(row, max(0.0, now - (number(row.get("timestamp")) or now)))
         sign, style = icon(child)
         doing, colour = state(child)
-        done = "" if child.progress.ratio is None else f"  {percent(child.progress.ratio)}"
+        done = "" if child.progress.stated is None else f"  {percent(child.progress.stated)}"
         why = child.health_reason if not child.status.final else child.reason
         earlier = "  earlier attempt" if _is_earlier(row, detail) else ""
         spent = f"  {duration(child.elapsed)}{done}{earlier}" + (f"  {why}" if why else "")

@@ -76,8 +76,8 @@ def _far(one: Recoverable) -> str:
     """How far it was: `130 of 1,351 items, 9%, in load: reading part 2, at parse.py:88`."""
     progress = one.progress
     said = [] if progress.completed is None else [units(progress.completed, progress.total, progress.unit)]
-    if progress.ratio is not None:
-        said.append(percent(progress.ratio))
+    if progress.stated is not None:
+        said.append(percent(progress.stated))
     if one.stage:
         said.append(f"in {plain(one.stage)}")
     text = ", ".join(said) + (f": {plain(one.message)}" if one.message and one.message != one.stage else "")

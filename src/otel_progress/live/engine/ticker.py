@@ -47,7 +47,9 @@ SOON_MOST: Final = 500
 STALLS: Final = 500
 """Operations reported as stuck in one round; further ones follow in the next rounds."""
 ESTIMATE_ENDS: Final = 5.0
-"""Seconds without a unit after which an update reports whether the rate or ETA still holds."""
+"""Seconds without a unit after which an update reports whether the rate or ETA still holds, at the latest."""
+ENDED_FOR: Final = 0.01
+"""Seconds that a rate or ETA has ended for when an update reports it."""
 KEYFRAME: Final = 300.0
 """Seconds without an event after which a running operation sends an update, so that its whole state is never older."""
 KEYFRAMES: Final = 50
@@ -263,8 +265,10 @@ class Ticker:
             self._ended.append(weakref.ref(operation))
             learning.learning.ended(operation, operation)
             outlines.ended(operation)
+            self._wait_with_parents(operation)
         elif event in _STAGE:
             _note_stage(event, operation, node, now)
+            self._wait_with_parents(operation)
         if event in _STAGE and not may_send_stage(operation, now):
             drops.add(semconv.DROP_FOLDED)
             self.budget.waiting.setdefault(operation, self._rounds)
@@ -300,7 +304,10 @@ class Ticker:
                 if moved:
                     self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
-                elif operation._revision != operation._sent_revision or now >= operation._estimate_ends:
+                elif operation._revision != operation._sent_revision:
+                    self._wait_with_parents(operation)
+                    waiting.setdefault(operation, number)
+                elif now >= operation._estimate_ends:
                     waiting.setdefault(operation, number)
                 elif now >= operation._keyframe_at:
                     self._repeat(operation)
@@ -340,7 +347,7 @@ class Ticker:
                 self._change(semconv.WAIT_OVERDUE, operation, node, watchdog.overdue(wait, now))
 
     def _wait_with_parents(self, operation: OperationState) -> None:
-        """The operations around one that moved have an update to send, too."""
+        """The operations around one that moved or ended have an update to send, too: it is part of their progress."""
         if operation._parent is None and operation._opts.parent is None:
             return
         parent = parent_of(operation) if host_of(operation) is not None else None
@@ -424,7 +431,7 @@ class Ticker:
             operation._sequence += 1
             operation._sent_revision = operation._revision
             snapshot = self._snapshots[operation] = operation.snapshot()
-            operation._estimate_ends = clock.monotonic() + ESTIMATE_ENDS if _has_estimate(snapshot) else FOREVER
+            operation._estimate_ends = _estimate_ends(operation, snapshot, clock.monotonic())
         else:
             operation._sequence += 1
         return snapshot
@@ -481,7 +488,11 @@ def _because(verdict: Verdict) -> Attributes:
     return Attributes({semconv.HEALTH_REASON: verdict.reason or verdict.health.value})
 
 
-def _has_estimate(snapshot: Snapshot) -> bool:
-    """Whether it, or a running stage of it, has a rate or an ETA: an update must say so when these end."""
+def _estimate_ends(operation: OperationState, snapshot: Snapshot, now: float) -> float:
+    """When an update has to say whether a reported rate or ETA still holds; it says at once that one has ended."""
     running = (stage.progress for stage in snapshot.stages if not stage.status.final)
-    return any(one.rate is not None or one.eta is not None for one in (snapshot.progress, *running))
+    if not any(one.rate is not None or one.eta is not None for one in (snapshot.progress, *running)):
+        return FOREVER
+    paces = (node._pace for node in (operation, *tuple(operation._running or ())))
+    ends = min((pace.ends_at(now) for pace in paces if pace is not None), default=FOREVER)
+    return min(now + ESTIMATE_ENDS, ends + ENDED_FOR)

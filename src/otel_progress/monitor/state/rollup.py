@@ -128,8 +128,8 @@ class _Roll:
 
 def _eta_of(part: Part) -> Estimate | None:
     """Its own ETA now; it stands still while the operation waits."""
-    seen, eta = part.snapshot, part.snapshot.progress.eta
-    return eta if eta is None or seen.wait is not None else eta.after(part.later)
+    seen = part.snapshot
+    return (seen.progress if seen.wait is not None else seen.progress.after(part.later)).eta
 
 
 def _infer(whole: Whole, snapshot: Snapshot, given: list[tuple[Part, Whole]]) -> None:

@@ -376,7 +376,7 @@ def words(snapshot: Snapshot) -> str:
     counted = progress if progress.completed is not None or innermost is None else innermost.progress
     if counted.completed is not None:
         said.append(units(counted.completed, counted.total, counted.unit))
-    if progress.ratio is not None:
-        said.append(percent(progress.ratio))
+    if progress.stated is not None:
+        said.append(percent(progress.stated))
     message = snapshot.message or (innermost.message if innermost is not None else None)
     return ", ".join(said) + (f": {message}" if message else "")

@@ -374,6 +374,10 @@ def _progress() -> Json:
         percentage=number(),
         current_step=text(),
         ratio=ratio(),
+        ratio_raw={
+            **ratio(),
+            "description": "The ratio of the counts, if it differs: `ratio` never falls, also if the total grows.",
+        },
         completed=number(),
         total=number(),
         unit=text(),

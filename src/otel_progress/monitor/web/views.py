@@ -13,7 +13,7 @@ from otel_progress import semconv as s
 from otel_progress.model import json_keys
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import Verdict
-from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.states import RANKS, TROUBLE, Label, state_of
 from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.state import as_of
@@ -433,7 +433,9 @@ def _running(row: Json) -> list[str]:
 
 def _run_down(progress: Json, later: float) -> Json:
     """The progress `later` seconds later; without the ETA once its time is over."""
-    eta = json_keys.of_eta(Estimate(*progress["eta"].values()).after(later))
+    done, total, ratio = (progress.get(key) for key in ("completed", "total", "ratio"))
+    seen = Progress(done, total, ratio=ratio, eta=Estimate(*progress["eta"].values()))
+    eta = json_keys.of_eta(seen.after(later).eta)
     kept = {key: value for key, value in progress.items() if key != "eta"}
     return kept if eta is None else {**kept, "eta": eta}
 

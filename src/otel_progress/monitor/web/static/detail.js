@@ -8,7 +8,7 @@ import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.j
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, STATUS, amount, apart, attemptWords, bounds, branchesOf, clockTime, duration, faceOf, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, percent, safeLink, sourceOf, spelled, spent, troubleOf, unforeseenOf } from "./words.js";
+import { GROUP, STATUS, amount, apart, attemptWords, bounds, branchesOf, clockTime, duration, faceOf, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, percent, safeLink, sourceOf, spelled, spent, stated, troubleOf, unforeseenOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its timeline and its events.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -39,6 +39,7 @@ function Title({ shown }) {
     if (matchMedia("(max-width: 820px)").matches) heading.current.focus({ preventScroll: true });
   }, [shown.id]);
   const value = shown.status === "completed" ? 100 : percent(shown);
+  const said = shown.status === "completed" ? 100 : stated(shown);
   const over = isFinal(shown) && shown.status !== "completed";
   const rest = left(shown, now);
   const facts = [
@@ -55,7 +56,7 @@ function Title({ shown }) {
     ${shown.muted && !isFinal(shown) && html`<p class="dim muted"><${Icon} name="mute" size=${13} /> <bdi>${mutedWords(shown.muted)}</bdi></p>`}
     ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
-    <div class="big"><div class="big-numbers">${(value != null || over) && html`<span class="big-percent">${over ? face.label : `${value}%`}</span>`}<span class="big-words"><span>${[over && value != null && `at ${value}%`, amount(shown.progress), paceOf(shown)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
+    <div class="big"><div class="big-numbers">${(said != null || over) && html`<span class="big-percent">${over ? face.label : `${said}%`}</span>`}<span class="big-words"><span>${[over && said != null && `at ${said}%`, amount(shown.progress), paceOf(shown)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>
         ${shown.progress?.current_step && !isFinal(shown) && html`<span class="dim step"><bdi>${shown.progress.current_step}</bdi></span>`}</span>
       <span class="big-time"><span><b>${spent(shown, now)}</b> <span class="dim">elapsed</span></span>${rest ? html`<span class="eta" title=${bounds(shown, now)}><b>${rest}</b> <span class="dim">${sourceOf(shown.progress.eta)}</span></span>` : unforeseenOf(shown) && html`<span class="dim">${unforeseenOf(shown)}</span>`}</span></div>
       <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>

@@ -5,7 +5,7 @@ import { filterChanged, link, loadMore, loaded } from "./live.js";
 import { Agent, RowBar, State, Why } from "./parts.js";
 import { select, selected } from "./selection.js";
 import { counts, filter, isFiltered, knownNames, layout, mayHoldMore, plan, rowOf, setFilter, ticking, toggleFold, unloaded } from "./state.js";
-import { GROUPS, STATUS, about, faceOf, groupOf, hashOf, left, mutedWords, number, percent, shortId, spent, troubleOf } from "./words.js";
+import { GROUPS, STATUS, about, faceOf, groupOf, hashOf, left, mutedWords, number, shortId, spent, stated, troubleOf } from "./words.js";
 
 const ROW = 60;
 const HEAD = 34;
@@ -115,7 +115,7 @@ function Row({ entry, at, line }) {
   const face = faceOf(row);
   const group = groupOf(row);
   const why = troubleOf(row, now);
-  const value = row.status === "completed" ? null : percent(row);
+  const value = row.status === "completed" ? null : stated(row);
   const step = [row.stage, row.progress?.current_step].filter(Boolean).join(" · ");
   const current = selected.value === row.id;
   const calm = group === "progressing" || group === "pending" || (group === "waiting" && row.progress?.eta?.source === "children");

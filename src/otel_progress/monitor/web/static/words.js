@@ -126,10 +126,9 @@ const SIZES = [[63072000, 31536000, "y"], [129600, 86400, "d"], [3600, 3600, "h"
 export function left(row, now) {
   const rest = restOf(row, now);
   if (rest <= 0) return "";
-  const [{ low, high }, gone] = [row.progress.eta, goneOf(row, now)];
+  const { low, high } = boundsOf(row, now);
   if (shown.size > 2000) shown.clear();
-  const bound = (value) => (value == null ? null : Math.max(0, value - gone));
-  const text = forecast(rest, bound(low), bound(high), shown.get(row.id));
+  const text = forecast(rest, low, high, shown.get(row.id));
   shown.set(row.id, text);
   return remaining(text, row.status === "waiting" && row.progress.eta.source !== "children");
 }
@@ -144,7 +143,24 @@ export function remaining(text, waits = false) {
 
 function restOf(row, now) {
   const eta = row.progress?.eta;
-  return eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row)) ? 0 : eta.seconds - goneOf(row, now);
+  if (eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row))) return 0;
+  const gone = goneOf(row, now);
+  return gone >= eta.seconds ? 0 : eta.seconds - Math.min(gone, inHand(row.progress));
+}
+
+/** By how many seconds an estimate may run down before the next unit is counted; the same as in the terminal. */
+function inHand({ completed, total, ratio, eta }) {
+  const rest = (total ?? 0) - (completed ?? 0);
+  if (rest > 0 && ["rate", "history"].includes(eta.source)) return Math.max(1, eta.seconds * Math.min(1, 0.9 / rest));
+  return ratio != null && eta.source === "rate" ? eta.seconds / 2 : Infinity;
+}
+
+/** The interval of an estimate now; where the estimate stands still, its lower end does, too. */
+function boundsOf(row, now) {
+  const { seconds, low, high } = row.progress?.eta ?? {};
+  const [gone, most] = [goneOf(row, now), seconds == null ? Infinity : inHand(row.progress)];
+  const rest = (value) => (value == null ? null : Math.max(0, value - Math.min(gone, most)));
+  return { low: gone > most && low != null ? (low * (seconds - most)) / seconds : rest(low), high: rest(high) };
 }
 
 /** By how many seconds an estimate has run down; it stands still during a declared wait, unless that is for its children. */
@@ -163,9 +179,8 @@ export function sourceOf(eta) {
 
 /** The exact bounds of an estimate, for a tooltip: "between 11 s and 19 s, in about 80% of all cases". */
 export function bounds(row, now) {
-  const { low, high } = row.progress?.eta ?? {};
-  const gone = goneOf(row, now);
-  return low == null || high == null ? "" : `between ${lasting(Math.max(0, low - gone))} and ${lasting(Math.max(0, high - gone))}, in about 80% of all cases`;
+  const { low, high } = boundsOf(row, now);
+  return low == null || high == null ? "" : `between ${lasting(low)} and ${lasting(high)}, in about 80% of all cases`;
 }
 
 /** Why there is no estimate: "no estimate yet", "no estimate while stuck"; empty without a total, or at its end. */
@@ -243,6 +258,9 @@ export function percent(row) {
   const value = progress?.percentage ?? (progress?.ratio == null ? null : progress.ratio * 100);
   return value == null ? null : Math.min(100, Math.max(0, Math.floor(value + 1e-6)));
 }
+
+/** The percentage to state in words: none if the counts beside it say less, as the total has grown. */
+export const stated = (row) => (row.progress?.ratio_raw == null ? percent(row) : null);
 
 /** An amount of money. */
 export function money(value, currency) {
@@ -322,7 +340,8 @@ function wordsOf(branch, group, later) {
   if (group === "looping") return spelled(branch.loop?.reason ?? "the same again and again");
   const idle = branch.idle == null ? null : branch.idle + later;
   if (group === "stuck") return idle == null ? "no progress" : `no progress for ${lasting(idle)}${allowed(branch)}`;
-  return idle != null && idle >= 3 ? `idle for ${lasting(idle)}${allowed(branch)}` : "";
+  const from = Math.min(30, Math.max(3, 0.25 * (branch.stall_after ?? 30))); // below it, a slow unit is nothing to tell
+  return idle != null && idle >= from ? `idle for ${lasting(idle)}${allowed(branch)}` : "";
 }
 const allowed = ({ stall_after: limit }) => (limit == null ? "" : ` of ${duration(limit)}`);
 

@@ -1,0 +1,56 @@
+"""The percentage in words never contradicts the counts beside it, though the bar never falls."""
+
+from __future__ import annotations
+
+import pytest
+
+import otel_progress as progress
+from otel_progress.cli.query.cells import percent
+from otel_progress.cli.query.rows import snapshot_of
+from otel_progress.model.snapshot import Progress
+from otel_progress.monitor.web.row_json import progress_json
+from otel_progress.render.plain import progressed
+from otel_progress.render.tree import TreeNode, TreeOptions, rows_of
+from otel_progress.testing import Capture
+
+
+def test_after_the_total_grew_only_the_counts_are_stated(progress_capture: Capture) -> None:
+    """52 of 82 pages are not 90%: the bar stays, and no text has a percentage."""
+    with progress.operation("crawl", total=10, unit="page") as op:
+        for _ in range(9):
+            op.advance()
+        seen = op.snapshot()
+        assert progressed(seen).startswith("90%  9/10 pages")
+        assert percent(seen) == "90%"
+        op.update(total=82)
+        op.advance(43)
+        progress_capture.advance(1)
+        seen = op.snapshot()
+    assert seen.progress.ratio is not None
+    assert seen.progress.ratio >= 0.9
+    assert progressed(seen).startswith("52/82 pages")
+    (row,) = (row for row in rows_of([TreeNode(0, "crawl", seen)], TreeOptions(0, 3)) if row.amount)
+    assert (row.percent, row.amount, row.ratio) == ("", "52/82 pages", seen.progress.ratio)
+    sent = progress_json(seen.progress, None)
+    assert sent["ratio_raw"] == pytest.approx(52 / 82)
+    assert sent["ratio"] == seen.progress.ratio
+
+
+@pytest.mark.parametrize(
+    ("given", "stated"),
+    [
+        (Progress(9, 10, ratio=0.9, ratio_raw=0.9), 0.9),
+        (Progress(1, 4, ratio=0.37, ratio_raw=0.37), 0.37),
+        (Progress(10, 10, ratio=0.9999, ratio_raw=1.0), 0.9999),
+        (Progress(52, 82, ratio=0.9, ratio_raw=0.634), None),
+        (Progress(ratio=0.9, ratio_raw=0.5), 0.9),
+        (Progress(5, ratio=0.9, ratio_raw=0.5), 0.9),
+        (Progress(5, 10), None),
+        (Progress(10, 10, ratio=1.0, ratio_raw=1.0), 1.0),
+    ],
+)
+def test_stated(given: Progress, stated: float | None) -> None:
+    """A part of the next unit is no contradiction, and without counts there is none."""
+    assert given.stated == stated
+    row = {"id": "a", "name": "a", "status": "running", "progress": progress_json(given, None)}
+    assert snapshot_of(row, 0.0).progress.stated == stated
