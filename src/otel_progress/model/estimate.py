@@ -1,9 +1,9 @@
 """Rate and ETA: how fast work goes, and when it will be done, as an interval.
 
 The rate is that of the recent past: counts are weighted with a half-life that grows with the run (a third of its
-length, at least 10 s). The ETA comes from several forecasters that are tested on the run so far, and from earlier runs
-(`model/forecast.py`, `model/past.py`). The interval comes from their errors, and should contain the end in about 80% of
-all cases.
+length, at least 10 s). After a proven change of pace only what came since counts. The ETA comes from several
+forecasters that are tested on the run so far, and from earlier runs (`model/forecast.py`, `model/past.py`). The
+interval comes from their errors, and should contain the end in about 80% of all cases.
 
 There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
 between two steps, or twice the usual time of a step. An estimate also ends when its time is over. In both cases it
@@ -150,8 +150,17 @@ class Pace:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
             self._usual = self._time / self._moves
-            self._course.add(self._reached_at(now, done, moved) - self._start, done - self._base)
+            self._reach(self._reached_at(now, done, moved) - self._start, done - self._base)
         self._still = not step
+
+    def _reach(self, time: float, units: float) -> None:
+        """Note when a count was reached; after a proven change of pace, what was before no longer counts."""
+        if not self._course.add(time, units) or not self._course.renew(time, units):
+            return
+        since, base = self._course.since
+        self._done, self._time = units - base, time - since
+        self._moves = min(self._moves, self._done)
+        self._reviewed = self._kept = None
 
     def pause(self, seconds: float) -> None:
         """Exclude a declared wait of this many seconds from the pace."""
@@ -276,7 +285,9 @@ class Pace:
         self, time: float, units: float, left: float, grain: float, may_review: MayReview
     ) -> _Forecast | None:
         """Combine the forecasters; None if the result is not finite."""
-        horizon, total = left / units, units + left
+        if not units > self._course.since[1] or not time > self._course.since[0]:
+            return None
+        horizon, total = self._course.horizon(units, left), units + left
         if not (0 < horizon < math.inf and time > INSTANT and units < MANY and 0 < time / units < math.inf):
             return None
         kept = self._kept

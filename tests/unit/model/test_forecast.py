@@ -251,3 +251,49 @@ def test_a_total_that_grows_may_go_on_growing() -> None:
     still, growing = upper(10.0), upper(100.0)
     assert growing[0] == pytest.approx(still[0], rel=0.02)
     assert still[1] + 50 <= growing[1] < still[1] + 80
+
+
+CHANGES: dict[str, list[float]] = {
+    "what was done before is skipped": [0.01] * 120 + [0.3] * 80,
+    "the first unit loads a model": [9.0] + [0.25] * 79,
+    "ten times slower": [1.0] * 100 + [10.0] * 100,
+    "ten times faster": [10.0] * 100 + [1.0] * 100,
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_proven_change_of_pace_shows_soon(kind: str) -> None:
+    """25 units after the pace changed for good, or sooner, the rate is the new one and the interval holds the end."""
+    units = CHANGES[kind]
+    changed = next(index for index in range(1, len(units)) if units[index] != units[index - 1])
+    share = sum(units[: changed + 25]) / sum(units)
+    pace, now, done = run(units, None, share)
+    found = pace.estimate(len(units) - done, now, 1.0, done, now)
+    assert found is not None
+    assert found.low <= sum(units) - now <= found.high
+    assert found.eta == pytest.approx(sum(units) - now, rel=0.1)
+    assert pace.rate == pytest.approx(1 / units[-1], rel=0.15)
+
+
+def test_a_pause_is_no_change_of_pace() -> None:
+    """One long unit, and work that varies, leave what was learned of the pace as it is."""
+    rng = random.Random(11)
+    noisy = [rng.expovariate(1.0) for _ in range(300)]
+    for units in ([1.0] * 60 + [40.0] + [1.0] * 60, noisy):
+        course, at = Course(), 0.0
+        for count, each in enumerate(units, 1):
+            at += each
+            course.add(at, float(count))
+            assert not course.renew(at, float(count))
+
+
+def test_quick_units_at_first_do_not_disprove_earlier_runs() -> None:
+    """If all earlier runs were fast at first and then slow, the slow part is foretold while this run is still fast."""
+    units, record = [0.01] * 120 + [0.3] * 80, Record()
+    pace, _, _ = run(units, record, 1.0)
+    pace.teach(record, sum(units), 200.0)
+    for share in (0.05, 0.08, 0.12):
+        pace, now, done = run(units, record, share)
+        found = pace.estimate(200 - done, now, 1.0, done, now)
+        assert found is not None
+        assert found.eta == pytest.approx(sum(units) - now, rel=0.35)
