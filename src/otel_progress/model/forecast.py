@@ -166,6 +166,8 @@ class Course:
         if done > points[-1][1] and time - points[-1][0] > INSTANT:
             points.append((time, done))
         paces = [math.log((t - at) / (n - of)) for (at, of), (t, n) in itertools.pairwise(points)]
+        if max(paces) - min(paces) < _JUMP:
+            return None
         best, found = 1.0, 0
         for start in range(1, len(paces) - _PROOF_PARTS + 1):
             for end in (start, start - 1):  # the change may lie within a part
