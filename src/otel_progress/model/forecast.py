@@ -210,12 +210,16 @@ class Course:
         """Return how far ahead a forecast is: the units left for each one that tells the pace."""
         return left / (done - self.since[1])
 
+    def spent(self, time: float, done: float, past: Past) -> float:
+        """Return the seconds since a pause of earlier runs around a count began; 0 if they had none there."""
+        return time - self.time_at(past.entry(done), time, done)
+
     def _ahead(self, said: Sequence[float], time: float, done: float, left: float, past: Past | None) -> list[float]:
         """The logarithms of the times per unit, from what the forecasters said at a moment."""
         found = list(said)
         found[TREND] = found[HALF] + said[TREND] * min(1.0, self.horizon(done, left) + 0.5)
         if past is not None:
-            found += past.forecasts(time, done, left)
+            found += past.forecasts(time, done, left, self.spent(time, done, past))
         return found
 
     def _say(self, time: float, done: float) -> list[float]:
@@ -294,8 +298,10 @@ class Course:
             best, many = min(sums), len({test.units for test in tests})
             scale = _SHARPNESS * many / len(ORIGINS) / (best + _EXACT * (1 + many))
             seen = min(1.0, _EARLY * done / (done + left))
-            if past is not None:  # fast units at the start say little about slow ones that are known to come
-                seen = min(seen, (_EARLY * time / (time + left * math.exp(past.forecasts(time, done, left)[0]))) ** 2)
+            if past is not None:
+                usual = past.forecasts(time, done, left, self.spent(time, done, past))[0]
+                # fast units at the start say little about slow ones that are known to come
+                seen = min(seen, (_EARLY * time / (time + left * math.exp(usual))) ** 2)
             losses = [
                 loss + (scale * (each - best) if index < OWN else seen * min(_MISTRUST, scale * (each - best)))
                 for index, (loss, each) in enumerate(zip(losses, sums))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -160,7 +162,7 @@ def test_forecasts_by_earlier_runs_are_finite(time: float, done: float, total: f
     record = Record()
     record.add(None, time, done)
     reached = max(1e-6, part * total)
-    assert all(map(math.isfinite, Past(record, total).forecasts(time, reached, max(1e-6, total - reached))))
+    assert all(map(math.isfinite, Past(record, total).forecasts(time, reached, max(1e-6, total - reached), time / 2)))
 
 
 def test_points_remember_what_was_foretold_there() -> None:
@@ -297,3 +299,52 @@ def test_quick_units_at_first_do_not_disprove_earlier_runs() -> None:
         found = pace.estimate(200 - done, now, 1.0, done, now)
         assert found is not None
         assert found.eta == pytest.approx(sum(units) - now, rel=0.35)
+
+
+PAUSES: dict[str, list[float]] = {
+    "three slow items": [8.0 if index in (15, 28, 39) else 0.25 for index in range(40)],
+    "a straggler at the end": [0.2] * 39 + [17.2],
+}
+
+
+@pytest.mark.parametrize("kind", PAUSES)
+def test_a_pause_that_earlier_runs_had_keeps_its_estimate(kind: str) -> None:
+    """In the second of two identical runs the ETA stays, and falls, through the pauses that the first one had."""
+    units, record = PAUSES[kind], Record()
+    pace, _, _ = run(units, record, 1.0)
+    pace.teach(record, sum(units), float(len(units)))
+    ends = list(itertools.accumulate(units))
+    pace, looks, missing = Pace(0.0, 0.0, record), int(ends[-1]), 0
+    for now in range(1, looks):
+        done = float(bisect.bisect(ends, now))
+        pace.observe(float(now), done, float(now))
+        found = pace.estimate(len(units) - done, float(now), 1.0, done, float(now))
+        missing += found is None
+        if found is not None and now < ends[-1] - 2:
+            assert found.eta == pytest.approx(ends[-1] - now, abs=0.25 * ends[-1])
+    assert missing <= 2
+
+
+def test_a_hang_where_earlier_runs_paused_is_not_hidden() -> None:
+    """A pause that lasts twice as long as the known one has no estimate any more; nor has one where none was."""
+    units, record = PAUSES["three slow items"], Record()
+    pace, _, _ = run(units, record, 1.0)
+    pace.teach(record, sum(units), 40.0)
+    for stops_at, longest in ((15, 20.0), (8, 8.0)):
+        pace, done = Pace(0.0, 0.0, record), 0.0
+        for look in range(1, 200):
+            now = look * 0.25
+            done = min(float(look), stops_at)
+            pace.observe(now, done, min(now, stops_at * 0.25))
+        stopped = stops_at * 0.25
+        assert pace.estimate(40 - done, stopped + longest, 1.0, done, stopped) is None
+
+
+def test_units_that_are_slow_in_every_run_are_no_pause() -> None:
+    """If the last two fifths of the units are slow, none of them may take as long as all of them together."""
+    record = Record()
+    units = [0.01] * 120 + [0.3] * 80
+    pace, _, _ = run(units, record, 1.0)
+    pace.teach(record, sum(units), 200.0)
+    past = Past(record, 200.0)
+    assert all(past.pause(float(done), 1.0, 0.0) < 4 for done in range(200))
