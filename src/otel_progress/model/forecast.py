@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from otel_progress.model.past import Past
 
 KNOTS: Final = 24
-"""Points of a course that are kept; beyond, every second one is dropped."""
+"""Points of a course that are kept; beyond, about every second one is dropped."""
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Memories of the forecasters: shares of the completed units, the newest first."""
 BRIEF: Final = 3.0
@@ -114,7 +114,7 @@ class Review(NamedTuple):
 class Course:
     """How a count went: times and counts, about evenly spaced in time, in constant memory."""
 
-    __slots__ = ("counts", "leap", "said", "since", "step", "times")
+    __slots__ = ("_newest", "counts", "leap", "said", "since", "step", "times")
 
     def __init__(self) -> None:
         """Start at time 0 with no unit."""
@@ -123,6 +123,7 @@ class Course:
         self.counts = array("d", (0.0,))
         self.said = array("f", (0.0,) * OWN)
         self.step = self.leap = 0.0
+        self._newest = (0.0, 0.0)
 
     def add(self, time: float, count: float) -> bool:
         """Add that the count was reached at this time, in seconds since the start, without waits.
@@ -132,17 +133,36 @@ class Course:
         times, counts = self.times, self.counts
         if not (time - times[-1] >= INSTANT and max(counts[-1], FEW) < count < MANY):
             return False
+        (at, of), self._newest = self._newest, (time, count)
+        if times[-1] + INSTANT <= at <= time - max(INSTANT, 2 * self.step) and max(counts[-1], FEW) < of < count:
+            self._keep(at, of)  # a long pause began there
         if time - times[-1] < self.step and count - counts[-1] < self.leap:
             return False
-        self.said.extend(self._say(time, count))
-        times.append(time)
-        counts.append(count)
-        if len(times) > KNOTS:
-            del times[1::2], counts[1::2]
-            kept = range(0, KNOTS + 1, 2)
-            self.said = array("f", (one for knot in kept for one in self.said[OWN * knot : OWN * (knot + 1)]))
-            self.step, self.leap = 1.5 * times[-1] / KNOTS, 1.5 * counts[-1] / KNOTS
+        self._keep(time, count)
         return True
+
+    def _keep(self, time: float, count: float) -> None:
+        self.said.extend(self._say(time, count))
+        self.times.append(time)
+        self.counts.append(count)
+        if len(self.times) > KNOTS:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Drop every second point, except those beside a long pause, whose place matters to later runs."""
+        times, counts = self.times, self.counts
+        self.step, self.leap = 1.5 * times[-1] / KNOTS, 1.5 * counts[-1] / KNOTS
+        long, last = 2 * self.step, len(times) - 1
+        kept = [
+            knot
+            for knot in range(last + 1)
+            if knot % 2 == 0
+            or times[knot] - times[knot - 1] > long
+            or (knot < last and times[knot + 1] - times[knot] > long)
+        ]
+        self.times = array("d", (times[knot] for knot in kept))
+        self.counts = array("d", (counts[knot] for knot in kept))
+        self.said = array("f", (one for knot in kept for one in self.said[OWN * knot : OWN * (knot + 1)]))
 
     def renew(self, time: float, done: float) -> bool:
         """Forget the pace before a proven change of pace, but not the course; returns whether there was one.

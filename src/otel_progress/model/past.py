@@ -27,8 +27,8 @@ _TRUSTED: Final = 3.5
 _TINY: Final = 1e-9
 _UNEVEN: Final = 3.0
 """A sixteenth of the units that took this many times as long as the median one had a pause in it."""
-_PAUSE_PARTS: Final = 2
-"""The most sixteenths that a pause spans; where more are slow, the units are."""
+_PAUSE_PARTS: Final = 4
+"""The most sixteenths over which the looks spread a pause; where more are slow, the units are."""
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Past:
         return self._ends[index] + (self._ends[index + 1] - self._ends[index]) * (at - index)
 
     def _block(self, done: float) -> tuple[int, int] | None:
-        """The parts around a count in which earlier runs had a pause: one or two, as its place is known roughly."""
+        """The parts around a count in which earlier runs had a pause: a few, as its place is known roughly."""
         first = min(int(max(0.0, done) / self.total * PARTS), PARTS - 1)
         last = first + 1
         while first > 0 and self._has_pause(first - 1) and self._has_pause(last - 1):
