@@ -388,3 +388,14 @@ def test_the_last_stage_is_never_almost_done_once_it_overruns(progress_capture: 
             for _ in range(20):
                 progress_capture.advance(2)
                 assert op.snapshot().progress.eta is None
+
+
+def test_a_run_that_reached_its_total_has_no_estimate_from_earlier_runs(progress_capture: Capture) -> None:
+    """Once all units are done, nothing is left, though no pace was measured yet."""
+    for _ in range(2):
+        with progress.operation("one", total=1) as op:
+            progress_capture.advance(1)
+            op.advance()
+            assert op.snapshot().progress.eta is None
+            progress_capture.advance(60)
+            assert op.snapshot().progress.eta is None

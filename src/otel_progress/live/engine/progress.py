@@ -188,7 +188,9 @@ def _ask(node: HandleState, now: float, survey: Survey) -> outlines.Ask:
 
 
 def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | None:
-    """The time left of a handle that completed nothing: by its expected duration, else by earlier runs."""
+    """The time left of a handle whose pace is not known yet: by its expected duration, else by earlier runs."""
+    if found.total and (found.reached or 0) >= found.total:
+        return None
     ran = outlines.worked(node, now)
     expected = getattr(node._opts, "expected", None)
     if expected:
