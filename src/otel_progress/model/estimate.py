@@ -1,13 +1,13 @@
 """Rate and ETA: how fast work goes, and when it will be done, as an interval.
 
 The rate is that of the recent past: counts are weighted with a half-life that grows with the run (a third of its
-length, at least 10 s), in the time up to the last unit. The ETA comes from several forecasters that are tested on the
-run so far, and from earlier runs (`model/forecast.py`, `model/past.py`). The interval comes from their errors, and
-should contain the end in about 80% of all cases.
+length, at least 10 s), in the time up to the last unit. After a proven change of pace only what came since counts. The
+ETA comes from several forecasters that are tested on the run so far, and from earlier runs (`model/forecast.py`,
+`model/past.py`). The interval comes from their errors, and should contain the end in about 80% of all cases.
 
 There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
-between two steps, or twice the usual time of a step. An estimate also ends when its time is over. In both cases it
-returns with the next unit, never before.
+between two steps, twice the usual time of a step, or 1.5 times the pause that earlier runs had there. An estimate also
+ends when its time is over. In both cases it returns with the next unit, never before.
 """
 
 from __future__ import annotations
@@ -46,6 +46,10 @@ _FAR, _NEARBY = 0.84, 0.44
 """Quantiles of the normal distribution that the upper end has if the error is large, and what is added if small."""
 _MAINLY: Final = 0.5
 """Weight of earlier runs from which on an estimate is said to come from them."""
+_HEARD: Final = 0.1
+"""Weight of earlier runs from which on their pauses are expected again."""
+_KNOWN: Final = 1.5
+"""A pause that earlier runs had at the same unit is explained up to this multiple."""
 _IN_HAND: Final = 0.9
 """Largest part of the current step that counts as done, so that the ETA stays above 0 while work is left."""
 
@@ -97,7 +101,7 @@ class Pace:
     __slots__ = (
         *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
         *("_counted", "_done", "_last", "_start", "_then", "_time"),
-        *("_moved", "_moves", "_pause", "_seen", "_still", "_usual"),
+        *("_moved", "_moves", "_pause", "_seen", "_still", "_usual", "_known_pause"),
         *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_totals"),
     )
 
@@ -116,6 +120,7 @@ class Pace:
         self._kept: _Forecast | None = None
         self._foretold: array[float] | None = None
         self._moves = self._pause = self._usual = 0.0
+        self._known_pause = 0.0
         self._seen = 0
         self._still = False
         self._ends = math.inf
@@ -156,8 +161,17 @@ class Pace:
             self._time += max(0.0, reached - self._counted)
             self._counted = reached
             self._usual = self._time / self._moves
-            self._course.add(reached - self._start, done - self._base)
+            self._reach(reached - self._start, done - self._base)
         self._still = not step
+
+    def _reach(self, time: float, units: float) -> None:
+        """Note when a count was reached; after a proven change of pace, what was before no longer counts."""
+        if not self._course.add(time, units) or not self._course.renew(time, units):
+            return
+        since, base = self._course.since
+        self._done, self._time = units - base, time - since
+        self._moves = min(self._moves, self._done)
+        self._reviewed = self._kept = None
 
     def pause(self, seconds: float) -> None:
         """Exclude a declared wait of this many seconds from the pace."""
@@ -233,7 +247,7 @@ class Pace:
     @property
     def _explained(self) -> float:
         """Seconds without a unit that the pace so far explains."""
-        explained = max(_PAUSES * self._pause, _STEPS * self._usual)
+        explained = max(_PAUSES * self._pause, _STEPS * self._usual, _KNOWN * self._known_pause)
         if self._seen < _LEAST:
             return max(_EARLY, explained, _PAUSES * (self._unit_at - self._start))
         return explained
@@ -281,11 +295,15 @@ class Pace:
         if not (units > 0 and time > 0):
             return None
         found = self._forecast(time, units, remaining, grain, may_review)
-        if found is None or self._is_over(remaining, now, done, found.each):
+        if found is None:
             return None
-        each, known = found.each, found.known
-        in_hand = _IN_HAND * min(remaining, max(grain, self._step))
-        eta = each * (remaining - min(max(0.0, now - at) / each, in_hand))
+        known = found.known
+        self._known_pause = self._pause_known(time, units, remaining, grain) if known > _HEARD else 0.0
+        each = max(found.each, self._known_pause / remaining)
+        if self._is_over(remaining, now, done, each):
+            return None
+        in_hand = _IN_HAND * max(each * min(remaining, max(grain, self._step)), self._known_pause)
+        eta = each * remaining - min(max(0.0, now - at), in_hand)
         low, high = interval(eta, found.error)
         high += each * self._grown(time, remaining + done)
         if not 0 < eta <= high < math.inf:
@@ -298,7 +316,9 @@ class Pace:
         self, time: float, units: float, left: float, grain: float, may_review: MayReview
     ) -> _Forecast | None:
         """Combine the forecasters; None if the result is not finite."""
-        horizon, total = left / units, units + left
+        if not units > self._course.since[1] or not time > self._course.since[0]:
+            return None
+        horizon, total = self._course.horizon(units, left), units + left
         if not (0 < horizon < math.inf and time > INSTANT and units < MANY and 0 < time / units < math.inf):
             return None
         kept = self._kept
@@ -318,6 +338,11 @@ class Pace:
         known = sum(review.weights[OWN:])
         kept = self._kept = _Forecast(each, review.error_at(horizon, steps), known, units, total)
         return kept
+
+    def _pause_known(self, time: float, units: float, left: float, grain: float) -> float:
+        """Seconds that the unit in hand may take by earlier runs; 0 if they had no pause there."""
+        past = self._prepared(units + left)
+        return 0.0 if past is None else past.pause(units, grain, self._course.spent(time, units, past))
 
     def _prepared(self, total: float) -> Past | None:
         """Earlier runs, prepared for a run of this total."""

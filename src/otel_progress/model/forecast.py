@@ -6,6 +6,8 @@ are combined in proportion to exp(-loss) (Cesa-Bianchi and Lugosi, "Prediction, 
 The loss comes from tests on the run so far: each point of the run that is kept remembers what the forecasters said
 there, and all later points tell how wrong they were; what was tested about as far ahead as now counts most.
 
+If the pace changed far beyond its spread, the forecasters forget what was before (`Course.renew`).
+
 The interval comes from the errors that the combination makes in the same tests, each divided by what such an error is
 for its time ahead (conformal prediction with normalized errors: Lei et al., "Distribution-Free Predictive Inference
 for Regression", 2018), and from an error that is assumed before any test. Across runs it follows how often the end
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
 
     from otel_progress.model.past import Past
 
-KNOTS: Final = 16
-"""Points of a course that are kept; beyond, every second one is dropped."""
+KNOTS: Final = 24
+"""Points of a course that are kept; beyond, about every second one is dropped."""
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Memories of the forecasters: shares of the completed units, the newest first."""
 BRIEF: Final = 3.0
@@ -47,6 +49,8 @@ _SHARPNESS: Final = 12.0
 """How fast a forecaster loses weight with its errors."""
 _EARLY: Final = 3.0
 """The tests count in full for earlier runs once this inverse share of the run is done: its first units say little."""
+_MISTRUST: Final = 60.0
+"""The most that tests count against earlier runs; so it takes a part of the run to prove them wrong."""
 _EXACT: Final = 0.01
 """Error of a test that makes no difference."""
 _NEAR: Final = 0.5
@@ -68,6 +72,12 @@ _CALIBRATED: Final = 1.2
 """Factor from the errors of the tests to those of forecasts: they cover more of the run, and what changes in it."""
 _STEADY: Final = 0.5
 """Part of the squared error that does not depend on how far ahead a forecast is."""
+_PROOF_PARTS, _PROOF_UNITS, _PROOF_SECONDS = 2, 5.0, 2.0
+"""What proves a change of pace: parts of the course, units and seconds at the new pace."""
+_JUMP, _LEAP = math.log(3.0), math.log(8.0)
+"""The least change of pace; the latter if there are only `_PROOF_PARTS` parts before or after it."""
+_BEYOND: Final = 4.0
+"""How many times the spread of the parts a change of pace is at least."""
 _WIDEST: Final = 1.5
 _FLOOR: Final = 0.01
 
@@ -104,28 +114,89 @@ class Review(NamedTuple):
 class Course:
     """How a count went: times and counts, about evenly spaced in time, in constant memory."""
 
-    __slots__ = ("counts", "said", "step", "times")
+    __slots__ = ("_newest", "counts", "leap", "said", "since", "step", "times")
 
     def __init__(self) -> None:
         """Start at time 0 with no unit."""
+        self.since = (0.0, 0.0)
         self.times = array("d", (0.0,))
         self.counts = array("d", (0.0,))
         self.said = array("f", (0.0,) * OWN)
-        self.step = 0.0
+        self.step = self.leap = 0.0
+        self._newest = (0.0, 0.0)
 
-    def add(self, time: float, count: float) -> None:
-        """Add that the count was reached at this time, in seconds since the start, without waits."""
+    def add(self, time: float, count: float) -> bool:
+        """Add that the count was reached at this time, in seconds since the start, without waits.
+
+        Returns whether it was kept as a point.
+        """
         times, counts = self.times, self.counts
-        if not (time - times[-1] >= max(self.step, INSTANT) and max(counts[-1], FEW) < count < MANY):
-            return
+        if not (time - times[-1] >= INSTANT and max(counts[-1], FEW) < count < MANY):
+            return False
+        (at, of), self._newest = self._newest, (time, count)
+        if times[-1] + INSTANT <= at <= time - max(INSTANT, 2 * self.step) and max(counts[-1], FEW) < of < count:
+            self._keep(at, of)  # a long pause began there
+        if time - times[-1] < self.step and count - counts[-1] < self.leap:
+            return False
+        self._keep(time, count)
+        return True
+
+    def _keep(self, time: float, count: float) -> None:
         self.said.extend(self._say(time, count))
-        times.append(time)
-        counts.append(count)
-        if len(times) > KNOTS:
-            del times[1::2], counts[1::2]
-            kept = range(0, KNOTS + 1, 2)
-            self.said = array("f", (one for knot in kept for one in self.said[OWN * knot : OWN * (knot + 1)]))
-            self.step = 1.5 * times[-1] / KNOTS
+        self.times.append(time)
+        self.counts.append(count)
+        if len(self.times) > KNOTS:
+            self._thin()
+
+    def _thin(self) -> None:
+        """Drop every second point, except those beside a long pause, whose place matters to later runs."""
+        times, counts = self.times, self.counts
+        self.step, self.leap = 1.5 * times[-1] / KNOTS, 1.5 * counts[-1] / KNOTS
+        long, last = 2 * self.step, len(times) - 1
+        kept = [
+            knot
+            for knot in range(last + 1)
+            if knot % 2 == 0
+            or times[knot] - times[knot - 1] > long
+            or (knot < last and times[knot + 1] - times[knot] > long)
+        ]
+        self.times = array("d", (times[knot] for knot in kept))
+        self.counts = array("d", (counts[knot] for knot in kept))
+        self.said = array("f", (one for knot in kept for one in self.said[OWN * knot : OWN * (knot + 1)]))
+
+    def renew(self, time: float, done: float) -> bool:
+        """Forget the pace before a proven change of pace, but not the course; returns whether there was one.
+
+        The parts after the change must differ from those before by far more than these do among themselves.
+        """
+        found = self._change(time, done)
+        if found is None:
+            return False
+        self.since = self.times[found], self.counts[found]
+        for knot in range(found + 1, len(self.times)):
+            self.said[OWN * knot : OWN * (knot + 1)] = array("f", self._say(self.times[knot], self.counts[knot]))
+        return True
+
+    def _change(self, time: float, done: float) -> int | None:
+        """The point after which the pace is another one."""
+        first = max(0, bisect_left(self.counts, self.since[1]))
+        if time - self.times[first] <= _PROOF_SECONDS or done - self.counts[first] <= _PROOF_UNITS:
+            return None
+        points = [*zip(self.times[first:], self.counts[first:])]
+        if done > points[-1][1] and time - points[-1][0] > INSTANT:
+            points.append((time, done))
+        paces = [math.log((t - at) / (n - of)) for (at, of), (t, n) in itertools.pairwise(points)]
+        if max(paces) - min(paces) < _JUMP:
+            return None
+        best, found = 1.0, 0
+        for start in range(1, len(paces) - _PROOF_PARTS + 1):
+            for end in (start, start - 1):  # the change may lie within a part
+                proof = _proof(paces[:end], paces[start:]) if end else 0.0
+                if proof > best:
+                    best, found = proof, start
+        at, of = points[found]
+        proven = found and time - at >= _PROOF_SECONDS and done - of >= _PROOF_UNITS
+        return first + found if proven else None
 
     def time_at(self, count: float, time: float, done: float) -> float:
         """Return when a count was reached, if `done` was reached at `time`."""
@@ -153,16 +224,34 @@ class Course:
             left: units that are foretold.
             past: earlier runs, prepared for the total of this one.
         """
-        return _ahead(self._say(time, done), time, done, left, past)
+        return self._ahead(self._say(time, done), time, done, left, past)
+
+    def horizon(self, done: float, left: float) -> float:
+        """Return how far ahead a forecast is: the units left for each one that tells the pace."""
+        return left / (done - self.since[1])
+
+    def spent(self, time: float, done: float, past: Past) -> float:
+        """Return the seconds since a pause of earlier runs around a count began; 0 if they had none there."""
+        return time - self.time_at(past.entry(done), time, done)
+
+    def _ahead(self, said: Sequence[float], time: float, done: float, left: float, past: Past | None) -> list[float]:
+        """The logarithms of the times per unit, from what the forecasters said at a moment."""
+        found = list(said)
+        found[TREND] = found[HALF] + said[TREND] * min(1.0, self.horizon(done, left) + 0.5)
+        if past is not None:
+            found += past.forecasts(time, done, left, self.spent(time, done, past))
+        return found
 
     def _say(self, time: float, done: float) -> list[float]:
         """What the forecasters say at a moment, whatever is left; of the trend, how much steeper it makes the half."""
-        mean = time / done
+        since, base = self.since
+        whole = done - base
+        mean = (time - since) / whole
         least, part = _LEAST * mean, done - self.counts[max(0, bisect_left(self.counts, done) - 1)]
         found = [_log(mean)]
         for share in SHARES[1:]:
-            span = max(share * done, part, BRIEF / mean)
-            each = (time - self.time_at(done - span, time, done)) / span if span < done else mean
+            span = max(share * whole, part, BRIEF / mean)
+            each = (time - self.time_at(done - span, time, done)) / span if span < whole else mean
             found.append(_log(max(each, least)))
         half = math.exp(found[1])
         slope = _log(max(half, 0.05 * mean) / max(2 * mean - half, 0.05 * mean))
@@ -173,18 +262,19 @@ class Course:
     def _median(self, time: float, done: float) -> float:
         """The median time per unit of its parts, weighted by their units."""
         times, counts = self.times, self.counts
-        n = bisect_left(counts, done)
+        first, n = bisect_left(counts, self.since[1]) + 1, bisect_left(counts, done)
         parts = [
-            ((times[i] - times[i - 1]) / (counts[i] - counts[i - 1]), counts[i] - counts[i - 1]) for i in range(1, n)
+            ((times[i] - times[i - 1]) / (counts[i] - counts[i - 1]), counts[i] - counts[i - 1])
+            for i in range(first, n)
         ]
         parts.append(((time - times[n - 1]) / (done - counts[n - 1]), done - counts[n - 1]))
         parts.sort()
-        left = done / 2
+        left = (done - self.since[1]) / 2
         for each, units in parts:
             left -= units
             if left <= 0:
                 return each
-        return time / done
+        return (time - self.since[0]) / (done - self.since[1])
 
     def _tests(self, time: float, done: float, horizon: float, past: Past | None) -> list[Test]:
         """The errors of all forecasters between moments of this run; what starts at one moment counts as one test."""
@@ -195,27 +285,29 @@ class Course:
         for index, i in enumerate(origins):
             n, t = ends[index]
             said, later = self.said[OWN * i : OWN * (i + 1)], ends[index + 1 :]
-            ahead = n * horizon
+            units = n - self.since[1]
+            ahead = units * horizon
             near = [1.0 / (1.0 + _NEAR * abs(math.log((end - n) / ahead))) for end, _ in later]
             share = max(near) / sum(near)
             for (end, at), weight in zip(later, near):
                 real = math.log((at - t) / (end - n))
-                errors = [each - real for each in _ahead(said, t, n, end - n, past)]
-                found.append(Test(n, end - n, weight * share, errors))
+                errors = [each - real for each in self._ahead(said, t, n, end - n, past)]
+                found.append(Test(units, end - n, weight * share, errors))
         return found
 
     def _origins(self, time: float, done: float) -> list[int]:
         """Points at which the forecasters are tested: about evenly spaced in units."""
-        found: list[int] = []
+        base, found = self.since[1], list[int]()
+        start = bisect_left(self.counts, base)
         for part in ORIGINS:
-            i = bisect_right(self.counts, part * done) - 1
-            if i > (found[-1] if found else 0) and done - self.counts[i] > FEW and time - self.times[i] > INSTANT:
+            i = bisect_right(self.counts, base + part * (done - base)) - 1
+            if i > (found[-1] if found else start) and done - self.counts[i] > FEW and time - self.times[i] > INSTANT:
                 found.append(i)
         return found
 
     def review(self, time: float, done: float, left: float, past: Past | None = None) -> Review:
         """Test all forecasters on what happened so far, and return their weights and the width of the interval."""
-        horizon = left / done
+        horizon = self.horizon(done, left)
         tests = self._tests(time, done, horizon, past)
         prior = _PRIOR if past is None else (*_PRIOR, *past.priors())
         losses = [-each for each in prior]
@@ -226,8 +318,12 @@ class Course:
             best, many = min(sums), len({test.units for test in tests})
             scale = _SHARPNESS * many / len(ORIGINS) / (best + _EXACT * (1 + many))
             seen = min(1.0, _EARLY * done / (done + left))
+            if past is not None:
+                usual = past.forecasts(time, done, left, self.spent(time, done, past))[0]
+                # fast units at the start say little about slow ones that are known to come
+                seen = min(seen, (_EARLY * time / (time + left * math.exp(usual))) ** 2)
             losses = [
-                loss + (scale if index < OWN else scale * seen) * (each - best)
+                loss + (scale * (each - best) if index < OWN else seen * min(_MISTRUST, scale * (each - best)))
                 for index, (loss, each) in enumerate(zip(losses, sums))
             ]
         least = min(losses)
@@ -254,13 +350,19 @@ class Course:
         return _CALIBRATED * error * (1.0 if past is None else 1.0 + known * (past.wide - 1.0))
 
 
-def _ahead(said: Sequence[float], time: float, done: float, left: float, past: Past | None) -> list[float]:
-    """The logarithms of the times per unit, from what the forecasters said at a moment."""
-    found = list(said)
-    found[TREND] = found[HALF] + said[TREND] * min(1.0, left / done + 0.5)
-    if past is not None:
-        found += past.forecasts(time, done, left)
-    return found
+def _proof(before: Sequence[float], after: Sequence[float]) -> float:
+    """How far two series of paces (log) differ, as a multiple of what proves a change."""
+    jump, squares = abs(_mean(after) - _mean(before)), 0.0
+    for series in (before, after):
+        middle = _mean(series)
+        squares += sum((one - middle) ** 2 for one in series)
+    spread = math.sqrt(squares / max(1, len(before) + len(after) - 2))
+    least = _JUMP if min(len(before), len(after)) > _PROOF_PARTS else _LEAP
+    return jump / max(least, _BEYOND * spread)
+
+
+def _mean(series: Sequence[float]) -> float:
+    return sum(series) / len(series)
 
 
 def _ahead_of(horizon: float) -> float:

@@ -170,7 +170,7 @@ class Learned:
         durations: durations of the runs, in seconds.
         longest: the longest gap of each completed run, in seconds; for a run without units, its whole duration.
         course: how the completed runs went that counted units.
-        outline: the stages of the completed runs that had any.
+        outline: how long the completed runs took, and the stages that they had.
     """
 
     runs: int = 0

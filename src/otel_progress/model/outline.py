@@ -34,6 +34,8 @@ _REST: Final = 0.05
 """The least part of its usual duration that is left of a running stage."""
 NONE: Final[Mapping[str, Estimate]] = {}
 """No stage has an estimate of its own; never modified."""
+_PROOF: Final = 2
+"""Ended stages that must agree before a run counts as slower or faster than earlier ones."""
 _MOST: Final = 1e10
 """The longest duration that is remembered, in seconds."""
 
@@ -153,7 +155,7 @@ class Outline:
             return None
         known = sum(name in self.stages for name in seen)
         if not self.stages or 2 * known < len(seen):
-            return self._by_duration(now)
+            return self.by_duration(now)
         found = _Forecast(self, seen, now, own).finish()
         return None if found is None else self._estimate(*(one - now for one in found))
 
@@ -163,9 +165,24 @@ class Outline:
         width = 1.2816 * math.sqrt(self.varies) * (1 + 1.0 / max(1, self.runs))
         return min(_WIDE[1], max(_WIDE[0], width))
 
-    def _by_duration(self, now: float) -> Estimate | None:
-        factor = math.exp(self.width)
-        return self._estimate(self.took - now, self.took / factor - now, self.took * factor - now)
+    def by_duration(self, now: float, tempo: float = 1.0) -> Estimate | None:
+        """The time left of a run by the mean duration of earlier ones, times `tempo`; None if that is over."""
+        factor, took = math.exp(self.width), self.took * tempo
+        return self._estimate(took - now, took / factor - now, took * factor - now)
+
+    def tempo(self, seen: Mapping[str, StageSoFar]) -> float:
+        """How long the stages of a run take, as a multiple of earlier runs: what all ended ones agree on, at least.
+
+        It is 1 as long as fewer than two stages have ended, and if some were slower and some faster than before.
+        """
+        ratios = []
+        for name, stage in seen.items():
+            known = self.stages.get(name)
+            if known is not None and stage.started and not stage.running and stage.started >= known.times - EXPECTED:
+                ratios.append((stage.until - stage.first + 1.0) / (known.span + 1.0))
+        if len(ratios) < _PROOF or min(ratios) <= 1.0 <= max(ratios):
+            return 1.0
+        return min(ratios) if min(ratios) > 1.0 else max(ratios)
 
     def _estimate(self, left: float, low: float, high: float) -> Estimate | None:
         if not 0 < left < _MOST:
@@ -242,7 +259,9 @@ class _Forecast:
         self._now = now
         self._own = own
         factor = math.exp(outline.width)
-        self._factors = (1.0, 1 / factor, factor)
+        self._tempo = outline.tempo(seen)
+        self._factors = (self._tempo, self._tempo / factor, self._tempo * factor)
+        self._late: set[str] = set()
         self._ends: dict[str, _Path | None] = {}
         self._begun = {name for name, stage in seen.items() if stage.started}
         self._runs = any(stage.running for stage in seen.values())
@@ -252,7 +271,7 @@ class _Forecast:
         """When the whole ends; None if its usual time is over."""
         ends = [self._end(name) for name in dict.fromkeys((*self._seen, *self._outline.stages))]
         found = [end for end in ends if end is not None]
-        if self.over or not found:
+        if self.over or not found or max(found) in (self._ends[name] for name in self._late):
             return None
         last = self._outline.last
         return _Path(*(max(one) + last * factor for one, factor in zip(zip(*found, strict=True), self._factors)))
@@ -276,16 +295,18 @@ class _Forecast:
             return self._after(self._own[name]) if stage.running and name in self._own else ended
         done = stage.started - stage.running
         each = (self._now - stage.first) / done if done > 2 else usual.span / max(1.0, usual.times)
-        rest = self._after(self._own[name]) if name in self._own else self._rest(stage, usual, each)
+        rest = self._after(self._own[name]) if name in self._own else self._rest(name, stage, usual, each)
         return _Path(*(one + more * each * factor for one, factor in zip(rest, self._factors)))
 
-    def _rest(self, stage: StageSoFar, usual: UsualStage, each: float) -> _Path:
+    def _rest(self, name: str, stage: StageSoFar, usual: UsualStage, each: float) -> _Path:
         """When the current run of a stage ends that has no estimate of its own."""
         if usual.times >= 1.5 or not stage.running:
             return self._in(each if stage.running else 0.0)
         ran = self._now - stage.first
-        if ran > _OVER * usual.span + LATE:
+        if ran > _OVER * self._tempo * usual.span + LATE:
             self.over = True
+        if ran >= self._tempo * each:
+            self._late.add(name)
         return _Path(*(self._now + max(each * factor - ran, each * _REST) for factor in self._factors))
 
     def _to_come(self, usual: UsualStage) -> _Path | None:

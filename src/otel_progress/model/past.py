@@ -25,6 +25,10 @@ _MOST: Final = 100.0
 _TRUSTED: Final = 3.5
 """Logarithm of the weight of one earlier run before any test; forecasters of the run alone have about 0."""
 _TINY: Final = 1e-9
+_UNEVEN: Final = 3.0
+"""A sixteenth of the units that took this many times as long as the median one had a pause in it."""
+_PAUSE_PARTS: Final = 4
+"""The most sixteenths over which the looks spread a pause; where more are slow, the units are."""
 
 
 @dataclass
@@ -110,7 +114,7 @@ class Record:
 class Past:
     """Earlier runs, prepared for a run of a known total."""
 
-    __slots__ = ("_ends", "each", "runs", "total", "varies", "wide")
+    __slots__ = ("_ends", "_median", "each", "runs", "total", "varies", "wide")
 
     def __init__(self, record: Record, total: float) -> None:
         """Prepare the earlier runs for a run of `total` units."""
@@ -121,6 +125,7 @@ class Past:
             whole += share
             ends.append(whole)
         self._ends = [end / whole for end in ends]
+        self._median = sorted(record.shares)[PARTS // 2] / whole
 
     def _time_share(self, count: float) -> float:
         """The part of the time that a run has taken at a count."""
@@ -128,13 +133,64 @@ class Past:
         index = min(int(at), PARTS - 1)
         return self._ends[index] + (self._ends[index + 1] - self._ends[index]) * (at - index)
 
-    def forecasts(self, time: float, done: float, left: float) -> tuple[float, float]:
-        """Return the logarithms of the time per unit: as long as earlier runs took, and at the pace of this run."""
+    def _block(self, done: float) -> tuple[int, int] | None:
+        """The parts around a count in which earlier runs had a pause: a few, as its place is known roughly."""
+        first = min(int(max(0.0, done) / self.total * PARTS), PARTS - 1)
+        last = first + 1
+        while first > 0 and self._has_pause(first - 1) and self._has_pause(last - 1):
+            first -= 1
+        while last < PARTS and self._has_pause(last) and self._has_pause(first):
+            last += 1
+        return (first, last) if self._has_pause(first) and last - first <= _PAUSE_PARTS else None
+
+    def _has_pause(self, part: int) -> bool:
+        return self._ends[part + 1] - self._ends[part] > _UNEVEN * self._median
+
+    def entry(self, done: float) -> float:
+        """Return the count at which the pause of earlier runs around a count began; the count itself if none did."""
+        block = self._block(done)
+        return done if block is None else self.total * block[0] / PARTS
+
+    def pause(self, done: float, grain: float, spent: float) -> float:
+        """Return the seconds that the unit in hand takes at most by earlier runs; 0 if they had no pause there.
+
+        Args:
+            done: the completed units.
+            grain: the size of the unit in hand.
+            spent: seconds since `entry(done)`.
+        """
+        block = self._block(done)
+        if block is None:
+            spent, block = 0.0, self._block(done + grain * (1 - _TINY))
+        if block is None:
+            return 0.0
+        return max(0.0, (self._ends[block[1]] - self._ends[block[0]]) * math.exp(self.each) * self.total - spent)
+
+    def _rest(self, done: float, left: float, spent: float) -> float:
+        """How much more of the time is left than the share of the units says, as a pause is still to come; or less."""
+        block = self._block(done)
+        if block is None or (done + left) / self.total * PARTS < block[1] - _TINY:
+            return 0.0
+        whole = self._ends[block[1]] - self._ends[block[0]]
+        quick = max(0.0, block[1] - done / self.total * PARTS) * self._median
+        still = max(whole - spent / math.exp(self.each) / self.total, quick)
+        return still - (self._ends[block[1]] - self._time_share(done))
+
+    def forecasts(self, time: float, done: float, left: float, spent: float) -> tuple[float, float]:
+        """Return the logarithms of the time per unit: as long as earlier runs took, and at the pace of this run.
+
+        Args:
+            time: seconds since the start.
+            done: units completed until then.
+            left: units that are foretold.
+            spent: seconds since `entry(done)`.
+        """
         before, after = self._time_share(done), self._time_share(done + left)
-        share = max(after - before, _TINY)
+        rest = self._rest(done, left, spent)
+        share = max(after - before + rest, _TINY)
         level = self.each + math.log(self.total)  # of the duration
         by_level = level + math.log(share / left)
-        gone = max(before, _TINY)
+        gone = max(before - rest, _TINY)
         pace = math.log(time) - math.log(gone) - level
         known = gone / (gone + 0.05)
         return by_level + pace * known * 0.3, by_level + pace * known

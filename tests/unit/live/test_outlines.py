@@ -317,3 +317,85 @@ def test_a_damaged_file_is_refused(bad: object) -> None:
     """A list that no outline wrote is an error, which the reader of the file reports."""
     with pytest.raises((TypeError, ValueError)):
         Outline.from_list(bad)
+
+
+def test_a_run_that_counts_nothing_has_an_estimate_from_its_second_run_on(progress_capture: Capture) -> None:
+    """Identical runs of 24.3 s are foretold exactly, with a wide interval after the first run and a narrower one later."""
+    found = []
+    for _ in range(4):
+        with progress.operation("sleep") as op:
+            progress_capture.advance(4.3)
+            found.append(op.snapshot().progress.eta)
+            progress_capture.advance(20)
+    assert found[0] is None
+    known = [each for each in found if each is not None]
+    assert [each.eta for each in known] == pytest.approx([20, 20, 20], rel=0.01)
+    assert [each.runs for each in known] == [1, 2, 3]
+    widths = [each.high - each.low for each in known]
+    assert widths == sorted(widths, reverse=True)
+    assert known[0].low < 12
+    assert known[0].high > 30
+
+
+def test_a_stage_that_counts_nothing_has_an_estimate_from_its_second_run_on(progress_capture: Capture) -> None:
+    """After one run, the row of a stage without a count tells its time left, too."""
+    in_turn(progress_capture, fetch=4, convert=8)
+    with progress.operation("deploy") as op, op.stage("fetch"):
+        progress_capture.advance(1)
+        stage = op.snapshot().stages[0].progress.eta
+        assert stage is not None
+        assert stage.eta == pytest.approx(3, rel=0.1)
+
+
+def test_a_run_whose_stages_all_take_twice_as_long_expects_that_of_the_rest(progress_capture: Capture) -> None:
+    """What all ended stages agree on scales the stages to come, and the row of a running stage."""
+    for _ in range(2):
+        in_turn(progress_capture, download=10, parse=20, train=40, upload=60)
+    with progress.operation("deploy") as op:
+        for name, seconds in (("download", 20), ("parse", 40), ("train", 80)):
+            with op.stage(name):
+                progress_capture.advance(seconds)
+        with op.stage("upload"):
+            progress_capture.advance(1)
+            seen = op.snapshot()
+            stage = seen.stages[-1].progress.eta
+            assert stage is not None
+            assert seen.progress.eta is not None
+            assert [stage.eta, seen.progress.eta.eta] == pytest.approx([119, 119], rel=0.1)
+
+
+def test_one_slow_stage_among_others_is_no_slow_run(progress_capture: Capture) -> None:
+    """If only some of the ended stages were slower than before, those to come are expected to take what they took."""
+    in_turn(progress_capture, download=10, parse=20, train=40, upload=60)
+    with progress.operation("deploy") as op:
+        for name, seconds in (("download", 30), ("parse", 20)):
+            with op.stage(name):
+                progress_capture.advance(seconds)
+        with op.stage("train"):
+            progress_capture.advance(10)
+            assert eta(op).eta == pytest.approx(90, rel=0.05)
+
+
+def test_the_last_stage_is_never_almost_done_once_it_overruns(progress_capture: Capture) -> None:
+    """While the stage that ends last exceeds what was known, there is no estimate instead of one near 0."""
+    in_turn(progress_capture, fetch=10, upload=10)
+    with progress.operation("deploy") as op:
+        with op.stage("fetch"):
+            progress_capture.advance(10)
+        with op.stage("upload"):
+            progress_capture.advance(9)
+            assert eta(op).eta == pytest.approx(1, abs=0.5)
+            for _ in range(20):
+                progress_capture.advance(2)
+                assert op.snapshot().progress.eta is None
+
+
+def test_a_run_that_reached_its_total_has_no_estimate_from_earlier_runs(progress_capture: Capture) -> None:
+    """Once all units are done, nothing is left, though no pace was measured yet."""
+    for _ in range(2):
+        with progress.operation("one", total=1) as op:
+            progress_capture.advance(1)
+            op.advance()
+            assert op.snapshot().progress.eta is None
+            progress_capture.advance(60)
+            assert op.snapshot().progress.eta is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -160,7 +162,7 @@ def test_forecasts_by_earlier_runs_are_finite(time: float, done: float, total: f
     record = Record()
     record.add(None, time, done)
     reached = max(1e-6, part * total)
-    assert all(map(math.isfinite, Past(record, total).forecasts(time, reached, max(1e-6, total - reached))))
+    assert all(map(math.isfinite, Past(record, total).forecasts(time, reached, max(1e-6, total - reached), time / 2)))
 
 
 def test_points_remember_what_was_foretold_there() -> None:
@@ -251,3 +253,102 @@ def test_a_total_that_grows_may_go_on_growing() -> None:
     still, growing = upper(10.0), upper(100.0)
     assert growing[0] == pytest.approx(still[0], rel=0.02)
     assert still[1] + 50 <= growing[1] < still[1] + 80
+
+
+CHANGES: dict[str, list[float]] = {
+    "what was done before is skipped": [0.01] * 120 + [0.3] * 80,
+    "the first unit loads a model": [9.0] + [0.25] * 79,
+    "ten times slower": [1.0] * 100 + [10.0] * 100,
+    "ten times faster": [10.0] * 100 + [1.0] * 100,
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_a_proven_change_of_pace_shows_soon(kind: str) -> None:
+    """25 units after the pace changed for good, or sooner, the rate is the new one and the interval holds the end."""
+    units = CHANGES[kind]
+    changed = next(index for index in range(1, len(units)) if units[index] != units[index - 1])
+    share = sum(units[: changed + 25]) / sum(units)
+    pace, now, done = run(units, None, share)
+    found = pace.estimate(len(units) - done, now, 1.0, done, now)
+    assert found is not None
+    assert found.low <= sum(units) - now <= found.high
+    assert found.eta == pytest.approx(sum(units) - now, rel=0.1)
+    assert pace.rate == pytest.approx(1 / units[-1], rel=0.15)
+
+
+def test_a_pause_is_no_change_of_pace() -> None:
+    """One long unit, and work that varies, leave what was learned of the pace as it is."""
+    rng = random.Random(11)
+    noisy = [rng.expovariate(1.0) for _ in range(300)]
+    for units in ([1.0] * 60 + [40.0] + [1.0] * 60, noisy):
+        course, at = Course(), 0.0
+        for count, each in enumerate(units, 1):
+            at += each
+            course.add(at, float(count))
+            assert not course.renew(at, float(count))
+
+
+def test_quick_units_at_first_do_not_disprove_earlier_runs() -> None:
+    """If all earlier runs were fast at first and then slow, the slow part is expected while this run is fast."""
+    units, record = [0.01] * 120 + [0.3] * 80, Record()
+    pace, _, _ = run(units, record, 1.0)
+    pace.teach(record, sum(units), 200.0)
+    ends = list(itertools.accumulate(units))
+    pace = Pace(0.0, 0.0, record)
+    for look in range(1, 16):
+        now, done = look / 8, float(bisect.bisect(ends, look / 8))
+        pace.observe(now, done, now)
+        found = pace.estimate(200 - done, now, 1.0, done, now)
+        assert found is not None
+        assert found.eta > 0.25 * (sum(units) - now)
+
+
+PAUSES: dict[str, list[float]] = {
+    "three slow items": [8.0 if index in (15, 28, 39) else 0.25 for index in range(40)],
+    "a straggler at the end": [0.2] * 39 + [17.2],
+    "a merge in the middle": [0.05] * 290 + [30.0] + [0.05] * 310,
+}
+
+
+@pytest.mark.parametrize("kind", PAUSES)
+def test_a_pause_that_earlier_runs_had_keeps_its_estimate(kind: str) -> None:
+    """In the second of two identical runs the ETA stays, and falls, through the pauses that the first one had."""
+    units, record = PAUSES[kind], Record()
+    pace, _, _ = run(units, record, 1.0)
+    pace.teach(record, sum(units), float(len(units)))
+    ends = list(itertools.accumulate(units))
+    pace, looks, missing = Pace(0.0, 0.0, record), int(ends[-1]), 0
+    for now in range(1, looks):
+        done = float(bisect.bisect(ends, now))
+        pace.observe(float(now), done, float(now))
+        found = pace.estimate(len(units) - done, float(now), 1.0, done, float(now))
+        missing += found is None
+        if found is not None and now < ends[-1] - 2:
+            assert found.eta == pytest.approx(ends[-1] - now, abs=0.25 * ends[-1])
+    assert missing <= 2
+
+
+def test_a_hang_where_earlier_runs_paused_is_not_hidden() -> None:
+    """A pause that lasts twice as long as the known one has no estimate any more; nor has one where none was."""
+    units, record = PAUSES["three slow items"], Record()
+    pace, _, _ = run(units, record, 1.0)
+    pace.teach(record, sum(units), 40.0)
+    for stops_at, longest in ((15, 20.0), (8, 8.0)):
+        pace, done = Pace(0.0, 0.0, record), 0.0
+        for look in range(1, 200):
+            now = look * 0.25
+            done = min(float(look), stops_at)
+            pace.observe(now, done, min(now, stops_at * 0.25))
+        stopped = stops_at * 0.25
+        assert pace.estimate(40 - done, stopped + longest, 1.0, done, stopped) is None
+
+
+def test_units_that_are_slow_in_every_run_are_no_pause() -> None:
+    """If the last two fifths of the units are slow, none of them may take as long as all of them together."""
+    record = Record()
+    units = [0.01] * 120 + [0.3] * 80
+    pace, _, _ = run(units, record, 1.0)
+    pace.teach(record, sum(units), 200.0)
+    past = Past(record, 200.0)
+    assert all(past.pause(float(done), 1.0, 0.0) < 4 for done in range(200))

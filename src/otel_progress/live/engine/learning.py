@@ -111,8 +111,8 @@ class Learning:
             if last >= STEADY and node._counted_at:
                 learned.gaps.add(last)
             learned.ended(duration, longest, counted=node._counted_at > 0)
-            if node._inner and not node._restored:
-                learned.outline.add(duration - node._stood - node._slept, node._inner)
+            if not node._restored:
+                learned.outline.add(duration - node._stood - node._slept, node._inner or {})
             if node._pace is not None:
                 node._pace.teach(learned.course, node._ended, node._pace.reached(own_progress(node)[0]))
 

@@ -72,6 +72,13 @@ def known(node: HandleState) -> Outline | None:
     return outline if outline is not None and outline.stages and not node._restored else None
 
 
+def tempo(node: HandleState) -> float:
+    """How long the ended stages around a stage took, as a multiple of earlier runs."""
+    around = _around(node)
+    outline = None if around is None else known(around)
+    return 1.0 if outline is None or around is None else outline.tempo(dict(around._inner or {}))
+
+
 def left(node: HandleState, outline: Outline, now: float, ask: Ask, depth: int = 0) -> Estimate | None:
     """The time left of a handle by its earlier runs; None if this run goes another way or their time is over."""
     seen = dict(node._inner or {})  # the ticker may add to it meanwhile

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
-FEWEST: Final = 2
-"""Completed runs from which on their durations alone make an estimate."""
 ALMOST: Final = 0.9999
 """The most that is shown before the end, as a part of what was left at the last fall of the raw ratio."""
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)
@@ -190,7 +188,9 @@ def _ask(node: HandleState, now: float, survey: Survey) -> outlines.Ask:
 
 
 def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | None:
-    """The time left of a handle that completed nothing: by its expected duration, else by earlier runs."""
+    """The time left of a handle whose pace is not known yet: by its expected duration, else by earlier runs."""
+    if found.total and (found.reached or 0) >= found.total:
+        return None
     ran = outlines.worked(node, now)
     expected = getattr(node._opts, "expected", None)
     if expected:
@@ -203,16 +203,11 @@ def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | N
 
 
 def _by_duration(node: HandleState, now: float) -> Estimate | None:
-    """The time left by the durations of earlier runs; None once it has run for longer than half of them."""
+    """The time left by the duration of earlier runs; None once it has run for longer than they did on average."""
     before = learning.learning.learned(node.operation, learning.stage_of(node))
-    if before is None or before.runs < FEWEST or node._restored:
+    if before is None or not before.outline.runs or node._restored:
         return None
-    ran, durations = outlines.worked(node, now), before.durations
-    low, middle, high = (durations.quantile(part) for part in (0.1, 0.5, 0.9))
-    wide = 1 + 0.5 / before.runs
-    if not 0 < middle - ran < math.inf:
-        return None
-    return Estimate(middle - ran, max(0.0, low / wide - ran), high * wide - ran, "history", before.runs)
+    return before.outline.by_duration(outlines.worked(node, now), outlines.tempo(node))
 
 
 def _estimate(left: float, width: float, runs: int) -> Estimate:
