@@ -122,10 +122,14 @@ def set_completed(node: HandleState, completed: object) -> Number | None:
 
 
 def restore(node: HandleState, done: Number) -> None:
-    """Take units as completed by an earlier run: they count, and are neither progress nor pace."""
+    """Take units as completed by an earlier run: they are neither progress nor pace.
+
+    Whatever counts from now on adds to them: `advance`, `record`, `track` loops, or what runs inside.
+    """
     node._base, node._ratio = done - plain_advanced(node), None
-    node._counts_itself = node._completed_set = True
-    node._highest = node._restored = done
+    node._counts_itself = False  # a loop may count the rest
+    node._highest = node._named_before = done
+    node._restored = max(done, node._restored)
 
 
 def set_ratio(node: HandleState, ratio: object) -> None:
@@ -145,6 +149,11 @@ def set_ratio(node: HandleState, ratio: object) -> None:
 def begin_in(node: HandleState, outer: HandleState) -> None:
     """Remember what the handle around it had counted, and what had ended in it, at its start."""
     node._outer_at_start = outer._advanced, outer._base, 0 if outer._nested is None else outer._nested.ended
+
+
+def ahead_of_loops(node: HandleState) -> Number:
+    """Units of an earlier run that come on top of those its `track` loops began with: those are counted once."""
+    return max(0, node._named_before - node._initial)
 
 
 def counted(node: HandleState) -> Number:
@@ -171,8 +180,11 @@ def _lane_counts(node: HandleState) -> dict[str | None, tuple[Number, Number | N
 
 
 def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mapping[str, Number]]:
-    """What it counted itself: completed (None if nothing), total, and the counts in other units."""
-    total, more = node._total, node._extras
+    """What it counted itself: completed (None if nothing), total, and the counts in other units.
+
+    Units that an earlier run completed are part of it.
+    """
+    total, more, before = node._total, node._extras, node._named_before
     done: Number | None = None
     others = _NO_COUNTS if more is None or not more.units else dict(more.units)
     if node._lanes is not None:
@@ -184,14 +196,25 @@ def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mappi
             for unit, (amount, _) in lanes.items():
                 others[unit] = others.get(unit, 0) + amount  # type: ignore[index, arg-type]
         if in_unit is not None and not node._counts_itself:
-            done, total = in_unit[0], in_unit[1] if total is None else total
+            more_before = ahead_of_loops(node)
+            done, in_all = in_unit[0] + more_before, in_unit[1]
+            total = total if total is not None or in_all is None else in_all + more_before
     if node._completed_set or plain_advanced(node):
         return counted(node), node._total, others
     if done is None and node._recorded and node._ratio is None and node._lanes is None:
-        done = node._recorded
+        done = before + node._recorded
     elif done is None and node._counts_itself and node._ratio is None and node._lanes is not None:
-        done = 0  # it named a total, so its loops do not count
+        done = before  # it named a total, so its loops do not count
+    elif done is None and before and node._ratio is None:
+        done = before
     return done, total, others
+
+
+def only_restored(node: HandleState) -> bool:
+    """Whether all that it counted was completed by an earlier run; what runs inside may count the rest."""
+    if not node._named_before or node._counts_itself or node._ratio is not None or node._recorded:
+        return False
+    return node._lanes is None and not plain_advanced(node)
 
 
 def life(node: HandleState) -> Any:

@@ -145,6 +145,10 @@ class HandleState:
     # -- ratio and estimate
     _restored: Number = 0
     """Units that were completed before it started, as after a resume. Written: job. Read: ticker, look."""
+    _named_before: Number = 0
+    """Those of them that `restored=` or the first `update(completed=)` named. Written: job. Read: ticker, look."""
+    _initial: Number = 0
+    """Those of them that its `track` loops began with. Written: job. Read: ticker, look."""
     _ratio: float | None = None
     """The ratio that `update` named. Written: job. Read: ticker, look."""
     _partial_unit: tuple[Number, float] = (0, 0.0)

@@ -88,10 +88,12 @@ _reviews: Final = _Reviews()
 def observe(node: HandleState, now: float) -> None:
     """Feed the pace of a handle with its progress at a monotonic time."""
     alone = _is_alone(node)
+    restored: float = node._restored
     if alone:
         reached: float | None = own_progress(node)[0]
     else:
         found = _surveyed(node.operation, now).of(node)
+        restored = max(restored, found.restored)
         reached = found.reached if _by_count(node, found) else found.raw
     if reached is None:
         return
@@ -100,7 +102,7 @@ def observe(node: HandleState, now: float) -> None:
             return
         before = learning.learning.learned(node.operation, learning.stage_of(node))
         course = before.course if before is not None and (alone or _by_count(node, found)) else None
-        node._pace = Pace(node._started or now, float(node._restored), course)
+        node._pace = Pace(node._started or now, float(restored), course)
     node._pace.observe(now, float(reached), moved_at(node))
 
 
