@@ -112,6 +112,8 @@ def set_completed(node: HandleState, completed: object) -> Number | None:
     highest = max(node._highest, counted(node))
     if not highest and done > 1 and not life(node) and clock.monotonic() - (node._started or 0.0) <= AT_ONCE:
         restore(node, done)
+        if node._lanes is not None:  # it counts the items of a loop that runs already
+            node._counts_itself = node._completed_set = True
         return None
     node._base = done - plain_advanced(node)
     node._ratio = None

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.branches import Lookup
-from otel_progress.live.counting import ahead_of_loops, only_restored, own_progress
+from otel_progress.live.counting import only_restored, own_progress
 from otel_progress.live.nested_counts import outer_of, take
 from otel_progress.live.records import NestedCounts
 from otel_progress.live.running import children, host_of
@@ -209,8 +209,11 @@ def _counted(node: HandleState, found: Measure, inside: _Inside | None) -> Measu
     total, done = found.total, found.completed or 0
     if not total:
         return found
-    reached = done if inside is None else done + _part(node, done, total, inside)
-    return found._replace(raw=min(1.0, reached / total), reached=reached)
+    part = 0.0 if inside is None else _part(node, done, total, inside)
+    reached = done + part
+    if inside is not None and done <= node._restored and _has_other_units(node, inside):
+        part = 0.0
+    return found._replace(raw=min(1.0, reached / total), reached=done + part)
 
 
 def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
@@ -220,13 +223,8 @@ def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
     known = done if done and _same(total, done, inside) else inside.sum_in(node._unit) if node._unit_named else None
     if known:
         raw = min(1.0, known / total) if total else None
-        return found._replace(
-            completed=known,
-            unit=unit if known == done else node._unit,
-            raw=raw,
-            reached=known,
-            restored=inside.restored,
-        )
+        unit = unit if known == done else node._unit
+        return found._replace(completed=known, unit=unit, raw=raw, reached=known, restored=inside.restored)
     part = _part(node, inside.children, total, inside) if total else 0.0
     if not total or not (inside.children or part or inside.kids):
         return found
@@ -234,7 +232,18 @@ def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
     raw = reached / total
     if done and inside.largest <= total:
         raw = min(raw, done / total)  # a first stage that may be one unit, or count some of them
+    if not inside.children and _has_other_units(node, inside):
+        reached = 0.0
     return found._replace(completed=inside.children, raw=raw, reached=reached)
+
+
+def _has_other_units(node: HandleState, inside: _Inside) -> bool:
+    """Whether stages inside count another unit: until a first unit is done, nobody knows that they are parts of one.
+
+    Downloading 5 files may come before 1,000 rows. The ratio has them as a part of one unit at the most; a pace that
+    did would make each row take as long as the download.
+    """
+    return any(unit is not None and unit != node._unit for unit in inside.sums)
 
 
 def _after_restored(node: HandleState, found: Measure, inside: _Inside) -> Measure:

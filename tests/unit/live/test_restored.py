@@ -137,11 +137,11 @@ def test_a_stage_without_its_operation_is_resumed(progress_capture: Capture) -> 
     """What a stage restores is no pace of the operation around it."""
     with progress.operation("import", total=1000, unit="row") as op, progress.stage("rows", unit="row") as rows:
         rows.update(completed=500)
-        for number in range(501, 531):
+        for _ in range(30):
             progress_capture.advance(1)
             rows.advance()
         seen = op.snapshot().progress
-        assert seen.completed == number
+        assert seen.completed == 530
         assert seen.eta is not None
         assert seen.eta.eta == pytest.approx(470, rel=0.1)
 
