@@ -154,9 +154,7 @@ class HandleState:
     _partial_unit: tuple[Number, float] = (0, 0.0)
     """Its count, and how much of the next units was done inside it since. Written and read: ticker, look (survey)."""
     _shown: float | None = None
-    """The ratio last shown, which never falls. Written and read: ticker, look (progress)."""
-    _scale: tuple[float, float] | None = None
-    """Shown and raw ratio at the last fall of the raw one. Written and read: ticker, look (progress)."""
+    """The ratio last shown. Written and read: ticker, look (progress)."""
     _inner: dict[str, StageSoFar] | None = None
     """What started and ended inside it, by name. Written: ticker. Read: ticker, look (outlines)."""
     _pace: Pace | None = None

@@ -17,6 +17,7 @@ from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.past import by_earlier_runs
+from otel_progress.model.ratio import ALMOST, held
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.status import Status
 
@@ -27,41 +28,24 @@ REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 FEWEST: Final = 2
 """Completed runs from which on their durations alone make an estimate."""
-ALMOST: Final = 0.9999
-"""The most that is shown before the end, as a part of what was left at the last fall of the raw ratio."""
-_BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
 
 # -- ratio
 
 
 def shown_ratio(node: HandleState, raw: float | None) -> float | None:
-    """The ratio to show, which never falls: after a fall of the raw ratio, its rest is mapped onto the rest shown.
+    """The ratio to show: the raw one, which small falls do not move back (`model/ratio.py`).
 
     A completed handle shows 1, or its count if that stayed below the total. A handle that ended otherwise with all
     units completed shows none: 99% would say that something was left.
     """
     if node._status is Status.COMPLETED:
-        node._shown = 1.0 if raw is None or raw >= 1 else max(node._shown or 0.0, raw)
+        node._shown = 1.0 if raw is None else min(1.0, raw)
         return node._shown
-    shown = node._shown if raw is None else _mapped(node, raw)
+    if raw is not None:
+        node._shown = held(node._shown, raw)
+    shown = node._shown
     return None if node._status.final and shown is not None and shown >= ALMOST else shown
-
-
-def _mapped(node: HandleState, raw: float) -> float:
-    shown, scale = node._shown, node._scale
-    if scale is not None:
-        base, start = scale
-        mapped = base + (1 - base) * (raw - start) / (1 - start) if start < 1 else base
-    else:
-        mapped = raw
-    if shown is not None and mapped < shown:
-        node._scale = (shown, min(raw, 1.0))
-        mapped = shown
-    base = 0.0 if node._scale is None else node._scale[0]
-    most = min(base + (1 - base) * ALMOST, _BELOW_ONE)
-    node._shown = shown = max(node._shown or 0.0, min(mapped, most))
-    return shown
 
 
 # -- progress and time
