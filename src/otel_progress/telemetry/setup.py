@@ -64,7 +64,8 @@ def configure(
         protocol: `http/protobuf` (the default) or `grpc`.
         interval: the longest time from a change to its export, in seconds; 1 by default.
         resource: more attributes of the service, such as `{"deployment.environment.name": "prod"}`.
-        history: a file that keeps learned limits beyond this process; `OTEL_PROGRESS_HISTORY` names one, too.
+        history: a file that keeps learned limits beyond this process; `OTEL_PROGRESS_HISTORY` names one, too. One that
+            can't be used is logged, and this process learns in memory alone.
         control: which monitors may ask operations to stop. None (the default): one at the endpoint's own host and port,
             if that is on this machine or gets an authorization or a client certificate. False: none. True: any. An
             address such as `http://localhost:4318`: also one there. `OTEL_PROGRESS_CONTROL` sets it, too.
@@ -109,7 +110,7 @@ def configure(
         about[s.SERVICE_NAME] = service_name
     if handle_sigterm and threading.current_thread() is not threading.main_thread():
         raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
-    learned = _learning(settings, named=history is not None)
+    learned = load_history(settings)
     with _lock:
         _replace(Installation(settings, about), 2.0, hook)
         if learned is not None:
@@ -136,11 +137,10 @@ def _know_attempts(attempts: Mapping[str, int]) -> None:
         registry.know_attempts(attempts)
 
 
-def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
-    """Load the learned limits from the history file, if there is one.
+def load_history(settings: Settings) -> learning.Learning | None:
+    """Load the learned limits from the history file, if one is named.
 
-    Raises:
-        InvalidArgument: if the caller named a file that can't be used.
+    A file that can't be used never stops a job: a warning says what to do, and this process learns in memory alone.
     """
     if settings.history is None:
         return None
@@ -148,9 +148,7 @@ def _learning(settings: Settings, *, named: bool) -> learning.Learning | None:
     try:
         return learning.Learning(path)
     except (OSError, ValueError) as error:
-        if named:
-            raise InvalidArgument(f"history can't be kept in {path}: {error}") from error
-        log.warning("OTEL_PROGRESS_HISTORY is not used, limits are learned in memory alone: %s", error)
+        log.warning("no history is kept in %s, and limits are learned in memory alone: %s", path, error)
         return None
 
 
