@@ -32,8 +32,6 @@ def plain_advanced(node: HandleState) -> Number:
         if raw > values.INT_MAX:
             drops.add(semconv.DROP_VALUE)
             raw = _replace(node, values.INT_MAX)
-        if raw < sound:
-            _fell(node, sound, raw)
         node._valid_count = raw
         return raw  # type: ignore[no-any-return]
     if raw is node._valid_raw:
@@ -42,10 +40,7 @@ def plain_advanced(node: HandleState) -> Number:
     if getattr(raw, "itemsize", 8) < 8:
         _narrow(node, raw)
     if known is None:
-        _fell(node, sound, raw)
         known = _replace(node, sound)  # the value before an invalid one came
-    elif known < sound:
-        _fell(node, sound, known)
     node._valid_count, node._valid_raw = known, raw
     return known
 
@@ -56,19 +51,6 @@ def _replace(node: HandleState, known: Number) -> Number:
     if node._final_advanced is not None:
         node._final_advanced = known
     return known
-
-
-def _fell(node: HandleState, before: object, now: object) -> None:
-    """Warn once that `advance` lowered the count; the call itself does not check, for speed."""
-    misuse.warn_of(
-        "fell",
-        f"{node.operation.name}/{node._path or ''}",
-        "the count of %s %r went from %s to %s: advance() takes numbers of at least 0; update(completed=) sets a count",
-        node._kind,
-        node.name,
-        values.shown(before),
-        values.shown(now),
-    )
 
 
 def _narrow(node: HandleState, raw: object) -> None:

@@ -375,3 +375,17 @@ def test_stages_in_another_unit_are_parts_once_a_unit_was_counted(progress_captu
                 assert op.snapshot().progress.ratio_raw == pytest.approx((epoch + 0.5) / 10)
                 work(progress_capture, 10, 3.0)
             op.advance()
+
+
+def test_all_units_done_leaves_no_eta(progress_capture: Capture) -> None:
+    """Earlier runs say nothing about a count that has reached its total."""
+    for _ in range(3):
+        with progress.operation("single", total=1) as op:
+            progress_capture.advance(60)
+            progress.advance()
+            assert op.snapshot().progress.eta is None
+    for _ in range(3):
+        with progress.operation("at once", total=1) as op:
+            op.advance()
+            assert op.snapshot().progress.eta is None
+            progress_capture.advance(60)

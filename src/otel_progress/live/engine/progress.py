@@ -144,6 +144,8 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
         applies, by_plan = left_by_plan(plan, node, now, survey, _ask(node, now, survey))
         if applies:
             return by_plan if by_plan is not None and by_plan.eta > 0 else None
+    if found.total and (found.completed or 0) >= found.total:
+        return None
     pace = node._pace
     if pace is None:
         return _without_pace(node, found, now)
