@@ -149,6 +149,9 @@ class HandleState:
     """Those of them that `restored=` or the first `update(completed=)` named. Written: job. Read: ticker, look."""
     _initial: Number = 0
     """Those of them that its `track` loops began with. Written: job. Read: ticker, look."""
+    _jump: tuple[float, float] | None = None
+    """When its first `update(completed=)` named several units (s, monotonic), and how many, until more follow.
+    Written and read: ticker (progress)."""
     _ratio: float | None = None
     """The ratio that `update` named. Written: job. Read: ticker, look."""
     _partial_unit: tuple[Number, float] = (0, 0.0)

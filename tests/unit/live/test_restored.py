@@ -176,3 +176,32 @@ def test_a_loop_over_all_items_adds_them(progress_capture: Capture) -> None:
             seen = op.snapshot().progress
             assert (seen.completed, seen.total) == (500, 1500)
             break
+
+
+@pytest.mark.parametrize("loading", [1.5, 10, 60])
+@pytest.mark.parametrize("each", [1, 7])
+def test_a_checkpoint_that_took_time_to_load_is_no_pace(loading: float, each: float, progress_capture: Capture) -> None:
+    """A first `update(completed=)` far beyond the pace of the units after it is restored."""
+    with progress.operation("train", total=1000) as op:
+        progress_capture.advance(loading)
+        op.update(completed=500)
+        for _ in range(20):
+            progress_capture.advance(each)
+            progress.advance()
+        seen = op.snapshot().progress
+        assert seen.completed == 520
+        assert seen.eta is not None
+        assert seen.eta.eta == pytest.approx(480 * each, rel=0.15)
+
+
+@pytest.mark.parametrize("faster", [1, 3])
+def test_batches_are_work(faster: int, progress_capture: Capture) -> None:
+    """Counts that come at about the same speed are work, the first one too."""
+    with progress.operation("load", total=1000) as op:
+        progress_capture.advance(10 / faster)
+        op.update(completed=20)
+        for batch in range(2, 5):
+            progress_capture.advance(10)
+            op.update(completed=20 * batch)
+        assert op._restored == 0
+        assert op.snapshot().progress.completed == 80

@@ -24,6 +24,8 @@ from otel_progress.model.status import Status
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
 
+JUMP: Final = 5.0
+"""A first count that came this many times faster than the next units was completed by an earlier run."""
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 FEWEST: Final = 2
@@ -87,7 +89,27 @@ def observe(node: HandleState, now: float) -> None:
         before = learning.learning.learned(node.operation, learning.stage_of(node))
         course = before.course if before is not None and (alone or _by_count(node, found)) else None
         node._pace = Pace(node._started or now, float(restored), course)
+        if node._completed_set and alone and not restored and reached > 1:
+            node._jump = moved_at(node), float(reached)
+    elif node._jump is not None:
+        _judge_jump(node, now, float(reached))
     node._pace.observe(now, float(reached), moved_at(node))
+
+
+def _judge_jump(node: HandleState, now: float, reached: float) -> None:
+    """Decide what a first `update(completed=)` of several units was, once more units follow.
+
+    If they come much more slowly, it named what an earlier run completed, and the time until then was no work on them.
+    """
+    jump = node._jump
+    if jump is None or reached == jump[1]:
+        return
+    node._jump = None
+    at, units = jump
+    ran, since = at - (node._started or at), now - at
+    if reached > units and since > 0 and units * since > JUMP * (reached - units) * max(ran, 0.0):
+        node._restored = units
+        node._pace = Pace(at, units)
 
 
 def _is_alone(node: HandleState) -> bool:
