@@ -570,7 +570,7 @@ def test_ratio_is_not_moved_back_by_noise(progress_capture: Capture) -> None:
 
 
 def test_ratio_does_not_run_away(progress_capture: Capture) -> None:
-    """A count and a total that go to and fro, without work, show what they say."""
+    """A count and a total that go back and forth, without work, show what they say."""
     with progress.operation("work", total=100) as op:
         for _ in range(20):
             for completed in (20, 10):

@@ -57,7 +57,7 @@ def test_an_estimated_total_does_not_move_it_back(every: int) -> None:
 
 @pytest.mark.parametrize("raws", [[0.2, 0.1], [0.05, 0.1], [0.5, 0.3]])
 def test_it_does_not_run_away(raws: list[float]) -> None:
-    """A count or total that goes to and fro shows one of its own values."""
+    """A count or total that goes back and forth shows one of its own values."""
     assert shown(raws * 40)[-1] == raws[-1]
 
 
