@@ -40,7 +40,7 @@ def test_percent_is_right_from_the_start(progress_capture: Capture) -> None:
         assert percent(op) == 25
         with progress.stage("b") as b:
             b.update(ratio=0.5)
-            assert percent(op) == 25
+            assert percent(op) == 62.5
         with progress.stage("c"):
             pass
         assert percent(op) == 99.99
