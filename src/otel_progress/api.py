@@ -65,7 +65,8 @@ def operation(name: Any = None, **options: Any) -> Any:
             default, 10 steps or failed stages, only after 5 s without progress.
         stall_policy: `report`, or `cancel` to ask the work to stop once it is stuck or looping.
         heartbeat_counts: Whether a heartbeat of the work counts as progress.
-        restored: Units that an earlier run completed, as by a checkpoint. They count as done, never as pace.
+        restored: Units that an earlier run completed, as by a checkpoint. They count as done, never as pace. What
+            counts in this run adds to them: `advance`, `record`, `track` loops, and stages that count in its unit.
         resume: The store that keeps what is done, so that a later attempt with the same `id` goes on from there: a
             path, `sqlite:///work.db`, `redis://localhost:6379/0`, a `CheckpointStore`, or True for that of
             `configure(checkpoints=...)`.
@@ -286,7 +287,8 @@ def track(
         total: The number of items, if the iterable does not know it (a generator) or reports it wrong.
         desc: What the loop does, in words. It is the current step while the loop runs.
         initial: Items that an earlier run completed, as by a checkpoint. They count as done, never as pace. The
-            iterable has the rest; a given total includes them.
+            iterable has only the rest, so that `track(range(500, 1000), initial=500)` begins at 500 of 1,000; a given
+            total includes them. Units that `restored=` names as well count once.
         key: The key of an item, a text or a whole number. In a resumable operation the loop leaves out the items whose
             keys are done, and marks each as done when the next one is taken or the loop ends. `break` marks nothing.
         mark: False if another thread or a pool does the work: call `done(key)` when an item is done. True without a

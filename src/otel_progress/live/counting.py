@@ -32,8 +32,6 @@ def plain_advanced(node: HandleState) -> Number:
         if raw > values.INT_MAX:
             drops.add(semconv.DROP_VALUE)
             raw = _replace(node, values.INT_MAX)
-        if raw < sound:
-            _fell(node, sound, raw)
         node._valid_count = raw
         return raw  # type: ignore[no-any-return]
     if raw is node._valid_raw:
@@ -42,10 +40,7 @@ def plain_advanced(node: HandleState) -> Number:
     if getattr(raw, "itemsize", 8) < 8:
         _narrow(node, raw)
     if known is None:
-        _fell(node, sound, raw)
         known = _replace(node, sound)  # the value before an invalid one came
-    elif known < sound:
-        _fell(node, sound, known)
     node._valid_count, node._valid_raw = known, raw
     return known
 
@@ -56,19 +51,6 @@ def _replace(node: HandleState, known: Number) -> Number:
     if node._final_advanced is not None:
         node._final_advanced = known
     return known
-
-
-def _fell(node: HandleState, before: object, now: object) -> None:
-    """Warn once that `advance` lowered the count; the call itself does not check, for speed."""
-    misuse.warn_of(
-        "fell",
-        f"{node.operation.name}/{node._path or ''}",
-        "the count of %s %r went from %s to %s: advance() takes numbers of at least 0; update(completed=) sets a count",
-        node._kind,
-        node.name,
-        values.shown(before),
-        values.shown(now),
-    )
 
 
 def _narrow(node: HandleState, raw: object) -> None:
@@ -112,6 +94,8 @@ def set_completed(node: HandleState, completed: object) -> Number | None:
     highest = max(node._highest, counted(node))
     if not highest and done > 1 and not life(node) and clock.monotonic() - (node._started or 0.0) <= AT_ONCE:
         restore(node, done)
+        if node._lanes is not None:  # it counts the items of a loop that runs already
+            node._counts_itself = node._completed_set = True
         return None
     node._base = done - plain_advanced(node)
     node._ratio = None
@@ -122,10 +106,14 @@ def set_completed(node: HandleState, completed: object) -> Number | None:
 
 
 def restore(node: HandleState, done: Number) -> None:
-    """Take units as completed by an earlier run: they count, and are neither progress nor pace."""
+    """Take units as completed by an earlier run: they are neither progress nor pace.
+
+    Whatever counts from now on adds to them: `advance`, `record`, `track` loops, or what runs inside.
+    """
     node._base, node._ratio = done - plain_advanced(node), None
-    node._counts_itself = node._completed_set = True
-    node._highest = node._restored = done
+    node._counts_itself = False  # a loop may count the rest
+    node._highest = node._named_before = done
+    node._restored = max(done, node._restored)
 
 
 def set_ratio(node: HandleState, ratio: object) -> None:
@@ -145,6 +133,11 @@ def set_ratio(node: HandleState, ratio: object) -> None:
 def begin_in(node: HandleState, outer: HandleState) -> None:
     """Remember what the handle around it had counted, and what had ended in it, at its start."""
     node._outer_at_start = outer._advanced, outer._base, 0 if outer._nested is None else outer._nested.ended
+
+
+def ahead_of_loops(node: HandleState) -> Number:
+    """Units of an earlier run that come on top of those its `track` loops began with: those are counted once."""
+    return max(0, node._named_before - node._initial)
 
 
 def counted(node: HandleState) -> Number:
@@ -171,8 +164,11 @@ def _lane_counts(node: HandleState) -> dict[str | None, tuple[Number, Number | N
 
 
 def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mapping[str, Number]]:
-    """What it counted itself: completed (None if nothing), total, and the counts in other units."""
-    total, more = node._total, node._extras
+    """What it counted itself: completed (None if nothing), total, and the counts in other units.
+
+    Units that an earlier run completed are part of it.
+    """
+    total, more, before = node._total, node._extras, node._named_before
     done: Number | None = None
     others = _NO_COUNTS if more is None or not more.units else dict(more.units)
     if node._lanes is not None:
@@ -184,14 +180,25 @@ def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mappi
             for unit, (amount, _) in lanes.items():
                 others[unit] = others.get(unit, 0) + amount  # type: ignore[index, arg-type]
         if in_unit is not None and not node._counts_itself:
-            done, total = in_unit[0], in_unit[1] if total is None else total
+            more_before = ahead_of_loops(node)
+            done, in_all = in_unit[0] + more_before, in_unit[1]
+            total = total if total is not None or in_all is None else in_all + more_before
     if node._completed_set or plain_advanced(node):
         return counted(node), node._total, others
     if done is None and node._recorded and node._ratio is None and node._lanes is None:
-        done = node._recorded
+        done = before + node._recorded
     elif done is None and node._counts_itself and node._ratio is None and node._lanes is not None:
-        done = 0  # it named a total, so its loops do not count
+        done = before  # it named a total, so its loops do not count
+    elif done is None and before and node._ratio is None:
+        done = before
     return done, total, others
+
+
+def only_restored(node: HandleState) -> bool:
+    """Whether all that it counted was completed by an earlier run; what runs inside may count the rest."""
+    if not node._named_before or node._counts_itself or node._ratio is not None or node._recorded:
+        return False
+    return node._lanes is None and not plain_advanced(node)
 
 
 def life(node: HandleState) -> Any:

@@ -34,15 +34,21 @@ def say(text: str, *args: object, exc_info: bool = False) -> None:
             raise
 
 
-def tell_once(what: str, *args: object) -> None:
-    """Count the exception being handled, and log it once for each text; raise it if it is the job's own."""
+def tell_once(what: str, *args: object, trace: bool = True) -> None:
+    """Count the exception being handled, and log it once for each text; raise it if it is the job's own.
+
+    Args:
+        what: the text.
+        args: what is filled in.
+        trace: whether its traceback is logged; not for what is wrong outside this process.
+    """
     error = sys.exc_info()[1]
     if error is not None and of_the_job(error):
         raise error
     drops.add(semconv.DROP_ERROR)
     if what not in _told and len(_told) < KINDS:
         _told.add(what)
-        say(what, *args, exc_info=error is not None)
+        say(what, *args, exc_info=trace and error is not None)
 
 
 def swallow(error: BaseException, call: str) -> None:

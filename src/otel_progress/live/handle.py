@@ -100,7 +100,7 @@ class Handle(HandleState):
         """
         if unit is None:
             try:
-                if n < 1_073_741_823:  # no NaN, no infinity; an int of one digit in CPython, so that this costs least
+                if 0 <= n < 1_073_741_823:  # no NaN; an int of one digit in CPython costs least
                     self._advanced += n
                 else:
                     add(self, n)
@@ -566,7 +566,7 @@ def _locked_advance(self: Handle, n: Number = 1, unit: str | None = None) -> Non
         return
     with _advance_lock:
         try:
-            if n < 1_073_741_823:
+            if 0 <= n < 1_073_741_823:
                 self._advanced += n
             else:
                 add(self, n)

@@ -200,8 +200,8 @@ def fresh_operation(template: Operation) -> Operation:
     if template._total is not None:
         operation._total = template._total
     operation._unit = template._unit
-    if template._restored:
-        restore(operation, template._restored)
+    if template._named_before:
+        restore(operation, template._named_before)
     more = template._extras
     if more is not None:
         operation._with_extras().attributes = more.attributes
@@ -223,8 +223,8 @@ def quiet_operation(template: Operation) -> Operation:
         registry.listed[id(operation)] = operation
     if template._extras is not None or template._total is not None or template._unit_named:
         operation._total, operation._unit = template._total, template._unit
-    if template._restored:
-        restore(operation, template._restored)
+    if template._named_before:
+        restore(operation, template._named_before)
         if template._extras is not None:
             operation._with_extras().attributes = template._extras.attributes
     return operation

@@ -41,6 +41,7 @@ def take(into: NestedCounts, stage: HandleState, nested: NestedCounts | None) ->
     if done is not None:
         units[stage._unit if stage._unit_named else None] = done
         into.largest = max(into.largest, total or 0)
+        into.restored += stage._restored
         into.bare = into.bare or (total is None and stage._lanes is None)
     add(into.sums, units)
     kind = stage._text_name.translate(_NO_DIGITS)

@@ -149,12 +149,13 @@ class NestedCounts:
         failed: those of them that failed.
         kinds: names of stages that counted, without digits; at most 16.
         again: whether a name came a second time.
+        restored: units that an earlier run completed, of those that stages counted.
         planned: the ratio of ended child operations that the plan names; the newest run of each name.
     """
 
     __slots__ = (
         *("again", "bare", "child_sums", "children", "counted", "ended", "failed", "kinds", "largest", "planned"),
-        "sums",
+        *("restored", "sums"),
     )
 
     def __init__(self) -> None:
@@ -169,6 +170,7 @@ class NestedCounts:
         self.child_sums: UnitCounts = {}
         self.children = self.failed = 0
         self.planned: dict[str, float] = {}
+        self.restored: Number = 0
 
 
 # -- time

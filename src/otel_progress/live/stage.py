@@ -249,6 +249,7 @@ class StageLife(Handle, StageState):
                 self._extras is None
                 and self._lanes is None
                 and not self._counts_itself
+                and not self._named_before
                 and self._nested is None
                 and not self._advanced
             )

@@ -145,14 +145,19 @@ class HandleState:
     # -- ratio and estimate
     _restored: Number = 0
     """Units that were completed before it started, as after a resume. Written: job. Read: ticker, look."""
+    _named_before: Number = 0
+    """Those of them that `restored=` or the first `update(completed=)` named. Written: job. Read: ticker, look."""
+    _initial: Number = 0
+    """Those of them that its `track` loops began with. Written: job. Read: ticker, look."""
+    _jump: tuple[float, float] | None = None
+    """When its first `update(completed=)` named several units (s, monotonic), and how many, until more follow.
+    Written and read: ticker (progress)."""
     _ratio: float | None = None
     """The ratio that `update` named. Written: job. Read: ticker, look."""
     _partial_unit: tuple[Number, float] = (0, 0.0)
     """Its count, and how much of the next units was done inside it since. Written and read: ticker, look (survey)."""
     _shown: float | None = None
-    """The ratio last shown, which never falls. Written and read: ticker, look (progress)."""
-    _scale: tuple[float, float] | None = None
-    """Shown and raw ratio at the last fall of the raw one. Written and read: ticker, look (progress)."""
+    """The ratio last shown. Written and read: ticker, look (progress)."""
     _inner: dict[str, StageSoFar] | None = None
     """What started and ended inside it, by name. Written: ticker. Read: ticker, look (outlines)."""
     _pace: Pace | None = None

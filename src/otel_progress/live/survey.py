@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.branches import Lookup
-from otel_progress.live.counting import own_progress
+from otel_progress.live.counting import only_restored, own_progress
 from otel_progress.live.nested_counts import outer_of, take
 from otel_progress.live.records import NestedCounts
 from otel_progress.live.running import children, host_of
@@ -40,6 +40,7 @@ class Measure(NamedTuple):
         others: counts in other units.
         raw: the ratio from 0 to 1, or None if unknown.
         reached: `completed` plus the completed part of the next unit; the pace is measured by it.
+        restored: those of them that an earlier run completed.
     """
 
     completed: Number | None
@@ -48,6 +49,7 @@ class Measure(NamedTuple):
     others: Mapping[str, Number]
     raw: float | None
     reached: Number | None = None
+    restored: Number = 0
 
 
 class _Inside(NestedCounts):
@@ -61,7 +63,7 @@ class _Inside(NestedCounts):
             self.sums, self.child_sums = dict(kept.sums), dict(kept.child_sums)
             self.counted, self.children = kept.counted, kept.children
             self.largest, self.bare, self.planned = kept.largest, kept.bare, dict(kept.planned)
-            self.kinds, self.again = set(kept.kinds), kept.again
+            self.kinds, self.again, self.restored = set(kept.kinds), kept.again, kept.restored
         self.running = 0
         self.ahead: Number = 0
         self.fraction = 0.0
@@ -127,7 +129,9 @@ class Survey:
         if inside is not None and inside.kids and (total or node._unit_named or plan is not None):
             self._take_children(node, inside, plan)
         if node._ratio is None:
-            if done is not None:
+            if done is not None and inside is not None and only_restored(node):
+                found = _after_restored(node, found, inside)
+            elif done is not None:
                 found = _counted(node, found, inside)
             elif inside is not None:
                 found = _from_inside(node, found, inside)
@@ -170,6 +174,7 @@ def says_nothing(stage: HandleState) -> bool:
         and stage._total is None
         and stage._ratio is None
         and not stage._counts_itself
+        and not stage._named_before
         and not stage._recorded
     )
 
@@ -204,8 +209,11 @@ def _counted(node: HandleState, found: Measure, inside: _Inside | None) -> Measu
     total, done = found.total, found.completed or 0
     if not total:
         return found
-    reached = done if inside is None else done + _part(node, done, total, inside)
-    return found._replace(raw=min(1.0, reached / total), reached=reached)
+    part = 0.0 if inside is None else _part(node, done, total, inside)
+    reached = done + part
+    if inside is not None and done <= node._restored and _has_other_units(node, inside):
+        part = 0.0
+    return found._replace(raw=min(1.0, reached / total), reached=done + part)
 
 
 def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
@@ -215,7 +223,8 @@ def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
     known = done if done and _same(total, done, inside) else inside.sum_in(node._unit) if node._unit_named else None
     if known:
         raw = min(1.0, known / total) if total else None
-        return found._replace(completed=known, unit=unit if known == done else node._unit, raw=raw, reached=known)
+        unit = unit if known == done else node._unit
+        return found._replace(completed=known, unit=unit, raw=raw, reached=known, restored=inside.restored)
     part = _part(node, inside.children, total, inside) if total else 0.0
     if not total or not (inside.children or part or inside.kids):
         return found
@@ -223,7 +232,31 @@ def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
     raw = reached / total
     if done and inside.largest <= total:
         raw = min(raw, done / total)  # a first stage that may be one unit, or count some of them
+    if not inside.children and _has_other_units(node, inside):
+        reached = 0.0
     return found._replace(completed=inside.children, raw=raw, reached=reached)
+
+
+def _has_other_units(node: HandleState, inside: _Inside) -> bool:
+    """Whether stages inside count another unit: until a first unit is done, nobody knows that they are parts of one.
+
+    Downloading 5 files may come before 1,000 rows. The ratio has them as a part of one unit at the most; a pace that
+    did would make each row take as long as the download.
+    """
+    return any(unit is not None and unit != node._unit for unit in inside.sums)
+
+
+def _after_restored(node: HandleState, found: Measure, inside: _Inside) -> Measure:
+    """The progress of a handle that names only what an earlier run completed: what is inside it counts the rest.
+
+    Units that the stages inside name as restored, too, count once.
+    """
+    total, before = found.total, max(0, node._named_before - inside.restored)
+    left = None if total is None else max(0, total - before)
+    rest = _from_inside(node, found._replace(total=left, completed=None, reached=None), inside)
+    done, reached = before + (rest.completed or 0), before + (rest.reached or 0)
+    raw = min(1.0, (before + (rest.raw or 0.0) * (left or 0)) / total) if total else None
+    return rest._replace(total=total, completed=done, raw=raw, reached=reached, restored=node._named_before)
 
 
 def _summed(node: HandleState, total: Number | None, inside: _Inside) -> tuple[Number, str]:

@@ -290,10 +290,11 @@ def _restored(node: HandleState, items: int, unit: str | None, place: Place) -> 
     done.calls = done.seen = items
     done.ended = done.closed = True
     if unit in (None, node._unit):
-        if node._pace is None:
-            node._restored += items
-        else:
-            node._pace.restore(items)
+        node._initial += items
+        more = max(0, max(node._named_before, node._initial) - node._restored)
+        node._restored += more
+        if node._pace is not None:
+            node._pace.restore(more)
     return done
 
 

@@ -128,7 +128,10 @@ class Pace:
         self._totals: tuple[tuple[float, float], tuple[float, float]] | None = None
 
     def observe(self, now: float, done: float, moved: float | None = None) -> None:
-        """Record the total count at `now`; a count that fell restarts the estimate.
+        """Record the total count at `now`.
+
+        A count that fell in part, as to a checkpoint, keeps the pace so far, and the time since the last observation
+        is left out. One that fell to its start restarts the estimate.
 
         Args:
             now: the monotonic time, in seconds.
@@ -141,6 +144,13 @@ class Pace:
         step = done - self._last
         self._look(now, done, moved)
         self._then, self._last = now, done
+        if step < 0 and done > max(0.0, self._base):
+            self._start += span
+            self._moved = self._unit_at = self._near = now
+            self._base += step
+            self._looked = done
+            self._kept = self._reviewed = None
+            return
         if step < 0:
             self._forget()
             self._moved = self._start = self._counted = self._unit_at = self._near = now
@@ -289,7 +299,7 @@ class Pace:
         """
         if self._rate is None or not 0 < remaining < math.inf:
             return None
-        done = self._last if done is None else done
+        done = self._last if done is None else max(done, self._last)  # a lower one is a fall that was not observed yet
         units, at = done - self._base, self._reached_at(now, done, moved)
         time = at - self._start
         if not (units > 0 and time > 0):

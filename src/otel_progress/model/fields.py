@@ -32,7 +32,7 @@ class Progress:
         completed: completed units, or None if nothing was counted.
         total: units in all, or None if unknown.
         unit: what is counted.
-        ratio: the ratio to show, from 0 to 1; it never falls within an attempt, and is 1 only at the end.
+        ratio: the ratio to show, from 0 to 1; small falls of the raw one do not move it back, and only the end is 1.
         ratio_raw: the ratio that follows from the counts, from 0 to 1; ETA and health use it.
         rate: recent units a second.
         eta: when it will be done, or None if no estimate is possible.

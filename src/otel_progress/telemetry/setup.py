@@ -67,7 +67,7 @@ def configure(
         interval: the longest time from a change to its export, in seconds; 1 by default.
         resource: more attributes of the service, such as `{"deployment.environment.name": "prod"}`.
         history: a file that keeps what runs teach, limits and times, beyond this process; `OTEL_PROGRESS_HISTORY` names
-            one, too.
+            one, too. One that can't be used is logged, and this process learns in memory alone.
         control: which monitors may ask operations to stop. None (the default): one at the endpoint's own host and port,
             if that is on this machine or gets an authorization or a client certificate. False: none. True: any. An
             address such as `http://localhost:4318`: also one there. `OTEL_PROGRESS_CONTROL` sets it, too.
@@ -111,7 +111,7 @@ def configure(
         about[s.SERVICE_NAME] = service_name
     if handle_sigterm and threading.current_thread() is not threading.main_thread():
         raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
-    learned = None if history is None else _learning(history)
+    learned = None if history is None else load_history(history)
     with _lock:
         _install(Installation(settings, about), hook, learned)
         if handle_sigterm:
@@ -168,17 +168,17 @@ def _know_attempts(attempts: Mapping[str, int]) -> None:
         registry.know_attempts(attempts)
 
 
-def _learning(history: str | os.PathLike[str]) -> learning.Learning:
+def load_history(history: str | os.PathLike[str]) -> learning.Learning | None:
     """Load what earlier runs taught.
 
-    Raises:
-        InvalidArgument: if the file can't be used.
+    A file that can't be used never stops a job: a warning says what to do, and this process learns in memory alone.
     """
     path = Path(history).absolute()
     try:
         return learning.Learning(path)
     except (OSError, ValueError) as error:
-        raise InvalidArgument(f"history can't be kept in {path}: {error}") from error
+        log.warning("no history is kept in %s, and what is learned stays in memory alone: %s", path, error)
+        return None
 
 
 @public(strict=True)

@@ -116,6 +116,7 @@ class HandleSpans:
             or node._message is not None
             or node._trail is not None
             or node._counts_itself
+            or node._named_before
             or node._advanced
             or node._nested is not None
             or not isinstance(node, StageState)

@@ -343,3 +343,49 @@ def test_a_job_that_takes_less_than_a_second_has_no_nonsense(progress_capture: C
             found = op.snapshot().progress.eta
             assert found is None or 0 <= found.low <= found.eta <= found.high
     assert op.snapshot().progress.eta is None
+
+
+@pytest.mark.parametrize("unit", ["row", None])
+@pytest.mark.parametrize("restored", [None, 100])
+def test_a_stage_in_another_unit_is_no_part_of_a_unit(
+    restored: int | None, unit: str | None, progress_capture: Capture
+) -> None:
+    """Five files that are downloaded before 1,000 rows say nothing about the rows: no ETA, then that of the rows."""
+    with progress.operation("import", total=1000, unit=unit, restored=restored) as op:
+        with progress.stage("download", total=5, unit="file"):
+            for _ in range(5):
+                work(progress_capture, 1, 2.0)
+                assert op.snapshot().progress.eta is None
+        progress_capture.advance(3)
+        assert op.snapshot().progress.eta is None
+        with progress.stage("insert", unit="row"):
+            for _ in range(30):
+                progress_capture.advance(0.1)
+                progress.advance(10)
+            assert unit is None or eta(op).eta < 60  # two units, and none named: nobody knows which one is meant
+
+
+def test_stages_in_another_unit_are_parts_once_a_unit_was_counted(progress_capture: Capture) -> None:
+    """From the second epoch on, its batches are a part of it."""
+    with progress.operation("train", total=10, unit="epoch") as op:
+        for epoch in range(2):
+            with progress.stage(f"epoch {epoch}", total=20, unit="batch"):
+                work(progress_capture, 10, 3.0)
+                assert (op.snapshot().progress.eta is None) is not bool(epoch)
+                assert op.snapshot().progress.ratio_raw == pytest.approx((epoch + 0.5) / 10)
+                work(progress_capture, 10, 3.0)
+            op.advance()
+
+
+def test_all_units_done_leaves_no_eta(progress_capture: Capture) -> None:
+    """Earlier runs say nothing about a count that has reached its total."""
+    for _ in range(3):
+        with progress.operation("single", total=1) as op:
+            progress_capture.advance(60)
+            progress.advance()
+            assert op.snapshot().progress.eta is None
+    for _ in range(3):
+        with progress.operation("at once", total=1) as op:
+            op.advance()
+            assert op.snapshot().progress.eta is None
+            progress_capture.advance(60)

@@ -169,6 +169,24 @@ def test_a_count_that_falls_starts_again(steps: list[tuple[float, float]]) -> No
     assert pace.rate == pytest.approx(3, rel=1e-6)
 
 
+@pytest.mark.parametrize("fallen", [5, 25])
+def test_a_count_that_fell_in_part_keeps_its_pace(fallen: int) -> None:
+    """After a fall to a checkpoint the rest is done at the pace so far, also between two observations."""
+    pace = Pace(0.0)
+    for second in range(1, 31):
+        pace.observe(second, second)
+    left = 100 - fallen
+    found = pace.estimate(left, 31, done=fallen)
+    assert found is not None
+    assert found.eta == pytest.approx(left, rel=0.05)
+    for second in range(1, 20):
+        pace.observe(31 + second, fallen + second)
+        assert pace.rate == pytest.approx(1, rel=0.02)
+        found = pace.estimate(left - second, 31 + second, done=fallen + second)
+        assert found is not None
+        assert found.eta == pytest.approx(left - second, rel=0.05)
+
+
 def test_time_that_stands_still_is_no_sample() -> None:
     """Two samples at the same time, or back in time, count as one."""
     pace = Pace(10.0)

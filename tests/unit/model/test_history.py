@@ -35,6 +35,7 @@ from otel_progress.model.history import (
     Learned,
     Seen,
 )
+from otel_progress.telemetry import setup
 from otel_progress.testing import Capture, capture
 
 
@@ -410,20 +411,98 @@ def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
     assert read(path)["survey", ""].runs == 3
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"version": 2}', '{"version": 1, "learned": [{"operation": "x"}]}'])
-def test_a_file_that_is_something_else_is_refused_and_kept(text: str, tmp_path: Path) -> None:
-    """A file with other content is named in the error, and left unchanged."""
+def used(path: Path, caplog: pytest.LogCaptureFixture) -> tuple[Learning | None, str]:
+    """What `configure(history=path)` learns from, and what it warns of."""
+    caplog.clear()
+    return setup.load_history(path), caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"version": 2}', '{"version": 1, "learned": [{"operation": "x"}]}', "\0\0"]
+)
+def test_a_file_that_is_something_else_is_kept_and_stops_no_job(
+    text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file with other content, as one that was cut off, is named in a warning, and left unchanged."""
     path = tmp_path / "history.json"
     path.write_text(text)
-    with pytest.raises(progress.InvalidArgument, match=r"history.json"):
-        progress.configure(history=path)
+    found, warned = used(path, caplog)
+    assert found is None
+    assert f"{path} is no history of otel-progress" in warned
+    assert "move it away, or name another file" in warned
+    assert "Traceback" not in warned
     assert path.read_text() == text
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    """A missing folder is an error at the earliest point, which names the path."""
-    with pytest.raises(progress.InvalidArgument, match="nowhere"):
-        progress.configure(history=tmp_path / "nowhere" / "history.json")
+def test_bytes_that_are_no_text_stop_no_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A binary file is no history."""
+    path = tmp_path / "history.json"
+    path.write_bytes(b"\xff\xfe")
+    found, warned = used(path, caplog)
+    assert found is None
+    assert "move it away" in warned
+
+
+@pytest.mark.parametrize("text", ["", "\n"])
+def test_an_empty_file_is_no_history_yet(text: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As from `mktemp` or a full disk: it is filled at the next save."""
+    path = tmp_path / "history.json"
+    path.write_text(text)
+    path.chmod(0o600)
+    found, warned = used(path, caplog)
+    assert (found is not None, warned) == (True, "")
+    assert found is not None
+    with capture() as captured:
+        learning.learning = found
+        run(captured)
+        captured.look()
+        found.save()
+    assert read(path)["survey", ""].runs == 1
+
+
+def test_a_folder_that_is_not_there_stops_no_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning names it."""
+    found, warned = used(tmp_path / "nowhere" / "history.json", caplog)
+    assert found is None
+    assert f"the folder {tmp_path / 'nowhere'} does not exist; create it" in warned
+
+
+def test_a_folder_in_place_of_the_file_stops_no_job(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning names it."""
+    found, warned = used(tmp_path, caplog)
+    assert found is None
+    assert str(tmp_path) in warned
+
+
+def test_the_job_starts_whatever_the_file_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`configure` goes on, with one warning; a path of a wrong type is still an error."""
+    for signal in ("TRACES", "METRICS", "LOGS"):
+        monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    path = tmp_path / "history.json"
+    path.write_text("{")
+    progress.configure(history=path)
+    progress.shutdown(0)
+    assert caplog.text.count("no history is kept in") == 1
+    with pytest.raises(progress.InvalidArgument, match="history must be the path of a file"):
+        progress.configure(history=7)  # type: ignore[arg-type]
+
+
+def test_a_file_that_breaks_during_the_run_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What can't be saved is logged once, without a traceback."""
+    path = tmp_path / "history.json"
+    with capture() as captured:
+        learning.learning = learned = Learning(path)
+        for _ in range(2):
+            run(captured)
+            captured.look()
+            path.write_text("{{{")
+            learned.save()
+    warned = [record for record in caplog.records if "could not be saved" in record.getMessage()]
+    assert len(warned) == 1
+    assert warned[0].exc_info is None
+    assert "move it away" in warned[0].getMessage()
 
 
 def test_a_file_that_can_t_be_written_harms_nobody(tmp_path: Path) -> None:
@@ -480,13 +559,14 @@ def test_an_incident_teaches_little(progress_capture: Capture) -> None:
 
 
 @pytest.mark.parametrize("runs", ["1e999", "-1", '"x"', "[[[[", "null"])
-def test_a_broken_file_is_a_clear_error(runs: str, tmp_path: Path) -> None:
-    """Whatever a broken file contains, the error is clear."""
+def test_a_broken_file_is_a_clear_warning(runs: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a broken file contains, the warning is clear."""
     path = tmp_path / "history.json"
     learned = f'{{"operation": "x", "stage": "", "runs": {runs}, "gaps": {{}}, "durations": {{}}}}'
     path.write_text(f'{{"version": 1, "learned": [{learned}]}}')
-    with pytest.raises(progress.InvalidArgument, match=r"history.json"):
-        progress.configure(history=path)
+    found, warned = used(path, caplog)
+    assert found is None
+    assert "history.json is no history" in warned
 
 
 def test_a_lock_that_others_hold_is_waited_for_by_nobody(tmp_path: Path) -> None:
@@ -520,7 +600,9 @@ def test_the_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:
     assert read(path)["survey", ""].runs == 1
 
 
-def test_the_file_is_for_its_owner_alone_and_what_everybody_can_write_teaches_nothing(tmp_path: Path) -> None:
+def test_the_file_is_for_its_owner_alone_and_what_everybody_can_write_teaches_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """A file that others can write could make every limit endless, so it is not read."""
     path = tmp_path / "history.json"
     with capture() as captured:
@@ -530,8 +612,9 @@ def test_the_file_is_for_its_owner_alone_and_what_everybody_can_write_teaches_no
         learned.save()
     assert [one.stat().st_mode & 0o777 for one in (path, tmp_path / "history.json.lock")] == [0o600, 0o600]
     path.chmod(0o666)
-    with pytest.raises(progress.InvalidArgument, match="can be written by others: chmod go-w"):
-        progress.configure(history=path)
+    found, warned = used(path, caplog)
+    assert found is None
+    assert "can be written by others: chmod go-w" in warned
 
 
 def test_sources_name_stages(progress_capture: Capture) -> None:

@@ -106,17 +106,17 @@ def test_unplanned_stages_show_as_such(progress_capture: Capture) -> None:
         assert percent(op) == 50
 
 
-def test_repeated_stages_never_let_the_percentage_fall(progress_capture: Capture) -> None:
-    """A planned stage that runs again counts by its newest run; what is shown does not fall."""
+def test_a_repeated_stage_counts_by_its_newest_run(progress_capture: Capture) -> None:
+    """A planned stage that runs again counts by its newest run, and the percentage says so."""
     with progress.operation("work", plan=["a", "b"]) as op:
         with progress.stage("a"):
             pass
         assert percent(op) == 50
         with progress.stage("a", total=10) as again:
-            assert (percent(op), op.snapshot().progress.ratio_raw) == (50, 0)
+            assert (percent(op), op.snapshot().progress.ratio_raw) == (0, 0)
             again.advance(5)
             assert op.snapshot().progress.ratio_raw == 0.25
-            assert percent(op) == 62.5
+            assert percent(op) == 25
 
 
 def test_a_stage_inside_another_is_not_the_planned_one(progress_capture: Capture) -> None:
@@ -253,8 +253,8 @@ def test_percent_comes_from_the_expected_weights_whatever_the_order(progress_cap
     st.lists(st.floats(0, 100), min_size=1, max_size=6),
     st.lists(st.tuples(st.integers(0, 5), st.integers(0, 10), st.booleans()), max_size=12),
 )
-def test_percent_never_falls_in_any_order(weights: list[float], runs: list[tuple[int, int, bool]]) -> None:
-    """Whatever stages run, skip, repeat or fail: the percentage never falls, and is 100 exactly at the end."""
+def test_percent_is_100_only_at_the_end(weights: list[float], runs: list[tuple[int, int, bool]]) -> None:
+    """Whatever stages run, skip, repeat or fail: the percentage does not run away, and is 100 exactly at the end."""
     plan = [StagePlan(f"s{n}", weight) for n, weight in enumerate(weights)]
     with capture(), progress.operation("work", plan=plan) as op:
         before = 0.0
@@ -266,7 +266,8 @@ def test_percent_never_falls_in_any_order(weights: list[float], runs: list[tuple
                 shown = op.snapshot().progress
                 assert shown.ratio is not None
                 assert shown.ratio_raw is not None
-                assert before <= shown.ratio < 1
+                assert min(shown.ratio_raw, 0.9999) <= shown.ratio <= max(before, shown.ratio_raw)
+                assert shown.ratio < 1
                 assert 0 <= shown.ratio_raw <= 1
                 before = shown.ratio
         op.complete()

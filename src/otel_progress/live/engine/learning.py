@@ -68,7 +68,7 @@ class Learning:
         self._limits: dict[Key, tuple[Any, LearnedLimits]] = {}
         if path is not None:
             if not path.parent.is_dir():
-                raise FileNotFoundError(f"the folder {path.parent} does not exist")
+                raise FileNotFoundError(f"the folder {path.parent} does not exist; create it")
             self._known = read(path)
             registry.know_attempts(read_attempts(path))
         registry.keeps_attempts = path is not None
@@ -200,6 +200,8 @@ class Learning:
             return
         except BlockingIOError:
             pass  # another process is saving
+        except (OSError, ValueError) as error:
+            tell_once("what was learned could not be saved to %s; the job goes on: %s", path, error, trace=False)
         except Exception:
             tell_once(f"what was learned could not be saved to {path}; the job goes on")
         _merge(self._news, news)  # for the next save
@@ -316,7 +318,7 @@ def _planned(operation: OperationState) -> float | None:
 
 
 def read(path: Path) -> dict[Key, Learned]:
-    """Read a history file; empty if it does not exist yet.
+    """Read a history file; nothing if it does not exist yet, or has no content.
 
     Raises:
         OSError: if it can't be read.
@@ -326,15 +328,21 @@ def read(path: Path) -> dict[Key, Learned]:
         text = files.read_private(path).decode("utf-8")
     except FileNotFoundError:
         return {}
+    except UnicodeDecodeError as error:
+        raise _no_history(path, error) from error
+    if not text.strip():
+        return {}
     try:
         given = json.loads(text)
         if given["version"] != _VERSION:
             raise ValueError(f"version {given['version']!r} is not known")
         return {_read_key(item): Learned.from_dict(item) for item in given["learned"][:KEYS]}
     except Exception as error:
-        raise ValueError(
-            f"{path} is no history of otel-progress ({error}); move it away, or name another file"
-        ) from error
+        raise _no_history(path, error) from error
+
+
+def _no_history(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is no history of otel-progress ({error}); move it away, or name another file")
 
 
 def _read_key(item: Any) -> Key:
@@ -351,9 +359,10 @@ def read_attempts(path: Path) -> dict[str, int]:
         OSError, ValueError: if the file can't be read.
     """
     try:
-        found = json.loads(files.read_private(path)).get("attempts", {})
+        text = files.read_private(path)
     except FileNotFoundError:
         return {}
+    found = json.loads(text).get("attempts", {}) if text.strip() else {}
     given = found if isinstance(found, dict) else {}
     return {key: number for key, number in given.items() if type(number) is int and 0 < number < _MOST_ATTEMPTS}
 

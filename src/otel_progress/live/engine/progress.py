@@ -17,49 +17,35 @@ from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.past import by_earlier_runs
+from otel_progress.model.ratio import ALMOST, held
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
 
+JUMP: Final = 5.0
+"""A first count that came this many times faster than the next units was completed by an earlier run."""
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
-ALMOST: Final = 0.9999
-"""The most that is shown before the end, as a part of what was left at the last fall of the raw ratio."""
-_BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 
 
 # -- ratio
 
 
 def shown_ratio(node: HandleState, raw: float | None) -> float | None:
-    """The ratio to show, which never falls: after a fall of the raw ratio, its rest is mapped onto the rest shown.
+    """The ratio to show: the raw one, which small falls do not move back (`model/ratio.py`).
 
     A completed handle shows 1, or its count if that stayed below the total. A handle that ended otherwise with all
     units completed shows none: 99% would say that something was left.
     """
     if node._status is Status.COMPLETED:
-        node._shown = 1.0 if raw is None or raw >= 1 else max(node._shown or 0.0, raw)
+        node._shown = 1.0 if raw is None else min(1.0, raw)
         return node._shown
-    shown = node._shown if raw is None else _mapped(node, raw)
+    if raw is not None:
+        node._shown = held(node._shown, raw)
+    shown = node._shown
     return None if node._status.final and shown is not None and shown >= ALMOST else shown
-
-
-def _mapped(node: HandleState, raw: float) -> float:
-    shown, scale = node._shown, node._scale
-    if scale is not None:
-        base, start = scale
-        mapped = base + (1 - base) * (raw - start) / (1 - start) if start < 1 else base
-    else:
-        mapped = raw
-    if shown is not None and mapped < shown:
-        node._scale = (shown, min(raw, 1.0))
-        mapped = shown
-    base = 0.0 if node._scale is None else node._scale[0]
-    most = min(base + (1 - base) * ALMOST, _BELOW_ONE)
-    node._shown = shown = max(node._shown or 0.0, min(mapped, most))
-    return shown
 
 
 # -- progress and time
@@ -86,10 +72,12 @@ _reviews: Final = _Reviews()
 def observe(node: HandleState, now: float) -> None:
     """Feed the pace of a handle with its progress at a monotonic time."""
     alone = _is_alone(node)
+    restored: float = node._restored
     if alone:
         reached: float | None = own_progress(node)[0]
     else:
         found = _surveyed(node.operation, now).of(node)
+        restored = max(restored, found.restored)
         reached = found.reached if _by_count(node, found) else found.raw
     if reached is None:
         return
@@ -98,8 +86,28 @@ def observe(node: HandleState, now: float) -> None:
             return
         before = learning.learning.learned(node.operation, learning.stage_of(node))
         course = before.course if before is not None and (alone or _by_count(node, found)) else None
-        node._pace = Pace(node._started or now, float(node._restored), course)
+        node._pace = Pace(node._started or now, float(restored), course)
+        if node._completed_set and alone and not restored and reached > 1:
+            node._jump = moved_at(node), float(reached)
+    elif node._jump is not None:
+        _judge_jump(node, now, float(reached))
     node._pace.observe(now, float(reached), moved_at(node))
+
+
+def _judge_jump(node: HandleState, now: float, reached: float) -> None:
+    """Decide what a first `update(completed=)` of several units was, once more units follow.
+
+    If they come much more slowly, it named what an earlier run completed, and the time until then was no work on them.
+    """
+    jump = node._jump
+    if jump is None or reached == jump[1]:
+        return
+    node._jump = None
+    at, units = jump
+    ran, since = at - (node._started or at), now - at
+    if reached > units and since > 0 and units * since > JUMP * (reached - units) * max(ran, 0.0):
+        node._restored = units
+        node._pace = Pace(at, units)
 
 
 def _is_alone(node: HandleState) -> bool:
@@ -156,6 +164,8 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
         applies, by_plan = left_by_plan(plan, node, now, survey, _ask(node, now, survey))
         if applies:
             return by_plan if by_plan is not None and by_plan.eta > 0 else None
+    if found.total and (found.completed or 0) >= found.total:
+        return None
     pace = node._pace
     if pace is None:
         return _without_pace(node, found, now)

@@ -76,7 +76,7 @@ def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperati
 def shown_of(text: str | None) -> Shown | None:
     """A stored shown ratio."""
     try:
-        return None if text is None else Shown(*json.loads(text))
+        return None if text is None else Shown(*json.loads(text)[:1])
     except (ValueError, TypeError):
         return None
 

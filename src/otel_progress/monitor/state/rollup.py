@@ -1,19 +1,19 @@
 """The figures of an operation, including all operations below it, in whatever process.
 
 Cost, tokens and the number of children add up. Its own process knows best how far it is, including children in that
-process; the monitor counts children only if they run in other processes. The shown ratio never falls within an
-attempt: `show` is the mapping that the process uses, too, and its state is all that is stored.
+process; the monitor counts children only if they run in other processes. Small falls do not
+move the shown ratio back: `show` is the rule of the process, too, and what was shown is all that is stored.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import NOT_MOVING
+from otel_progress.model.ratio import held
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import Number, finite
@@ -23,35 +23,20 @@ DEPTH: Final = 16
 """The most levels that are followed."""
 MOST: Final = 10_000
 """The most operations that are rolled up into one."""
-ALMOST: Final = 0.9999
-"""The largest part of the rest, as of the last fall of the raw ratio, that is shown before the end."""
-_BELOW_ONE: Final = math.nextafter(1.0, 0.0)
 _COST: Final = "cost."
 _KNOWN_BEFORE: Final = frozenset({"history", "plan"})
 """Sources of an ETA that its own process knows without counting anything."""
 
 
 class Shown(NamedTuple):
-    """The ratio shown in an attempt, and how the raw ratio is mapped onto it.
-
-    At each fall of the raw ratio, its rest from `start` on is mapped onto the rest of the shown ratio from `base` on.
-    """
+    """The ratio shown in an attempt."""
 
     value: float
-    base: float = 0.0
-    start: float = 0.0
 
 
 def show(before: Shown | None, raw: float) -> Shown:
-    """The ratio to show for a raw ratio, after what was shown before: it never falls, and is below 1."""
-    base, start = (0.0, 0.0) if before is None else (before.base, before.start)
-    mapped = base + (1 - base) * (raw - start) / (1 - start) if start < 1 else base
-    if before is not None and mapped < before.value:
-        base, start = before.value, min(raw, 1.0)
-        mapped = before.value
-    most = min(base + (1 - base) * ALMOST, _BELOW_ONE)
-    value = max(0.0 if before is None else before.value, min(mapped, most))
-    return Shown(value, base, start)
+    """The ratio to show for a raw ratio, after what was shown before: small falls do not move it back."""
+    return Shown(held(None if before is None else before.value, raw))
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The ratio that is shown of an operation with children; it never falls within an attempt."""
+"""The ratio that is shown of an operation with children; small falls do not move it back."""
 
 from __future__ import annotations
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import semconv as s
 from otel_progress.model import json_keys
 from otel_progress.model.health import NOT_MOVING, Verdict
+from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.states import TROUBLE, Label, state_of
 from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.state.child_processes import Judgement
 from otel_progress.monitor.state.foreign_traces import MARK
-from otel_progress.monitor.state.rollup import ALMOST, Whole
+from otel_progress.monitor.state.rollup import Whole
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.ledger import Entry, Process, Rival
