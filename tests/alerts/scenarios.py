@@ -23,8 +23,8 @@ BLIND = 300
 """Seconds after an outage during which silence proves nothing."""
 CHILD_KNOWN = 30
 """Seconds until a child in another process is known."""
-INCREASE = 10
-"""How late `increase()` may show the last end: by one sample."""
+ROUND = 10
+"""Seconds between two evaluations of the rules, as in the rules."""
 LATE = 25
 """What an export, a scrape and an evaluation may add to each edge."""
 
@@ -67,9 +67,12 @@ def stuck(
     return (Fires("OperationStuck", begin + STUCK_FOR, end, id, name, instance),)
 
 
-def stuck_after(seen: float, limit: float = 60) -> tuple[Fires, ...]:
-    """Return the alert of a parent that stays idle beyond its limit; at `seen` a child elsewhere was last active."""
-    return stuck(seen + limit + CHILD_KNOWN)
+def stuck_after(ended: float, limit: float = 60) -> tuple[Fires, ...]:
+    """Return the alert of a parent that stays idle beyond its limit; its child elsewhere is known until it `ended`.
+
+    The last round before that saw the child.
+    """
+    return stuck(ended - ROUND + limit + CHILD_KNOWN)
 
 
 def lost(
@@ -634,7 +637,7 @@ def errors_in(process: Process, until: int) -> tuple[Fires, ...]:
         over.append(len(ended) >= 5 and ended.count("failed") > 0.1 * len(ended))
     begin = over.index(True)
     end = over.index(False, begin) if False in over[begin:] else math.inf
-    return (Fires("ErrorRate", begin + ERROR_FOR + INCREASE, end, instance=""),)
+    return (Fires("ErrorRate", begin + ERROR_FOR, end, instance=""),)
 
 
 @scenario
@@ -1069,14 +1072,14 @@ def child_elsewhere_stuck(scraped: bool) -> Scenario:
 def child_elsewhere_killed(scraped: bool) -> Scenario:
     """The child in another process is killed: it is lost, and when it is no longer known its parent is stuck."""
     world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child(process=Process("b", gone=400)))
-    return Scenario("child_elsewhere_killed", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(390 + GAP)))
+    return Scenario("child_elsewhere_killed", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(400 + GAP)))
 
 
 @scenario
 def child_elsewhere_ends(scraped: bool) -> Scenario:
     """The child in another process ends, and the parent does not go on within its own limit."""
     world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child(end=500))
-    return Scenario("child_elsewhere_ends", world, stuck_after(495))
+    return Scenario("child_elsewhere_ends", world, stuck_after(500))
 
 
 @scenario
@@ -1100,7 +1103,7 @@ def child_elsewhere_ends_in_one_of_two(scraped: bool) -> Scenario:
     world = _world(
         scraped, Run(moves=IDLE_FOR_GOOD), child(end=500), way=Way(doubled=True, doubled_until=490), until=900
     )
-    return Scenario("child_elsewhere_ends_in_one_of_two", world, stuck_after(495))
+    return Scenario("child_elsewhere_ends_in_one_of_two", world, stuck_after(500))
 
 
 @scenario
@@ -1109,7 +1112,7 @@ def children_here_and_elsewhere(scraped: bool) -> Scenario:
     here = child("c1", "a")
     parent = Run(branches=(Line("waits or hangs", moves=IDLE_FOR_GOOD),), children=(here,))
     world = _world(scraped, parent, here, child("c2", end=600))
-    return Scenario("children_here_and_elsewhere", world, stuck_after(585))
+    return Scenario("children_here_and_elsewhere", world, stuck_after(600))
 
 
 @scenario
