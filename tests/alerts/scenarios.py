@@ -710,14 +710,16 @@ OLD_ERRORS = tuple((float(at), "failed") for at in range(1, 9))
 @scenario
 def errors_before_the_rules(scraped: bool) -> Scenario:
     """Counters of old failures arrive with the first scrapes, and again after a gap: these are no new failures."""
-    process = Process(ended=OLD_ERRORS, cut=((0, 60), (1500, 1640)))
+    process = Process(ended=OLD_ERRORS, cut=((0, 60), (1500, 1720)))
     return Scenario("errors_before_the_rules", _world(scraped, Run(process=process), until=2700))
 
 
 @scenario
 def errors_before_an_outage(scraped: bool) -> Scenario:
     """Counters of old failures arrive again after an outage of two hours."""
-    world = _world(scraped, Run(process=Process(ended=OLD_ERRORS)), way=Way(down=((1500, 8700),)), until=10200)
+    world = _world(
+        scraped, Run(process=Process(ended=OLD_ERRORS, cut=((0, 60),))), way=Way(down=((1500, 8700),)), until=10200
+    )
     return Scenario("errors_before_an_outage", world, down(1500, 8700))
 
 
