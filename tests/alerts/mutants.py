@@ -50,6 +50,7 @@ _NEWEST = """and (
             max by (job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
           )"""
 _GUARD = "unless on () collector:progress_blind:last5m"
+_ENDED = "name:progress_operation_ended:increase15m"
 _IS_ACTIVE = "and (run:progress_active:last6h == 1)"
 
 MUTANTS = (
@@ -122,6 +123,10 @@ MUTANTS = (
     Mutant(_OUTAGE, "time() + 0 *", "0 *", "killed_in_an_outage"),
     Mutant(_OUTAGE, "- 90  # seconds", "- 900", "killed_before_an_outage"),
     Mutant(_OUTAGE, "- collector:progress_outage", "", "killed"),
+    Mutant(_OUTAGE, "<= on () group_left () collector:progress_start_time_seconds", "< on () group_left () (0 * collector:progress_start_time_seconds)", "ends_before_a_restart"),
+    Mutant(_OUTAGE, "<= on () group_left () collector:progress_start_time_seconds", "> on () group_left () (0 * collector:progress_start_time_seconds)", "killed_around_a_restart"),
+    Mutant(_OUTAGE, "collector:progress_start_time_seconds\n              - 90", "collector:progress_start_time_seconds\n              - 900", "killed_around_a_restart"),
+    Mutant("collector:progress_start_time_seconds", "timestamp(otel", "0 * timestamp(otel", "ends_before_a_restart"),
     Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h]) < run:progress_heard_time_seconds", "ends_in_an_outage"),
     Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h])", "ends_in_an_outage"),
     Mutant(_SILENT, "(run:progress_active:last6h == 1)", "run:progress_active:last6h", "exits"),
@@ -158,6 +163,8 @@ MUTANTS = (
     Mutant("OperationLost", "and run:progress_outage_time_seconds", "", "killed"),
     Mutant(_REPORTER_HEARD, "last_over_time(instance:progress_heard_time_seconds[1h]) and instance:progress_in_flight:last1h", "0 * instance:progress_in_flight:last1h", "unseen_silent_after_outage"),
     Mutant(_REPORTER_OUTAGE, "- 90  # seconds", "- 900", "unseen_killed_before_an_outage"),
+    Mutant(_REPORTER_OUTAGE, "<= on () group_left () collector:progress_start_time_seconds", "< on () group_left () (0 * collector:progress_start_time_seconds)", "ends_before_a_restart"),
+    Mutant(_REPORTER_OUTAGE, "collector:progress_start_time_seconds\n              - 90", "collector:progress_start_time_seconds\n              - 900", "killed_around_a_restart"),
     Mutant(_REPORTER_OUTAGE, "> instance:progress_heard_time_seconds", "< instance:progress_heard_time_seconds", "unseen_silent_after_outage"),
     Mutant(_REPORTER_SILENT, "> (count", "> bool (count", "killed"),
     Mutant(_REPORTER_SILENT, "> (count", ">= (count", "killed"),
@@ -212,10 +219,14 @@ MUTANTS = (
     Mutant("ErrorRate", "> 0.1", "< 0.1", "progressing_often"),
     Mutant("ErrorRate", ">= 5", ">= 0", "few_errors"),
     Mutant("ErrorRate", 'progress_status=~"failed|lost"', 'progress_status!="completed"', "cancelled_often"),
-    Mutant("ErrorRate", 'increase(progress_operation_ended_total{', 'delta(progress_operation_ended_total{', "fork"),
-    Mutant("ErrorRate", "(increase(progress_operation_ended_total[15m])) >= 5", "(delta(progress_operation_ended_total[15m])) >= 5", "fork"),
-    Mutant("ErrorRate", "[15m]", "[1m]", "errors"),
     Mutant("ErrorRate", "for: 2m", "for: 0s", "errors"),
+    Mutant(_ENDED, "increase(progress_operation_ended_total", "delta(progress_operation_ended_total", "fork"),
+    Mutant(_ENDED, "increase(progress_operation_ended_total[15m])", "increase(progress_operation_ended_total[1m])", "errors"),
+    Mutant(_ENDED, "min_over_time(progress_operation_ended_total[15m])", "0 * min_over_time(progress_operation_ended_total[15m])", "errors_of_short_processes"),
+    Mutant(_ENDED, "unless last_over_time(\n                progress_operation_ended_total[1h] offset 15m\n              )", "", "errors"),
+    Mutant(_ENDED, "progress_operation_ended_total[1h] offset", "progress_operation_ended_total[1m] offset", "errors_before_the_rules"),
+    Mutant(_ENDED, "unless on () present_over_time(collector:progress_outage[15m])", "", "errors_before_an_outage"),
+    Mutant(_ENDED, "and on () last_over_time(\n                progress:listening_time_seconds[1m] offset 15m\n              )", "", "errors_before_the_rules"),
     # Parents whose children are in other processes
     Mutant(_CHILDREN, "min by", "max by", "child_elsewhere_ends_in_one_of_two"),
     Mutant(_CHILDREN, "group by (job, instance, progress_operation_parent_id)", "group by (job, instance, progress_operation_name, progress_operation_parent_id)", "children_here_of_two_kinds"),

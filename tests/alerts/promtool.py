@@ -16,12 +16,10 @@ from typing import Any
 from otel_progress import semconv as s
 
 from .runs import EXPORT, Labels, label
-from .scenarios import GAP, LATE, Fires, Scenario
+from .scenarios import GAP, LATE, ROUND, Fires, Scenario
 from .ways import Point, World
 
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
-ROUND = 10
-"""Seconds between two evaluations of the rules, as in the rules: promtool does not read that."""
 SHOWN = ("alertname", "severity", "instance", label(s.OPERATION_NAME), label(s.OPERATION_ID))
 SEPARATOR = "\n      - "
 """What stands before each rule."""

@@ -23,8 +23,8 @@ BLIND = 300
 """Seconds after an outage during which silence proves nothing."""
 CHILD_KNOWN = 30
 """Seconds until a child in another process is known."""
-INCREASE = 10
-"""How late `increase()` may show the last end: by one sample."""
+ROUND = 10
+"""Seconds between two evaluations of the rules, as in the rules."""
 LATE = 25
 """What an export, a scrape and an evaluation may add to each edge."""
 
@@ -67,9 +67,12 @@ def stuck(
     return (Fires("OperationStuck", begin + STUCK_FOR, end, id, name, instance),)
 
 
-def stuck_after(seen: float, limit: float = 60) -> tuple[Fires, ...]:
-    """Return the alert of a parent that stays idle beyond its limit; at `seen` a child elsewhere was last active."""
-    return stuck(seen + limit + CHILD_KNOWN)
+def stuck_after(ended: float, limit: float = 60) -> tuple[Fires, ...]:
+    """Return the alert of a parent that stays idle beyond its limit; its child elsewhere is known until it `ended`.
+
+    The last round before that saw the child.
+    """
+    return stuck(ended - ROUND + limit + CHILD_KNOWN)
 
 
 def lost(
@@ -397,6 +400,34 @@ def killed_before_an_outage(scraped: bool) -> Scenario:
 
 
 @scenario
+def ends_before_a_restart(scraped: bool) -> Scenario:
+    """A run ends, and the Collector restarts before the next scrape: nobody knows that it ended. Nor of work without series."""
+    unseen = Process("b", gone=396, unseen=((0, math.inf),))
+    world = _world(
+        scraped, Run(process=Process(gone=396), end=395, flushed=False), way=Way(restarts=(398,)), alone=(unseen,)
+    )
+    alerts = (
+        Fires("OperationLost", 390 + GAP + LOST_FOR, id="r1", severity="warning"),
+        Fires("ReporterLost", 390 + GAP + LOST_FOR, name="", instance="b", severity="warning"),
+    )
+    return Scenario("ends_before_a_restart", world, alerts)
+
+
+@scenario
+def killed_around_a_restart(scraped: bool) -> Scenario:
+    """Runs are killed two minutes before a restart of the Collector and right after it: their ends were not lost in it."""
+    runs = (Run(process=Process(gone=280)), Run("r2", process=Process("b", gone=415)))
+    alone = (Process("c", gone=280, unseen=((0, math.inf),)), Process("d", gone=415, unseen=((0, math.inf),)))
+    alerts = (
+        *lost(270),
+        *lost(410, id="r2", instance="b"),
+        Fires("ReporterLost", 270 + GAP + LOST_FOR, name="", instance="c"),
+        Fires("ReporterLost", 410 + GAP + LOST_FOR, name="", instance="d"),
+    )
+    return Scenario("killed_around_a_restart", _world(scraped, *runs, way=Way(restarts=(398,)), alone=alone), alerts)
+
+
+@scenario
 def restart_while_lost(scraped: bool) -> Scenario:
     """The Collector restarts three times while alerts about lost runs fire: they go on."""
     way = Way(down=((700, 710), (800, 840), (1200, 1210)))
@@ -634,7 +665,7 @@ def errors_in(process: Process, until: int) -> tuple[Fires, ...]:
         over.append(len(ended) >= 5 and ended.count("failed") > 0.1 * len(ended))
     begin = over.index(True)
     end = over.index(False, begin) if False in over[begin:] else math.inf
-    return (Fires("ErrorRate", begin + ERROR_FOR + INCREASE, end, instance=""),)
+    return (Fires("ErrorRate", begin + ERROR_FOR, end, instance=""),)
 
 
 @scenario
@@ -656,6 +687,40 @@ def errors(scraped: bool) -> Scenario:
     completed = ((float(at), "completed") for at in range(5, 3600, 20))
     process = Process(ended=(*completed, *((float(at), "failed") for at in range(615, 900, 20))))
     return Scenario("errors", _world(scraped, Run(process=process), until=2400), errors_in(process, 2400))
+
+
+def cron(number: int, begin: float = 1200) -> Process:
+    """Return the process of a short job, whose counters arrive only once it has ended."""
+    born = begin + 40 * number
+    return Process(f"cron{number}", born=born, gone=born + 21, ended=((born, "completed" if number % 5 else "failed"),))
+
+
+@scenario
+def errors_of_short_processes(scraped: bool) -> Scenario:
+    """Each run has a process of its own, and one in five fails: of the first five the first one."""
+    jobs = tuple(cron(number) for number in range(10))
+    alerts = (Fires("ErrorRate", 1200 + 4 * 40 + ERROR_FOR, instance=""),)
+    world = _world(scraped, Run("r", "other", Process()), alone=jobs, until=1900)
+    return Scenario("errors_of_short_processes", world, alerts)
+
+
+OLD_ERRORS = tuple((float(at), "failed") for at in range(1, 9))
+
+
+@scenario
+def errors_before_the_rules(scraped: bool) -> Scenario:
+    """Counters of old failures arrive with the first scrapes, and again after a gap: these are no new failures."""
+    process = Process(ended=OLD_ERRORS, cut=((0, 60), (1500, 1720)))
+    return Scenario("errors_before_the_rules", _world(scraped, Run(process=process), until=2700))
+
+
+@scenario
+def errors_before_an_outage(scraped: bool) -> Scenario:
+    """Counters of old failures arrive again after an outage of two hours."""
+    world = _world(
+        scraped, Run(process=Process(ended=OLD_ERRORS, cut=((0, 60),))), way=Way(down=((1500, 8700),)), until=10200
+    )
+    return Scenario("errors_before_an_outage", world, down(1500, 8700))
 
 
 @scenario
@@ -1069,14 +1134,14 @@ def child_elsewhere_stuck(scraped: bool) -> Scenario:
 def child_elsewhere_killed(scraped: bool) -> Scenario:
     """The child in another process is killed: it is lost, and when it is no longer known its parent is stuck."""
     world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child(process=Process("b", gone=400)))
-    return Scenario("child_elsewhere_killed", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(390 + GAP)))
+    return Scenario("child_elsewhere_killed", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(400 + GAP)))
 
 
 @scenario
 def child_elsewhere_ends(scraped: bool) -> Scenario:
     """The child in another process ends, and the parent does not go on within its own limit."""
     world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child(end=500))
-    return Scenario("child_elsewhere_ends", world, stuck_after(495))
+    return Scenario("child_elsewhere_ends", world, stuck_after(500))
 
 
 @scenario
@@ -1100,7 +1165,7 @@ def child_elsewhere_ends_in_one_of_two(scraped: bool) -> Scenario:
     world = _world(
         scraped, Run(moves=IDLE_FOR_GOOD), child(end=500), way=Way(doubled=True, doubled_until=490), until=900
     )
-    return Scenario("child_elsewhere_ends_in_one_of_two", world, stuck_after(495))
+    return Scenario("child_elsewhere_ends_in_one_of_two", world, stuck_after(500))
 
 
 @scenario
@@ -1109,7 +1174,7 @@ def children_here_and_elsewhere(scraped: bool) -> Scenario:
     here = child("c1", "a")
     parent = Run(branches=(Line("waits or hangs", moves=IDLE_FOR_GOOD),), children=(here,))
     world = _world(scraped, parent, here, child("c2", end=600))
-    return Scenario("children_here_and_elsewhere", world, stuck_after(585))
+    return Scenario("children_here_and_elsewhere", world, stuck_after(600))
 
 
 @scenario

@@ -194,7 +194,8 @@ ANNOTATIONS = {
             "summary": "load is unheard since an outage; it may have ended",
             "description": (
                 "Nothing was heard for 11 min 40 s of run r1 of load in work (a). Its silence began in an outage of the "
-                "Collectors or of Prometheus: it may have ended, or its process was killed."
+                "Collectors or of Prometheus, or just before a restart of a Collector: it may have ended, or its "
+                "process was killed."
             ),
         },
     ),

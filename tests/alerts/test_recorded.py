@@ -13,7 +13,7 @@ from grafana.generator.queries import EXIT, ID, STAGE, VERDICTS, judgement, last
 from otel_progress import semconv as s
 
 from . import promtool as tool
-from .scenarios import SCENARIOS
+from .scenarios import ROUND, SCENARIOS
 from .test_now import (
     AGAIN,
     ENDED,
@@ -77,7 +77,7 @@ def compare(promtool: str, tests: list[dict[str, Any]], folder: Path) -> None:
     rules = folder / "rules.yaml"
     rules.write_text(tool.without_annotations(tool.RULES.read_text(encoding="utf-8")), encoding="utf-8")
     file = folder / "test.json"
-    content = {"rule_files": [rules.name, str(PANELS)], "evaluation_interval": f"{tool.ROUND}s", "tests": tests}
+    content = {"rule_files": [rules.name, str(PANELS)], "evaluation_interval": f"{ROUND}s", "tests": tests}
     file.write_text(json.dumps(content), encoding="utf-8")
     command = [promtool, "test", "rules", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)

@@ -35,6 +35,8 @@ class Way:
     """By how much the clocks of the processes are ahead."""
     down: tuple[Span, ...] = ()
     """When the Collector is down."""
+    restarts: tuple[float, ...] = ()
+    """When the Collector restarts between two scrapes, so that it never looks down."""
     vanishes: bool = False
     """Whether a Collector that is down has no `up` at all, as with service discovery."""
     blocked: tuple[Span, ...] = ()
@@ -240,7 +242,13 @@ class World:
             kinds = ("receiver_accepted", "exporter_sent", "exporter_send_failed", "exporter_enqueue_failed")
             lists: dict[str, list[Point]] = {kind: [] for kind in kinds}
             taken = sent = failed = dropped = 0.0
+            ups: list[Point] = []
+            began = -3600.0
             for at in self.grid:
+                began = max(
+                    began, *(end for _, end in down if end <= at), *(it for it in way.restarts if it <= at), began
+                )
+                ups.append(STALE if within(at, down) else at - began)
                 if within(at, down):
                     for points in lists.values():
                         points.append(STALE)
@@ -256,6 +264,7 @@ class World:
                 sent += 50 * (not within(at, (*way.blocked, *way.refused)))
                 for points, value in zip(lists.values(), (taken, sent, failed, dropped), strict=True):
                     points.append(value)
+            found["otelcol_process_uptime_seconds_total", labels] = ups
             for kind, points in lists.items():
                 side = ("receiver", "otlp") if kind.startswith("receiver") else ("exporter", "prometheus")
                 found[f"otelcol_{kind}_metric_points_total", (*labels, side)] = points

@@ -1,4 +1,4 @@
-"""A user's program, run by test_alerts.py, that executes the commands on its input.
+"""A user's program, run by test_alerts.py with an id and a name, that executes the commands on its input.
 
 `move`: make progress until the next command. `hang`: make none. `end`: end the operation and the program.
 """
@@ -29,7 +29,7 @@ def hang_here() -> str:
 
 progress.configure()
 threading.Thread(target=listen, daemon=True).start()
-with progress.operation("import", id=sys.argv[1], stall_after=2):
+with progress.operation(sys.argv[2], id=sys.argv[1], stall_after=2):
     with progress.stage("fetch") as stage:
         print("ready", flush=True)
         order = "move"

@@ -132,8 +132,8 @@ class Stack:
 class Run:
     """The running program with one operation."""
 
-    def __init__(self, stack: Stack, operation: str) -> None:
-        """Start it."""
+    def __init__(self, stack: Stack, operation: str, name: str = "import", **more: str) -> None:
+        """Start it, with more environment variables."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         env = {
             **kept,
@@ -141,9 +141,10 @@ class Run:
             "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{stack.ports['4318']}",
             "OTEL_METRIC_EXPORT_INTERVAL": "500",
             "OTEL_PROGRESS_RUN_SERIES_AFTER": "0.5",
+            **more,
         }
         self.process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), operation],
+            [sys.executable, str(PROGRAM), operation, name],
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -268,6 +269,24 @@ def test_stuck(stack: Stack) -> None:
     # The name was stuck too, but an alert names a run of it, so the alert for the name is not sent.
     names = [it["labels"] for it in stack.webhook.alerts if it["labels"].get("progress_operation_name") == "import"]
     assert "StuckByName" not in {it["alertname"] for it in names}
+
+
+def test_stuck_without_series(stack: Stack) -> None:
+    """A stuck run beyond the limit of run series alerts by its name, and a recovery resolves that."""
+
+    def seen(status: str) -> list[dict[str, Any]]:
+        alerts = [it for it in list(stack.webhook.alerts) if it["labels"].get("progress_operation_name") == "capped"]
+        assert {it["labels"]["alertname"] for it in alerts} <= {"StuckByName"}
+        return [it for it in alerts if it["status"] == status]
+
+    with Run(stack, "unseen", "capped", OTEL_PROGRESS_RUN_SERIES_MAX="0") as run:
+        run.tell("hang")
+        [alert, *_] = stack.wait_for(lambda: seen("firing"))
+        assert alert["labels"]["severity"] == "critical"
+        assert "progress_operation_id" not in alert["labels"]
+        run.tell("move")
+        stack.wait_for(lambda: seen("resolved"))
+        run.end()
 
 
 def test_finished(stack: Stack) -> None:

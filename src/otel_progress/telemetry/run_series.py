@@ -91,10 +91,14 @@ class RunSeries:
         self._urgent[operation.id] = operation
 
     def on_change(self, change: Change) -> None:
-        """End the series of an operation that ended."""
-        if change[0] != s.OPERATION_ENDED:
+        """End the series of an operation that ended, and those of its wait for a start when it started."""
+        if change[0] not in (s.OPERATION_STARTED, s.OPERATION_ENDED):
             return
         key = change[1].id
+        if waited := self._pending.pop(key, None):
+            self._last(key, s.RUN_PENDING, waited)
+        if change[0] == s.OPERATION_STARTED:
+            return
         self._left_out.discard(key)
         self._urgent.pop(key, None)
         if key in self._shown:

@@ -247,6 +247,16 @@ def test_one_that_has_not_started_has_series(progress_capture: Capture) -> None:
     op.complete()
 
 
+def test_one_that_ends_right_after_its_start_is_pending_no_longer(progress_capture: Capture) -> None:
+    """The last 0 leaves at the start, so a process that exits before the next export sends it, too."""
+    op = progress.operation("survey", start_within=10)
+    progress_capture.advance(25)
+    op.start()
+    op.complete()
+    progress_capture.look()
+    assert [point.value for point in progress_capture.series if point.name == semconv.RUN_PENDING.name][-1] == 0
+
+
 def test_one_that_is_dropped_before_its_start_is_pending_no_longer(progress_capture: Capture) -> None:
     """The pending series of an operation that is gone ends."""
     op = progress.operation("survey", start_within=10)
