@@ -448,37 +448,87 @@ def test_dashboards_hide_what_alertmanager_inhibits(promtool: str, tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-MESSAGE = {
+def sent(status: str, run: str, severity: str = "critical", **annotations: str) -> dict[str, object]:
+    """Return an alert as Alertmanager gives it to a template."""
+    links = ("runbook", "dashboard", "trace", "logs", "silence")
+    return {
+        "status": status,
+        "labels": {"severity": severity, label(s.OPERATION_ID): run},
+        "annotations": {
+            "summary": f"load is {status} <b>",
+            "description": f"Run {run}.",
+            "stage": "fetch",
+            **{f"{link}_url": f"https://{link}.example/?a=1&id={run}#x" for link in links},
+            **annotations,
+        },
+    }
+
+
+MESSAGE: dict[str, object] = {
     "status": "firing",
-    "commonLabels": {
-        "alertname": "OperationStuck",
-        "job": "work",
-        "severity": "critical",
-        label(s.OPERATION_NAME): "load",
-    },
+    "commonLabels": {"alertname": "OperationStuck", "job": "work", label(s.OPERATION_NAME): "load"},
     "alerts": [
-        {
-            "status": status,
-            "annotations": {
-                "summary": f"load is {status} <b>",
-                "description": "Run r1.",
-                "stage": "fetch",
-                **{
-                    f"{link}_url": f"https://{link}.example/?a=1&id=r1#x"
-                    for link in ("runbook", "dashboard", "trace", "logs", "silence")
-                },
-            },
-        }
-        for status in ("firing", "resolved")
+        sent("resolved", "r0", "warning"),
+        sent("firing", "r1"),
+        sent("resolved", "r2", stage="unknown", stuck_at="unknown"),
     ],
 }
+"""A recovered run stands before the one that hangs, as Alertmanager sorts by labels."""
+
+
+def rendered(text: str, data: Path, kind: str = "text", message: dict[str, object] = MESSAGE) -> str:
+    """Return what a template makes of a message."""
+    data.write_text(json.dumps(message), encoding="utf-8")
+    options = [f"--template.glob={TEMPLATE}", f"--template.data={data}", f"--template.type={kind}"]
+    command = [amtool(), "template", "render", *options, f"--template.text={text}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "<no value>" not in done.stdout
+    return done.stdout
+
+
+def texts(value: object) -> list[str]:
+    """Return all templates in a receiver."""
+    if isinstance(value, dict):
+        return [text for it in value.values() for text in texts(it)]
+    if isinstance(value, list):
+        return [text for it in value for text in texts(it)]
+    return [value] if isinstance(value, str) and "{{" in value else []
+
+
+def test_receivers_name_the_run_that_fires(tmp_path: Path) -> None:
+    """No field of a receiver shows a recovered run as the one that fires, whatever the order in the group."""
+    [*receivers] = yaml.safe_load(TEMPLATE.with_name("receivers.yaml").read_text(encoding="utf-8"))["receivers"]
+    single = [text for it in receivers for text in texts(it) if ".text" not in text and ".html" not in text]
+    assert len(single) >= 10
+    for text in single:
+        shown = rendered(text, tmp_path / "data.json")
+        assert "r0" not in shown, text
+        assert "r2" not in shown, text
+        assert "resolved" not in shown, text
+
+
+def test_messages_begin_with_what_fires(tmp_path: Path) -> None:
+    """The texts for Slack and e-mail list the firing alerts first, then the resolved ones."""
+    for name, kind in (("slack.text", "text"), ("email.html", "html")):
+        shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", kind)
+        assert [int(it) for it in re.findall(r"Run r(\d)\.", shown)] == [1, 0, 2]
+        assert "unknown" not in shown
+
+
+def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
+    """When nothing fires any more, the summary and the severity are those of the recovered run."""
+    message = {**MESSAGE, "status": "resolved", "alerts": [sent("resolved", "r2")]}
+    for name, wanted in (("summary", "load is resolved <b> (run r2)"), ("pagerduty.severity", "critical")):
+        text = f'{{{{ template "otel_progress.{name}" . }}}}'
+        assert rendered(text, tmp_path / "data.json", message=message).strip() == wanted
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "wanted"),
     [
         ("title", "text", ["[FIRING: 1] OperationStuck load in work"]),
-        ("summary", "text", ["load is firing <b> (and others, 2 in all)"]),
+        ("summary", "text", ["load is firing <b> (run r1)"]),
         (
             "slack.text",
             "text",
@@ -507,14 +557,6 @@ MESSAGE = {
 )
 def test_templates(name: str, kind: str, wanted: list[str], tmp_path: Path) -> None:
     """Each message for Slack, e-mail and PagerDuty has its title, texts and links."""
-    data = tmp_path / "data.json"
-    data.write_text(json.dumps(MESSAGE), encoding="utf-8")
-    options = [f"--template.glob={TEMPLATE}", f"--template.data={data}", f"--template.type={kind}"]
-    text = f'--template.text={{{{ template "otel_progress.{name}" . }}}}'
-    done = subprocess.run(
-        [amtool(), "template", "render", *options, text], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", kind)
     for part in wanted:
-        assert part in done.stdout
-    assert "<no value>" not in done.stdout
+        assert part in shown
