@@ -29,6 +29,8 @@ ALERTMANAGER = tool.RULES.with_name("alertmanager.yaml")
 LINKS = tool.RULES.with_name("links.yaml")
 TEMPLATE = tool.RULES.with_name("otel-progress.tmpl")
 ADDRESS = '{{{{ range query "progress:links" }}}}{{{{ .Labels.{} }}}}{{{{ end }}}}'
+OURS = {"product": "otel-progress"}
+"""The label that all of these alerts have, and no other."""
 ENTRIES = dict(re.findall(r"^## (\S+)\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL))
 
 
@@ -58,8 +60,8 @@ def test_lost_is_not_heard_from() -> None:
 
 @pytest.mark.parametrize(("name", "text"), blocks())
 def test_alerts_are_complete(name: str, text: str) -> None:
-    """An alert has a severity, a summary, a description, and links to its own entry, a dashboard and a silence."""
-    assert re.search(r"severity: (critical|warning)\n", text)
+    """An alert has the label of all of ours, a severity, a summary, a description, and links to its own entry, a dashboard and a silence."""
+    assert re.search(r"product: otel-progress\n +severity: (critical|warning)\n", text)
     assert "summary: " in text
     assert "description: " in text
     assert re.search(rf"runbook_url: >-\n +{re.escape(ADDRESS.format('runbook'))}\S*.*#{name.lower()}\n", text)
@@ -236,7 +238,7 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
         for series, (value, more) in NOT_BY_MODEL.items():
             test["input_series"].append({"series": f"{series}{{{who}{more}}}", "values": f"{value}x60"})
     severity = next(fires for fires in scenario.alerts if fires.alert == alert).severity or tool.SEVERITY.get(alert)
-    labels = {"job": "work", "instance": "a", "severity": severity or "critical"}
+    labels = {**OURS, "job": "work", "instance": "a", "severity": severity or "critical"}
     labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): "r1"}
     test["promql_expr_test"] = []
     expected = [{"exp_labels": labels, "exp_annotations": annotations}]
@@ -276,7 +278,7 @@ def test_links_lead_to_the_run(promtool: str, tmp_path: Path) -> None:
         assert urlsplit(url).hostname
     panes = json.loads(parse_qs(urlsplit(annotations["trace_url"]).query)["panes"][0])
     assert panes["one"]["queries"][0]["query"] == f'{{ span.progress.operation.id = "{key}" }}'
-    labels = {"job": "work", "instance": "a", "severity": "critical"}
+    labels = {**OURS, "job": "work", "instance": "a", "severity": "critical"}
     labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): key}
     expected = [{"exp_labels": labels, "exp_annotations": annotations}]
     test["promql_expr_test"] = []
@@ -305,7 +307,7 @@ def test_the_alert_of_a_child_names_its_parent(promtool: str, name: str, doubled
     series = {"job": "work", "instance": instance, label(s.OPERATION_NAME): "part", label(s.OPERATION_ID): "c1"}
     rules = tmp_path / "rules.yaml"
     rules.write_text(only_annotations(RULES, ["parent"]), encoding="utf-8")
-    expected = [{"exp_labels": {**series, "severity": "critical"}, "exp_annotations": {"parent": "r1"}}]
+    expected = [{"exp_labels": {**series, **OURS, "severity": "critical"}, "exp_annotations": {"parent": "r1"}}]
     test["promql_expr_test"] = []
     test["alert_rule_test"] = [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}]
     checked(promtool, test, rules, tmp_path)
@@ -361,7 +363,7 @@ def test_inhibition_names_alerts() -> None:
 
 
 FIRING: list[dict[str, str]] = [
-    {"alertname": name, "severity": severity, "job": "work", "instance": instance, **more}
+    {**OURS, "alertname": name, "severity": severity, "job": "work", "instance": instance, **more}
     for name, severity in (
         ("OperationLost", "critical"),
         ("OperationLost", "warning"),
@@ -402,6 +404,23 @@ def inhibited(alert: dict[str, str], firing: list[dict[str, str]]) -> bool:
     return False
 
 
+def test_alerts_of_others_are_left_alone() -> None:
+    """An alert of another product with one of our names inhibits none of ours, and none of ours inhibits it."""
+    foreign = [{key: text for key, text in it.items() if key not in OURS} for it in FIRING]
+    for it in FIRING:
+        assert not inhibited(it, [*foreign, it]), it
+    for it in foreign:
+        assert not inhibited(it, [*FIRING, it]), it
+
+
+@pytest.mark.parametrize("name", ["alertmanager.yaml", "receivers.yaml"])
+def test_only_alerts_of_ours_take_our_route(name: str) -> None:
+    """The route to append to another configuration takes all alerts of ours and no other, and both files have the same times."""
+    [ours] = yaml.safe_load(TEMPLATE.with_name(name).read_text(encoding="utf-8"))["route"]["routes"]
+    assert ours["matchers"] == [f'{key}="{value}"' for key, value in OURS.items()]
+    assert (ours["group_wait"], ours["group_interval"], ours["group_by"]) == ("5s", "15s", ["..."])
+
+
 def matches(alert: dict[str, str], matchers: list[str]) -> bool:
     """Return whether all matchers apply to an alert."""
     found = [re.fullmatch(r'(\w+)(=~?)"(.*)"', matcher) for matcher in matchers]
@@ -434,7 +453,11 @@ def test_dashboards_hide_what_alertmanager_inhibits(promtool: str, tmp_path: Pat
                         "expr": query,
                         "eval_time": "20s",
                         "exp_samples": [
-                            {"labels": tool.selector("", tuple(it.items())), "value": 7000} for it in shown
+                            {
+                                "labels": tool.selector("", tuple(kv for kv in it.items() if kv[0] not in OURS)),
+                                "value": 7000,
+                            }
+                            for it in shown
                         ],
                     }
                 ],

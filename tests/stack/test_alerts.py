@@ -291,6 +291,7 @@ def alert(name: str, number: int | None = None, **labels: str) -> dict[str, Any]
     """Return an alert as Prometheus sends it."""
     run = {} if number is None else {"progress_operation_id": f"r{number}"}
     who = {"job": "work", "instance": "a", "progress_operation_name": "many", "severity": "critical"}
+    who["product"] = "otel-progress"
     return {"labels": {"alertname": name, **who, **run, **labels}, "annotations": {}}
 
 
