@@ -114,6 +114,7 @@ ANNOTATIONS = {
             ),
             "stage": "fetch",
             "stuck_at": "worker.py:12 in fetch",
+            "process": "pid 4711 on worker-3",
             "parent": "none",
             "runbook_url": f"https://runbook.invalid?{WHO}#operationstuck",
             "dashboard_url": (
@@ -170,9 +171,10 @@ ANNOTATIONS = {
             "description": (
                 "Nothing was heard for 5 min 0 s of run r1 of load in work (a), and it had not reported its end: "
                 "its process was killed, stopped, frozen or cut off. "
-                "When it was last heard, it had made no progress for 0 s."
+                "When it was last heard, it had made no progress for 0 s. It had completed 412 of 1000."
             ),
             "stage": "fetch",
+            "process": "pid 4711 on worker-3",
             "parent": "none",
             "runbook_url": f"https://runbook.invalid?{WHO}#operationlost",
         },
@@ -184,10 +186,26 @@ ANNOTATIONS = {
             "summary": "load is lost: killed by SIGKILL (out of memory)",
             "description": (
                 "The process of run r1 of load in work (a) is gone: killed by SIGKILL (out of memory). The run had not ended. "
-                "When it was last heard, it had made no progress for 0 s."
+                "When it was last heard, it had made no progress for 0 s. It had completed 412 of 1000."
             ),
             "stage": "fetch",
         },
+    ),
+    "proven_gone": (
+        "OperationLost",
+        700,
+        {
+            "summary": "load is lost: its process is gone",
+            "description": (
+                "The process of run r1 of load in work (a) is gone. The run had not ended. "
+                "When it was last heard, it had made no progress for 0 s. It had completed 412 of 1000."
+            ),
+        },
+    ),
+    "stuck_killed": (
+        "OperationLost",
+        800,
+        {"stage": "fetch", "stuck_at": "worker.py:12 in fetch", "process": "pid 4711 on worker-3"},
     ),
     "killed_in_an_outage": (
         "OperationLost",
@@ -196,11 +214,13 @@ ANNOTATIONS = {
             "summary": "load is unheard since an outage; it may have ended",
             "description": (
                 "Nothing was heard for 11 min 40 s of run r1 of load in work (a). Its silence began in an outage of the "
-                "Collectors or of Prometheus: it may have ended, or its process was killed."
+                "Collectors or of Prometheus: it may have ended, or its process was killed. It had completed 412 of 1000."
             ),
         },
     ),
 }
+COUNTED = {"progress_run_completed": 412, "progress_run_total": 1000}
+PROCESS = 'target_info{job="work",instance="a",host_name="worker-3",process_pid="4711",service_version="1"}'
 NOT_BY_MODEL = {
     "progress_run_loop_repeats": (12, ""),
     "progress_run_loop_cost": (0.42, ',progress_currency="USD"'),
@@ -226,15 +246,28 @@ def checked(promtool: str, test: dict[str, object], rules: Path, folder: Path) -
     ("name", "told"), [(name, True) for name in ANNOTATIONS] + [("stuck_recovers", False), ("killed", False)]
 )
 def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> None:
-    """The annotations name the run, its times, its stage, its line and its loop; without a line the alert remains."""
+    """The annotations name the run, its times, its count, its process, its stage, its line and its loop.
+
+    Without a process and a line the alert remains.
+    """
     alert, time, annotations = ANNOTATIONS[name]
-    [scenario] = [it for it in SCENARIOS if str(it) == f"{name}-pushed"]
+    [scenario] = [it for it in SCENARIOS if str(it) == f"{name.removesuffix('_gone')}-pushed"]
     test = tool.test_of(scenario)
+    who = 'job="work",instance="a",progress_operation_name="load",progress_operation_id="r1"'
+    test["input_series"] = [dict(it) for it in test["input_series"]]  # scenarios share them
+    if name.endswith("_gone"):
+        for it in test["input_series"]:
+            it["series"] = it["series"].replace("killed by SIGKILL (out of memory)", "gone")
+    if told:
+        test["input_series"].append({"series": PROCESS, "values": "1x60"})
+    else:
+        annotations = annotations | ({"process": "unknown"} if "process" in annotations else {})
+    for series, count in COUNTED.items():
+        test["input_series"].append({"series": f"{series}{{{who}}}", "values": f"{count}x60"})
     if not told:
         test["input_series"] = [it for it in test["input_series"] if not it["series"].startswith("progress_run_health")]
         annotations = {key: "unknown" if key in ("stage", "stuck_at") else text for key, text in annotations.items()}
     if name == "looping" or alert == "OperationOverdueWait":
-        who = 'job="work",instance="a",progress_operation_name="load",progress_operation_id="r1"'
         for series, (value, more) in NOT_BY_MODEL.items():
             test["input_series"].append({"series": f"{series}{{{who}{more}}}", "values": f"{value}x60"})
     severity = next(fires for fires in scenario.alerts if fires.alert == alert).severity or tool.SEVERITY.get(alert)
@@ -321,6 +354,14 @@ def only_annotations(rules: str, names: Collection[str]) -> str:
             if "alert" in rule:
                 rule["annotations"] = {key: text for key, text in rule["annotations"].items() if key in names}
     return yaml.safe_dump(found)
+
+
+def test_alerts_name_the_process() -> None:
+    """Every alert about a run or an instance names the pid and the host, and each message shows them."""
+    have = {rule for rule, text in blocks() if " process: " in text}
+    assert have == {rule for rule, _ in blocks()} - {"PipelineDown", "ErrorRate"}
+    assert TEMPLATE.read_text(encoding="utf-8").count(".Annotations.process") == 2
+    assert ".Annotations.process" in TEMPLATE.with_name("receivers.yaml").read_text(encoding="utf-8")
 
 
 def test_alerts_of_runs_name_the_parent() -> None:
