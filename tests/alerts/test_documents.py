@@ -281,9 +281,9 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
     checked(promtool, test, rules, tmp_path)
 
 
-def test_links_lead_to_the_run(promtool: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("key", ["a/b c+d%&e", 'run "A"&b=1 {x}#% \\', "Prüfung №1"])
+def test_links_lead_to_the_run(promtool: str, key: str, tmp_path: Path) -> None:
     """Every link of an alert is absolute, survives odd names, and has the run's name, its id and its own time range."""
-    key = "a/b c+d%&e"
     [scenario] = [it for it in SCENARIOS if str(it) == "stuck_recovers-pushed"]
     run = replace(scenario.world.runs[0], name="load", id=key)
     test = tool.test_of(replace(scenario, world=replace(scenario.world, runs=(run,))))
@@ -292,25 +292,28 @@ def test_links_lead_to_the_run(promtool: str, tmp_path: Path) -> None:
         "%22%2C%22queries%22%3A%5B%7B%22refId%22%3A%22A%22%2C%22datasource%22%3A%7B%22type%22%3A%22{0}%22%2C%22uid%22%3A%22"
         "otel-progress-{0}%22%7D%2C{1}%7D%5D%2C%22range%22%3A%7B%22from%22%3A%22-60000%22%2C%22to%22%3A%22now%22%7D%7D%7D"
     )
-    of = quote_plus(key)
+    text = json.dumps(key, ensure_ascii=False)
+    of = quote_plus(json.dumps(text, ensure_ascii=False)[1:-1])
     annotations = {
         "trace_url": pane.format(
             "tempo",
-            "%22queryType%22%3A%22traceql%22%2C%22query%22%3A%22%7B%20span.progress.operation.id%20%3D%20%5C%22"
-            f"{of}%5C%22%20%7D%22%2C%22limit%22%3A20%2C%22tableType%22%3A%22traces%22",
+            "%22queryType%22%3A%22traceql%22%2C%22query%22%3A%22%7B%20span.progress.operation.id%20%3D%20"
+            f"{of}%20%7D%22%2C%22limit%22%3A20%2C%22tableType%22%3A%22traces%22",
         ),
         "logs_url": pane.format(
             "loki",
-            f"%22expr%22%3A%22%7Bservice_name%3D%5C%22work%5C%22%7D%20%7C%20progress_operation_id%3D%5C%22{of}%5C%22%22"
+            f"%22expr%22%3A%22%7Bservice_name%3D%5C%22work%5C%22%7D%20%7C%20progress_operation_id%3D{of}%22"
             "%2C%22queryType%22%3A%22range%22",
         ),
         "silence_url": "https://alertmanager.invalid/#/silences/new?filter="
-        + quote(f'{{progress_operation_name="load",progress_operation_id="{key}"}}', safe=""),
+        + quote(f'{{progress_operation_name="load",progress_operation_id={text}}}', safe=""),
     }
     for url in annotations.values():
         assert urlsplit(url).hostname
     panes = json.loads(parse_qs(urlsplit(annotations["trace_url"]).query)["panes"][0])
-    assert panes["one"]["queries"][0]["query"] == f'{{ span.progress.operation.id = "{key}" }}'
+    assert panes["one"]["queries"][0]["query"] == f"{{ span.progress.operation.id = {text} }}"
+    panes = json.loads(parse_qs(urlsplit(annotations["logs_url"]).query)["panes"][0])
+    assert panes["one"]["queries"][0]["expr"] == f'{{service_name="work"}} | progress_operation_id={text}'
     labels = {**OURS, "job": "work", "instance": "a", "severity": "critical"}
     labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): key}
     expected = [{"exp_labels": labels, "exp_annotations": annotations}]
@@ -581,9 +584,16 @@ def test_messages_begin_with_what_fires(tmp_path: Path) -> None:
 
 
 def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
-    """When nothing fires any more, the summary and the severity are those of the recovered run."""
-    message = {**MESSAGE, "status": "resolved", "alerts": [sent("resolved", "r2")]}
-    for name, wanted in (("summary", "load is resolved <b> (run r2)"), ("pagerduty.severity", "critical")):
+    """When nothing fires any more, the title, the summary and the severity are those of the recovered run."""
+    common = {
+        "alertname": "OperationStuck",
+        "job": "work",
+        label(s.OPERATION_NAME): "load",
+        label(s.OPERATION_ID): "r2",
+    }
+    message = {"status": "resolved", "commonLabels": common, "alerts": [sent("resolved", "r2")]}
+    title = ("title", "[RESOLVED] OperationStuck load r2 in work")
+    for name, wanted in (title, ("summary", "load is resolved <b> (run r2)"), ("pagerduty.severity", "critical")):
         text = f'{{{{ template "otel_progress.{name}" . }}}}'
         assert rendered(text, tmp_path / "data.json", message=message).strip() == wanted
 
