@@ -591,7 +591,7 @@ def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
         label(s.OPERATION_NAME): "load",
         label(s.OPERATION_ID): "r2",
     }
-    message = {"status": "resolved", "commonLabels": common, "alerts": [sent("resolved", "r2")]}
+    message: dict[str, object] = {"status": "resolved", "commonLabels": common, "alerts": [sent("resolved", "r2")]}
     title = ("title", "[RESOLVED] OperationStuck load r2 in work")
     for name, wanted in (title, ("summary", "load is resolved <b> (run r2)"), ("pagerduty.severity", "critical")):
         text = f'{{{{ template "otel_progress.{name}" . }}}}'
