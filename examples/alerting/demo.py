@@ -125,13 +125,14 @@ READY = {"13133": "/", "9090": "/-/ready", "9093": "/-/ready"}
 def ready(ports: Mapping[str, str], begin: float) -> None:
     """Wait until all three are ready."""
     for port, path in READY.items():
-        while not _is_ready(f"http://127.0.0.1:{ports[port]}{path}"):
+        while not is_ready(f"http://127.0.0.1:{ports[port]}{path}"):
             if time.monotonic() - begin > 60:
                 raise SystemExit(f"the program on port {ports[port]} is not ready")
             time.sleep(0.1)
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
+    """Return whether a program says that it is ready."""
     try:
         with urlopen(url, timeout=5) as answer:
             return bool(answer.status == 200)

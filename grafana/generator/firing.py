@@ -12,6 +12,8 @@ from grafana.generator.queries import WHO
 ROUTING: Final = Path(__file__).parents[1] / "alerts" / "alertmanager.yaml"
 NAMES: Final = "Operation.+|StuckByName|ReporterLost|PipelineDown|ErrorRate"
 """The alerts of grafana/alerts/rules.yaml."""
+OURS: Final = 'product="otel-progress"'
+"""The label of these alerts: others may have the same names."""
 
 
 def inhibitions() -> list[dict[str, Any]]:
@@ -25,7 +27,7 @@ def firing(which: str) -> str:
 
     Alertmanager inhibits what it sends, but `ALERTS` of Prometheus has everything.
     """
-    rows = f'ALERTS{{alertstate="firing", alertname=~"{NAMES}", {which}}}'
+    rows = f'ALERTS{{alertstate="firing", {OURS}, alertname=~"{NAMES}", {which}}}'
     for rule in inhibitions():
         target, cause = (
             f'ALERTS{{alertstate="firing", {", ".join(rule[side])}}}' for side in ("target_matchers", "source_matchers")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from grafana.generator.common import choices
-from grafana.generator.firing import firing
+from grafana.generator.firing import OURS, firing
 from grafana.generator.queries import (
     BY_NAME,
     EXIT,
@@ -147,7 +147,7 @@ def test_list_of_runs(promtool: str, tmp_path: Path) -> None:
 
 def alert(name: str, instance: str, more: str = "") -> str:
     """Return the series of a firing alert."""
-    where = f'job="shop", instance="{instance}", progress_operation_name="import"{more}'
+    where = f'{OURS}, job="shop", instance="{instance}", progress_operation_name="import"{more}'
     return f'ALERTS{{alertname="{name}", alertstate="firing", severity="critical", {where}}}'
 
 

@@ -143,7 +143,7 @@ def test_followed_to_prometheus(collector_binary: Path, tmp_path: Path) -> None:
     with Prometheus(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
-        assert codes(report) == set()
+        assert codes(report) == {"rules_missing"}
         assert set(followed(report)) == {"Prometheus"}
         label = f'{{progress_operation_id="{report["operation"]}"}}'
         assert prometheus.query(f"last_over_time(progress_run_start_time_seconds{label}[1h])")
@@ -157,7 +157,7 @@ def test_runbook_of_the_shipped_rules(collector_binary: Path, tmp_path: Path) ->
     with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
         options = ("--prometheus", prometheus.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
-    assert codes(report) == {"link_unset"}
+    assert codes(report) == {"alertmanager_missing", "collector_unscraped", "link_unset"}
     assert report["ok"]
 
 
@@ -174,7 +174,7 @@ def test_prometheus_without_its_receiver(collector_binary: Path, tmp_path: Path)
     with Closed(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
-    assert codes(report) == {"otlp_receiver_off"}
+    assert codes(report) == {"otlp_receiver_off", "rules_missing"}
 
 
 def test_metrics_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_metrics_that_go_elsewhere(collector_binary: Path, tmp_path: Path) -> No
     with Prometheus(built("prometheus"), tmp_path / "prometheus") as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS="http://127.0.0.1:1")
-    assert codes(report) == {"series_missing"}
+    assert codes(report) == {"series_missing", "rules_missing"}
 
 
 def test_prometheus_that_keeps_dots(collector_binary: Path, tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_prometheus_that_keeps_dots(collector_binary: Path, tmp_path: Path) -> N
     with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
         options = ("--prometheus", prometheus.endpoint, "--timeout", "12")
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
-    assert codes(report) == {"names_unescaped"}
+    assert codes(report) == {"names_unescaped", "rules_missing"}
 
 
 @pytest.mark.loki

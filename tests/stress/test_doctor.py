@@ -683,6 +683,33 @@ def test_addresses_in_links(address: str | None, reach: bool, codes: set[str]) -
     assert report["ok"]
 
 
+OURS = {"groups": [{"rules": [{"name": "OperationStuck"}]}]}
+ADDRESSES = {"result": [{"metric": dict.fromkeys(("runbook", "grafana", "alertmanager"), "https://wiki/r")}]}
+
+
+@pytest.mark.parametrize(
+    ("rules", "alertmanagers", "answer", "codes"),
+    [
+        ({"groups": []}, {"activeAlertmanagers": []}, {"result": []}, {"rules_missing"}),
+        (OURS, {"activeAlertmanagers": []}, ADDRESSES, {"alertmanager_missing"}),
+        (OURS, None, ADDRESSES, set()),
+        (OURS, {"activeAlertmanagers": [{"url": "a"}]}, ADDRESSES, set()),
+        (OURS, {"activeAlertmanagers": [{"url": "a"}]}, {"result": []}, {"collector_unscraped", "link_unset"}),
+    ],
+)
+def test_what_alerts_lack(
+    rules: dict[str, Any], alertmanagers: dict[str, Any] | None, answer: dict[str, Any], codes: set[str]
+) -> None:
+    """A Prometheus without our rules, an Alertmanager or the Collector's own metrics is reported, but is no error."""
+    data = {"/api/v1/rules": rules, "/api/v1/alertmanagers": alertmanagers, "/api/v1/query": answer}
+    body = {path: json.dumps({"status": "success", "data": it}).encode() for path, it in data.items()}
+    body["/api/v1/series"] = b'{"status":"success","data":[{"__name__":"progress_run_active"}]}'
+    with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
+        report = examine(receiver.endpoint, prometheus=f"http://{where}")
+    assert set(found(report)) == codes
+    assert report["ok"]
+
+
 def test_clock_of_a_backend() -> None:
     """A backend whose clock differs is reported by name."""
     body = b'{"data":{"result":[]}}'

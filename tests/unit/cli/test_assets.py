@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,22 @@ def test_all_is_copied(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     links = (tmp_path / "new" / "folder" / assets.LINKS).read_text(encoding="utf-8")
     assert links == (ROOT / assets.LINKS).read_text(encoding="utf-8")
     assert all(address in links for address in assets.UNSET.values())
+
+
+@pytest.mark.parametrize("page", ["grafana/README.md", "grafana/alerts/README.md"])
+def test_steps_to_install_need_only_what_is_copied(page: str) -> None:
+    """A step names no file that only a checkout has, unless it says so, and whoever loads the rules also loads the links."""
+    install = (ROOT / page).read_text(encoding="utf-8").split("## Install\n")[1].split("\n## ")[0]
+    for line in install.splitlines():
+        if "checkout" not in line:
+            assert "make " not in line
+            for word in re.findall(r"`([\w./-]+)`", line):
+                for path in ((ROOT / word), (ROOT / page).parent / word):
+                    part = path.relative_to(ROOT)
+                    copied = any(part.is_relative_to(it) or Path(it).is_relative_to(part) for it in assets.PARTS)
+                    assert copied or not path.exists(), word
+        if "`rules.yaml`" in line or "alerts/rules.yaml`" in line:
+            assert "links.yaml`" in line
 
 
 def test_addresses_are_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -162,11 +162,20 @@ class Prometheus(Backend):
         return self._problem("series_missing", f"has no series {RUN_ACTIVE} of the test operation")
 
     def advice(self, *, reach: bool = False) -> Iterator[Problem]:
-        """Yield what is wrong with the addresses in the links of our alerts, if the alert rules are loaded."""
+        """Yield what alerts lack: rules, an Alertmanager, the Collector's own metrics, addresses in their links."""
         try:
-            if '"OperationStuck"' not in _text(self.get("/api/v1/rules", type="alert")).replace(" ", ""):
+            rules = self._data("/api/v1/rules", type="alert")
+            if rules is None:
                 return
-            found = (_json(self.get("/api/v1/query", query=LINKS)) or {}).get("data", {}).get("result", [])
+            if '"OperationStuck"' not in json.dumps(rules):
+                yield self._problem("rules_missing", "has no alert rules of otel-progress")
+                return
+            alertmanagers = self._data("/api/v1/alertmanagers")
+            if alertmanagers is not None and not alertmanagers.get("activeAlertmanagers"):
+                yield self._problem("alertmanager_missing", "sends its alerts to no Alertmanager")
+            if not self._result(COLLECTORS):
+                yield self._problem("collector_unscraped", "has no target with the job name otel-collector")
+            found = self._result(LINKS)
         except BackendUnavailable:
             return
         labels = found[0]["metric"] if found else {}
@@ -183,6 +192,17 @@ class Prometheus(Backend):
         """Its answers have a status and data."""
         found = _json(answer)
         return isinstance(found, dict) and found.get("status") == "success"
+
+    def _data(self, path: str, **parameters: Any) -> dict[str, Any] | None:
+        """The data of an answer; None if there is none, as not every backend knows each path."""
+        answer = self.get(path, **parameters)
+        data = (_json(answer) or {}).get("data") if answer.status == 200 else None
+        return data if isinstance(data, dict) else None
+
+    def _result(self, query: str) -> list[Any]:
+        """The series of a query."""
+        found: list[Any] = (self._data("/api/v1/query", query=query) or {}).get("result", [])
+        return found
 
     def _names(self, match: str) -> set[str]:
         found = self.ask("/api/v1/series", **_matching(match)) or {}
@@ -267,6 +287,7 @@ def _label(attribute: str) -> str:
 
 RUN_ACTIVE: Final = _label(s.RUN_ACTIVE.name)
 LINKS: Final = "progress:links"
+COLLECTORS: Final = 'up{job="otel-collector"}'
 """The series of grafana/alerts/links.yaml."""
 
 

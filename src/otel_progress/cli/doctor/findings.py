@@ -221,6 +221,21 @@ KINDS: Final = {
         "Prometheus keeps the dots in names, so rules and dashboards don't find them",
         "Set otlp: {{translation_strategy: UnderscoreEscapingWithSuffixes}} in Prometheus.",
     ),
+    "rules_missing": Kind(
+        _WARNING,
+        "Prometheus has no alert rules, so nobody is told of a run that hangs or is killed",
+        "Load rules.yaml, panels.yaml and links.yaml in Prometheus: grafana/alerts/README.md, Install.",
+    ),
+    "alertmanager_missing": Kind(
+        _WARNING,
+        "Prometheus has the alert rules, but sends alerts to no Alertmanager",
+        "Name it under `alerting` in Prometheus, and check that it runs, unless others send the alerts.",
+    ),
+    "collector_unscraped": Kind(
+        _WARNING,
+        "Prometheus does not scrape the Collector's own metrics, so an outage makes every run look lost",
+        "Scrape them each 15 s under the job name otel-collector: collector-config/README.md, Prometheus.",
+    ),
     "link_unset": Kind(
         _WARNING,
         "alerts have links without an address",
