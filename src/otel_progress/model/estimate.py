@@ -146,6 +146,7 @@ class Pace:
         self._then, self._last = now, done
         if step < 0 and done > max(0.0, self._base):
             self._start += span
+            self._counted += span
             self._moved = self._unit_at = self._near = now
             self._base += step
             self._looked = done

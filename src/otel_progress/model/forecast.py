@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -286,7 +287,7 @@ class Course:
             n, t = ends[index]
             said, later = self.said[OWN * i : OWN * (i + 1)], ends[index + 1 :]
             units = n - self.since[1]
-            ahead = units * horizon
+            ahead = max(units * horizon, sys.float_info.min)
             near = [1.0 / (1.0 + _NEAR * abs(math.log((end - n) / ahead))) for end, _ in later]
             share = max(near) / sum(near)
             for (end, at), weight in zip(later, near):

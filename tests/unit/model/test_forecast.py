@@ -295,13 +295,14 @@ def test_quick_units_at_first_do_not_disprove_earlier_runs() -> None:
     pace, _, _ = run(units, record, 1.0)
     pace.teach(record, sum(units), 200.0)
     ends = list(itertools.accumulate(units))
-    pace = Pace(0.0, 0.0, record)
+    pace, missing = Pace(0.0, 0.0, record), 0
     for look in range(1, 16):
         now, done = look / 8, float(bisect.bisect(ends, look / 8))
         pace.observe(now, done, now)
         found = pace.estimate(200 - done, now, 1.0, done, now)
-        assert found is not None
-        assert found.eta > 0.25 * (sum(units) - now)
+        missing += found is None
+        assert found is None or found.eta > 0.25 * (sum(units) - now)
+    assert missing <= 1  # where the first slow unit takes longer than two looks
 
 
 PAUSES: dict[str, list[float]] = {
