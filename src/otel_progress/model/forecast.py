@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 from array import array
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -54,6 +53,8 @@ _MISTRUST: Final = 60.0
 """The most that tests count against earlier runs; so it takes a part of the run to prove them wrong."""
 _EXACT: Final = 0.01
 """Error of a test that makes no difference."""
+_NEAREST: Final = 1e-9
+"""The shortest time ahead, for each second that tells the pace, for which forecasts are tested."""
 _NEAR: Final = 0.5
 """How much less a test counts whose horizon differs from that of the forecast."""
 _TREND: Final = 0.5
@@ -287,7 +288,7 @@ class Course:
             n, t = ends[index]
             said, later = self.said[OWN * i : OWN * (i + 1)], ends[index + 1 :]
             units = n - self.since[1]
-            ahead = max(units * horizon, sys.float_info.min)
+            ahead = units * horizon
             near = [1.0 / (1.0 + _NEAR * abs(math.log((end - n) / ahead))) for end, _ in later]
             share = max(near) / sum(near)
             for (end, at), weight in zip(later, near):
@@ -308,7 +309,7 @@ class Course:
 
     def review(self, time: float, done: float, left: float, past: Past | None = None) -> Review:
         """Test all forecasters on what happened so far, and return their weights and the width of the interval."""
-        horizon = self.horizon(done, left)
+        horizon = max(self.horizon(done, left), _NEAREST)
         tests = self._tests(time, done, horizon, past)
         prior = _PRIOR if past is None else (*_PRIOR, *past.priors())
         losses = [-each for each in prior]

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Health, StagePlan, files, semconv
+from otel_progress.live import guard
 from otel_progress.live.engine import learning
 from otel_progress.live.engine.learning import KEYS, Learning, read, read_attempts, write
 from otel_progress.model.history import (
@@ -489,8 +490,11 @@ def test_the_job_starts_whatever_the_file_is(
         progress.configure(history=7)  # type: ignore[arg-type]
 
 
-def test_a_file_that_breaks_during_the_run_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_breaks_during_the_run_is_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What can't be saved is logged once, without a traceback."""
+    monkeypatch.setattr(guard, "_told", set())
     path = tmp_path / "history.json"
     with capture() as captured:
         learning.learning = learned = Learning(path)
