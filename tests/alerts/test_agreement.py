@@ -48,7 +48,7 @@ ON = {
 
 DIFFERENCES = {
     "Going back": "a run that is stuck again and again",
-    "Collector restart or outage": "a run that was lost before it",
+    "Collector outage": "a run that was lost before it",
     "The Collector keeps a value": "a killed run whose last value is kept",
     "A clock that is wrong": "pushed series of a clock that is ahead",
     "Six hours": "a run that was lost for so long",
@@ -61,7 +61,7 @@ _BELOW = "A child is stuck or dead"
 _NEVER = {"OperationStuck of r1": (math.inf, 0.0)}
 EXTRA: dict[str, tuple[str, dict[str, tuple[float, float]]]] = {
     "stuck_dithers": ("Going back", {"OperationStuck": (0, AGAIN_KEEP)}),
-    "outage_while_lost": ("Collector restart or outage", {"OperationLost": (0, 360)}),
+    "outage_while_lost": ("Collector outage", {"OperationLost": (0, 360)}),
     "frozen_value": ("The Collector keeps a value", {"OperationLost": (300, 0)}),
     "clock_ahead": (
         "A clock that is wrong",
