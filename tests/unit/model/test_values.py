@@ -202,10 +202,10 @@ def test_a_bad_advance_loses_nothing_that_was_counted(bad: Any, progress_capture
 
 
 @pytest.mark.parametrize(
-    ("value", "known"), [(Decimal("2.5"), 2.5), (Fraction(1, 2), 0.5), (True, 1), (2**63 - 2, INT_MAX - 1), (-3, 0)]
+    ("value", "known"), [(Decimal("2.5"), 2.5), (Fraction(1, 2), 0.5), (True, 1), (2**63 - 2, INT_MAX - 1)]
 )
 def test_numbers_of_every_kind_count(value: Any, known: float, progress_capture: Capture) -> None:
-    """Decimals, fractions and large numbers count; a sum below 0 is shown as 0."""
+    """Decimals, fractions and large numbers count."""
     with progress.operation("work") as op:
         op.advance(value)
         assert op.snapshot().progress.completed == known

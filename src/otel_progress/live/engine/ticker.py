@@ -6,6 +6,7 @@ That leaves the last quarter of an interval for sending, so that what was sent i
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import weakref
@@ -62,6 +63,8 @@ WAKES: Final = 0.02
 """Seconds between two requested rounds, at least."""
 ENDED: Final = 500
 """Newly ended operations that the next sample checks for calls of `advance` after their end."""
+START_SECONDS: Final = 5.0
+"""The longest wait for the thread to start."""
 FOREVER: Final = float("inf")
 
 
@@ -92,8 +95,17 @@ class Ticker:
     def start(self) -> None:
         """Start the thread if it does not run."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="otel-progress-ticker", daemon=True)
-            self._thread.start()
+            self._thread = thread = threading.Thread(target=self._begin, name="otel-progress-ticker", daemon=True)
+            started: threading.Event = thread._started  # type: ignore[attr-defined]
+            # Python waits for ever for a thread that got no memory.
+            started.wait = functools.partial(started.wait, START_SECONDS)  # type: ignore[method-assign]
+            thread.start()
+            if not started.is_set():
+                self._thread = None  # the next start tries again
+
+    def _begin(self) -> None:
+        if self._thread is threading.current_thread():
+            self._run()
 
     @property
     def resting(self) -> bool:
