@@ -81,7 +81,7 @@ _ENDED: Final = {
 
 
 def pause(seconds: float) -> None:
-    """Wait for so many seconds."""
+    """Wait for the given number of seconds."""
     threading.Event().wait(seconds)
 
 

@@ -150,7 +150,7 @@ def writer_of(store: CheckpointStore) -> Writer:
 
 
 def finish(timeout: float) -> None:
-    """Write what all sessions hold, within so many seconds."""
+    """Write what all sessions hold, and wait at most the given seconds for it."""
     deadline = clock.monotonic() + timeout
     for writer in tuple(_writers.values()):
         if writer.sessions:

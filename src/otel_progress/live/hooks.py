@@ -131,8 +131,8 @@ def _no_store(operation: Any, wait: float) -> Any:
 
 
 open_session: Callable[[Any, float], Session | None] = _no_store
-"""Opens the session of a resumable operation that starts, and waits so many seconds for its lease; `api.py` installs
-`durable.session.open_session`."""
+"""Opens the session of a resumable operation that starts. It waits at most the given seconds for the lease. `api.py`
+installs `durable.session.open_session`."""
 
 checkpoints: Any = None
 """The checkpoint store that `configure` named."""

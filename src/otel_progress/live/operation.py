@@ -206,7 +206,7 @@ class OperationLife(Handle, OperationState):
             self.attempt = max(self.attempt, session.attempt)
 
     def _open_session(self, wait: float | None) -> None:
-        """Take the operation from its store, and wait so many seconds for its lease.
+        """Take the operation from its store, and wait at most the given seconds for its lease.
 
         Raises:
             CheckpointError: if that can't be done.

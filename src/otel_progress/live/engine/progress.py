@@ -164,12 +164,12 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
         applies, by_plan = left_by_plan(plan, node, now, survey, _ask(node, now, survey))
         if applies:
             return by_plan if by_plan is not None and by_plan.eta > 0 else None
-    if found.total and (found.completed or 0) >= found.total:
+    reached = float(found.reached or 0)
+    if found.total and max(found.completed or 0, reached) >= found.total:
         return None
     pace = node._pace
     if pace is None:
         return _without_pace(node, found, now)
-    reached = float(found.reached or 0)
     if _by_count(node, found):
         if not found.total:
             return _by_duration(node, now)
@@ -199,8 +199,6 @@ def _ask(node: HandleState, now: float, survey: Survey) -> outlines.Ask:
 
 def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | None:
     """The time left of a handle whose pace is not known yet: by its expected duration, else by earlier runs."""
-    if found.total and (found.reached or 0) >= found.total:
-        return None
     ran = outlines.worked(node, now)
     expected = getattr(node._opts, "expected", None)
     if expected:
