@@ -133,6 +133,7 @@ def test_children_that_outlive_the_command_end_before_the_next_start(place: Plac
         if [ "$n" = 2 ]; then ps -o stat= -p $(cat worker) | grep -v Z; exit 0; fi
         setsid sleep 60 & echo $! > daemon
         sleep 60 & echo $! > worker
+        until [ "$(ps -o comm= -p $(cat daemon))" = sleep ]; do sleep 0.02; done
         kill -KILL $$
     """
     try:

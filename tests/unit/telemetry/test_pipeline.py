@@ -377,7 +377,7 @@ def huge(op: Operation) -> None:
     op.set(**attributes)
     op.result(**attributes)
     op.note("x", **attributes)
-    for number in range(64):
+    for number in range(8):
         op.stage(f"s{number}", attributes=attributes, description="ü" * 5000).start()
 
 

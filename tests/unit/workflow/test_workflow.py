@@ -412,7 +412,7 @@ def test_retry_after(progress_capture: Capture) -> None:
     assert wait.attributes["progress.wait.reason"] == "try 2 of 2 in 10 ms, as the server asks"
 
 
-@pytest.mark.parametrize("run", [forever, lambda: threading.Event().wait(1)])
+@pytest.mark.parametrize("run", [forever, lambda: threading.Event().wait(5)])
 def test_timeout(run: Any, progress_capture: Capture) -> None:
     """A try that takes too long fails with a TimeoutError that names the step and the limit."""
     work = Workflow("w", stages=[Step("slow", run, timeout=0.02)])
