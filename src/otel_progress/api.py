@@ -186,15 +186,27 @@ def _open_session(operation: Any, wait: float) -> Any:
     return open_session(operation, wait)
 
 
-def _first_operation() -> None:
-    """Configure as `otel-progress run` asks by a variable, if the program did not."""
-    if not settings.configures_itself():
-        hooks.on_first = None
+def _use_handlers(given: Any) -> None:
+    if given is None and not settings.handlers():
         return
-    try:
-        from otel_progress.telemetry.setup import configure_as_guest
+    from otel_progress.handlers import chosen
 
-        configure_as_guest()
+    if given is None:
+        chosen.start_named(settings.handlers())
+    else:
+        chosen.start(given)
+
+
+def _first_operation() -> None:
+    """Configure and start handlers as the environment asks, if the program did not."""
+    try:
+        _use_handlers(None)
+        if settings.configures_itself():
+            from otel_progress.telemetry.setup import configure_as_guest
+
+            configure_as_guest()
+        else:
+            hooks.on_first = None
     except BaseException as error:
         hooks.on_first = None
         swallow(error, "the start of the first operation")
@@ -202,6 +214,7 @@ def _first_operation() -> None:
 
 hooks.on_first = _first_operation
 hooks.open_session = _open_session
+hooks.use_handlers = _use_handlers
 preload.modules.append("decorators")  # imports wrapt, which takes longer than the rest of this package
 hooks.wrap = _wrap
 

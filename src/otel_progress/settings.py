@@ -37,6 +37,8 @@ ATTEMPTS: Final = "OTEL_PROGRESS_ATTEMPTS"
 """The variable by which `otel-progress run --restart` passes on the last attempt of each id, as a JSON object."""
 CONFIGURE: Final = "OTEL_PROGRESS_CONFIGURE"
 """The variable by which `otel-progress run` has programs report that call no `configure()`."""
+HANDLERS: Final = "OTEL_PROGRESS_HANDLERS"
+"""The variable that names the handlers to start, separated by commas."""
 CHECKPOINTS: Final = "OTEL_PROGRESS_CHECKPOINTS"
 """The variable that names the checkpoint store."""
 _PROPAGATED: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
@@ -203,6 +205,11 @@ def attended() -> bool:
 def history_file() -> str | None:
     """The file in which is kept what runs teach, as `OTEL_PROGRESS_HISTORY` names it, or None."""
     return Environment(os.environ).text("OTEL_PROGRESS_HISTORY") or None
+
+
+def handlers() -> tuple[str, ...]:
+    """The handlers that `OTEL_PROGRESS_HANDLERS` names, as in `console,webhook`."""
+    return tuple(one.strip() for one in Environment(os.environ).text(HANDLERS).split(",") if one.strip())
 
 
 def configures_itself() -> bool:

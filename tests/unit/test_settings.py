@@ -116,7 +116,18 @@ def test_every_variable_that_the_module_names_is_tested() -> None:
         and id(node) not in docs
         and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
     }
-    assert named == set(STANDARD) | {"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PROGRESS_CONFIGURE"}
+    assert named == set(STANDARD) | {"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PROGRESS_CONFIGURE", "OTEL_PROGRESS_HANDLERS"}
+
+
+@pytest.mark.parametrize(
+    ("given", "names"), [(None, ()), ("", ()), (" , ", ()), ("console", ("console",)), ("a, b,,c ", ("a", "b", "c"))]
+)
+def test_handlers_by_name(given: str | None, names: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`OTEL_PROGRESS_HANDLERS` is a list with commas."""
+    monkeypatch.delenv(settings.HANDLERS, raising=False)
+    if given is not None:
+        monkeypatch.setenv(settings.HANDLERS, given)
+    assert settings.handlers() == names
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,15 @@ open_session: Callable[[Any, float], Session | None] = _no_store
 """Opens the session of a resumable operation that starts. It waits at most the given seconds for the lease. `api.py`
 installs `durable.session.open_session`."""
 
+
+def _no_handlers(given: Any) -> None:
+    raise NotImplementedError("import otel_progress, which brings the handlers")
+
+
+use_handlers: Callable[[Any], None] = _no_handlers
+"""Starts these handlers in the place of earlier ones; with None those that the environment names, if none were started
+yet. `api.py` installs it."""
+
 checkpoints: Any = None
 """The checkpoint store that `configure` named."""
 

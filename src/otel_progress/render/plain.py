@@ -54,6 +54,11 @@ def verdict(event: Event) -> Line:
         where = f" in {stage}" if stage and not reason.startswith(f"{stage}: ") else ""
         where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
         return ((bad[0], f"bold {bad[1]}"), (f" {reason}{where}", ""))
+    return recovered(event)
+
+
+def recovered(event: Event) -> Line:
+    """A recovery, and how long it was stuck if that is known."""
     stuck = event.attributes.get(semconv.STALL_DURATION)
     return ((f"moving again after {duration(stuck)}" if isinstance(stuck, float) else "in order again", "green"),)
 

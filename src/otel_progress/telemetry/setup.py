@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +52,7 @@ def configure(
     redact: Redact | str | None = None,
     handle_sigterm: bool = False,
     checkpoints: object = None,
+    handlers: Iterable[object] | None = None,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
 
@@ -79,6 +80,9 @@ def configure(
             set before. Only from the main thread.
         checkpoints: the store of operations with `resume=True`: a path, `sqlite:///work.db`,
             `redis://localhost:6379/0`, or a `CheckpointStore`. It is opened by the first of them.
+        handlers: what else gets the events of this process: handlers, names of them such as `"console"`, or functions
+            of an event. They run until `shutdown()`, or until another call gives others. `OTEL_PROGRESS_HANDLERS` names
+            some, too, as in `console,webhook`; an argument takes precedence.
 
     Raises:
         InvalidArgument: if a value is invalid; the message names it and what is allowed.
@@ -96,6 +100,7 @@ def configure(
     settings = read(
         endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
     )
+    hooks.use_handlers(handlers)
     if settings.disabled:
         return
     try:
@@ -191,6 +196,7 @@ def shutdown(timeout: float = 2.0) -> None:
         if _installed is not None:
             _replace(None, timeout)
             hooks.checkpoints = None
+            hooks.use_handlers(())
             runtime.unwant()
             runtime.rest()
             sigterm.unchain()
