@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grafana.generator.now import TROUBLE
-from grafana.generator.queries import EXIT, ID, STAGE, VERDICTS, judgement, last_heard, nearness, past
+from grafana.generator.queries import EXIT, ID, STAGE, VERDICTS, attention, judgement, last_heard, nearness, past
 
 from otel_progress import semconv as s
 
@@ -156,6 +156,19 @@ def test_parent_of_a_child_elsewhere_waits(promtool: str, tmp_path: Path) -> Non
     test = tool.test_of(scenario)
     asked: Asked = {
         (WORST, 600): {frozenset({(ID, "r1")}): VERDICTS["waiting"], frozenset({(ID, "c1")}): VERDICTS["progressing"]}
+    }
+    compare(promtool, [{**test, "promql_expr_test": case("", {}, asked)["promql_expr_test"]}], tmp_path)
+
+
+def test_the_child_that_is_stuck_comes_first(promtool: str, tmp_path: Path) -> None:
+    """A stuck child stands above its parent in another process, whose limit is shorter, and no share exceeds 100%."""
+    [scenario] = [it for it in SCENARIOS if str(it) == "child_elsewhere_stuck-pushed"]
+    test = tool.test_of(scenario)
+    share, rank = attention()
+    parent, child = frozenset({(ID, "r1")}), frozenset({(ID, "c1")})
+    asked: Asked = {
+        (f"max by ({ID}) ({share})", 600): {parent: 0, child: 1},
+        (f"max by ({ID}) ({rank})", 600): {parent: 0, child: 1 + VERDICTS["silent"]},
     }
     compare(promtool, [{**test, "promql_expr_test": case("", {}, asked)["promql_expr_test"]}], tmp_path)
 

@@ -66,6 +66,14 @@ def in_stages() -> Iterator[None]:
                 yield
 
 
+def miscounted() -> Iterator[None]:
+    """Count more units in a stage than its total."""
+    with progress.operation("scan", id="scan-1"), progress.stage("list", total=600, unit="file") as stage:
+        while True:
+            stage.advance()
+            yield
+
+
 def slow() -> Iterator[None]:
     """Run longer than the limit, with an id that looks like a number."""
     with progress.operation("import", id="20261129", slow_after=300, stall_after=60):
@@ -149,7 +157,7 @@ def tell() -> list[bytes]:
         thread.start()
         assert started.wait(20)
         late = progress.operation("import", id="late-1", start_within=240)
-        works = [moving(), in_stages(), slow(), looping(), waiting("waiting-1", 3600), waiting("overdue-1", 650)]
+        works = [moving(), in_stages(), miscounted(), slow(), looping(), waiting("waiting-1", 3600), waiting("overdue-1", 650)]
         works += [killed(), reports()]
         contexts = [contextvars.copy_context() for _ in works]
         requests: list[ExportMetricsServiceRequest] = []
