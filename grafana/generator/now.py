@@ -131,10 +131,18 @@ def counted(name: str) -> str:
     return f"count(max by ({WHO}) ({recorded}) or on ({WHO}) {computed}) or vector(0)"
 
 
+RECORDED: Final = f'run:progress_heard_time_seconds{{job=~"$job", {NAME}=~"$name"}}'
 SEEN: Final = (
-    f"time() - max(max_over_time(timestamp({series(s.ACTIVE)}{{{BY_NAME}}})[$known:1m]))",
+    f"""time() - max(
+  timestamp({series(s.RUN_ACTIVE)}{{{BY_NAME}}})
+  or timestamp({series(s.ACTIVE)}{{{BY_NAME}}})
+  or {RECORDED} and on ({RUN}) run:progress_verdict{{{BY_NAME}}}
+  or max_over_time(timestamp({series(s.RUN_ACTIVE)}{{{UNRECORDED}}})[$known:4m])
+)""",
     "min(collector:progress_works:count) or vector(-1)",
 )
+"""The newest sample is seen for 5 minutes. An older one is known by the record of the runs that did not end; without
+the rules, by a step of 4 minutes, which meets the last sample while it is seen."""
 WHICH: Final = (
     links_column(NAME, "Kind of work", links.of_kind(), 120),
     links_column(ID, "Operation", links.of_row(), 130),
@@ -143,7 +151,7 @@ WHICH: Final = (
 
 seen = stat(
     "Can this be believed?",
-    "From Prometheus: the time since the newest metrics of any operation, and the number of Collectors that work. "
+    "From Prometheus: the time since the newest metrics of any operation (they come each 10 s while one runs), and the number of Collectors that work. "
     "While none works, silence proves nothing, and what looks healthy may not be. *unknown* without the alert rules, "
     "or if Prometheus does not scrape the Collectors.",
     (4, 4),
@@ -421,7 +429,9 @@ def alerts_table(
     runbook = links.runbook(**{name: links.cell(given) for name, given in about.items()})
     return table(
         title,
-        f"{description} Without those that `alertmanager.yaml` inhibits. *Since* is when the condition began. A "
+        f"{description} Without those that `alertmanager.yaml` inhibits. *Since* is the last progress of what is stuck "
+        "or loops, when the limit of what is slow, overdue or late passed, and when what is lost was last heard or "
+        "died; of other alerts, when Prometheus first saw the condition, at the earliest its own start. A "
         "click on an alert opens its entry in the runbook with the run filled in.",
         size,
         replace(number(since(which, f"severity, alertname, {NAME}, {ID}, job, instance"), *expected), variables=chosen),

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from grafana.generator.now import TROUBLE
+from grafana.generator.now import SEEN, TROUBLE
 from grafana.generator.queries import EXIT, ID, STAGE, VERDICTS, attention, judgement, last_heard, nearness, past
 
 from otel_progress import semconv as s
@@ -133,6 +133,10 @@ def test_verdicts(promtool: str, tmp_path: Path) -> None:
     compare(promtool, tests, tmp_path)
 
 
+SEEN_IN: dict[str, dict[frozenset[tuple[str, str]], float]] = {"eu": {frozenset(): 780}, "us": {}}
+"""Where something was heard, and how many seconds ago."""
+
+
 def test_columns(promtool: str, tmp_path: Path) -> None:
     """The used share of a limit, what is past it and when a run was last heard are those of the run."""
     nothing = frozenset[tuple[str, str]]()
@@ -142,6 +146,7 @@ def test_columns(promtool: str, tmp_path: Path) -> None:
         "gone": (GONE, {(f"sum({last_heard()})", 420): {nothing: 120_000}, (f"sum({nearness()})", 300): {}}),
         "proven": (PROVEN, {(f"sum({last_heard()})", 420): {nothing: 135_000}}),
         "ended": (ENDED, {(f"sum({last_heard()})", 420): {}}),
+        "last heard": (PLACED, {(SEEN[0].replace("$cluster", it), 900): at for it, at in SEEN_IN.items()}),
         # It is not heard from, but still selected by where it ran; its links begin a minute before its start.
         "here": (PLACED, {(WORST.replace("$cluster", "eu"), 420): {of_run({}): 9}}),
         "elsewhere": (PLACED, {(WORST.replace("$cluster", "us"), 420): {}}),
