@@ -151,7 +151,8 @@ WHICH: Final = (
 
 seen = stat(
     "Can this be believed?",
-    "From Prometheus: the time since the newest metrics of any operation (they come each 10 s while one runs), and the number of Collectors that work. "
+    "From Prometheus: the time since the newest metrics of any operation (they come each 10 s while one runs), "
+    "and the number of Collectors that work. "
     "While none works, silence proves nothing, and what looks healthy may not be. *unknown* without the alert rules, "
     "or if Prometheus does not scrape the Collectors.",
     (4, 4),
@@ -287,7 +288,8 @@ running = table(
     f"Running: the {ROWS} that most need a look",
     "From Prometheus: run series. First what somebody should look at, the worst verdict first; then the nearest to "
     "its limit: the higher of idle / stall_after and elapsed / slow_after. 100%: a limit is reached, or it loops; "
-    "*Past its limit*, above, says by how much. A parent that waits for a child in another process has no idle time of its own. "
+    "*Past its limit*, above, says by how much. A parent that waits for a child in another process has no idle time "
+    "of its own. "
     "*Progress* and *Time left* are the operation's; *Stage's progress* and *Left in stage* are the current stage's "
     "own, where only stages count; if it counted more than its total, *Counted* says so. *Units a second* is the "
     f"recent rate of the operation, else of the stage. {ESTIMATE}",

@@ -238,8 +238,8 @@ def numbered(which: str, names: tuple[str, ...], labels: str = f"{WHO}, {STAGE},
 def near(which: str, labels: str = WHO) -> str:
     """Return the query for the used share of a limit: the highest of idle / stall_after and elapsed / slow_after.
 
-    An overdue wait counts as 1, and so does a loop: how long they were to take is not among the series. The idle time of a parent that waits
-    for a child in another process does not count.
+    An overdue wait counts as 1, and so does a loop: how long they were to take is not among the series. The idle time
+    of a parent that waits for a child in another process does not count.
     """
     own = f"({series(s.RUN_IDLE)}{{{which}}} unless on ({RUN}) {HELD_BACK})"
     idle = f"{of_runs(own, which, labels)} / {value(s.RUN_STALL_AFTER, which, labels)}"

@@ -17,6 +17,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
+from grafana.generator.firing import since
 
 from .alert_demo import demo
 from .needed import installed
@@ -222,12 +223,14 @@ def test_killed(stack: Stack) -> None:
 
 
 def test_restarts_while_a_run_is_lost(stack: Stack) -> None:
-    """Restarts of the Collector and of Prometheus resolve no alert about a lost run; that it is resumed does, at once."""
+    """Restarts of the Collector and of Prometheus resolve no alert about a lost run, nor change since when it holds; that it is resumed resolves it."""
     lost = 'ALERTS{alertname="OperationLost", alertstate="firing", progress_operation_id="restarted"}'
     with Run(stack, "restarted") as run:
         stack.wait_for(lambda: stack.query('progress_run_active{progress_operation_id="restarted"} == 1'))
         run.kill()
     stack.wait_for(lambda: stack.webhook.seen("firing", "OperationLost", "restarted"))
+    since_when = since('progress_operation_id="restarted"', "alertname")
+    [began] = stack.query(f"max({since_when})")
     stack.stop("collector")
     stack.wait_for(lambda: stack.query("collector:progress_outage"))
     stack.start("collector")
@@ -238,6 +241,7 @@ def test_restarts_while_a_run_is_lost(stack: Stack) -> None:
     # More rounds than would end the alert if it were not kept.
     stack.wait_for(lambda: stack.query(f"count_over_time({lost}[3s]) >= 4"))
     assert not stack.webhook.seen("resolved", "OperationLost", "restarted")
+    assert [it["value"][1] for it in stack.query(f"max({since_when})")] == [began["value"][1]]
     assert {it["labels"]["severity"] for it in stack.webhook.seen("firing", "OperationLost", "restarted")} == {
         "critical"
     }
