@@ -26,7 +26,7 @@ from pathlib import Path
 from benchmarks.__main__ import machine
 from benchmarks.harness import ROOT
 from benchmarks.incident import report
-from benchmarks.incident.match import Line, changes, compare
+from benchmarks.incident.match import Line, changes, compare, without_news
 from benchmarks.incident.place import Missing, Place
 from benchmarks.incident.plan import SCENARIOS, Panel, Scenario, Step, choose, length
 from benchmarks.incident.values import Value, read
@@ -105,7 +105,8 @@ class Drill:
     def lines(self) -> list[Line]:
         """Return what the webhook received beside what was expected."""
         wanted = [(it.name, message) for it in self.scenarios for message in it.messages]
-        return compare(wanted, self.place.moments, changes(self.place.webhook.messages))
+        received = self.place.webhook.messages
+        return compare(wanted, self.place.moments, changes(received)) + without_news(received)
 
 
 def show(drills: Sequence[Drill], whole: float) -> None:

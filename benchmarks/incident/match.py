@@ -58,6 +58,16 @@ def changes(messages: Sequence[tuple[float, Mapping[str, Any]]]) -> list[Receive
     return found
 
 
+def without_news(messages: Sequence[tuple[float, Mapping[str, Any]]]) -> list[Line]:
+    """Return a line for each message that told nothing new: what it says had been said."""
+    lines = []
+    for number, (_, message) in enumerate(messages):
+        if len(changes(messages[: number + 1])) == len(changes(messages[:number])):
+            name = message["alerts"][0]["labels"].get("alertname", "")
+            lines.append(Line("", name, "a message without news", message["status"], "false"))
+    return lines
+
+
 def lacking(wanted: Message, got: Received) -> tuple[str, ...]:
     """Return what the alert should say and does not: texts, links, its severity."""
     texts = list(got.annotations.values())

@@ -17,7 +17,9 @@ JUDGED: Final = 45.0
 """From a limit that the process itself judges (stuck, overdue, looping) to the webhook."""
 WATCHED_KILL: Final = 60.0
 UNWATCHED_KILL: Final = 300.0
-RESOLVED: Final = 60.0
+FURTHER: Final = 90.0
+"""How much later an alert may come if another run of the same kind of work has had it before: `group_interval`."""
+RESOLVED: Final = 40.0 + FURTHER
 """From a recovery to its message: export, scrape, evaluation, and `group_interval`."""
 DEPLOYED: Final = 20
 OUTAGE: Final = 360.0
@@ -148,7 +150,11 @@ SCENARIOS: Final = (
                 "OperationStuck", "stuck-1", "stuck-1.limit", JUDGED, says=("fetch", "hang_here", "limit is 20 ?s")
             ),
             Message(
-                "OperationStuck", "stuck-2", "stuck-2.limit", JUDGED, says=("fetch", "hang_here", "limit is 20 ?s")
+                "OperationStuck",
+                "stuck-2",
+                "stuck-2.limit",
+                JUDGED + FURTHER,
+                says=("fetch", "hang_here", "limit is 20 ?s"),
             ),
             Message("OperationStuck", "stuck-2", "stuck-2.recovery", RESOLVED, "resolved", links=()),
         ),
@@ -239,7 +245,7 @@ SCENARIOS: Final = (
         ),
         (
             Message("OperationLost", "watched-1", "watched-1.cause", WATCHED_KILL, says=("killed by SIGKILL",)),
-            Message("OperationLost", "unwatched-1", "unwatched-1.cause", UNWATCHED_KILL, says=("load",)),
+            Message("OperationLost", "unwatched-1", "unwatched-1.cause", UNWATCHED_KILL + FURTHER, says=("load",)),
         ),
         (
             *trouble(100, "watched-1", "killed"),

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import yaml
 
-from grafana.generator.queries import WHO
+from grafana.generator.queries import RUN, WHO, series
+from otel_progress import semconv as s
 
 ROUTING: Final = Path(__file__).parents[1] / "alerts" / "alertmanager.yaml"
 NAMES: Final = "Operation.+|StuckByName|ReporterLost|PipelineDown|ErrorRate"
@@ -36,12 +37,49 @@ def firing(which: str) -> str:
     return f"({rows})"
 
 
+WHOSE: Final = f"alertname, {RUN}"
+
+
+def begun() -> str:
+    """Return the query for the time, in seconds, at which the condition of each alert began.
+
+    It comes from the run's own series, so that a restart of Prometheus does not change it: the last progress of what is
+    stuck or loops, when a limit passed, and when a lost run was last heard or died. Of other alerts, and where these
+    series are gone, it is what Prometheus remembers: at the earliest its own start.
+    """
+
+    def of(alert: str, expression: str) -> str:
+        return f'label_replace({expression}, "alertname", "{alert}", "", "")'
+
+    def each(expression: str) -> str:
+        return f"max by ({RUN}) ({expression})"
+
+    idle, wait, pending = (series(it) for it in (s.RUN_IDLE, s.RUN_WAIT_REMAINING, s.RUN_PENDING))
+    # Of a run that is not heard for some minutes, the last that is known of it.
+    quiet = "run:progress_heard_time_seconds {} last_over_time(run:progress_{}_seconds:last3m[5m])"
+    progress = f"({each(f'timestamp({idle}) - {idle}')} or {quiet.format('-', 'idle')})"
+    passed = "(run:progress_start_time_seconds:last6h + last_over_time(run:progress_slow_after_seconds:last3m[5m]))"
+    created = each(f"timestamp({pending}) - {pending}")
+    late = f"({created} + {each(series(s.RUN_START_WITHIN))})"
+    own = (
+        of("OperationStuck", progress),
+        of("OperationLooping", progress),
+        of("OperationSlow", passed),
+        of("OperationOverdueWait", each(f"timestamp({wait}) + {wait}")),
+        of("OperationNotStarted", late),
+        of("OperationLost", "(run:progress_gone_time_seconds or run:progress_heard_time_seconds)"),
+        of("ReporterLost", "instance:progress_heard_time_seconds"),
+        f"max by ({WHOSE}) (ALERTS_FOR_STATE{{{OURS}}})",
+    )
+    return f"\nor on ({WHOSE}) ".join(own)
+
+
 def since(which: str, labels: str) -> str:
-    """Return the query for these alerts whose value is the time, in ms, since which their condition holds.
+    """Return the query for these alerts whose value is the time, in ms, at which their condition began.
 
     The label `start` is the start of the run in ms, a minute early, at which links begin; 6 hours ago without a run.
     """
-    alerts = f"1000 * max by ({labels}) (ALERTS_FOR_STATE and ignoring (alertstate) {firing(which)})"
+    alerts = f"1000 * max by ({labels}) ({firing(which)} * on ({WHOSE}) group_left () ({begun()}))"
     newest = f"max by ({WHO}) (run:progress_start_time_seconds:last6h)"
     starts = f'count_values by ({WHO}) ("start", floor(1000 * {newest}) - 60000)'
     return (

@@ -29,6 +29,7 @@ from grafana.generator.parts import (
 from grafana.generator.queries import (
     BY_NAME,
     NAME,
+    PLACE,
     PROMETHEUS,
     STAGE,
     STATUS,
@@ -99,6 +100,7 @@ def line(expression: str, legend: str, *expected: Row) -> Query:
     return Query(PROMETHEUS, expression, expected, legend)
 
 
+LIMIT: Final = label(s.LIMIT_NAME)
 IN_CURRENCY: Final = f'{BY_NAME}, {CURRENCY}="$currency"'
 COST_PER_UNIT: Final = (
     f"{grown(COST, IN_CURRENCY, NAME)}\n/ on ({NAME}) group_right () ({grown(UNITS, BY_NAME, f'{NAME}, {UNIT}')} > 0)"
@@ -269,7 +271,7 @@ cost = lines(
 tokens = lines(
     "Tokens",
     "From Prometheus: tokens used within `Over`, by direction.",
-    (12, 7),
+    (8, 7),
     line(
         grown(series(s.TOKENS, "_total"), BY_NAME, f"{NAME}, {label(s.TOKEN_DIRECTION)}"),
         f"{LEGEND}: {{{{{label(s.TOKEN_DIRECTION)}}}}}",
@@ -283,7 +285,7 @@ tokens = lines(
 spent = lines(
     "Spent",
     "From Prometheus: the cost within `Over`, by currency.",
-    (12, 7),
+    (8, 7),
     line(
         grown(COST, BY_NAME, f"{NAME}, {CURRENCY}"),
         f"{LEGEND}: {{{{{CURRENCY}}}}}",
@@ -291,6 +293,21 @@ spent = lines(
     ),
     unit="none",
     defaults={"min": 0},
+)
+
+limits = lines(
+    "Adaptive limits",
+    "From Prometheus: how many tasks each adaptive limit of concurrency lets through at once, as the sum over the "
+    "processes of a service. It grows while all goes well, and shrinks after errors and with latency. A limit has no "
+    "kind of work: it is shared.",
+    (8, 7),
+    line(
+        f'sum by (job, {LIMIT}) (last_over_time({series(s.LIMIT_SIZE)}{{job=~"$job", {PLACE}}}[$gap]))',
+        f"{{{{{LIMIT}}}}} in {{{{job}}}}",
+        Row({LIMIT: "search API", "job": "shop"}, 8, 8),
+    ),
+    unit="short",
+    defaults={"min": 0, "decimals": 0},
 )
 
 KINDS = Dashboard(
@@ -301,7 +318,7 @@ KINDS = Dashboard(
     {
         "": (overview, success, endings),
         "Time": (durations, quantiles, stages, slowest),
-        "Work and cost": (throughput, eta_error, cost, tokens, spent),
+        "Work and cost": (throughput, eta_error, cost, tokens, spent, limits),
     },
     since="now-6h",
     refresh="1m",

@@ -61,6 +61,7 @@ from grafana.generator.queries import (
     WHO,
     Query,
     Row,
+    attention,
     judgement,
     killed,
     label,
@@ -87,6 +88,7 @@ SEVERITIES: Final = [
         },
     }
 ]
+COUNTED: Final = "counted"
 LEAST: Final = "not started"
 """The least verdict that somebody should look at."""
 
@@ -129,10 +131,18 @@ def counted(name: str) -> str:
     return f"count(max by ({WHO}) ({recorded}) or on ({WHO}) {computed}) or vector(0)"
 
 
+RECORDED: Final = f'run:progress_heard_time_seconds{{job=~"$job", {NAME}=~"$name"}}'
 SEEN: Final = (
-    f"time() - max(max_over_time(timestamp({series(s.ACTIVE)}{{{BY_NAME}}})[$known:1m]))",
+    f"""time() - max(
+  timestamp({series(s.RUN_ACTIVE)}{{{BY_NAME}}})
+  or timestamp({series(s.ACTIVE)}{{{BY_NAME}}})
+  or {RECORDED} and on ({RUN}) run:progress_verdict{{{BY_NAME}}}
+  or max_over_time(timestamp({series(s.RUN_ACTIVE)}{{{UNRECORDED}}})[$known:4m])
+)""",
     "min(collector:progress_works:count) or vector(-1)",
 )
+"""The newest sample is seen for 5 minutes. An older one is known by the record of the runs that did not end; without
+the rules, by a step of 4 minutes, which meets the last sample while it is seen."""
 WHICH: Final = (
     links_column(NAME, "Kind of work", links.of_kind(), 120),
     links_column(ID, "Operation", links.of_row(), 130),
@@ -141,7 +151,8 @@ WHICH: Final = (
 
 seen = stat(
     "Can this be believed?",
-    "From Prometheus: the time since the newest metrics of any operation, and the number of Collectors that work. "
+    "From Prometheus: the time since the newest metrics of any operation (they come each 10 s while one runs), "
+    "and the number of Collectors that work. "
     "While none works, silence proves nothing, and what looks healthy may not be. *unknown* without the alert rules, "
     "or if Prometheus does not scrape the Collectors.",
     (4, 4),
@@ -252,7 +263,8 @@ trouble = table(
     sort="Verdict",
 )
 
-NEAREST: Final = f"topk({ROWS}, {nearness()})"
+SHARE, RANK = attention()
+NEAREST: Final = f"topk({ROWS}, {RANK})"
 
 
 def shown(expression: str) -> str:
@@ -265,12 +277,22 @@ def current(metric: s.Metric) -> str:
     return shown(f"{series(metric)}{{{BY_NAME}}}")
 
 
+DONE: Final = current(s.RUN_STAGE_COMPLETED)
+TOTAL: Final = current(s.RUN_STAGE_TOTAL)
+EXCESS: Final = (
+    f'label_join(count_values by ({WHO}) ("done", {DONE} > {TOTAL}) * on ({WHO}) group_left (total)'
+    f' count_values by ({WHO}) ("total", {TOTAL}), "{COUNTED}", " of ", "done", "total")'
+)
+"""1 for a stage that counted more units than its total, with both counts as text."""
 running = table(
-    f"Running: the {ROWS} nearest to their limits",
-    "From Prometheus: run series. The nearest to its limit first: the higher of idle / stall_after and elapsed / "
-    "slow_after; from 100% on, or with an overdue wait, it is exceeded. *Progress* and *Time left* are the "
-    "operation's; *Stage's progress* and *Left in stage* are the current stage's own, where only stages count. *Units "
-    f"a second* is the recent rate of the operation, else of the stage. {ESTIMATE}",
+    f"Running: the {ROWS} that most need a look",
+    "From Prometheus: run series. First what somebody should look at, the worst verdict first; then the nearest to "
+    "its limit: the higher of idle / stall_after and elapsed / slow_after. 100%: a limit is reached, or it loops; "
+    "*Past its limit*, above, says by how much. A parent that waits for a child in another process has no idle time "
+    "of its own. "
+    "*Progress* and *Time left* are the operation's; *Stage's progress* and *Left in stage* are the current stage's "
+    "own, where only stages count; if it counted more than its total, *Counted* says so. *Units a second* is the "
+    f"recent rate of the operation, else of the stage. {ESTIMATE}",
     (24, 10),
     number(
         f"max by ({WHO}, {STAGE}, start) ({judgement()}\nand on ({WHO}) {NEAREST})",
@@ -293,32 +315,34 @@ running = table(
     number(current(s.RUN_ETA), row("moving-1", "import", 10)),
     number(current(s.RUN_IDLE), row("stuck-1", "import", 1), row("moving-1", "import", 0, 5)),
     number(
-        f"max by ({WHO}) ({NEAREST})",
-        row("stuck-1", "import", 1),
-        row("slow-1", "import", 1),
-        row("overdue-1", "approve", 1),
+        shown(SHARE),
+        row("stuck-1", "import", 1, 1),
+        row("slow-1", "import", 1, 1),
+        row("overdue-1", "approve", 1, 1),
+        row("looping-1", "agent", 1, 1),
         row("moving-1", "import", 0, 0.5),
     ),
     number(f"time() - {current(s.RUN_START_TIME)}", row("moving-1", "import", 1, 600)),
-    number(f"{current(s.RUN_STAGE_COMPLETED)} / {current(s.RUN_STAGE_TOTAL)}", row("staged-1", "import", 0.0001, 0.9)),
+    number(f"{EXCESS}\nor on ({WHO}) {DONE} / {TOTAL}", row("staged-1", "import", 0.0001, 0.9)),
     number(current(s.RUN_STAGE_ETA), row("staged-1", "import", 1)),
-    columns=(NAME, ID, "A", "F", "B", "D", STAGE, "H", "I", "C", "E", "G", "job"),
-    hide=("instance",),
+    columns=(NAME, ID, "A", "F", "B", "D", STAGE, "H", COUNTED, "I", "C", "E", "G", "job"),
+    hide=("instance", "done", "total"),
     overrides=(
         *WHICH,
-        column("A", "Verdict", width=105, custom__cellOptions=COLOURED_CELL, **MAPPED),
-        column("F", "Near its limit", "percentunit", 115, custom__cellOptions=GAUGE_CELL, min=0, max=1, **NEAR),
-        column("B", "Progress", "percentunit", 115, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
+        column("A", "Verdict", width=100, custom__cellOptions=COLOURED_CELL, **MAPPED),
+        column("F", "Near its limit", "percentunit", 110, custom__cellOptions=GAUGE_CELL, min=0, max=1, **NEAR),
+        column("B", "Progress", "percentunit", 95, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
         column("D", "Time left", "dtdhms", 90),
-        column(STAGE, "Stage", width=100),
-        column("H", "Stage's progress", "percentunit", 125, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
-        column("I", "Left in stage", "dtdhms", 100),
-        column("C", "Units a second", "short", 110, decimals=1),
+        column(STAGE, "Stage", width=90),
+        column("H", "Stage's progress", "percentunit", 120, custom__cellOptions=GAUGE_CELL, min=0, max=1, **PLAIN),
+        column(COUNTED, "Counted", width=75),
+        column("I", "Left in stage", "dtdhms", 95),
+        column("C", "Units a second", "short", 105, decimals=1),
         column("E", "Idle", "dtdhms", 80),
         column("G", "Running for", "dtdhms", 90),
-        column("job", "Service", width=80),
+        column("job", "Service", width=70),
     ),
-    sort="Near its limit",
+    sort=("Near its limit", "Verdict"),
 )
 
 SAID: Final = (
@@ -407,7 +431,9 @@ def alerts_table(
     runbook = links.runbook(**{name: links.cell(given) for name, given in about.items()})
     return table(
         title,
-        f"{description} Without those that `alertmanager.yaml` inhibits. *Since* is when the condition began. A "
+        f"{description} Without those that `alertmanager.yaml` inhibits. *Since* is the last progress of what is stuck "
+        "or loops, when the limit of what is slow, overdue or late passed, and when what is lost was last heard or "
+        "died; of other alerts, when Prometheus first saw the condition, at the earliest its own start. A "
         "click on an alert opens its entry in the runbook with the run filled in.",
         size,
         replace(number(since(which, f"severity, alertname, {NAME}, {ID}, job, instance"), *expected), variables=chosen),

@@ -194,7 +194,7 @@ def table(
     columns: Sequence[str],
     hide: Sequence[str] = (),
     overrides: Sequence[Json] = (),
-    sort: str = "",
+    sort: str | Sequence[str] = (),
     ascending: bool = False,
     filters: Sequence[Json] = (),
     transformations: Sequence[Json] | None = None,
@@ -231,7 +231,9 @@ def table(
         options={
             "showHeader": True,
             "cellHeight": "sm",
-            "sortBy": [{"displayName": sort, "desc": not ascending}] if sort else [],
+            "sortBy": [
+                {"displayName": name, "desc": not ascending} for name in ([sort] if isinstance(sort, str) else sort)
+            ],
         },
         overrides=overrides,
         transformations=chosen if transformations is None else transformations,

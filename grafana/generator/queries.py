@@ -238,15 +238,19 @@ def numbered(which: str, names: tuple[str, ...], labels: str = f"{WHO}, {STAGE},
 def near(which: str, labels: str = WHO) -> str:
     """Return the query for the used share of a limit: the highest of idle / stall_after and elapsed / slow_after.
 
-    An overdue wait counts as 1: how long it was to take is not among the series.
+    An overdue wait counts as 1, and so does a loop: how long they were to take is not among the series. The idle time
+    of a parent that waits for a child in another process does not count.
     """
-    idle = f"{value(s.RUN_IDLE, which, labels)} / {value(s.RUN_STALL_AFTER, which, labels)}"
+    own = f"({series(s.RUN_IDLE)}{{{which}}} unless on ({RUN}) {HELD_BACK})"
+    idle = f"{of_runs(own, which, labels)} / {value(s.RUN_STALL_AFTER, which, labels)}"
     slow = f"(time() - {value(s.RUN_START_TIME, which, labels)}) / {value(s.RUN_SLOW_AFTER, which, labels)}"
     overdue = f"({value(s.RUN_WAIT_REMAINING, which, labels)} < 0)"
+    loops = verdict(Health.LOOPING.value, which, labels)
     return f"""max by ({labels}) (
   label_replace({idle}, "limit", "stall_after", "", "")
   or label_replace({slow}, "limit", "slow_after", "", "")
   or label_replace(1 + 0 * {overdue}, "limit", "wait", "", "")
+  or label_replace(1 + 0 * {loops}, "limit", "loop", "", "")
 )"""
 
 
@@ -301,6 +305,17 @@ def judgement(labels: str = f"{WHO}, {PLACES}", which: str = "") -> str:
 def nearness() -> str:
     """Return the query for the used share of a limit of each run that is heard."""
     return f"(run:progress_near_limit:ratio{{{BY_NAME}}} or on ({RUN}) {nearest(UNRECORDED)})"
+
+
+def attention() -> tuple[str, str]:
+    """Return the queries for the share of its limit that each run that is heard has used, at most 1, and for its rank.
+
+    The rank is the share, plus the verdict of those that somebody should look at: the higher, the more it needs a look.
+    Without recorded verdicts it is the share.
+    """
+    share = f"clamp_max(max by ({RUN}) ({nearness()}), 1)"
+    trouble = f"(max by ({RUN}) (run:progress_verdict{{{BY_NAME}}}) >= {VERDICTS['not started']})"
+    return share, f"({share} + on ({RUN}) {trouble} or on ({RUN}) {share})"
 
 
 def past() -> str:

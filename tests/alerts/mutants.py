@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant(_OUTAGE, "- collector:progress_outage", "", "killed"),
     Mutant(_OUTAGE, "<= on () group_left () collector:progress_start_time_seconds", "< on () group_left () (0 * collector:progress_start_time_seconds)", "ends_before_a_restart"),
     Mutant(_OUTAGE, "<= on () group_left () collector:progress_start_time_seconds", "> on () group_left () (0 * collector:progress_start_time_seconds)", "killed_around_a_restart"),
-    Mutant(_OUTAGE, "collector:progress_start_time_seconds\n              - 90", "collector:progress_start_time_seconds\n              - 900", "killed_around_a_restart"),
+    Mutant(_OUTAGE, "collector:progress_start_time_seconds\n              - 60", "collector:progress_start_time_seconds\n              - 90", "killed_around_a_restart"),
     Mutant("collector:progress_start_time_seconds", "timestamp(otel", "0 * timestamp(otel", "ends_before_a_restart"),
     Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h]) < run:progress_heard_time_seconds", "ends_in_an_outage"),
     Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h])", "ends_in_an_outage"),

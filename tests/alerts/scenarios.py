@@ -415,12 +415,17 @@ def ends_before_a_restart(scraped: bool) -> Scenario:
 
 @scenario
 def killed_around_a_restart(scraped: bool) -> Scenario:
-    """Runs are killed two minutes before a restart of the Collector and right after it: their ends were not lost in it."""
-    runs = (Run(process=Process(gone=280)), Run("r2", process=Process("b", gone=415)))
+    """Runs are killed two minutes and 70 s before a restart of the Collector, and right after it: their ends were not lost in it."""
+    runs = (
+        Run(process=Process(gone=280)),
+        Run("r2", process=Process("b", gone=415)),
+        Run("r3", process=Process("e", gone=331)),
+    )
     alone = (Process("c", gone=280, unseen=((0, math.inf),)), Process("d", gone=415, unseen=((0, math.inf),)))
     alerts = (
         *lost(270),
         *lost(410, id="r2", instance="b"),
+        *lost(330, id="r3", instance="e"),
         Fires("ReporterLost", 270 + GAP + LOST_FOR, name="", instance="c"),
         Fires("ReporterLost", 410 + GAP + LOST_FOR, name="", instance="d"),
     )

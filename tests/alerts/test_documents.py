@@ -463,7 +463,9 @@ def test_only_alerts_of_ours_take_our_route(name: str) -> None:
     """The route to append to another configuration takes all alerts of ours and no other, and both files have the same times."""
     [ours] = yaml.safe_load(TEMPLATE.with_name(name).read_text(encoding="utf-8"))["route"]["routes"]
     assert ours["matchers"] == [f'{key}="{value}"' for key, value in OURS.items()]
-    assert (ours["group_wait"], ours["group_interval"], ours["group_by"]) == ("5s", "15s", ["..."])
+    by = ["alertname", "severity", "job", label(s.OPERATION_NAME)]
+    # Prometheus sends a resolved alert again after 60 s, at the next evaluation: each message must have all of them.
+    assert (ours["group_wait"], ours["group_interval"], ours["group_by"]) == ("10s", "90s", by)
 
 
 def matches(alert: dict[str, str], matchers: list[str]) -> bool:
@@ -516,11 +518,20 @@ def test_dashboards_hide_what_alertmanager_inhibits(promtool: str, tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def sent(status: str, run: str, severity: str = "critical", **annotations: str) -> dict[str, object]:
-    """Return an alert as Alertmanager gives it to a template."""
+def at(seconds: float) -> str:
+    """Return a time as Alertmanager writes it."""
+    return f"2026-11-29T{12 + int(seconds) // 3600:02}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}Z"
+
+
+def sent(
+    status: str, run: str, severity: str = "critical", begin: float = 0, end: float = 0, **annotations: str
+) -> dict[str, object]:
+    """Return an alert as Alertmanager gives it to a template; begin and end are in seconds after noon."""
     links = ("runbook", "dashboard", "trace", "logs", "silence")
     return {
         "status": status,
+        "startsAt": at(begin),
+        "endsAt": at(end),
         "labels": {"severity": severity, label(s.OPERATION_ID): run},
         "annotations": {
             "summary": f"load is {status} <b>",
@@ -577,11 +588,69 @@ def test_receivers_name_the_run_that_fires(tmp_path: Path) -> None:
 
 
 def test_messages_begin_with_what_fires(tmp_path: Path) -> None:
-    """The texts for Slack and e-mail list the firing alerts first, then the resolved ones."""
+    """The texts for Slack and e-mail have the firing alerts first, then the resolved ones with their times."""
     for name, kind in (("slack.text", "text"), ("email.html", "html")):
         shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", kind)
-        assert [int(it) for it in re.findall(r"Run r(\d)\.", shown)] == [1, 0, 2]
+        assert re.findall(r"Run (r\d)\.", shown) == ["r1"]
+        assert shown.index("Run r1.") < shown.index("Resolved: r0 at 12:00:00 UTC, r2 at 12:00:00 UTC")
         assert "unknown" not in shown
+
+
+def of_many(firing: int, resolved: int = 0) -> dict[str, object]:
+    """Return a message about these numbers of runs, of which the last one began ten minutes after the others."""
+    runs = [sent("firing", f"r{number}", begin=600 * (number == firing - 1)) for number in range(firing)]
+    over = [sent("resolved", f"o{number}", end=60 + 600 * (number == resolved - 1)) for number in range(resolved)]
+    return {**MESSAGE, "status": "firing" if firing else "resolved", "alerts": [*over, *runs]}
+
+
+MANY = {
+    1: ("load is firing <b> (run r0)", ["r0"], []),
+    3: ("OperationStuck load in work, 3 firing: r2, r0, r1", ["r2", "r0", "r1"], []),
+    200: (
+        "OperationStuck load in work, 200 firing: r199, r0, r1, r2, r3, r4, r5, r6, r7, r8 (10 of 200)",
+        ["r199", "r0", "r1"],
+        [f"r{number}" for number in range(2, 22)],
+    ),
+}
+"""How many runs fire: the summary, the runs that a message for Slack has in full, and those that it lists."""
+
+
+@pytest.mark.parametrize("firing", MANY)
+def test_one_message_for_many_runs(firing: int, tmp_path: Path) -> None:
+    """A message about many runs has a bounded length, names the newest runs first, and says how many there are."""
+    summary, full, listed = MANY[firing]
+    message = of_many(firing)
+    text = '{{ template "otel_progress.%s" . }}'
+    data = tmp_path / "data.json"
+    assert rendered(text % "title", data, message=message).strip() == f"[FIRING: {firing}] OperationStuck load in work"
+    assert rendered(text % "summary", data, message=message).strip() == summary
+    shown = rendered(text % "slack.text", data, message=message)
+    assert re.findall(r"^Run (r\d+)\.$", shown, re.MULTILINE) == full
+    assert re.findall(r"[:,] <https://dashboard\.example/\S+\|(r\d+)>", shown) == listed
+    assert ("(23 of 200 are shown)" in shown) == (firing == 200)
+    assert len(shown) < 4000
+    mail = rendered(text % "email.html", data, "html", message)
+    assert len(re.findall(r"<h3>", mail)) == min(firing, 10)
+    assert len(re.findall(r">r\d+</a>", mail)) == min(max(firing - 10, 0), 100)
+    assert ("(110 of 200 are shown)" in mail) == (firing == 200)
+    assert mail.count("<p>") == mail.count("</p>")
+
+
+def test_resolved_names_only_what_is_resolved(tmp_path: Path) -> None:
+    """What recovered stands behind the word, each with the time of its end, the last first, whatever else fires."""
+    data = tmp_path / "data.json"
+    for name, kind in (("slack.text", "text"), ("email.html", "html")):
+        text = f'{{{{ template "otel_progress.{name}" . }}}}'
+        shown = rendered(text, data, kind, of_many(2, 3))
+        _, over = shown.split("Resolved: ")
+        times = ["o2 at 12:11:00 UTC", "o0 at 12:01:00 UTC", "o1 at 12:01:00 UTC"]
+        assert re.match(", ".join(times) + r"(</p>|\s*$)", over)
+        assert not re.search(r"\bo\d", _)
+        shown = rendered(text, data, kind, of_many(0, 30))
+        assert len(re.findall(r"o\d+ at ", shown)) == 20
+        assert "(20 of 30)" in shown
+        assert "firing" not in shown
+        assert "Resolved" not in rendered(text, data, kind, of_many(2))
 
 
 def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
@@ -608,7 +677,8 @@ def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
             "slack.text",
             "text",
             [
-                "*load is resolved <b>* (resolved)",
+                "*load is firing <b>* (run r1)",
+                "Resolved: r0 at ",
                 *(
                     f"<https://{it}.example/?a=1&id=r1#x|"
                     for it in ("runbook", "dashboard", "trace", "logs", "silence")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from grafana.generator.common import choices
-from grafana.generator.firing import OURS, firing
+from grafana.generator.firing import OURS, firing, since
+from grafana.generator.now import SEEN
 from grafana.generator.queries import (
     BY_NAME,
     EXIT,
@@ -136,6 +137,27 @@ def test_value(
     check(promtool, f"sum({expression})", {**WORKS, **given}, seconds, expected, tmp_path)
 
 
+BY_NAME_EACH_MINUTE = {
+    series(s.ACTIVE) + '{job="shop", progress_operation_name="import", instance="a"}': "1 _ _ _ " * 25
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "ago"),
+    [
+        pytest.param({**LIVING, **BY_NAME_EACH_MINUTE}, 358, 13, id="the_newest_series_of_a_run"),
+        pytest.param(BY_NAME_EACH_MINUTE, 358, 58, id="metrics_by_name_where_nothing_runs"),
+        pytest.param(GONE, 300, 180, id="silent_for_minutes"),
+        pytest.param(GONE, 1201, 1081, id="silent_for_long"),
+        pytest.param({}, 300, None, id="never"),
+    ],
+)
+def test_last_heard(promtool: str, given: dict[str, str], seconds: int, ago: float | None, tmp_path: Path) -> None:
+    """The time since the newest metrics is true to the second, however often they come."""
+    wanted = {} if ago is None else {frozenset[tuple[str, str]](): ago}
+    check(promtool, SEEN[0], given, seconds, wanted, tmp_path)
+
+
 def test_list_of_runs(promtool: str, tmp_path: Path) -> None:
     """The list shows name, start and state, also of a run whose start is not known."""
     given = {**GONE, of(s.RUN_ACTIVE, A.replace('"r"', '"x"')): "1x100"}
@@ -178,6 +200,49 @@ def test_alerts(promtool: str, given: list[tuple[str, str, str]], shown: set[tup
     series_ = {alert(*it): "1x100" for it in given}
     text = firing('job=~".+"')
     check(promtool, f"max by (alertname, instance) ({text})", series_, 300, wanted, tmp_path)
+
+
+ANY_JOB = 'job=~".+"'
+EARLY = {"run:progress_start_time_seconds:last6h": "7", "run:progress_slow_after_seconds:last3m": "30"}
+BEGAN = {
+    "OperationStuck": ({s.RUN_IDLE: "100+15x40"}, -100),
+    "OperationLooping": ({s.RUN_IDLE: "0x8 15+15x40"}, 120),
+    "OperationSlow": ({}, 37),
+    "OperationOverdueWait": ({s.RUN_WAIT_REMAINING: "60-15x40"}, 60),
+    "OperationNotStarted": ({s.RUN_PENDING: "20+15x40", s.RUN_START_WITHIN: "60x40"}, 40),
+    "OperationLost": ({}, 250),
+    "ReporterLost": ({}, 260),
+    "ErrorRate": ({}, 290),
+}
+"""Alert to series of the run, and when its condition began."""
+
+
+@pytest.mark.parametrize("name", BEGAN)
+def test_since_comes_from_the_run(promtool: str, name: str, tmp_path: Path) -> None:
+    """After a restart Prometheus takes each alert for new; the run's own series say since when it really holds."""
+    series_, began = BEGAN[name]
+    given = {of(metric): values for metric, values in series_.items()}
+    given |= {f"{recorded}{{{A}}}": f"{value}x40" for recorded, value in EARLY.items()}
+    given[f"run:progress_heard_time_seconds{{{A}}}"] = "250x40"
+    given['instance:progress_heard_time_seconds{job="shop", instance="a"}'] = "260x40"
+    whose = 'job="shop", instance="a"' if name == "ReporterLost" else A
+    given[f'ALERTS{{alertname="{name}", alertstate="firing", severity="critical", {OURS}, {whose}}}'] = "_x19 1x20"
+    given[f'ALERTS_FOR_STATE{{alertname="{name}", severity="critical", {OURS}, {whose}}}'] = "_x19 290x20"
+    text = f"max by (alertname) ({since(ANY_JOB, 'alertname, job, progress_operation_name, progress_operation_id')})"
+    check(promtool, text, given, 315, {frozenset({("alertname", name)}): 1000 * began}, tmp_path)
+
+
+def test_since_of_a_run_that_fell_silent(promtool: str, tmp_path: Path) -> None:
+    """A stuck run that is no longer heard keeps the time of its last progress until its alert is that it is lost."""
+    given = {
+        f"run:progress_heard_time_seconds{{{A}}}": "15+15x8 135x12",
+        f"run:progress_idle_seconds:last3m{{{A}}}": "0x2 15+15x6 90x12",
+        of(s.RUN_IDLE): "0x2 15+15x6 stale",
+        f'ALERTS{{alertname="OperationStuck", alertstate="firing", severity="critical", {OURS}, {A}}}': "1x40",
+        f'ALERTS_FOR_STATE{{alertname="OperationStuck", severity="critical", {OURS}, {A}}}': "290x40",
+    }
+    text = f"max by (alertname) ({since(ANY_JOB, 'alertname, progress_operation_id')})"
+    check(promtool, text, given, 450, {frozenset({("alertname", "OperationStuck")}): 45_000}, tmp_path)
 
 
 def filled(expression: str) -> str:

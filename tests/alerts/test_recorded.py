@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from grafana.generator.now import TROUBLE
-from grafana.generator.queries import EXIT, ID, STAGE, VERDICTS, judgement, last_heard, nearness, past
+from grafana.generator.now import SEEN, TROUBLE
+from grafana.generator.queries import EXIT, ID, STAGE, VERDICTS, attention, judgement, last_heard, nearness, past
 
 from otel_progress import semconv as s
 
@@ -133,6 +133,10 @@ def test_verdicts(promtool: str, tmp_path: Path) -> None:
     compare(promtool, tests, tmp_path)
 
 
+SEEN_IN: dict[str, dict[frozenset[tuple[str, str]], float]] = {"eu": {frozenset(): 780}, "us": {}}
+"""Where something was heard, and how many seconds ago."""
+
+
 def test_columns(promtool: str, tmp_path: Path) -> None:
     """The used share of a limit, what is past it and when a run was last heard are those of the run."""
     nothing = frozenset[tuple[str, str]]()
@@ -142,6 +146,7 @@ def test_columns(promtool: str, tmp_path: Path) -> None:
         "gone": (GONE, {(f"sum({last_heard()})", 420): {nothing: 120_000}, (f"sum({nearness()})", 300): {}}),
         "proven": (PROVEN, {(f"sum({last_heard()})", 420): {nothing: 135_000}}),
         "ended": (ENDED, {(f"sum({last_heard()})", 420): {}}),
+        "last heard": (PLACED, {(SEEN[0].replace("$cluster", it), 900): at for it, at in SEEN_IN.items()}),
         # It is not heard from, but still selected by where it ran; its links begin a minute before its start.
         "here": (PLACED, {(WORST.replace("$cluster", "eu"), 420): {of_run({}): 9}}),
         "elsewhere": (PLACED, {(WORST.replace("$cluster", "us"), 420): {}}),
@@ -156,6 +161,19 @@ def test_parent_of_a_child_elsewhere_waits(promtool: str, tmp_path: Path) -> Non
     test = tool.test_of(scenario)
     asked: Asked = {
         (WORST, 600): {frozenset({(ID, "r1")}): VERDICTS["waiting"], frozenset({(ID, "c1")}): VERDICTS["progressing"]}
+    }
+    compare(promtool, [{**test, "promql_expr_test": case("", {}, asked)["promql_expr_test"]}], tmp_path)
+
+
+def test_the_child_that_is_stuck_comes_first(promtool: str, tmp_path: Path) -> None:
+    """A stuck child stands above its parent in another process, whose limit is shorter, and no share exceeds 100%."""
+    [scenario] = [it for it in SCENARIOS if str(it) == "child_elsewhere_stuck-pushed"]
+    test = tool.test_of(scenario)
+    share, rank = attention()
+    parent, child = frozenset({(ID, "r1")}), frozenset({(ID, "c1")})
+    asked: Asked = {
+        (f"max by ({ID}) ({share})", 600): {parent: 0, child: 1},
+        (f"max by ({ID}) ({rank})", 600): {parent: 0, child: 1 + VERDICTS["silent"]},
     }
     compare(promtool, [{**test, "promql_expr_test": case("", {}, asked)["promql_expr_test"]}], tmp_path)
 

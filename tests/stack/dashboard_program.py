@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 
 import otel_progress as progress
+from otel_progress.workflow import adaptive
 
 over = threading.Event()
 
@@ -116,6 +117,7 @@ SITUATIONS: dict[str, tuple[Callable[[], None], ...]] = {
 progress.configure()
 threads = [threading.Thread(target=work) for work in SITUATIONS[sys.argv[1]]]
 late = progress.operation("import", id="late-1", start_within=0.5) if sys.argv[1] == "living" else None
+limit = adaptive(start=8, name="search API") if sys.argv[1] == "living" else None
 if late is not None:
     progress.advance()  # outside an operation: counted as dropped
 for thread in threads:

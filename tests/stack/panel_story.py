@@ -15,6 +15,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 import otel_progress as progress
 from otel_progress import testing
+from otel_progress.workflow import adaptive
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +65,14 @@ def in_stages() -> Iterator[None]:
             while True:
                 stage.advance()
                 yield
+
+
+def miscounted() -> Iterator[None]:
+    """Count more units in a stage than its total."""
+    with progress.operation("scan", id="scan-1"), progress.stage("list", total=600, unit="file") as stage:
+        while True:
+            stage.advance()
+            yield
 
 
 def slow() -> Iterator[None]:
@@ -149,8 +158,9 @@ def tell() -> list[bytes]:
         thread.start()
         assert started.wait(20)
         late = progress.operation("import", id="late-1", start_within=240)
-        works = [moving(), in_stages(), slow(), looping(), waiting("waiting-1", 3600), waiting("overdue-1", 650)]
-        works += [killed(), reports()]
+        limit = adaptive(start=8, name="search API")
+        works = [moving(), in_stages(), miscounted(), slow(), looping()]
+        works += [waiting("waiting-1", 3600), waiting("overdue-1", 650), killed(), reports()]
         contexts = [contextvars.copy_context() for _ in works]
         requests: list[ExportMetricsServiceRequest] = []
         for second in range(LENGTH):
@@ -168,7 +178,7 @@ def tell() -> list[bytes]:
             context.run(work.close)  # type: ignore[attr-defined]
         over.set()
         thread.join(20)
-        del late  # until here, as an operation that nobody holds is forgotten
+        del late, limit  # until here, as what nobody holds is forgotten
     return found
 
 

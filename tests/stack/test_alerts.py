@@ -17,6 +17,7 @@ from urllib.parse import quote
 from urllib.request import Request, urlopen
 
 import pytest
+from grafana.generator.firing import since
 
 from .alert_demo import demo
 from .needed import installed
@@ -222,12 +223,14 @@ def test_killed(stack: Stack) -> None:
 
 
 def test_restarts_while_a_run_is_lost(stack: Stack) -> None:
-    """Restarts of the Collector and of Prometheus resolve no alert about a lost run; that it is resumed does, at once."""
+    """Restarts of the Collector and of Prometheus resolve no alert about a lost run, nor change since when it holds; that it is resumed resolves it."""
     lost = 'ALERTS{alertname="OperationLost", alertstate="firing", progress_operation_id="restarted"}'
     with Run(stack, "restarted") as run:
         stack.wait_for(lambda: stack.query('progress_run_active{progress_operation_id="restarted"} == 1'))
         run.kill()
     stack.wait_for(lambda: stack.webhook.seen("firing", "OperationLost", "restarted"))
+    since_when = since('progress_operation_id="restarted"', "alertname")
+    [began] = stack.query(f"max({since_when})")
     stack.stop("collector")
     stack.wait_for(lambda: stack.query("collector:progress_outage"))
     stack.start("collector")
@@ -238,6 +241,7 @@ def test_restarts_while_a_run_is_lost(stack: Stack) -> None:
     # More rounds than would end the alert if it were not kept.
     stack.wait_for(lambda: stack.query(f"count_over_time({lost}[3s]) >= 4"))
     assert not stack.webhook.seen("resolved", "OperationLost", "restarted")
+    assert [it["value"][1] for it in stack.query(f"max({since_when})")] == [began["value"][1]]
     assert {it["labels"]["severity"] for it in stack.webhook.seen("firing", "OperationLost", "restarted")} == {
         "critical"
     }
@@ -324,7 +328,11 @@ def post(ports: dict[str, str], *alerts: dict[str, Any]) -> None:
 
 Alone = tuple[dict[str, str], Webhook]
 """The ports and the webhook of an Alertmanager without a Prometheus."""
-GROUP_INTERVAL = 15 / SPEED
+ALONE = 40
+"""The divisor of its times."""
+GROUP_INTERVAL = 90 / ALONE
+AGAIN = 60 / ALONE
+"""How often Prometheus sends an alert again, also one that is resolved."""
 
 
 def eventually(what: Callable[[], bool], webhook: Webhook) -> None:
@@ -341,7 +349,7 @@ def alertmanager(tmp_path: Path) -> Iterator[Alone]:
     installed("prometheus-alertmanager")
     webhook = Webhook()
     ports = {**demo.free_ports(), "9099": webhook.port}
-    demo.configure(tmp_path, ports, ALERTMANAGER, SPEED)
+    demo.configure(tmp_path, ports, ALERTMANAGER, ALONE)
     command = demo.commands("", ports)["alertmanager"]
     try:
         with demo.running(tmp_path, {"alertmanager": command}):
@@ -352,16 +360,15 @@ def alertmanager(tmp_path: Path) -> Iterator[Alone]:
 
 
 def test_many_are_one_message(alertmanager: Alone) -> None:
-    """200 stuck runs of a name that the first route lists are few messages, and of a run only the worst alert is sent.
+    """200 stuck runs of a name are one message, and of a run only the worst alert is sent.
 
     The alert for the name is sent only if there is none for a run of it.
     """
     ports, webhook = alertmanager
-    name = {"progress_operation_name": "REPLACE"}
-    stuck = [alert("OperationStuck", number, **name) for number in range(200)]
-    slow = [alert("OperationSlow", number, severity="warning", **name) for number in range(200)]
+    stuck = [alert("OperationStuck", number) for number in range(200)]
+    slow = [alert("OperationSlow", number, severity="warning") for number in range(200)]
     other = alert("StuckByName", progress_operation_name="other")
-    post(ports, *stuck, *slow, alert("OperationLost", 0, **name), alert("StuckByName", None, **name), other)
+    post(ports, *stuck, *slow, alert("OperationLost", 0), alert("StuckByName"), other)
 
     def told() -> set[tuple[str, str]]:
         labels = [it["labels"] for message in list(webhook.messages) for it in message]
@@ -371,37 +378,82 @@ def test_many_are_one_message(alertmanager: Alone) -> None:
     wanted |= {("OperationLost", "r0"), ("StuckByName", "other")}
     eventually(lambda: wanted <= told(), webhook)
     assert told() == wanted
-    assert len(webhook.messages) <= 4
+    assert len(webhook.messages) == 3
+
+
+def over(given: dict[str, Any]) -> dict[str, Any]:
+    """Return an alert as Prometheus sends it once it is resolved, and again for a quarter of an hour."""
+    now = datetime.now(timezone.utc)
+    begin = (now - timedelta(minutes=1)).isoformat()
+    return {**given, "startsAt": begin, "endsAt": now.isoformat()}
+
+
+@contextlib.contextmanager
+def again(ports: dict[str, str]) -> Iterator[list[dict[str, Any]]]:
+    """Send each of these alerts again and again, as Prometheus does: each at a time of its own."""
+    sent: list[dict[str, Any]] = []
+    ended = threading.Event()
+
+    def send() -> None:
+        turn = 0
+        while not ended.wait(AGAIN / 2):
+            turn += 1
+            if mine := sent[turn % 2 :: 2]:
+                post(ports, *mine)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield sent
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_recovery_is_told_once(alertmanager: Alone) -> None:
-    """Prometheus sends resolved alerts again for a quarter of an hour; nobody is told again while another run is stuck."""
+    """Prometheus sends resolved alerts again for a quarter of an hour; no message is without news while another run is stuck."""
     ports, webhook = alertmanager
-    now = datetime.now(timezone.utc)
-    soon = (now + timedelta(hours=1)).isoformat()
-    begin = (now - timedelta(minutes=1)).isoformat()
-    runs = [{**alert("OperationStuck", number), "startsAt": begin, "endsAt": soon} for number in range(3)]
+    runs = [alert("OperationStuck", number) for number in range(4)]
 
     def until(status: str, *numbers: int) -> None:
         eventually(lambda: all(webhook.seen(status, "OperationStuck", f"r{number}") for number in numbers), webhook)
 
-    post(ports, runs[0], runs[1])
-    until("firing", 0, 1)
-    over = [{**it, "endsAt": datetime.now(timezone.utc).isoformat()} for it in runs[:2]]
-    for number, it in enumerate(over):
-        post(ports, it)
-        until("resolved", number)
-    post(ports, runs[2])
-    until("firing", 2)
-    # Each comes in an interval of its own, as from Prometheus; a further alert shows that all of them were handled.
-    for round_ in range(2):
-        for it in over:
-            post(ports, it)
-            time.sleep(1.1 * GROUP_INTERVAL)
-        post(ports, alert("OperationStuck", 10 + round_))
-        until("firing", 10 + round_)
-    told = ((0, "firing"), (0, "resolved"), (1, "firing"), (1, "resolved"), (2, "firing"))
-    assert [len(webhook.seen(status, "OperationStuck", f"r{number}")) for number, status in told] == [1] * 5
+    post(ports, *runs[:3])
+    until("firing", 0, 1, 2)
+    with again(ports) as resent:
+        for number in range(2):
+            resent.append(over(runs[number]))
+            post(ports, resent[-1])
+            until("resolved", number)
+        time.sleep(2.5 * GROUP_INTERVAL)
+        assert len(webhook.messages) == 3
+        post(ports, runs[3])  # a further run is told
+        until("firing", 3)
+        time.sleep(1.5 * GROUP_INTERVAL)
+    assert len(webhook.messages) == 4
+
+
+def test_the_end_of_an_alert_that_another_inhibits(alertmanager: Alone) -> None:
+    """It is told if both end at once, as for a run that is resumed; if it ends before, then when it is sent again after the other."""
+    ports, webhook = alertmanager
+    stuck = [alert("OperationStuck", number, progress_operation_name=f"n{number}") for number in range(2)]
+    lost = [alert("OperationLost", number, progress_operation_name=f"n{number}") for number in range(2)]
+
+    def told(status: str, name: str, number: int) -> bool:
+        return bool(webhook.seen(status, name, f"r{number}"))
+
+    post(ports, *stuck)
+    eventually(lambda: told("firing", "OperationStuck", 0) and told("firing", "OperationStuck", 1), webhook)
+    post(ports, *lost)
+    eventually(lambda: told("firing", "OperationLost", 0) and told("firing", "OperationLost", 1), webhook)
+    post(ports, over(stuck[0]), over(lost[0]), over(stuck[1]))
+    eventually(lambda: told("resolved", "OperationStuck", 0) and told("resolved", "OperationLost", 0), webhook)
+    time.sleep(GROUP_INTERVAL)
+    assert not told("resolved", "OperationStuck", 1)
+    post(ports, over(lost[1]))
+    eventually(lambda: told("resolved", "OperationLost", 1), webhook)
+    post(ports, over(stuck[1]))
+    eventually(lambda: told("resolved", "OperationStuck", 1), webhook)
 
 
 def test_demo(collector_binary: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from benchmarks.incident import report, values
-from benchmarks.incident.match import Received, changes, compare, lacking, link, row_fits
+from benchmarks.incident.match import Received, changes, compare, lacking, link, row_fits, without_news
 from benchmarks.incident.plan import DEPLOYED, SCENARIOS, Message, Panel, choose, length
 from benchmarks.incident.values import Value, address, board, fill, panels, variables
 
@@ -58,6 +58,15 @@ def test_a_cause_that_never_happened_is_missing() -> None:
 def test_a_repeated_message_is_no_news() -> None:
     """Alertmanager repeats all alerts of a group when one changes."""
     assert marks(received(1010.0, alert()), received(1070.0, alert())) == ["expected"]
+
+
+def test_a_message_without_news_is_false() -> None:
+    """A message that only repeats what was said, such as an earlier recovery, is marked."""
+    first = received(1010.0, alert())
+    over = (1040.0, {"alerts": [alert("resolved"), alert(run="run-2")], "status": "firing"})
+    again = (1060.0, {"alerts": [alert("resolved")], "status": "firing"})
+    assert [(it.alert, it.mark) for it in without_news([first, over, again])] == [("OperationStuck", "false")]
+    assert without_news([first, over]) == []
 
 
 def test_a_false_resolve_and_the_alert_told_anew_are_false() -> None:
