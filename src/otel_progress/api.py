@@ -305,11 +305,14 @@ def track(
         key: The key of an item, a text or a whole number. In a resumable operation the loop leaves out the items whose
             keys are done, and marks each as done when the next one is taken or the loop ends. `break` marks nothing.
         mark: False if another thread or a pool does the work: call `done(key)` when an item is done. True without a
-            `key` marks by position.
+            `key` goes by position: the first items are left out, as many as were done. Without `key` and `mark`, the
+            loop takes all items in each attempt, as nobody said that the work of one is finished when the next is taken.
         retry_failed: Whether items that failed in an earlier attempt are tried again.
 
     Raises:
-        InvalidArgument: If two items have the same key, or a key is empty, too long, or neither text nor number.
+        InvalidArgument: If two items have the same key, or a key is empty, too long, or neither text nor number; or
+            if a set is to go by position.
+        CheckpointMismatch: If the first items of a loop by position are not those that were done.
         InvalidState: If another thread or task takes the items of a loop that marks them, or the stage has another
             loop with keys.
         CheckpointError: If marks can't be saved.

@@ -1,7 +1,7 @@
 """Resumable operations whose process is killed, forked, or fights with others for the lease.
 
-`python -m tests.stress.test_resume 200 2000` kills a batch of 2,000 items 200 times, in one process and in a pool; a
-third argument is the address of a Redis that keeps what it acknowledges.
+`python -m tests.stress.test_resume 200 2000` kills a batch of 2,000 items 200 times, in one process and in a pool; with
+`redis` as a third argument the store is a real Redis, which is killed and started again all the time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from otel_progress.durable.sqlite import SqliteStore
 from otel_progress.durable.store import open_store, standing
 from otel_progress.errors import CheckpointError
 
+from tests.stack.test_redis import Server
+
 from .program import PROGRAMS, environment
 
 STAGES = ("fetch", "parse", "check", "load")
@@ -39,6 +41,7 @@ class Batch:
         kills: how often it was killed.
         marked_again: items that were done again although they were marked; there must be none.
         attempts: how often it was started.
+        refused: how often it could not start, as the store was away.
     """
 
     folder: Path
@@ -47,6 +50,7 @@ class Batch:
     seconds: float
     kills: int = 0
     attempts: int = 0
+    refused: int = 0
     marked_again: list[str] = field(default_factory=list)
     url: str | None = None
 
@@ -90,7 +94,8 @@ class Batch:
         )
         assert process.stdout is not None
         if from_start and process.stdout.readline().split()[:1] != ["begins"]:
-            after = 0.0
+            after = None  # it ends by itself
+            self.refused += 1
         try:
             process.wait(after)
         except subprocess.TimeoutExpired:
@@ -129,7 +134,8 @@ def verify(batch: Batch) -> Counter[str]:
         for name in STAGES
         for number in range(batch.items)
     }
-    assert set(done) == expected
+    aside = [one for one in open_store(batch.store).suspects("batch-1") if one.aside]
+    assert set(done) == expected, f"missing: {sorted(expected - set(done))}, set aside: {aside}"
     assert batch.marked_again == []
     assert len(batch.marks()) == len(expected)
     if batch.url is not None:
@@ -278,17 +284,55 @@ def test_what_is_marked_is_saved_within_a_quarter_of_a_second(tmp_path: Path) ->
     assert [(one.key, one.deaths) for one in store.suspects("job-1")] == [("3", 1)]
 
 
-if __name__ == "__main__":
-    times, many, address = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else None
-    for kind in ("one", "pool"):
-        with tempfile.TemporaryDirectory() as where:
-            began = time.monotonic()
-            seen = killed(Path(where), times, many, kind, 0.012 if kind == "one" else 0.05, address)
-            counts = verify(seen)
+class Outages:
+    """Kills a Redis at seeded random moments and starts it again, until it is left in peace.
+
+    Attributes:
+        count: how often it was killed.
+    """
+
+    def __init__(self, server: Server, seed: int = 14) -> None:
+        self.count = 0
+        self.url = server.url
+        self._server, self._random = server, random.Random(seed)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+
+    def __enter__(self) -> Outages:
+        self._server.start()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._server.kill()
+
+    def _work(self) -> None:
+        while not self._over.wait(self._random.uniform(2.0, 8.0)):
+            self._server.kill()
+            self.count += 1
+            self._over.wait(self._random.uniform(0.0, 1.5))
+            self._server.start()
+
+
+def main(kills: int, items: int, store: str) -> None:
+    """Print what a batch in one process and one in a pool went through."""
+    for mode, seconds in (("one", 0.012), ("pool", 0.05)):
+        with tempfile.TemporaryDirectory() as where, contextlib.ExitStack() as stack:
+            began, outages = time.monotonic(), None
+            if store == "redis":
+                outages = stack.enter_context(Outages(Server(Path(where))))
+            batch = killed(Path(where), kills, items, mode, seconds, None if outages is None else outages.url)
+            done = verify(batch)
             print(
-                f"{kind}: {seen.kills} kills in {seen.attempts} attempts and {time.monotonic() - began:.0f} s: "
-                f"{len(counts):,} items done, {sum(counts.values()) - len(counts):,} of them again as they were in hand or "
-                f"not yet marked, none after its mark, none lost"
+                f"{mode}: {batch.kills} kills in {batch.attempts} attempts and {time.monotonic() - began:.0f} s"
+                + ("" if outages is None else f", {outages.count} kills of the server")
+                + f": {len(done):,} items done, {sum(done.values()) - len(done):,} of them again as they were in hand "
+                "or not yet marked, none after its mark, none lost",
+                flush=True,
             )
-            if address is not None:
-                open_store(address).forget("batch-1")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else "sqlite")

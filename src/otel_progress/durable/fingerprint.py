@@ -19,7 +19,8 @@ from otel_progress.model.values import shown
 
 LENGTH: Final = 200
 """Characters of arguments that are shown; longer ones are shortened to a digest."""
-_TEXTS: Final = (dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID)
+TEXTS: Final = (dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID)
+"""Types of which a text says all."""
 
 
 def of_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -52,7 +53,7 @@ def _text(given: dict[str, Any], other: Callable[[Any], str]) -> str:
     def plain(value: Any) -> Any:
         if isinstance(value, os.PathLike):
             return os.fspath(value)
-        if isinstance(value, _TEXTS):
+        if isinstance(value, TEXTS):
             return str(value)
         if isinstance(value, enum.Enum):
             return value.name

@@ -29,7 +29,9 @@ LOST: Final = "lost"
 """The status of an operation whose process is gone without a word."""
 STATE: Final = "state"
 RESULT: Final = "result"
-Kind = Literal["state", "result"]
+ORDER: Final = "order"
+Kind = Literal["state", "result", "order"]
+"""What a text of a scope is: the state of `checkpoint`, the result of a stage, or how far a loop by position is."""
 
 
 @dataclass(frozen=True)
@@ -136,13 +138,11 @@ class Keys:
         done: those that are done.
         failed: those that were tried and failed.
         aside: those that are set aside, as they ended the process again and again.
-        position: the number of items done, in a loop by position.
     """
 
     done: frozenset[str] = frozenset()
     failed: frozenset[str] = frozenset()
     aside: frozenset[str] = frozenset()
-    position: int = 0
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,6 @@ class Batch:
     Attributes:
         done: keys that are done, by scope.
         failed: keys that failed, by scope.
-        positions: the number of items done, by scope.
         states: texts to keep, by scope and kind.
         hands: the keys in hand, by scope; they replace those of before.
         closed: scopes whose content is no longer needed, with all scopes inside them.
@@ -173,7 +172,6 @@ class Batch:
 
     done: dict[str, Sequence[str]] = field(default_factory=dict)
     failed: dict[str, Sequence[str]] = field(default_factory=dict)
-    positions: dict[str, int] = field(default_factory=dict)
     states: dict[tuple[str, Kind], str] = field(default_factory=dict)
     hands: dict[str, Sequence[str]] = field(default_factory=dict)
     closed: Sequence[str] = ()
@@ -184,7 +182,7 @@ class Batch:
     @property
     def saves(self) -> bool:
         """Whether it holds work of the job, not only a sign of life."""
-        return bool(self.done or self.failed or self.positions or self.states)
+        return bool(self.done or self.failed or self.states)
 
 
 def is_blamed(before: StoredOperation, here: Holder) -> bool:

@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from otel_progress.durable import order
+from otel_progress.durable.order import Order
 from otel_progress.durable.scope import IN_HAND, KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
 from otel_progress.live.diagnosis.places import here
@@ -27,10 +29,28 @@ HALF: Final = 500
 """Unsaved marks from which on the writer is asked to write at once."""
 EACH: Final = 0x7F
 """From then on, it is asked again after each 128 marks."""
-_POOLS: Final = frozenset(
-    {"concurrent", "multiprocessing", "multiprocess", "joblib", "loky", "billiard", "asyncio", "ray"}
-)
-"""Packages that take all items before the first is done."""
+
+
+NOTHING: Final[Any] = object()
+"""What a source gives that has no item yet: the loop hands it on, and asks again."""
+
+
+class _Fed:
+    """The items of an async loop, as its own code puts them in one by one; `NOTHING` in between."""
+
+    def __init__(self, given: list[Any]) -> None:
+        self.over = False
+        self._given = given
+
+    def __iter__(self) -> _Fed:
+        return self
+
+    def __next__(self) -> Any:
+        if self._given:
+            return self._given.pop()
+        if self.over:
+            raise StopIteration
+        return NOTHING
 
 
 class Marking(Protocol):
@@ -81,21 +101,25 @@ class _Loop:
         self.done = loaded.done if options.retry_failed else loaded.done | loaded.failed
         self.retried = loaded.failed if options.retry_failed else frozenset()
         self.aside = loaded.aside
-        self.position = loaded.position
+        self.before = scope.order
+        self.digest = 0
 
     def now(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items of a `for` loop."""
+        """The items of a `for` loop; `NOTHING` among them comes through."""
         return self.marking(items) if self.mark else self.handing(items)
 
     def handing(self, items: Iterable[Any]) -> Iterator[Any]:
         """Items that the job marks itself."""
         for item in items:
+            if item is NOTHING:
+                yield item
+                continue
             key = self.taken(0, item)
             if key is not None:
                 self.scope.hand[key] = None
                 self.handed()
                 yield item
-        self.finished(0)
+        self.finished(0, 0)
 
     def marking(self, items: Iterable[Any]) -> Iterator[Any]:
         """Items that are marked when the next one is taken; counted in tenths of a microsecond."""
@@ -104,10 +128,14 @@ class _Loop:
         key_of, done, aside, seen = self.key, self.done, self.aside, self.seen
         add, pending, taken = seen.add, scope.pending, self.taken
         mark = pending.append
-        skipped = 0
+        skipped, index = 0, -1
         if here() != place:
             raise self.elsewhere()
-        for index, item in enumerate(items):
+        for item in items:
+            if item is NOTHING:
+                yield item
+                continue
+            index += 1
             key: Any
             if key_of is None or aside or len(seen) >= KEYS:
                 key = taken(index, item)
@@ -148,52 +176,35 @@ class _Loop:
                 session.check()
             if len(pending) >= HALF and not len(pending) & EACH:
                 session.press(scope)
-        self.finished(skipped)
+        self.finished(skipped, index + 1)
 
     async def later(self, items: Any) -> AsyncIterator[Any]:
-        """The items of an `async for` loop."""
-        session, scope, place = self.session, self.scope, self.place
-        skipped, index = 0, -1
-        if self.mark and here() != place:
-            raise self.elsewhere()
+        """The items of an `async for` loop: they go through the loop above one by one."""
+        given: list[Any] = []
+        source = _Fed(given)
+        steps = self.now(source)
         async for item in items:
-            index += 1
-            key = self.taken(index, item)
-            if key is None:
-                skipped += 1
-                continue
-            if not self.mark:
-                scope.hand[key] = None
-                self.handed()
-                yield item
-                continue
-            if skipped:
-                count_restored(self.node, self.lane, skipped)
-                skipped = 0
-            scope.item = key
-            if session.careful:
-                session.careful -= 1
-                session.hand_over()
-            try:
-                yield item
-            except GeneratorExit:
-                self.left(index, key)
-                raise
-            if here() != place:
-                raise self.elsewhere()
-            self.marked(index, key)
-            if scope.item_runs:
-                session.close_item(scope, key)
-            session.check()
-            if len(scope.pending) >= HALF:
-                session.press(scope)
-        self.finished(skipped)
+            given.append(item)
+            for step in steps:
+                if step is NOTHING:
+                    break
+                try:
+                    yield step
+                except GeneratorExit:
+                    steps.close()  # type: ignore[attr-defined] # a generator
+                    raise
+        source.over = True
+        for _ in steps:
+            pass
 
     def taken(self, index: int, item: Any) -> str | None:
         """The key of an item to hand out; None for one that is left out."""
         if self.key is None:
+            if index == self.before.position:
+                self.compare(index)
+            self.digest = order.add(self.digest, item)
             key = str(index)
-            if (index < self.position and key not in self.retried) or key in self.done:
+            if index < self.before.position and key not in self.retried:
                 return None
         else:
             key = as_key(self.key(item))
@@ -212,6 +223,17 @@ class _Loop:
             return None
         return key
 
+    def compare(self, taken: int) -> None:
+        """Compare the first items with those that were done.
+
+        Raises:
+            CheckpointMismatch: if they are others, or fewer.
+        """
+        position, digest = self.before
+        if digest is not None and (taken < position or self.digest != digest):
+            node = self.node
+            raise order.changed("it" if node is None else f"{node._kind} {node.name!r}", position, taken)
+
     def handed(self) -> None:
         """An item is about to be handed out that the job marks itself."""
         session = self.session
@@ -228,8 +250,8 @@ class _Loop:
             scope.seen.discard(key)
         elif self.key is not None or key in self.retried:
             scope.pending.append(key)
-        if self.key is None and index >= self.position:
-            scope.position = index + 1
+        if self.key is None and index >= self.before.position:
+            scope.order = Order(index + 1, self.digest)
             if not index & EACH and scope.behind() >= HALF:
                 self.session.press(scope)
 
@@ -250,9 +272,15 @@ class _Loop:
             self.marked(index, key)
         scope.item, scope.outcome, scope.automatic = None, None, False
 
-    def finished(self, skipped: int) -> None:
-        """All items were taken."""
+    def finished(self, skipped: int, taken: int) -> None:
+        """All items were taken.
+
+        Raises:
+            CheckpointMismatch: if they are fewer than a loop by position has done.
+        """
         scope = self.scope
+        if self.key is None and taken <= self.before.position:
+            self.compare(taken)
         if self.mark:
             count_restored(self.node, self.lane, skipped)
             scope.item, scope.automatic = None, False

@@ -155,7 +155,7 @@ class RedisStore:
     def write(self, lease: Lease, batch: Batch) -> None:
         """See `CheckpointStore.write`."""
         scopes: dict[str, dict[str, Any]] = {}
-        for name, parts in (("done", batch.done), ("failed", batch.failed), ("position", batch.positions)):
+        for name, parts in (("done", batch.done), ("failed", batch.failed)):
             for path, part in parts.items():
                 scopes.setdefault(path, {"path": path})[name] = part
         for path, hand in batch.hands.items():
@@ -193,12 +193,11 @@ class RedisStore:
             pipe = self._client.pipeline()
             pipe.smembers(f"{base}:done:{scope}")
             pipe.smembers(f"{base}:failed:{scope}")
-            pipe.hget(f"{base}:scopes", scope)
             pipe.smembers(f"{base}:aside")
-            done, failed, position, aside = pipe.execute()
+            done, failed, aside = pipe.execute()
             apart = map(_apart, aside)
             kept = frozenset(item for path, item in apart if path == scope)
-            return Keys(frozenset(done), frozenset(failed), kept, int(position or 0))
+            return Keys(frozenset(done), frozenset(failed), kept)
 
         return self._run(work)
 

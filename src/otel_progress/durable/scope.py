@@ -7,7 +7,8 @@ import re
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress.durable.kept import Batch, Keys, Kind
+from otel_progress.durable.kept import ORDER, Batch, Keys, Kind
+from otel_progress.durable.order import Order, read
 from otel_progress.errors import CheckpointError, InvalidArgument
 from otel_progress.model.values import shown
 
@@ -58,8 +59,8 @@ class Scope:
         marked: keys that `done` marked in this attempt. Written: job.
         pending: keys that are done and not saved, in order. Written: job appends, writer removes.
         failed: the same for keys that failed.
-        position: items done in a loop by position; None without one. Written: job. Read: writer.
-        saved_position: the position that is saved. Written: writer. Read: job.
+        order: how far a loop by position is. Written: job. Read: writer.
+        saved_order: what of it is saved. Written: writer. Read: job.
         states: texts that are not saved, by kind. Written: job puts, writer removes.
         item: the key that a loop which marks by itself has in hand. Written: job. Read: writer.
         hand: the keys that a loop which doesn't mark handed out. Written: job. Read: writer.
@@ -85,8 +86,7 @@ class Scope:
         self.marked: set[str] = set()
         self.pending: list[str] = []
         self.failed: list[str] = []
-        self.position: int | None = None
-        self.saved_position = 0
+        self.order = self.saved_order = Order()
         self.states: dict[Kind, str] = {}
         self.item: str | None = None
         self.hand: dict[str, None] = {}
@@ -98,8 +98,7 @@ class Scope:
 
     def behind(self) -> int:
         """The number of marks that are not saved."""
-        moved = 0 if self.position is None else self.position - self.saved_position
-        return len(self.pending) + len(self.failed) + max(0, moved)
+        return len(self.pending) + len(self.failed) + abs(self.order.position - self.saved_order.position)
 
     def clean(self) -> bool:
         """Whether the store knows all of it."""
@@ -112,8 +111,9 @@ class Scope:
             batch.done[self.path] = self.pending[:]
         if self.failed:
             batch.failed[self.path] = self.failed[:]
-        if self.position is not None and self.position > self.saved_position:
-            batch.positions[self.path] = self.position
+        order = self.order
+        if order is not self.saved_order and order != self.saved_order:
+            batch.states[self.path, ORDER] = order.text
         for kind, text in tuple(self.states.items()):
             batch.states[self.path, kind] = text
         item = self.item
@@ -127,7 +127,8 @@ class Scope:
         """Let go of what a batch had, as it is saved."""
         del self.pending[: len(batch.done.get(self.path, ()))]
         del self.failed[: len(batch.failed.get(self.path, ()))]
-        self.saved_position = max(self.saved_position, batch.positions.get(self.path, 0))
+        if (self.path, ORDER) in batch.states:
+            self.saved_order = read(batch.states[self.path, ORDER])
         for kind, text in tuple(self.states.items()):
             if batch.states.get((self.path, kind)) is text:
                 self.states.pop(kind, None)

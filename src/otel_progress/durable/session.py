@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Collection
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_progress import clock, semconv
-from otel_progress.durable import loop
+from otel_progress.durable import loop, order
 from otel_progress.durable.holder import this_process
 from otel_progress.durable.kept import (
     LOST,
+    ORDER,
     RENEW,
     RESULT,
     RUNNING,
@@ -35,7 +38,7 @@ from otel_progress.errors import (
     LeaseLost,
     OperationHeld,
 )
-from otel_progress.live import hooks
+from otel_progress.live import hooks, misuse
 from otel_progress.live.counting import restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import drops, say
@@ -47,10 +50,13 @@ from otel_progress.model.values import attributes
 from otel_progress.settings import read
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from otel_progress.live.lane import Lane
     from otel_progress.live.records import LoopOptions, Resume
     from otel_progress.live.state import HandleState, OperationState, StageState
 
+T = TypeVar("T")
 MOST: Final = 896
 """Unsaved marks at which the job waits for the writer; a loop looks after each 128, so there are never 1,000."""
 WAIT_SECONDS: Final = 30.0
@@ -172,6 +178,7 @@ class Session:
         self._store = store
         self._lease = acquired.lease
         self._required = required
+        self._mismatch: str = operation._opts.resume.mismatch  # type: ignore[union-attr] # it is resumable
         self._encode = getattr(store, "encode", None)
         self._decode = getattr(store, "decode", None) or json.loads
         self._writer = writer_of(store)
@@ -189,6 +196,7 @@ class Session:
         self._tell_at = 0.0
         operation._scope = Scope("", operation)
         self.restored(operation)
+        self._asked = False
 
     @property
     def _operation(self) -> Any:
@@ -288,6 +296,7 @@ class Session:
                 mine.mixed = True
             mine.open, mine.place = stage, place
             number = mine.completed + 1
+            self._asked = self._asked or stage._opts.once
             if key is not None:
                 self._inner.add(inside(outer.path, key))
             path = base if number == 1 or stage._opts.once else f"{base}~{number}"
@@ -317,6 +326,7 @@ class Session:
             CheckpointError: if it can't be told apart from another, or read; or if this session can't save.
         """
         self.check()
+        self._asked = True
         scope: Scope | None = node._scope
         if scope is None:
             raise CheckpointError(f"{node._kind} {node.name!r} has not started, so nothing of it can be saved")
@@ -331,16 +341,28 @@ class Session:
             before = self._used.get(scope.path)
             if before is not None and not before.clean():
                 self._settle()
+            scope.loaded = self._read(lambda: self._store.keys(self._lease.id, scope.path)) or Keys()
+            self._used[scope.path] = scope
+        return scope
+
+    def _read(self, read: Callable[[], T]) -> T | None:
+        """Read from the store, for `PATIENCE` seconds while an error may pass; None if it fails and may fail.
+
+        Raises:
+            CheckpointError: if it fails, and saving is required.
+        """
+        deadline = clock.monotonic() + PATIENCE
+        while True:
             try:
-                scope.loaded = self._store.keys(self._lease.id, scope.path)
+                return read()
             except CheckpointError as error:
+                if self._required and error.passing and clock.monotonic() < deadline:
+                    pause(POLL)
+                    continue
                 if self._required:
                     raise
                 self._failed(error)
-                scope.loaded = Keys()
-            scope.saved_position = scope.loaded.position
-            self._used[scope.path] = scope
-        return scope
+                return None
 
     def _settle(self) -> None:
         if not self._writer.flush(WAIT_SECONDS) and self._required:
@@ -366,13 +388,7 @@ class Session:
         scope = self._use(node)
         if scope.restored is UNREAD:
             kind: Kind = RESULT if node._opts.once else STATE
-            try:
-                text = self._store.state(self._lease.id, scope.path, kind)
-            except CheckpointError as error:
-                if self._required:
-                    raise
-                self._failed(error)
-                text = None
+            text = self._read(lambda: self._store.state(self._lease.id, scope.path, kind))
             scope.restored = None if text is None else self._decode(text)
         found: dict[str, Any] | None = scope.restored
         return found
@@ -474,7 +490,32 @@ class Session:
             if node._total is None and lane is not None:
                 node._total = lane.total
             self._count_restored(scope)
+        elif options.key is None:
+            self._goes_on(scope, items)
         return loop.opened(self, scope, items, options, lane)
+
+    def unmarked(self) -> None:
+        """A loop without `key` and `mark` begins: unless the job resumes in another way, say that it takes all items."""
+        operation = self._operation
+        if operation is not None and not self._asked:
+            misuse.warn_of(
+                "unmarked",
+                operation.name,
+                "operation %r can be resumed, but its loop takes all items in each attempt: track(..., key=lambda item: "
+                "item.id) leaves out what is done, track(..., mark=True) the first ones; track(..., mark=False) if all "
+                "are wanted",
+                operation.name,
+            )
+
+    def _goes_on(self, scope: Scope, items: Any) -> None:
+        """Read how far a loop by position is."""
+        found = order.read(self._read(lambda: self._store.state(self._lease.id, scope.path, ORDER)))
+        scope.order = scope.saved_order = found
+        if self._mismatch == "keep":
+            scope.order = scope.saved_order = found._replace(digest=None)
+        elif self._mismatch == "restart" and isinstance(items, Collection):
+            if len(items) < found.position or order.of(islice(items, found.position)) != found.digest:
+                scope.order = order.Order()
 
     def press(self, scope: Scope) -> None:
         """Many marks are not saved: write at once, and wait if there are too many."""

@@ -338,8 +338,6 @@ class SqliteStore:
             _mark(db, scope[path], items, failed=False)
         for path, items in batch.failed.items():
             _mark(db, scope[path], items, failed=True)
-        for path, position in batch.positions.items():
-            db.execute("UPDATE scopes SET position = max(position, ?) WHERE key = ?", (position, scope[path]))
         for (path, kind), text in batch.states.items():
             db.execute(
                 "INSERT INTO states (scope, kind, version, text) VALUES (?, ?, 1, ?) ON CONFLICT DO UPDATE SET "
@@ -360,17 +358,15 @@ class SqliteStore:
         """See `CheckpointStore.keys`."""
 
         def work(db: sqlite3.Connection) -> Keys:
-            found = db.execute(f"SELECT key, position FROM scopes WHERE path = ? AND {_OF}", (scope, id)).fetchone()
-            if found is None:
+            number = db.execute(f"SELECT key FROM scopes WHERE path = ? AND {_OF}", (scope, id)).fetchone()
+            if number is None:
                 return Keys()
-            number, position = found
-            marks = db.execute("SELECT item, failed FROM marks WHERE scope = ?", (number,)).fetchall()
-            aside = db.execute("SELECT item FROM deaths WHERE scope = ? AND aside", (number,)).fetchall()
+            marks = db.execute("SELECT item, failed FROM marks WHERE scope = ?", number).fetchall()
+            aside = db.execute("SELECT item FROM deaths WHERE scope = ? AND aside", number).fetchall()
             return Keys(
                 frozenset(item for item, failed in marks if not failed),
                 frozenset(item for item, failed in marks if failed),
                 frozenset(item for (item,) in aside),
-                position,
             )
 
         return self._run(work)

@@ -188,7 +188,11 @@ def tracked(
     Raises:
         InvalidArgument: if the loop could not be resumed as it is asked for.
     """
-    resumed = None if key is None and mark is None else _resumed(key, mark, retry_failed)
+    resumed = None
+    if key is not None or mark is not None:
+        resumed = _resumed(iterable, key, mark, retry_failed)
+    elif node is not None and node.operation._session is not None and not _is_nested(node):
+        node.operation._session.unmarked()
     try:
         initial = accepted("track", "initial", initial) or 0
         if total is not None:
@@ -262,12 +266,23 @@ def open_lane(
     return opened
 
 
-def _resumed(key: Any, mark: Any, retry_failed: Any) -> LoopOptions | None:
+def _is_nested(node: HandleState) -> bool:
+    """Whether a loop of the handle is open in this thread and task."""
+    place = here()
+    return any(not each.closed and each.place == place for each in node._lanes or ())
+
+
+def _resumed(iterable: Any, key: Any, mark: Any, retry_failed: Any) -> LoopOptions | None:
     if key is not None and not callable(key):
         raise InvalidArgument(f"key is a function of an item, as in key=lambda item: item.id, not {values.shown(key)}")
-    if key is None and mark is not True:
+    if key is None and mark is False:
+        return None
+    if key is None and (mark is not True or isinstance(iterable, (set, frozenset))):
+        wrong = (
+            f"mark is True or False, not {values.shown(mark)}" if mark is not True else "a set has no order that stays"
+        )
         raise InvalidArgument(
-            "mark=False needs key=..., as done(key) has to name the items; mark=True alone goes by position"
+            f"{wrong}: mark=True without a key goes by position, as in track(sorted(items), mark=True)"
         )
     return LoopOptions(key, mark is not False, retry_failed is not False, here())
 

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import multiprocessing.pool
 import threading
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
-from otel_progress import CheckpointError, InvalidArgument, InvalidState, Operation, operation, stage, track
+from otel_progress import (
+    CheckpointError,
+    CheckpointMismatch,
+    InvalidArgument,
+    InvalidState,
+    Operation,
+    operation,
+    stage,
+    track,
+)
+from otel_progress.durable import order
 from otel_progress.testing import Capture
 
 WORDS = [f"w{n}" for n in range(10)]
@@ -31,6 +45,21 @@ class Store:
 def store(tmp_path: Path, progress_capture: Capture) -> Store:
     """Return a store for attempts under a clock that stands still."""
     return Store(tmp_path / "work.db")
+
+
+@dataclass
+class Point:
+    """A dataclass of the job."""
+
+    x: int
+    y: int
+
+
+class Odd(PurePosixPath):
+    """A path that has none."""
+
+    def __fspath__(self) -> str:
+        raise Broken
 
 
 class Broken(Exception):
@@ -166,12 +195,84 @@ def test_two_items_with_one_key_are_refused(store: Store) -> None:
         list(track(["a", "b", "a"], key=key))
 
 
-def test_mark_false_needs_a_key(progress_capture: Capture) -> None:
-    """`done(key)` could name no item of a loop by position."""
-    with operation("job"), pytest.raises(InvalidArgument, match="needs key="):
-        track(WORDS, mark=False)
+def test_other_orders_are_noticed(store: Store) -> None:
+    """A loop by position whose first items are others, or fewer, is an error: it would leave out what nobody did."""
+    with store.attempt():
+        for word in track(WORDS, mark=True):
+            if word == "w5":
+                break
+    changed = {
+        "others now": [["new", *WORDS], WORDS[1:], WORDS[::-1], [*WORDS[:2], "new", *WORDS[3:]]],
+        "only 3": [WORDS[:3], iter(WORDS[:3])],
+    }
+    for says, inputs in changed.items():
+        for items in inputs:
+            with pytest.raises(CheckpointMismatch, match=says), store.attempt():
+                list(track(items, mark=True))
+    with store.attempt():
+        assert list(track([*WORDS, "w10"], mark=True)) == [*WORDS[5:], "w10"]
+
+
+@pytest.mark.parametrize(("policy", "rest"), [("restart", ["new", *WORDS]), ("keep", WORDS[4:])])
+def test_a_loop_over_other_items_goes_on_as_the_job_says(store: Store, policy: str, rest: list[str]) -> None:
+    """`restart` takes all items, and the next attempt goes on from there; `keep` goes on at the position."""
+    with pytest.raises(Broken), store.attempt() as op:
+        for word in track(WORDS, mark=True):
+            if word == "w1":
+                op.record("failed", item=word)
+            if word == "w5":
+                raise Broken
+    now = ["new", *WORDS]
+    with store.attempt(resume_mismatch=policy):
+        items = iter(track(now, mark=True, retry_failed=False))
+        taken = [next(items) for _ in range(2)]
+    with store.attempt():
+        taken += list(track(now, mark=True, retry_failed=False))[1:]
+    assert taken == rest
+
+
+def test_items_of_any_kind_have_a_digest() -> None:
+    """Values are recognised by another process, in lists as well; objects by their type; long ones cost no more."""
+    given = [1, 2.5, None, "x", b"x", Path("y"), date(2026, 1, 1), ("a", 1), {"a": [1]}, Point(1, 2), 10**5000]
+    assert len({order.of([one]) for one in given}) == len(given)
+    assert order.of(given) == order.of([*given[:-2], Point(1, 2), 10**5000])
+    assert order.of(["ab", "c"]) != order.of(["a", "bc"])
+    assert order.of([object()]) == order.of([object()])
+    assert order.of(["x" * 10**7]) != order.of(["x" * (10**7 - 1)])
+    assert order.of([[[[[[[1]]]]]]])
+    assert order.of([Odd()]) == order.of([Odd()])
+
+
+def test_a_set_has_no_position(progress_capture: Capture) -> None:
+    """Another process has its items in another order."""
+    with operation("job"), pytest.raises(InvalidArgument, match="no order"):
+        track({"a", "b"}, mark=True)
+
+
+def test_bad_options_are_refused(progress_capture: Capture) -> None:
+    """The error names what is accepted."""
+    with operation("job"), pytest.raises(InvalidArgument, match="True or False"):
+        track(WORDS, mark="all")  # type: ignore[arg-type]
     with operation("job"), pytest.raises(InvalidArgument, match="key is a function"):
         track(WORDS, key="id")  # type: ignore[arg-type]
+
+
+def test_a_loop_that_resumes_nothing_is_told_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    """Who makes an operation resumable and forgets the loop learns it at its start, and may say that it is meant so."""
+    with store.attempt():
+        list(track(WORDS, mark=False))
+        for word in track(WORDS, mark=False):
+            list(track(word))
+    with store.attempt() as op:
+        assert op.restored is None
+        list(track(WORDS))
+    assert not caplog.records
+    for _ in range(2):
+        with operation("forgotten", id="job-2", resume=str(store.path)):
+            for _ in range(2):
+                assert list(track(WORDS)) == WORDS
+    (record,) = caplog.records
+    assert "'forgotten' can be resumed, but its loop takes all items in each attempt" in record.getMessage()
 
 
 def test_a_second_loop_in_a_handle_is_refused(store: Store) -> None:
@@ -179,6 +280,39 @@ def test_a_second_loop_in_a_handle_is_refused(store: Store) -> None:
     with pytest.raises(InvalidState, match="a stage of its own"), store.attempt():
         list(track(WORDS, key=key))
         list(track(WORDS, key=key))
+
+
+def test_loops_that_take_all_items_stand_beside_one_that_is_resumed(store: Store) -> None:
+    """They are not resumed, so any number of them may run in its handle, before and after it."""
+    for attempt in range(2):
+        with store.attempt():
+            words = {word: len(word) for word in track(WORDS, mark=False)}
+            assert list(words) == WORDS
+            assert list(track(WORDS, key=key)) == ([] if attempt else WORDS)
+            assert list(track(WORDS, mark=False)) == WORDS
+
+
+@pytest.mark.parametrize("options", [{"key": key}, {"mark": True}, {"key": key, "mark": False}])
+def test_any_second_loop_that_is_resumed_is_refused(store: Store, options: dict[str, Any]) -> None:
+    """By key, by position or by `done`: what one of them marked would be done for the other."""
+    with pytest.raises(InvalidState, match="a stage of its own"), store.attempt():
+        list(track(WORDS, mark=True))
+        list(track(WORDS, **options))
+
+
+def test_stages_of_one_name_go_on_one_by_one(store: Store) -> None:
+    """The second stage of a name goes on with the second of the attempt before, also by position."""
+    taken: list[str] = []
+    for stop in (14, 99):
+        with contextlib.suppress(Broken), store.attempt():
+            for number in range(2):
+                with stage("epoch"):
+                    for word in track(WORDS, mark=True):
+                        taken.append(f"{number} {word}")
+                        if len(taken) == stop:
+                            raise Broken
+    whole = [f"{number} {word}" for number in range(2) for word in WORDS]
+    assert taken == [*whole[:14], *whole[13:]]
 
 
 def test_stages_have_keys_of_their_own(store: Store) -> None:
@@ -320,6 +454,32 @@ def test_an_async_loop_is_resumed(store: Store) -> None:
 
     assert asyncio.run(run(4)) == WORDS[:4]
     assert asyncio.run(run(99)) == WORDS[3:]
+
+
+@pytest.mark.parametrize("options", [{"key": key}, {"mark": True}, {"key": key, "mark": False}])
+def test_an_async_loop_goes_the_same_way(store: Store, options: dict[str, Any]) -> None:
+    """By key, by position and by `done`; the error of the source passes, and what was done before is kept."""
+
+    async def words(most: int) -> AsyncIterator[str]:
+        for word in WORDS[:most]:
+            yield word
+        if most < len(WORDS):
+            raise Broken
+
+    async def run(most: int) -> list[str]:
+        taken = []
+        async with store.attempt() as op:
+            async for word in track(words(most), **options):
+                taken.append(word)
+                if options.get("mark") is False:
+                    op.done(word)
+                assert op.snapshot().progress.completed == WORDS.index(word) + (options.get("mark") is False)
+        return taken
+
+    with pytest.raises(Broken):
+        asyncio.run(run(4))
+    assert asyncio.run(run(10)) == WORDS[4:]
+    assert asyncio.run(run(10)) == []
 
 
 def test_stages_of_one_name_in_several_tasks_are_refused(store: Store) -> None:

@@ -36,32 +36,31 @@ def claim(holder: Holder = OTHER, **options: object) -> Claim:
 
 
 def test_what_was_written_is_read_by_another(store: SqliteStore) -> None:
-    """Keys, positions, states and results are kept by scope."""
+    """Keys, states and results are kept by scope."""
     lease = store.acquire(claim()).lease
     store.write(
         lease,
         Batch(
             done={"": ["x", "y"], "s": ["x"]},
             failed={"": ["z"]},
-            positions={"s": 7},
             states={("s", "state"): '{"n":1}', ("s", "result"): "{}"},
         ),
     )
     store.close()
     again = SqliteStore(store.path)
     assert again.keys("a", "") == Keys(frozenset("xy"), frozenset("z"))
-    assert again.keys("a", "s") == Keys(frozenset("x"), position=7)
+    assert again.keys("a", "s") == Keys(frozenset("x"))
     assert (again.state("a", "s", "state"), again.state("a", "s", "result")) == ('{"n":1}', "{}")
     assert again.state("a", "", "state") is None
     assert again.keys("b", "") == Keys()
 
 
 def test_a_later_mark_replaces_an_earlier_one(store: SqliteStore) -> None:
-    """A failed key that is done later is done, and a position never goes back."""
+    """A failed key that is done later is done."""
     lease = store.acquire(claim()).lease
-    store.write(lease, Batch(failed={"": ["x"]}, positions={"": 5}))
-    store.write(lease, Batch(done={"": ["x"]}, positions={"": 3}))
-    assert store.keys("a", "") == Keys(frozenset("x"), position=5)
+    store.write(lease, Batch(failed={"": ["x"]}))
+    store.write(lease, Batch(done={"": ["x"]}))
+    assert store.keys("a", "") == Keys(frozenset("x"))
 
 
 @pytest.mark.parametrize("key", ["ü", "a b", "a'b", 'a"b', "x\ny", "😀", "[1]", "5", "null"])

@@ -17,7 +17,7 @@ local function forget(path)
   redis.call('DEL', done, failed)
   redis.call('HDEL', base .. ':scopes', path)
   redis.call('HDEL', base .. ':hands', path)
-  redis.call('HDEL', base .. ':states', 'state:' .. path, 'result:' .. path)
+  redis.call('HDEL', base .. ':states', 'state:' .. path, 'result:' .. path, 'order:' .. path)
 end
 -- Nothing is in hand any more. Returns scope, key and number of deaths of each key that is blamed, as JSON.
 local function empty_hands(blamed)

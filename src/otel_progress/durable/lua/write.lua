@@ -24,9 +24,6 @@ for _, scope in ipairs(batch.scopes) do
   if scope.failed then
     each(scope.failed, 1000, function(...) redis.call('SADD', failed, ...); redis.call('SREM', done, ...) end)
   end
-  if scope.position and scope.position > tonumber(redis.call('HGET', base .. ':scopes', path)) then
-    redis.call('HSET', base .. ':scopes', path, scope.position)
-  end
   if scope.hand then
     redis.call('HSET', base .. ':hands', path, scope.hand)
   end

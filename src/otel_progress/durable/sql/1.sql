@@ -34,7 +34,6 @@ CREATE TABLE scopes (
   key INTEGER PRIMARY KEY,
   operation INTEGER NOT NULL REFERENCES operations ON DELETE CASCADE,
   path TEXT NOT NULL,
-  position INTEGER NOT NULL DEFAULT 0,
   UNIQUE (operation, path)
 );
 
