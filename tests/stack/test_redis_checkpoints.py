@@ -173,7 +173,7 @@ def test_a_server_that_stays_away_stops_a_job_that_needs_it(server: Server, monk
 
 def test_what_ends_the_process_twice_is_set_aside(store: RedisStore) -> None:
     """Deaths are counted as in a file; the innermost key is blamed; a stop by somebody blames none."""
-    for how in ("SIGTERM", "SIGKILL", None):
+    for how in ("SIGTERM", "SIGKILL", "SIGSEGV"):
         lease = store.acquire(claim(GONE)).lease
         store.write(lease, Batch(hands={"": ["x"], '["x"]/s': ["y"]}))
         if how is not None:

@@ -25,6 +25,8 @@ STOPPED: Final = frozenset({"SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 """Deaths that no key is blamed for: somebody stopped the process."""
 RUNNING: Final = "running"
 """The status of an operation whose process did not say how it ended."""
+GONE: Final = "its process is gone"
+"""How a process died of which nobody saw the end."""
 LOST: Final = "lost"
 """The status of an operation whose process is gone without a word."""
 STATE: Final = "state"
@@ -191,21 +193,27 @@ def is_blamed(before: StoredOperation, here: Holder) -> bool:
     return there.host != here.host or not there.boot or not here.boot or there.boot == here.boot
 
 
-def poisonous(in_hand: Iterable[tuple[str, str, int]]) -> list[tuple[str, str]]:
+def poisonous(in_hand: Iterable[tuple[str, str, int]], how: str | None) -> list[tuple[str, str]]:
     """The keys to set aside after a death, as scopes and keys.
 
     A key ended the process if it was in hand at two deaths, and no other was as often. Of several that were in hand
     each time, as in a pool, nobody knows which one it was: they are set aside after the third death. A loop around
     another one only has in hand what the inner one has.
 
+    Anybody may send SIGKILL: a scheduler, an operator. So a key is set aside after such a death, or one that nobody
+    saw, only if it was alone in hand, and for the third time: what waits in a pool is not to blame.
+
     Args:
         in_hand: the scope, the key, and the number of deaths, this one included, of each key that was in hand.
+        how: how the process died; None if nobody saw it.
     """
     given = list(in_hand)
     paths = tuple(path for path, _, _ in given)
     inner = [one for one in given if not any(path.startswith(f"{one[0]}[{json.dumps(one[1])}]/") for path in paths)]
     most = max((deaths for _, _, deaths in inner), default=0)
     worst = [(path, key) for path, key, deaths in inner if deaths == most]
+    if how in (None, GONE, "SIGKILL"):
+        return worst if len(inner) == 1 and most > POISON else []
     return worst if most >= (POISON if len(worst) == 1 else POISON + 1) else []
 
 

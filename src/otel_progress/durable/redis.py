@@ -138,17 +138,17 @@ class RedisStore:
                 raise CheckpointError(f"operation {claim.id!r} was removed from {self.url} just now: start again")
             raise refused(found, clock.unix())
         self._run(lambda: self._client.zadd(f"{PREFIX}all", {claim.id: clock.unix()}))
-        self._blame(claim.id, counted)
+        self._blame(claim.id, counted, None)
         return Acquired(Lease(claim.id, int(attempt), int(fence)), before)
 
-    def _blame(self, id: str, counted: str) -> None:
+    def _blame(self, id: str, counted: str, how: str | None) -> None:
         """Set aside what ended the process again, after deaths were counted."""
-        for scope, key in poisonous([(path, item, deaths) for path, item, deaths in json.loads(counted)]):
+        for scope, key in poisonous([(path, item, deaths) for path, item, deaths in json.loads(counted)], how):
             self.set_aside(id, scope, key)
 
     def died(self, id: str, attempt: int, how: str) -> None:
         """See `CheckpointStore.died`."""
-        self._blame(id, self._call("died", id, attempt, how, int(how.partition(",")[0] not in STOPPED)))
+        self._blame(id, self._call("died", id, attempt, how, int(how.partition(",")[0] not in STOPPED)), how)
 
     # -- what is kept
 

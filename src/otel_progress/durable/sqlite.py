@@ -266,7 +266,7 @@ class SqliteStore:
             if not ours and held(before, claim.holder, now, mono):
                 raise refused(before, now)
             if before.status == RUNNING:
-                _empty_hands(db, claim.id, blamed=is_blamed(before, claim.holder))
+                _empty_hands(db, claim.id, None, blamed=is_blamed(before, claim.holder))
             if claim.fresh:
                 db.execute(
                     "DELETE FROM scopes WHERE operation = (SELECT key FROM operations WHERE id = ?)", (claim.id,)
@@ -310,7 +310,7 @@ class SqliteStore:
             if found is None or found.attempt != attempt or found.status not in (RUNNING, LOST):
                 return
             if found.status == RUNNING:
-                _empty_hands(db, id, blamed=how.partition(",")[0] not in STOPPED)
+                _empty_hands(db, id, how, blamed=how.partition(",")[0] not in STOPPED)
             db.execute(
                 "UPDATE operations SET status = ?, reason = ?, lease_until = 0, ended_at = coalesce(ended_at, ?) "
                 "WHERE id = ?",
@@ -511,7 +511,7 @@ def _describe(db: sqlite3.Connection, key: int, batch: Batch) -> None:
     )
 
 
-def _empty_hands(db: sqlite3.Connection, id: str, *, blamed: bool) -> None:
+def _empty_hands(db: sqlite3.Connection, id: str, how: str | None, *, blamed: bool) -> None:
     """Nothing is in hand any more: a death is counted for each key that was, and set aside what ended the process."""
     mine = f"scope IN (SELECT key FROM scopes WHERE {_OF})"
     if blamed:
@@ -523,7 +523,7 @@ def _empty_hands(db: sqlite3.Connection, id: str, *, blamed: bool) -> None:
         counted = (
             "SELECT path, item, deaths FROM deaths JOIN hands USING (scope, item) JOIN scopes ON scopes.key = scope"
         )
-        for path, item in poisonous(db.execute(f"{counted} WHERE {_OF}", (id,)).fetchall()):
+        for path, item in poisonous(db.execute(f"{counted} WHERE {_OF}", (id,)).fetchall(), how):
             scope = f"(SELECT key FROM scopes WHERE {_OF} AND path = ?)"
             db.execute(f"UPDATE deaths SET aside = 1 WHERE item = ? AND scope = {scope}", (item, id, path))
     db.execute(f"DELETE FROM hands WHERE {mine}", (id,))

@@ -99,11 +99,11 @@ def test_each_tells_how_far_it_was_and_how_it_began(
     folder = tmp_path / "the jobs"
     for _ in range(2):
         store.write(begin(store, "ingest-7", folder), Batch(hands={"": ["doc-37"]}))
-    store.died("ingest-7", 2, "SIGKILL")
+    store.died("ingest-7", 2, "SIGSEGV")
     assert main(["recover", "--store", str(store.path), "--url", "http://127.0.0.1:9"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("✗ ingest-7  job  lost ")
-    assert lines[0].endswith(" ago, attempt 2: SIGKILL")
+    assert lines[0].endswith(" ago, attempt 2: SIGSEGV")
     assert lines[1] == "    130 of 1,351 items, 9%, in load: reading part 2"
     assert lines[2].startswith("    last checkpoint ")
     assert lines[3] == "    set aside, as they ended the process: doc-37 (2 times)"

@@ -54,7 +54,19 @@ def aside(store: SqliteStore) -> set[str]:
 )
 def test_which_keys_are_blamed(in_hand: list[tuple[str, str, int]], expected: list[tuple[str, str]]) -> None:
     """One key after two deaths; several that were in hand each time after three; the innermost loop alone."""
-    assert poisonous(in_hand) == expected
+    assert poisonous(in_hand, "SIGSEGV") == expected
+
+
+@pytest.mark.parametrize("how", [None, "its process is gone", "SIGKILL"])
+def test_death_that_anybody_may_have_caused_blames_one_key_alone(how: str | None) -> None:
+    """What waits in a pool that is killed again and again is never set aside, nor is an item after two kills."""
+    assert poisonous([("", "x", 2)], how) == []
+    assert poisonous([("", "x", 3)], how) == [("", "x")]
+    assert poisonous([("", "x", 9), ("", "y", 9)], how) == []
+    assert poisonous([("", "x", 9), ("", "y", 1)], how) == []
+    assert poisonous([("a", "doc", 3), (f"{inside('a', 'doc')}b", "page", 3)], how) == [
+        (f"{inside('a', 'doc')}b", "page")
+    ]
 
 
 def test_key_is_set_aside_after_the_second_death(store: SqliteStore) -> None:
@@ -62,7 +74,7 @@ def test_key_is_set_aside_after_the_second_death(store: SqliteStore) -> None:
     die(store, "x")
     assert aside(store) == set()
     assert store.suspects("a") == [Suspect("", "x", 1, False)]
-    die(store, "x")
+    die(store, "x", how="SIGSEGV")
     assert aside(store) == {"x"}
     assert store.keys("a", "").aside == {"x"}
 
@@ -77,7 +89,7 @@ def test_deaths_at_other_keys_are_no_pattern(store: SqliteStore) -> None:
 def test_items_of_a_pool_are_blamed_later(store: SqliteStore) -> None:
     """Of several items in hand nobody knows which one it was, until one of them was there more often."""
     die(store, "x", "y")
-    die(store, "x", "z")
+    die(store, "x", "z", how="exit code 3")
     assert aside(store) == {"x"}
 
 
@@ -113,7 +125,7 @@ def test_item_that_is_done_is_no_suspect(store: SqliteStore) -> None:
 def test_release_tries_again(store: SqliteStore) -> None:
     """After the cause is mended, what was set aside is tried once more."""
     die(store, "x")
-    die(store, "x")
+    die(store, "x", how="SIGSEGV")
     assert aside(store) == {"x"}
     store.release("a")
     assert aside(store) == set()
@@ -140,7 +152,7 @@ def test_what_is_set_aside_is_skipped_and_told(tmp_path: Path) -> None:
     """The loop goes on without it, and the operation says so: in its outcomes, and in the feed."""
     store = SqliteStore(tmp_path / "work.db")
     die(store, "y")
-    die(store, "y")
+    die(store, "y", how="SIGSEGV")
     seen, op = work(store.path)
     assert seen == ["x", "z"]
     snapshot = op.snapshot()

@@ -158,7 +158,7 @@ def test_keys_in_hand_at_a_death_are_suspects(store: SqliteStore) -> None:
         store.write(lease, Batch(hands={"": ["x"], "s": ["y"]}))
         store.write(lease, Batch(hands={"s": []}))
     lease = store.acquire(claim()).lease
-    assert store.suspects("a") == [Suspect("", "x", 2, True)]
+    assert store.suspects("a") == [Suspect("", "x", 2, False)]
     store.write(lease, Batch(hands={"": ["z"]}, done={"": ["x"]}, ended=("failed", "ValueError")))
     store.acquire(claim())
     assert store.suspects("a") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from otel_progress.durable.kept import GONE
 from otel_progress.durable.store import find_store, standing
 from otel_progress.errors import ProgressError
 from otel_progress.model.status import Status
@@ -48,4 +49,4 @@ def tell_store(
 def _how(exit: Exit) -> str:
     if exit.signal is not None:
         return f"{exit.signal}{', out of memory' if exit.out_of_memory else ''}"
-    return "its process is gone" if exit.code is None else f"exit code {exit.code}"
+    return GONE if exit.code is None else f"exit code {exit.code}"
