@@ -40,6 +40,7 @@ CONFIGURE: Final = "OTEL_PROGRESS_CONFIGURE"
 HANDLERS: Final = "OTEL_PROGRESS_HANDLERS"
 """The variable that names the handlers to start, separated by commas."""
 CHECKPOINTS: Final = "OTEL_PROGRESS_CHECKPOINTS"
+STORES: Final = "OTEL_PROGRESS_STORES"
 """The variable that names the checkpoint store."""
 _PROPAGATED: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 DEFAULT_ENDPOINTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}

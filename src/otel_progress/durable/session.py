@@ -29,6 +29,7 @@ from otel_progress.durable.kept import (
 )
 from otel_progress.durable.scope import KEYS, UNREAD, Runs, Scope, as_key, as_text, inside, part
 from otel_progress.durable.store import CheckpointStore, open_store
+from otel_progress.durable.told import tell_runner
 from otel_progress.durable.writer import writer_of
 from otel_progress.errors import (
     CheckpointError,
@@ -109,6 +110,7 @@ def open_session(operation: OperationState, wait: float) -> Session | None:
         raise InvalidArgument("resume=True needs a store: configure(checkpoints='work.db'), or resume='work.db'")
     try:
         store = open_store(where)
+        tell_runner(where, store)
         return _opened(operation, options, store, wait)
     except (InvalidArgument, CheckpointMismatch, OperationHeld):
         raise
@@ -249,6 +251,7 @@ class Session:
 
         Raises:
             CheckpointError: if the last marks of a completed operation could not be saved.
+            LeaseLost: if that is because another process took over.
         """
         scope: Scope | None = node._scope
         if scope is not None and error is not None and status is Status.FAILED:
@@ -256,8 +259,12 @@ class Session:
         if node is not self._operation:
             self._stage_ended(node, status)  # type: ignore[arg-type] # the other kind of handle
             return
-        if self._lost:
-            return
+        if not self._lost:
+            self._write_end(status, reason)
+        if isinstance(self.error, LeaseLost) and status is Status.COMPLETED and self._required:
+            raise self.error
+
+    def _write_end(self, status: Status, reason: str | None) -> None:
         self.end(status.value, reason)
         if threading.current_thread().name.startswith("otel-progress"):
             return

@@ -14,7 +14,7 @@ from otel_progress.cli.run import py_spy
 from otel_progress.cli.run.between_starts import BetweenStarts
 from otel_progress.cli.run.child import Child, start
 from otel_progress.cli.run.control_offer import ControlOffer
-from otel_progress.cli.run.deaths import tell_store
+from otel_progress.cli.run.deaths import Stores
 from otel_progress.cli.run.environment import endpoints, mute, redirected
 from otel_progress.cli.run.remarks import Remarks
 from otel_progress.cli.run.signals import Signals
@@ -76,7 +76,9 @@ def run(
             from otel_progress.cli.run.follow import Follower
 
             follower = stack.enter_context(Follower(environ, say))
-        return Supervisor(command, environ, signals, follower, restart).to_its_end(stderr_tail, verbose=verbose)
+        supervisor = Supervisor(command, environ, signals, follower, restart)
+        stack.callback(supervisor.close)
+        return supervisor.to_its_end(stderr_tail, verbose=verbose)
 
 
 class _End(NamedTuple):
@@ -115,6 +117,7 @@ class Supervisor:
         self._redact = _redaction(environ)
         self._unsent: list[SpoolQueue] = []
         self._watcher = Watcher(self._put, self._say, look_into=self._look_into)
+        self._stores = Stores(environ)
         self._remarks = Remarks(self._watcher.ledger, self._put)
         self._policy = policy
         self._between: BetweenStarts | None = None
@@ -127,7 +130,7 @@ class Supervisor:
         self._watcher.settled = intake.settled
         intake.start()
         environ = self._control.environment(redirected(self._environ, intake.endpoint))
-        environ = environ if host is None else host.environment(environ)
+        environ = self._stores.environment(environ if host is None else host.environment(environ))
         if self._policy is not None:
             about = (self._signals, self._watcher, self._follower, self._remarks, self._say)
             self._between = BetweenStarts(self._policy, *about, mark=("OTEL_EXPORTER_OTLP_ENDPOINT", intake.endpoint))
@@ -144,6 +147,10 @@ class Supervisor:
         self._report(verbose=verbose)
         return end.code
 
+    def close(self) -> None:
+        """Remove what was made for the command alone."""
+        self._stores.close()
+
     def _run_once(self, environ: Mapping[str, str], stderr_tail: int) -> _End:
         """Start the command and attend it to its end.
 
@@ -156,7 +163,7 @@ class Supervisor:
         self._watcher.adopt(child.pid)
         self._unsent = self._unsent or self._spool.senders(self._endpoints, newest_now)
         exit = self._attend(child)
-        tell_store(self._watcher.losses, self._environ, self._remarks, self._say)
+        self._stores.tell(self._watcher.losses, self._remarks, self._say)
         if self._between is not None:
             self._tell_losses()
         return _End(exit, child.exit_code, child.session)
