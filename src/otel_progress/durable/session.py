@@ -501,16 +501,20 @@ class Session:
             self._goes_on(scope, items)
         return loop.opened(self, scope, items, options, lane)
 
-    def unmarked(self) -> None:
-        """A loop without `key` and `mark` begins: unless the job resumes in another way, say that it takes all items."""
-        operation = self._operation
-        if operation is not None and not self._asked:
+    def takes_all(self) -> None:
+        """The job says that a loop is to take all items."""
+        self._asked = True
+
+    def _look(self, operation: OperationState) -> None:
+        """Say it if the job has a loop, and resumes nothing."""
+        if operation._has_tracked and not self._asked:
+            self._asked = True
             misuse.warn_of(
                 "unmarked",
                 operation.name,
-                "operation %r can be resumed, but its loop takes all items in each attempt: track(..., key=lambda item: "
-                "item.id) leaves out what is done, track(..., mark=True) the first ones; track(..., mark=False) if all "
-                "are wanted",
+                "operation %r can be resumed, but its loop takes all items in each attempt: track(..., key=lambda "
+                "item: item.id) leaves out what is done, track(..., mark=True) the first ones; track(..., mark=False) "
+                "if all are wanted",
                 operation.name,
             )
 
@@ -603,6 +607,7 @@ class Session:
         operation = self._operation
         if operation is None:
             return None
+        self._look(operation)
         seen = operation.snapshot()
         stage = seen.stages[-1].path if seen.stages else None
         progress = seen.progress

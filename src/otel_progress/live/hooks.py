@@ -82,8 +82,8 @@ class Session(Protocol):
     def loop(self, node: HandleState, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
         """The items of a loop that are not done yet."""
 
-    def unmarked(self) -> None:
-        """A loop begins that takes all items."""
+    def takes_all(self) -> None:
+        """The job says that a loop is to take all items."""
 
     def restored(self, node: HandleState) -> dict[str, Any] | None:
         """What an earlier attempt left of a handle."""

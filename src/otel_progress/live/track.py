@@ -190,9 +190,7 @@ def tracked(
     """
     resumed = None
     if key is not None or mark is not None:
-        resumed = _resumed(iterable, key, mark, retry_failed)
-    elif node is not None and node.operation._session is not None and not _is_nested(node):
-        node.operation._session.unmarked()
+        resumed = _resumed(iterable, node, key, mark, retry_failed)
     try:
         initial = accepted("track", "initial", initial) or 0
         if total is not None:
@@ -266,16 +264,12 @@ def open_lane(
     return opened
 
 
-def _is_nested(node: HandleState) -> bool:
-    """Whether a loop of the handle is open in this thread and task."""
-    place = here()
-    return any(not each.closed and each.place == place for each in node._lanes or ())
-
-
-def _resumed(iterable: Any, key: Any, mark: Any, retry_failed: Any) -> LoopOptions | None:
+def _resumed(iterable: Any, node: HandleState | None, key: Any, mark: Any, retry_failed: Any) -> LoopOptions | None:
     if key is not None and not callable(key):
         raise InvalidArgument(f"key is a function of an item, as in key=lambda item: item.id, not {values.shown(key)}")
     if key is None and mark is False:
+        if node is not None and node.operation._session is not None:
+            node.operation._session.takes_all()
         return None
     if key is None and (mark is not True or isinstance(iterable, (set, frozenset))):
         wrong = (
