@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from otel_progress.durable.store import CheckpointStore
     from otel_progress.live.executor import CarryingExecutor
     from otel_progress.telemetry.setup import configure, shutdown
+    from otel_progress.workflow import Step, Workflow, adaptive
 
 __all__ = [
     "CarryingExecutor",
@@ -89,7 +90,10 @@ __all__ = [
     "StageRuns",
     "StageSnapshot",
     "Status",
+    "Step",
+    "Workflow",
     "__version__",
+    "adaptive",
     "add_listener",
     "advance",
     "cancel_requested",
@@ -128,6 +132,9 @@ phases = _public(Plan(()), strict=True)(_phases)
 _LATER = {
     "CarryingExecutor": "otel_progress.live.executor",
     "CheckpointStore": "otel_progress.durable.store",
+    "Step": "otel_progress.workflow",
+    "Workflow": "otel_progress.workflow",
+    "adaptive": "otel_progress.workflow",
     "configure": "otel_progress.telemetry.setup",
     "shutdown": "otel_progress.telemetry.setup",
 }

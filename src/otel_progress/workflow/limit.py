@@ -1,14 +1,13 @@
-"""A limit of concurrency that follows errors and latency: it grows slowly while all is well, else shrinks at once.
-
-This is AIMD (additive increase, multiplicative decrease: Chiu and Jain, 1989), as TCP does it.
-"""
+"""A limit of concurrency that follows errors and latency; how its size changes is in `aimd`."""
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from otel_progress import clock
 from otel_progress.api import current
@@ -16,6 +15,7 @@ from otel_progress.errors import InvalidArgument, InvalidState
 from otel_progress.live import hooks
 from otel_progress.model.units import duration
 from otel_progress.model.values import NAME_LENGTH, shown
+from otel_progress.workflow.aimd import Size
 from otel_progress.workflow.machine import Machine
 from otel_progress.workflow.needed import needed
 from otel_progress.workflow.one_wait import OneWait
@@ -26,26 +26,17 @@ if TYPE_CHECKING:
     import anyio
     from anyio.lowlevel import RunVar
 
-SHRINK: Final = 0.7
-"""What is left of the size after trouble."""
-SLOWER: Final = 2.0
-"""The limit shrinks when recent uses take this many times the usual time."""
-RECENT, USUAL = 0.2, 0.02
-"""Weights of the newest use in the averages of recent and of usual times."""
-LEARN: Final = 20
-"""Uses before times are judged."""
-
 
 class _Use:
-    """A task or thread at the limit: its operation, and since when it is inside."""
+    """A use of a place: of which operation, and whether it waits no more."""
 
-    __slots__ = ("operation_id", "since")
+    __slots__ = ("inside", "operation_id")
 
     def __init__(self) -> None:
         """Of the operation that is current here."""
         one = current()
         self.operation_id = None if one is None else one.id
-        self.since = 0.0
+        self.inside = False
 
 
 class AdaptiveLimit:
@@ -59,13 +50,12 @@ class AdaptiveLimit:
         from anyio.lowlevel import RunVar
 
         self.name = name
-        self._size, self._least, self._most, self._on = float(start), least, most, on
+        self._size, self._on = Size(start, least, most), on
         self._of_loop: RunVar[anyio.CapacityLimiter] = RunVar(name)
         self._free = threading.Condition()
         self._threads = 0
-        self._uses: dict[tuple[str, int], _Use] = {}
-        self._paused_until = self._shrunk_at = -math.inf
-        self._judged, self._recent, self._usual = 0, 0.0, 0.0
+        self._uses: dict[tuple[str, int], Any] = {}
+        self._paused_until = -math.inf
         self._machine = Machine()
         self._waits = OneWait(self._why)
         hooks.limits.add(self)
@@ -73,43 +63,91 @@ class AdaptiveLimit:
     @property
     def size(self) -> int:
         """How many tasks, or threads, it lets through at once now."""
-        return int(self._size)
+        return self._size.now
 
     async def __aenter__(self) -> AdaptiveLimit:
         """Wait for a place, and for the end of a pause."""
-        import anyio
-
-        limiter, use = self._limiter(), self._arrive(("task", anyio.get_current_task().id))
+        use, who = self._in_task(), _task()
+        self._arrive(who, use)
         try:
-            try:
-                limiter.acquire_on_behalf_of_nowait(use)
-            except anyio.WouldBlock:
-                with self._waits.waiting(use.operation_id):
-                    await limiter.acquire_on_behalf_of(use)
-            if (left := self._pause_left()) > 0:
-                with self._waits.waiting(use.operation_id):
-                    await anyio.sleep(left)
+            await use.__aenter__()
         except BaseException:
-            del self._uses["task", anyio.get_current_task().id]
-            if use in limiter.statistics().borrowers:
-                limiter.release_on_behalf_of(use)
+            del self._uses[who]
             raise
-        self._begin(use)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the place back, and learn from how it went."""
+        await self._uses.pop(_task()).__aexit__(kind, error, trace)
+
+    def __enter__(self) -> AdaptiveLimit:
+        """Wait for a place, and for the end of a pause, in a thread."""
+        use, who = self._in_thread(), ("thread", threading.get_ident())
+        self._arrive(who, use)
+        try:
+            use.__enter__()
+        except BaseException:
+            del self._uses[who]
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the place back, and learn from how it went."""
+        self._uses.pop(("thread", threading.get_ident())).__exit__(kind, error, trace)
+
+    def _arrive(self, who: tuple[str, int], use: object) -> None:
+        if who in self._uses:  # it would wait for itself
+            raise InvalidState(f"this {who[0]} is inside the limit {self.name!r} already")
+        self._uses[who] = use
+
+    @asynccontextmanager
+    async def _in_task(self) -> AsyncIterator[None]:
         import anyio
 
-        limiter, use = self._limiter(), self._uses.pop(("task", anyio.get_current_task().id))
-        self._judge(use, limiter.borrowed_tokens, error)
-        limiter.release_on_behalf_of(use)
-        limiter.total_tokens = self.size
-        inside: Any = limiter.statistics().borrowers
-        hands_over = any(one.operation_id == use.operation_id for one in inside)
-        self._waits.leaves(use.operation_id, hands_over=hands_over)
+        use, limiter = _Use(), self._limiter()
+        try:
+            limiter.acquire_on_behalf_of_nowait(use)
+        except anyio.WouldBlock:
+            with self._waits.waiting(use.operation_id):
+                await limiter.acquire_on_behalf_of(use)
+        try:
+            if (left := self._pause_left()) > 0:
+                with self._waits.waiting(use.operation_id):
+                    await anyio.sleep(left)
+            with self._judging(use, lambda: limiter.borrowed_tokens):
+                yield
+        finally:
+            limiter.release_on_behalf_of(use)
+            limiter.total_tokens = self.size
+            if use.inside:
+                inside: Any = limiter.statistics().borrowers
+                hands_over = any(one.operation_id == use.operation_id for one in inside)
+                self._waits.leaves(use.operation_id, hands_over=hands_over)
+
+    @contextmanager
+    def _in_thread(self) -> Iterator[None]:
+        use = _Use()
+        with self._free:
+            if self._threads >= self.size:
+                with self._waits.waiting(use.operation_id):
+                    self._free.wait_for(lambda: self._threads < self.size)
+            self._threads += 1
+        try:
+            if (left := self._pause_left()) > 0:
+                with self._waits.waiting(use.operation_id):
+                    threading.Event().wait(left)
+            with self._judging(use, lambda: self._threads):
+                yield
+        finally:
+            if use.inside:
+                self._waits.leaves(use.operation_id, hands_over=True)
+            with self._free:
+                self._threads -= 1
+                self._free.notify_all()  # the size may have grown by more than this one
 
     def _limiter(self) -> anyio.CapacityLimiter:
         """The places of this event loop, as many as there are now."""
@@ -122,84 +160,29 @@ class AdaptiveLimit:
         found.total_tokens = self.size
         return found
 
-    def __enter__(self) -> AdaptiveLimit:
-        """Wait for a place, and for the end of a pause, in a thread."""
-        use = self._arrive(("thread", threading.get_ident()))
-        inside = False
-        try:
-            with self._free:
-                if self._threads >= self.size:
-                    with self._waits.waiting(use.operation_id):
-                        self._free.wait_for(lambda: self._threads < self.size)
-                self._threads += 1
-                inside = True
-            if (left := self._pause_left()) > 0:
-                with self._waits.waiting(use.operation_id):
-                    threading.Event().wait(left)
-        except BaseException:
-            del self._uses["thread", threading.get_ident()]
-            if inside:
-                self._leave()
-            raise
-        self._begin(use)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give the place back, and learn from how it went."""
-        use = self._uses.pop(("thread", threading.get_ident()))
-        self._judge(use, self._threads, error)
-        self._waits.leaves(use.operation_id, hands_over=True)
-        self._leave()
-
-    def _leave(self) -> None:
-        with self._free:
-            self._threads -= 1
-            self._free.notify_all()  # the size may have grown by more than this one
-
-    def _arrive(self, who: tuple[str, int]) -> _Use:
-        """Remember who comes.
-
-        Raises:
-            InvalidState: If it is inside already: it would wait for itself.
-        """
-        if who in self._uses:
-            raise InvalidState(f"this {who[0]} is inside the limit {self.name!r} already")
-        use = self._uses[who] = _Use()
-        return use
-
-    def _begin(self, use: _Use) -> None:
-        use.since = clock.monotonic()
+    @contextmanager
+    def _judging(self, use: _Use, in_use: Callable[[], int]) -> Iterator[None]:
+        """Grow or shrink by how a use goes."""
+        began, error = clock.monotonic(), None
         self._waits.works(use.operation_id)
+        use.inside = True
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._judge(began, in_use(), error)
 
-    # -- what it learns
-
-    def _judge(self, use: _Use, in_use: int, error: BaseException | None) -> None:
-        """Grow or shrink by how a use went, with so many in use at its end."""
+    def _judge(self, began: float, in_use: int, error: BaseException | None) -> None:
         now = clock.monotonic()
         with self._free:
             if isinstance(error, Exception) and is_one_of(error, self._on):
                 self._paused_until = max(self._paused_until, now + (retry_after(error) or 0.0))
-                self._shrink(use, now)
+                self._size.had_trouble(began, now)
             elif error is None:
-                self._learn(now - use.since)
-                slower = self._judged > LEARN and self._recent > SLOWER * self._usual
-                if slower or self._machine.is_short_of_memory(now):
-                    self._shrink(use, now)
-                elif in_use >= self.size and not self._machine.is_busy(now):
-                    self._size = min(float(self._most), self._size + 1 / self._size)
-
-    def _shrink(self, use: _Use, now: float) -> None:
-        """Shrink, once for all uses that had begun before: they tell of the same trouble."""
-        if use.since > self._shrunk_at:
-            self._shrunk_at = now
-            self._size = max(float(self._least), self._size * SHRINK)
-
-    def _learn(self, seconds: float) -> None:
-        self._judged += 1
-        self._recent += (seconds - self._recent) * max(RECENT, 1 / self._judged)
-        self._usual += (seconds - self._usual) * max(USUAL, 1 / self._judged)
+                full = in_use >= self.size and not self._machine.is_busy(now)
+                self._size.went_well(began, now, full=full, short=self._machine.is_short_of_memory(now))
 
     def _pause_left(self) -> float:
         return self._paused_until - clock.monotonic()
@@ -210,6 +193,12 @@ class AdaptiveLimit:
         if left > 0:
             return f"{self.name}: pause of {duration(left)}, as the server asks"
         return f"{self.name}: all {self.size} places are in use"
+
+
+def _task() -> tuple[str, int]:
+    import anyio
+
+    return "task", anyio.get_current_task().id
 
 
 def adaptive(

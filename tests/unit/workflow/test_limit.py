@@ -92,7 +92,7 @@ def test_it_lets_so_many_tasks_through(runs: Any, limit: AdaptiveLimit) -> None:
 
 def test_it_lets_so_many_threads_through(limit: AdaptiveLimit) -> None:
     """At most `size` threads are inside at once, and each gets its turn."""
-    limit._most = 2
+    limit._size._most = 2.0
     inside, most = [], []
 
     def one() -> None:
@@ -130,7 +130,7 @@ def test_it_grows_only_at_its_limit(limit: AdaptiveLimit, progress_capture: Capt
         use(limit, None, progress_capture, 1.0)
     assert limit.size == 2
     full(limit, progress_capture)
-    assert 2.9 < limit._size < 3.6
+    assert 2.9 < limit._size._size < 3.6
     for _ in range(10):
         full(limit, progress_capture)
     assert limit.size == 4
@@ -217,7 +217,7 @@ def test_a_pause_is_a_declared_wait(threads: bool, limit: AdaptiveLimit, progres
                 group.start_soon(one)
 
     use(limit, Busy())
-    limit._size = 2.0
+    limit._size._size = 2.0
     with progress.operation("work"):
         use(limit) if threads else asyncio.run(tasks())
     progress_capture.look()
@@ -267,7 +267,7 @@ def test_a_queue_is_a_wait_only_where_nothing_works(progress_capture: Capture) -
 
 def test_a_task_that_is_cancelled_in_the_queue(limit: AdaptiveLimit) -> None:
     """A cancel while waiting, for a place or for the end of a pause, takes no place along."""
-    limit._size = limit._most = 1  # type: ignore[assignment]
+    limit._size._size = limit._size._most = 1.0
 
     async def waits() -> None:
         async with limit:
