@@ -306,7 +306,7 @@ def track(
             keys are done, and marks each as done when the next one is taken or the loop ends. `break` marks nothing.
         mark: False if another thread or a pool does the work: call `done(key)` when an item is done. True without a
             `key` goes by position: the first items are left out, as many as were done. Without `key` and `mark`, the
-            loop takes all items in each attempt, as nobody said that the work of one is finished when the next is taken.
+            loop takes all items in each attempt: nobody said that the work of one is finished when the next is taken.
         retry_failed: Whether items that failed in an earlier attempt are tried again.
 
     Raises:

@@ -218,6 +218,11 @@ def configures_itself() -> bool:
     return Environment(os.environ).flag(CONFIGURE)
 
 
+def stores_file() -> str | None:
+    """The file in which this process tells `otel-progress run` its checkpoint stores, if that watches it."""
+    return Environment(os.environ).text(STORES) or None
+
+
 def quiet_grpc() -> None:
     """Keep gRPC's C++ code from logging to stderr, unless the user set `GRPC_VERBOSITY`; call before importing grpc."""
     if "grpc" not in sys.modules:

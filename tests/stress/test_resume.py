@@ -21,12 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from tests.stack.test_redis import Server
 
 from otel_progress.durable.sqlite import SqliteStore
 from otel_progress.durable.store import open_store, standing
 from otel_progress.errors import CheckpointError
-
-from tests.stack.test_redis import Server
 
 from .program import PROGRAMS, environment
 

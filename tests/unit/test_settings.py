@@ -116,7 +116,12 @@ def test_every_variable_that_the_module_names_is_tested() -> None:
         and id(node) not in docs
         and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
     }
-    assert named == set(STANDARD) | {"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PROGRESS_CONFIGURE", "OTEL_PROGRESS_HANDLERS"}
+    assert named == set(STANDARD) | {
+        "OTEL_PYTHON_TRACER_PROVIDER",
+        "OTEL_PROGRESS_CONFIGURE",
+        "OTEL_PROGRESS_HANDLERS",
+        "OTEL_PROGRESS_STORES",
+    }
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,6 @@ class _Loop:
                 skipped = 0
             scope.item = key
             if session.careful:
-                session.careful -= 1
                 session.hand_over()
             try:
                 yield item
@@ -170,12 +169,8 @@ class _Loop:
                 mark(key)
             else:
                 self.marked(index, key)
-            if scope.item_runs:
-                session.close_item(scope, key)
-            if session.error is not None:
-                session.check()
-            if len(pending) >= HALF and not len(pending) & EACH:
-                session.press(scope)
+            if scope.item_runs or session.error is not None or (len(pending) >= HALF and not len(pending) & EACH):
+                self.settled(key)
         self.finished(skipped, index + 1)
 
     async def later(self, items: Any) -> AsyncIterator[Any]:
@@ -238,7 +233,6 @@ class _Loop:
         """An item is about to be handed out that the job marks itself."""
         session = self.session
         if session.careful and len(self.scope.hand) <= IN_HAND:
-            session.careful -= 1
             session.hand_over()
 
     def marked(self, index: int, key: str) -> None:
@@ -254,6 +248,15 @@ class _Loop:
             scope.order = Order(index + 1, self.digest)
             if not index & EACH and scope.behind() >= HALF:
                 self.session.press(scope)
+
+    def settled(self, key: str) -> None:
+        """An item was marked, and something else is to be done."""
+        scope, session = self.scope, self.session
+        if scope.item_runs:
+            session.close_item(scope, key)
+        session.check()
+        if scope.behind() >= HALF:
+            session.press(scope)
 
     def set_aside(self, key: str) -> None:
         """Say that an item is left out for good."""

@@ -541,7 +541,8 @@ class Session:
             pause(POLL)
 
     def hand_over(self) -> None:
-        """Write before an item is handed out that may have killed the attempt before."""
+        """Write before an item is handed out that may have killed the attempt before; called while `careful`."""
+        self.careful -= 1
         self._settle()
 
     def close_item(self, scope: Scope, key: str) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 from typing import Any, Final
 
-from otel_progress.settings import STORES
+from otel_progress.settings import stores_file
 
 MOST: Final = 65_536
 """The most bytes of the file that are read."""
@@ -19,8 +19,8 @@ _told: Final[set[tuple[str, str]]] = set()
 
 def tell_runner(where: Any, store: Any) -> None:
     """Add the address of a store that this process has opened; one that has none is left out."""
-    file = os.environ.get(STORES)
-    if not file:
+    file = stores_file()
+    if file is None:
         return
     path = getattr(store, "path", None)
     address = where if isinstance(where, str) and "://" in where else None

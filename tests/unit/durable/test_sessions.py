@@ -531,7 +531,7 @@ def test_after_a_death_the_key_in_hand_is_written_first(path: str) -> None:
     store = open_store(path)
     held(path)
     store.died("job-1", 1, "SIGKILL")
-    with attempt(path):
+    with pytest.raises(LeaseLost), attempt(path):  # its end can't be saved, as it is dead
         for number in track(range(5), key=int):
             store.died("job-1", 2, "SIGKILL") if number == 3 else None
             if number == 3:
