@@ -46,7 +46,7 @@ class Researcher:
     def execute(self, task: str, context: dict[str, Any], progress_callback: Callable[..., Any]) -> str:
         for page in range(context.get("page", 0), PAGES):
             progress_callback(100 * page / PAGES, f"page {page + 1} about {task}")
-            time.sleep(0.03)
+            time.sleep(0.02)
         return f"{PAGES} pages about {task}"
 
 
@@ -146,17 +146,18 @@ def workers(environment: dict[str, str]) -> Iterator[None]:
     ]
     options = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
     place = Path(__file__).parent
-    with ended(subprocess.Popen([*command, *options], cwd=place, env=environment, stdout=subprocess.DEVNULL)):
+    worker = subprocess.Popen([*command, *options], cwd=place, env=environment, stdout=subprocess.DEVNULL)
+    with ended(worker, signal.SIGQUIT):  # no task is left to wait for
         yield
 
 
 @contextlib.contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+def ended(process: subprocess.Popen[bytes], by: int = signal.SIGTERM) -> Iterator[None]:
     """End a process at the end of the block."""
     try:
         yield
     finally:
-        process.terminate()
+        process.send_signal(by)
         process.wait(20)
 
 

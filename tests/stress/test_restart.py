@@ -250,11 +250,10 @@ def test_attempts_of_an_id_are_counted_on(place: Place) -> None:
 POISONED = """
 import os, sys, time
 import otel_progress as progress
-progress.configure("job")
 with progress.operation("ingest", id="ingest-7", resume="work.db") as op:
     for document in op.track(range(6), key=lambda number: f"doc-{number}"):
         if document == 3:
-            time.sleep(0.5)
+            time.sleep(0.4)  # what is in hand, and the start, are told by now
             os.kill(os.getpid(), 11)
         print("did", document, flush=True)
 """

@@ -20,11 +20,10 @@ DIES = """
 import os, sys, time
 from pathlib import Path
 import otel_progress as progress
-progress.configure(service_name="job")
 with progress.operation("ingest", id="ingest-7", total=1351) as op:
     op.advance(130)
     print("attempt", op.attempt, flush=True)
-    time.sleep(0.6)
+    time.sleep(0.4)
     while op.attempt > 1:
         progress.raise_if_cancelled()
         time.sleep(0.02)

@@ -329,6 +329,9 @@ def _read(id: str, row: dict[str, str]) -> StoredOperation | None:
 
 
 def _without_password(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidArgument(f"the address of the checkpoint store in Redis is invalid: {error}") from None
     host = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=host, query="").geturl()

@@ -163,7 +163,7 @@ class Supervisor:
         self._watcher.adopt(child.pid)
         self._unsent = self._unsent or self._spool.senders(self._endpoints, newest_now)
         exit = self._attend(child)
-        self._stores.tell(self._watcher.losses, self._remarks, self._say)
+        self._stores.tell(child.pid, exit, self._watcher.losses, self._remarks, self._say)
         if self._between is not None:
             self._tell_losses()
         return _End(exit, child.exit_code, child.session)
