@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, forks
@@ -116,7 +115,7 @@ def configure(
         about[s.SERVICE_NAME] = service_name
     if handle_sigterm and threading.current_thread() is not threading.main_thread():
         raise InvalidState("handle_sigterm=True needs the main thread, as signal handlers can be set only there")
-    learned = None if history is None else load_history(history)
+    learned = None if history is None else learning.of_file(history)
     with _lock:
         _install(Installation(settings, about), hook, learned)
         if handle_sigterm:
@@ -171,19 +170,6 @@ def _know_attempts(attempts: Mapping[str, int]) -> None:
     """Continue the attempts that `otel-progress run --restart` passes on."""
     if attempts:
         registry.know_attempts(attempts)
-
-
-def load_history(history: str | os.PathLike[str]) -> learning.Learning | None:
-    """Load what earlier runs taught.
-
-    A file that can't be used never stops a job: a warning says what to do, and this process learns in memory alone.
-    """
-    path = Path(history).absolute()
-    try:
-        return learning.Learning(path)
-    except (OSError, ValueError) as error:
-        log.warning("no history is kept in %s, and what is learned stays in memory alone: %s", path, error)
-        return None
 
 
 @public(strict=True)

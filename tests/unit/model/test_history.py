@@ -21,7 +21,7 @@ import otel_progress as progress
 from otel_progress import Health, StagePlan, files, semconv
 from otel_progress.live import guard
 from otel_progress.live.engine import learning
-from otel_progress.live.engine.learning import KEYS, Learning, read, read_attempts, write
+from otel_progress.live.engine.learning import KEYS, Learning, of_file, read, read_attempts, write
 from otel_progress.model.history import (
     BEYOND,
     FLOOR,
@@ -36,7 +36,6 @@ from otel_progress.model.history import (
     Learned,
     Seen,
 )
-from otel_progress.telemetry import setup
 from otel_progress.testing import Capture, capture
 
 
@@ -415,7 +414,7 @@ def test_two_processes_add_to_one_file(tmp_path: Path) -> None:
 def used(path: Path, caplog: pytest.LogCaptureFixture) -> tuple[Learning | None, str]:
     """What `configure(history=path)` learns from, and what it warns of."""
     caplog.clear()
-    return setup.load_history(path), caplog.text
+    return of_file(path), caplog.text
 
 
 @pytest.mark.parametrize(
@@ -730,5 +729,5 @@ def test_variable_names_the_file_of_whatever_watches(tmp_path: Path) -> None:
     assert [run(), run()] == ["", ""]
     assert read(file)["survey", ""].runs == 2
     file.write_text("broken")
-    assert run().count("OTEL_PROGRESS_HISTORY is not used") == 1
+    assert run().count("no history is kept in") == 1
     assert file.read_text() == "broken"

@@ -395,6 +395,19 @@ _unnamed: Learning | None = learning
 """What is used while no file is named; None once the file of the environment was tried."""
 
 
+def of_file(path: str | os.PathLike[str]) -> Learning | None:
+    """What earlier runs taught, from a file; None if it can't be used, as that never stops a job.
+
+    Then a warning says what to do, and this process learns in memory alone.
+    """
+    file = Path(path).absolute()
+    try:
+        return Learning(file)
+    except (OSError, ValueError) as error:
+        log.warning("no history is kept in %s, and what is learned stays in memory alone: %s", file, error)
+        return None
+
+
 def use_named() -> None:
     """Keep what is learned in the file that `OTEL_PROGRESS_HISTORY` names, unless another one is used."""
     global learning, _unnamed
@@ -404,7 +417,4 @@ def use_named() -> None:
     if path is None:
         return
     _unnamed = None
-    try:
-        learning = Learning(Path(path).absolute())
-    except (OSError, ValueError) as error:
-        log.warning("OTEL_PROGRESS_HISTORY is not used, what is learned stays in memory alone: %s", error)
+    learning = of_file(path) or learning
