@@ -17,18 +17,21 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from tests.stack.test_redis import Server
 
 from otel_progress.durable.sqlite import SqliteStore
-from otel_progress.durable.store import open_store, standing
+from otel_progress.durable.store import CheckpointStore, open_store, standing
 from otel_progress.errors import CheckpointError
 
 from .program import PROGRAMS, environment
 
+T = TypeVar("T")
 STAGES = ("fetch", "parse", "check", "load")
 
 
@@ -68,18 +71,22 @@ class Batch:
         text = self.results.read_text() if self.results.exists() else ""
         return [line for line in text.splitlines() if len(line.split()) == 3]
 
-    def marks(self) -> set[str]:
-        """What the store has as done."""
+    def ask(self, question: Callable[[CheckpointStore], T]) -> T:
+        """Ask the store, as soon as it answers."""
         while True:
             try:
                 store = open_store(self.store)
-                found = {f"{name} {key}" for name in STAGES for key in store.keys("batch-1", name).done}
+                found = question(store)
                 store.close()
                 return found
             except CheckpointError:  # Redis is being started
                 if self.url is None:
                     raise
                 time.sleep(0.1)
+
+    def marks(self) -> set[str]:
+        """What the store has as done."""
+        return self.ask(lambda store: {f"{name} {key}" for name in STAGES for key in store.keys("batch-1", name).done})
 
     def attempt(self, after: float | None, from_start: bool) -> bool:
         """Start it, and kill it after so many seconds; returns whether it completed."""
@@ -123,10 +130,9 @@ def killed(
         if batch.attempt(moments.uniform(0.0, 1.0), from_start):
             break
     complete(batch)
-    store = open_store(batch.store)
-    batch.aside = sum(one.aside for one in store.suspects("batch-1"))
+    batch.aside = batch.ask(lambda store: sum(one.aside for one in store.suspects("batch-1")))
     if batch.aside:
-        store.release("batch-1")
+        batch.ask(lambda store: store.release("batch-1"))
         complete(batch)
     return batch
 
@@ -161,6 +167,13 @@ def verify(batch: Batch) -> Counter[str]:
 def test_a_killed_batch_goes_on(tmp_path: Path, mode: str) -> None:
     """Killed at random moments, it completes: no item is lost, and none is done again after its mark."""
     verify(killed(tmp_path, 3, 60, mode, 0.004))
+
+
+def test_a_killed_batch_goes_on_while_its_redis_is_killed_too(tmp_path: Path) -> None:
+    """The same with a store that goes away in between: what it acknowledged is kept, and it is waited for."""
+    with Outages(Server(tmp_path), (1.0, 3.0)) as outages:
+        verify(killed(tmp_path, 1, 40, "one", 0.01, outages.url))
+        assert outages.count
 
 
 def test_only_one_of_many_processes_holds_an_operation(tmp_path: Path) -> None:
@@ -302,8 +315,8 @@ class Outages:
         count: how often it was killed.
     """
 
-    def __init__(self, server: Server, seed: int = 14) -> None:
-        self.count = 0
+    def __init__(self, server: Server, every: tuple[float, float] = (2.0, 8.0), seed: int = 14) -> None:
+        self.count, self._every = 0, every
         self.url = server.url
         self._server, self._random = server, random.Random(seed)
         self._over = threading.Event()
@@ -318,9 +331,10 @@ class Outages:
         self._over.set()
         self._thread.join()
         self._server.kill()
+        self._server.guard.close()
 
     def _work(self) -> None:
-        while not self._over.wait(self._random.uniform(2.0, 8.0)):
+        while not self._over.wait(self._random.uniform(*self._every)):
             self._server.kill()
             self.count += 1
             self._over.wait(self._random.uniform(0.0, 1.5))
