@@ -50,7 +50,7 @@ class Server:
 
     def answers(self) -> bool:
         try:
-            return bool(self.client().ping())
+            return bool(self("PING"))
         except Exception:
             return False
 

@@ -75,10 +75,8 @@ class Batch:
         """Ask the store, as soon as it answers."""
         while True:
             try:
-                store = open_store(self.store)
-                found = question(store)
-                store.close()
-                return found
+                with contextlib.closing(open_store(self.store)) as store:
+                    return question(store)
             except CheckpointError:  # Redis is being started
                 if self.url is None:
                     raise

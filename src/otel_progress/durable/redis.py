@@ -103,7 +103,11 @@ class RedisStore:
         except ValueError as error:
             raise InvalidArgument(f"{self.url} is no address of Redis: {error}") from None
         self._scripts = {name: self._client.register_script(_script(name)) for name in ("acquire", "write", "died")}
-        self._run(self._client.ping)
+        try:
+            self._run(self._client.ping)
+        except BaseException:
+            self._client.close()
+            raise
 
     def _run(self, work: Callable[[], T]) -> T:
         try:
