@@ -32,9 +32,10 @@ from otel_progress import (
     track,
     waiting,
 )
+from otel_progress.durable import session
 from otel_progress.durable.holder import Holder
 from otel_progress.durable.sqlite import SqliteStore
-from otel_progress.durable.store import Batch, CheckpointStore, Claim, open_store
+from otel_progress.durable.store import Batch, CheckpointStore, Claim, Keys, open_store
 from otel_progress.testing import Capture
 
 AFAR = Holder("elsewhere", "", "", 4711, 0)
@@ -368,8 +369,6 @@ def test_an_operation_that_is_held_does_not_start(path: str) -> None:
 
 def test_who_waits_gets_the_lease(path: str, progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """`wait_for_lease` tries again until the other's is over, and gives up after its seconds."""
-    from otel_progress.durable import session
-
     monkeypatch.setattr(session, "pause", progress_capture.clock.sleep)
     held(path)
     with pytest.raises(OperationHeld):
@@ -543,6 +542,34 @@ def test_after_a_death_the_key_in_hand_is_written_first(path: str) -> None:
         found = op.snapshot()
     assert [note.text for note in found.notes][1:] == ["set aside, as it ended the process: 3"]
     assert found.outcomes == {"set aside": 1}
+
+
+class Away(SqliteStore):
+    """A store that can't be read so many times."""
+
+    times = 0
+
+    def keys(self, id: str, scope: str) -> Keys:
+        self.times -= 1
+        if self.times >= 0:
+            why = CheckpointError("the server is being started")
+            why.passing = True
+            raise why
+        return super().keys(id, scope)
+
+
+@pytest.mark.parametrize(("times", "passes"), [(59, True), (99, False)])
+def test_a_read_waits_for_a_store_that_is_away(
+    tmp_path: Path, progress_capture: Capture, monkeypatch: pytest.MonkeyPatch, times: int, passes: bool
+) -> None:
+    """For 15 s, as a write does; then the job is told."""
+    monkeypatch.setattr(session, "pause", progress_capture.clock.sleep)
+    store = Away(tmp_path / "work.db")
+    with attempt(store):
+        store.times = times
+        with contextlib.nullcontext() if passes else pytest.raises(CheckpointError, match="being started"):
+            with stage("read"):
+                assert list(track([1, 2], key=int)) == [1, 2]
 
 
 def test_the_last_marks_must_be_saved(tmp_path: Path, progress_capture: Capture) -> None:
