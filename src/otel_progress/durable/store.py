@@ -65,7 +65,7 @@ class CheckpointStore(Protocol):
         ...
 
     def state(self, id: str, scope: str, kind: Kind) -> str | None:
-        """The state or the result of a scope, as it was written; None if there is none."""
+        """A text of a scope, as it was written; None if there is none."""
         ...
 
     def write(self, lease: Lease, batch: Batch) -> None:
