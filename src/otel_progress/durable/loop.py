@@ -255,7 +255,7 @@ class _Loop:
         if scope.item_runs:
             session.close_item(scope, key)
         session.check()
-        if scope.behind() >= HALF:
+        if len(scope.pending) >= HALF and not len(scope.pending) & EACH:  # a store that fails is not asked each time
             session.press(scope)
 
     def set_aside(self, key: str) -> None:
