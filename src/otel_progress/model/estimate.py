@@ -42,6 +42,8 @@ _LEAST: Final = 3
 """Steps that must be seen before they explain a pause; until then, the time up to the last unit does."""
 _EARLY: Final = 5.0
 """Seconds of a pause that are explained while fewer steps were seen."""
+_ONCE: Final = 1.5
+"""The same after a single step, as nobody knows whether it came at once."""
 _FAR, _NEARBY = 0.84, 0.44
 """Quantiles of the normal distribution that the upper end has if the error is large, and what is added if small."""
 _MAINLY: Final = 0.5
@@ -177,7 +179,9 @@ class Pace:
 
     def _reach(self, time: float, units: float) -> None:
         """Note when a count was reached; after a proven change of pace, what was before no longer counts."""
-        if not self._course.add(time, units) or not self._course.renew(time, units):
+        if not self._course.add(time, units):
+            return
+        if not (self._course.leave_out_first(_LOOK) if self._seen == 2 else self._course.renew(time, units)):
             return
         since, base = self._course.since
         self._done, self._time = units - base, time - since
@@ -260,7 +264,8 @@ class Pace:
         """Seconds without a unit that the pace so far explains."""
         explained = max(_PAUSES * self._pause, _STEPS * self._usual, _KNOWN * self._known_pause)
         if self._seen < _LEAST:
-            return max(_EARLY, explained, _PAUSES * (self._unit_at - self._start))
+            early = _EARLY if self._seen > 1 else _ONCE
+            return max(early, explained, _PAUSES * (self._unit_at - self._start))
         return explained
 
     @property
@@ -303,6 +308,8 @@ class Pace:
         done = self._last if done is None else max(done, self._last)  # a lower one is a fall that was not observed yet
         units, at = done - self._base, self._reached_at(now, done, moved)
         time = at - self._start
+        if self._seen == 1:
+            time, self._kept = max(time, min(_FIRST, now - self._start)), None
         if not (units > 0 and time > 0):
             return None
         found = self._forecast(time, units, remaining, grain, may_review)

@@ -80,6 +80,8 @@ _JUMP, _LEAP = math.log(3.0), math.log(8.0)
 """The least change of pace; the latter if there are only `_PROOF_PARTS` parts before or after it."""
 _BEYOND: Final = 4.0
 """How many times the spread of the parts a change of pace is at least."""
+_AT_ONCE: Final = 3.0
+"""A first batch that took this many times less, unit by unit, than the second came at once."""
 _WIDEST: Final = 1.5
 _FLOOR: Final = 0.01
 
@@ -174,10 +176,27 @@ class Course:
         found = self._change(time, done)
         if found is None:
             return False
-        self.since = self.times[found], self.counts[found]
-        for knot in range(found + 1, len(self.times)):
-            self.said[OWN * knot : OWN * (knot + 1)] = array("f", self._say(self.times[knot], self.counts[knot]))
+        self._start_at(found)
         return True
+
+    def leave_out_first(self, soon: float) -> bool:
+        """Forget a first batch that came within `soon` seconds, far faster than the second; returns whether it did.
+
+        What is completed as a run starts took no time, or took it before the start.
+        """
+        if len(self.times) != 3 or self.since[1]:
+            return False
+        (_, first, second), (_, some, more) = self.times, self.counts
+        if first > soon or (second - first) * some < _AT_ONCE * first * (more - some):
+            return False
+        self._start_at(1)
+        return True
+
+    def _start_at(self, knot: int) -> None:
+        """Let the pace begin at this point."""
+        self.since = self.times[knot], self.counts[knot]
+        for later in range(knot + 1, len(self.times)):
+            self.said[OWN * later : OWN * (later + 1)] = array("f", self._say(self.times[later], self.counts[later]))
 
     def _change(self, time: float, done: float) -> int | None:
         """The point after which the pace is another one."""
