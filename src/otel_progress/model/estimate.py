@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from otel_progress.model.forecast import INSTANT, MANY, OWN, Course, Review, untested
+from otel_progress.model.growth import Growth
 from otel_progress.model.past import PARTS, Past, Record
 
 _HALF_LIFE: Final = 10.0
@@ -104,7 +105,7 @@ class Pace:
         *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
         *("_counted", "_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual", "_known_pause"),
-        *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_totals"),
+        *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_total", "_growth"),
     )
 
     def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
@@ -127,7 +128,8 @@ class Pace:
         self._still = False
         self._ends = math.inf
         self._ends_of: tuple[float, float] | None = None
-        self._totals: tuple[tuple[float, float], tuple[float, float]] | None = None
+        self._total = 0.0
+        self._growth: Growth | None = None
 
     def observe(self, now: float, done: float, moved: float | None = None) -> None:
         """Record the total count at `now`.
@@ -181,9 +183,13 @@ class Pace:
         """Note when a count was reached; after a proven change of pace, what was before no longer counts."""
         if not self._course.add(time, units):
             return
-        if not (self._course.leave_out_first(_LOOK) if self._seen == 2 else self._course.renew(time, units)):
-            return
         since, base = self._course.since
+        if self._seen == 2 and (first := self._course.at_once(_LOOK)) is not None:
+            since, base = first
+        elif self._course.renew(time, units):
+            since, base = self._course.since
+        else:
+            return
         self._done, self._time = units - base, time - since
         self._moves = min(self._moves, self._done)
         self._reviewed = self._kept = None
@@ -213,6 +219,7 @@ class Pace:
         self._base += units
         self._last += units
         self._looked += units
+        self._past = None
 
     @property
     def rate(self) -> float | None:
@@ -312,7 +319,8 @@ class Pace:
             time, self._kept = max(time, min(_FIRST, now - self._start)), None
         if not (units > 0 and time > 0):
             return None
-        found = self._forecast(time, units, remaining, grain, may_review)
+        self._follow(time, units, remaining + done)
+        found = None if self.is_overtaken else self._forecast(time, units, remaining, grain, may_review)
         if found is None:
             return None
         known = found.known
@@ -323,7 +331,8 @@ class Pace:
         in_hand = _IN_HAND * max(each * min(remaining, max(grain, self._step)), self._known_pause)
         eta = each * remaining - min(max(0.0, now - at), in_hand)
         low, high = interval(eta, found.error)
-        high += each * self._grown(time, remaining + done)
+        if self._growth is not None:
+            high += each * self._growth.since_half()
         if not 0 < eta <= high < math.inf:
             return None
         self._foretell(time + low, time + high)
@@ -365,19 +374,25 @@ class Pace:
     def _prepared(self, total: float) -> Past | None:
         """Earlier runs, prepared for a run of this total."""
         record = self._record
-        if record is None or not record.runs or self._base:
+        if record is None or not record.runs or self._base < 0:
             return None
+        total += self._base
         if self._past is None or self._past.total != total or self._past.runs != record.runs:
-            self._past = Past(record, total)
+            self._past = Past(record, total, self._base)
         return self._past
 
-    def _grown(self, time: float, total: float) -> float:
-        """Units by which the total grew in about the last half of the run; as many more may come."""
-        now = (time, total)
-        before, since = self._totals or (now, now)
-        if self._totals is None or time >= 2 * since[0]:
-            self._totals = before, since = since, now
-        return max(0.0, total - before[1])
+    def _follow(self, time: float, units: float, total: float) -> None:
+        """Note how the total changes."""
+        if self._growth is None and self._total and total != self._total:
+            self._growth = Growth(time, units, self._total)
+        self._total = total
+        if self._growth is not None:
+            self._growth.note(time, units, total)
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the total grows as fast as the count, so that nobody knows the end."""
+        return self._growth is not None and self._growth.is_endless()
 
     def _foretell(self, low: float, high: float) -> None:
         """Keep an interval for the end, to see later whether it held."""

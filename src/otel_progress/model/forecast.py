@@ -179,18 +179,20 @@ class Course:
         self._start_at(found)
         return True
 
-    def leave_out_first(self, soon: float) -> bool:
-        """Forget a first batch that came within `soon` seconds, far faster than the second; returns whether it did.
+    def at_once(self, soon: float) -> tuple[float, float] | None:
+        """The time and the count of a first batch that came within `soon` seconds, and far faster than the second.
 
-        What is completed as a run starts took no time, or took it before the start.
+        What is completed as a run starts took no time, or took it before the start. A single unit is left out of all
+        forecasts; of many nobody knows whether others are as quick.
         """
         if len(self.times) != 3 or self.since[1]:
-            return False
+            return None
         (_, first, second), (_, some, more) = self.times, self.counts
         if first > soon or (second - first) * some < _AT_ONCE * first * (more - some):
-            return False
-        self._start_at(1)
-        return True
+            return None
+        if some <= 1:
+            self._start_at(1)
+        return first, some
 
     def _start_at(self, knot: int) -> None:
         """Let the pace begin at this point."""

@@ -114,10 +114,13 @@ class Record:
 class Past:
     """Earlier runs, prepared for a run of a known total."""
 
-    __slots__ = ("_ends", "_median", "each", "runs", "total", "varies", "wide")
+    __slots__ = ("_base", "_begin", "_ends", "_median", "each", "runs", "total", "varies", "wide")
 
-    def __init__(self, record: Record, total: float) -> None:
-        """Prepare the earlier runs for a run of `total` units."""
+    def __init__(self, record: Record, total: float, base: float = 0.0) -> None:
+        """Prepare the earlier runs for a run of `total` units, of which an earlier attempt completed `base`.
+
+        The methods count units from `base` on.
+        """
         self.runs, self.each, self.varies, self.wide = record.runs, record.each, record.varies, record.wide
         self.total = total
         whole, ends = 0.0, [0.0]
@@ -126,16 +129,25 @@ class Past:
             ends.append(whole)
         self._ends = [end / whole for end in ends]
         self._median = sorted(record.shares)[PARTS // 2] / whole
+        self._base = base
+        self._begin = self._share_at(0.0)
+
+    def _part(self, count: float) -> float:
+        """Which sixteenth of the whole a count lies in, as a fraction."""
+        return (count + self._base) / self.total * PARTS
 
     def _time_share(self, count: float) -> float:
-        """The part of the time that a run has taken at a count."""
-        at = min(max(count / self.total, 0.0), 1.0) * PARTS
+        """The part of the time of a whole run that passes until a count, without what an earlier attempt took."""
+        return self._share_at(count) - self._begin
+
+    def _share_at(self, count: float) -> float:
+        at = min(max(self._part(count), 0.0), PARTS)
         index = min(int(at), PARTS - 1)
         return self._ends[index] + (self._ends[index + 1] - self._ends[index]) * (at - index)
 
     def _block(self, done: float) -> tuple[int, int] | None:
         """The parts around a count in which earlier runs had a pause: a few, as its place is known roughly."""
-        first = min(int(max(0.0, done) / self.total * PARTS), PARTS - 1)
+        first = min(int(self._part(max(0.0, done))), PARTS - 1)
         last = first + 1
         while first > 0 and self._has_pause(first - 1) and self._has_pause(last - 1):
             first -= 1
@@ -149,7 +161,7 @@ class Past:
     def entry(self, done: float) -> float:
         """Return the count at which the pause of earlier runs around a count began; the count itself if none did."""
         block = self._block(done)
-        return done if block is None else self.total * block[0] / PARTS
+        return done if block is None else max(0.0, self.total * block[0] / PARTS - self._base)
 
     def pause(self, done: float, grain: float, spent: float) -> float:
         """Return the seconds that the unit in hand takes at most by earlier runs; 0 if they had no pause there.
@@ -169,12 +181,12 @@ class Past:
     def _rest(self, done: float, left: float, spent: float) -> float:
         """How much more of the time is left than the share of the units says, as a pause is still to come; or less."""
         block = self._block(done)
-        if block is None or (done + left) / self.total * PARTS < block[1] - _TINY:
+        if block is None or self._part(done + left) < block[1] - _TINY:
             return 0.0
         whole = self._ends[block[1]] - self._ends[block[0]]
-        quick = max(0.0, block[1] - done / self.total * PARTS) * self._median
+        quick = max(0.0, block[1] - self._part(done)) * self._median
         still = max(whole - spent / math.exp(self.each) / self.total, quick)
-        return still - (self._ends[block[1]] - self._time_share(done))
+        return still - (self._ends[block[1]] - self._share_at(done))
 
     def forecasts(self, time: float, done: float, left: float, spent: float) -> tuple[float, float]:
         """Return the logarithms of the time per unit: as long as earlier runs took, and at the pace of this run.

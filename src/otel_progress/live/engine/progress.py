@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 JUMP: Final = 5.0
 """A first count that came this many times faster than the next units was completed by an earlier run."""
+SAMPLE: Final = 4
+"""Planned stages that must have ended before they say how long others take of which only the names are known."""
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 
@@ -173,10 +175,35 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
     if _by_count(node, found):
         if not found.total:
             return _by_duration(node, now)
-        return pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take)
-    if found.raw is None:
+        by_pace = pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take)
+        return _by_duration(node, now) if by_pace is None and pace.is_overtaken else by_pace
+    if found.raw is None or _knows_names_only(node):
         return None
     return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take)
+
+
+def _with_waits(node: HandleState, left: Estimate | None, now: float, survey: Survey) -> Estimate | None:
+    """The time left with the declared waits to come that earlier runs had."""
+    if left is None or node._restored:
+        return left
+    before = learning.learning.learned(node.operation, learning.stage_of(node))
+    if before is None or not before.waits.seconds:
+        return left
+    since = paused_since(node, now, survey.lookup)
+    waited = node._stood if since is None else node._stood + now - max(since, node._stood_until)
+    return before.waits.extend(left, waited, waits_now=since is not None)
+
+
+def _knows_names_only(node: HandleState) -> bool:
+    """Whether the ratio is that of a few planned stages of which only the names are known: they may take any time."""
+    plan = node._opts.plan
+    if plan is None or node._ratio is not None or plan.starts is not None:
+        return False
+    if any(stage.weight != 1.0 or stage.expected is not None or stage.total for stage in plan.stages):
+        return False
+    begun = [*(getattr(node, "_weighed", None) or {}).values()]
+    over = sum(stage._status.final for stage in begun)
+    return over < SAMPLE and not any(stage._counted_at or stage._nested or stage._ratio for stage in begun)
 
 
 def _may_follow(node: HandleState) -> bool:
@@ -226,7 +253,7 @@ def _estimate(left: float, width: float, runs: int) -> Estimate:
 def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
     """The progress of a handle as a value."""
     found = survey.of(node)
-    left = eta(node, found, now, survey)
+    left = _with_waits(node, eta(node, found, now, survey), now, survey)
     rate = _rate(node, found, now, survey)
     done, total = found.completed, found.total
     if done is not None:
