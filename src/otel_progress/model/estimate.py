@@ -45,8 +45,12 @@ _EARLY: Final = 5.0
 """Seconds of a pause that are explained while fewer steps were seen."""
 _ONCE: Final = 1.5
 """The same after a single step, as nobody knows whether it came at once."""
-_FAR, _NEARBY = 0.84, 0.44
+_FAR, _NEARBY = 0.76, 0.44
 """Quantiles of the normal distribution that the upper end has if the error is large, and what is added if small."""
+_ROUNDING: Final = 1e-9
+"""Relative difference of totals that is due to rounding."""
+_UP, _DOWN = 0.45, 3.0
+"""The farthest upper end (log), and how much farther the lower end is: large errors are mostly estimates too high."""
 _MAINLY: Final = 0.5
 """Weight of earlier runs from which on an estimate is said to come from them."""
 _HEARD: Final = 0.1
@@ -363,7 +367,8 @@ class Pace:
         if not 0 < each < math.inf:
             return None
         known = sum(review.weights[OWN:])
-        kept = self._kept = _Forecast(each, review.error_at(horizon, steps), known, units, total)
+        error = review.error_at(horizon, steps, time / (time + each * left))
+        kept = self._kept = _Forecast(each, error, known, units, total)
         return kept
 
     def _pause_known(self, time: float, units: float, left: float, grain: float) -> float:
@@ -383,10 +388,11 @@ class Pace:
 
     def _follow(self, time: float, units: float, total: float) -> None:
         """Note how the total changes."""
-        if self._growth is None and self._total and total != self._total:
+        if self._growth is None and 0 < self._total and abs(total - self._total) > _ROUNDING * total:
             self._growth = Growth(time, units, self._total)
-        self._total = total
-        if self._growth is not None:
+        if self._growth is None:
+            self._total = total
+        else:
             self._growth.note(time, units, total)
 
     @property
@@ -431,12 +437,14 @@ class Pace:
 
 
 def interval(eta: float, error: float) -> tuple[float, float]:
-    """Return the shortest interval that contains the end in 80% of all cases, if its logarithm varies by this error.
+    """Return the interval that contains the end in about 80% of all cases, if its logarithm varies by this error.
 
-    Of a lognormal distribution that is the one whose ends are equally likely; the wider, the lower it lies.
+    The shortest such interval of a lognormal distribution has ends that are equally likely, so it lies the lower, the
+    wider it is. Measured errors are skewed further: a start that is slower than the rest makes estimates many times too
+    high, while none is as far too low.
     """
     up = error * (_FAR + _NEARBY / (1 + 5 * error))
-    return eta * math.exp(-up - 2 * error * error), eta * math.exp(up)
+    return eta * math.exp(-up - _DOWN * error * error), eta * math.exp(min(_UP, up))
 
 
 def planned(

@@ -16,10 +16,13 @@ NEWEST: Final = 0.25
 """Least weight of the newest run."""
 _ALIKE: Final = 0.3
 """Spread (log) of the time per unit between runs that is assumed before it is known."""
-_ADAPT: Final = 0.5
-WIDE: Final = 0.45
+_ADAPT: Final = 1.4
+"""How fast the width follows how often the intervals of a run held."""
+_KNOWN_WELL: Final = 0.67
+"""Part of the spread between runs that is the error of a forecast: it is corrected while a run goes on."""
+WIDE: Final = 0.42
 """Width of intervals from earlier runs, before it is adapted to how often they hold."""
-_LIMITS: Final = (0.2, 2.5)
+_LIMITS: Final = (0.12, 3.6)
 _MOST: Final = 100.0
 """Largest logarithm of a time per unit that is learned."""
 _TRUSTED: Final = 3.5
@@ -216,7 +219,7 @@ class Past:
     @property
     def error(self) -> float:
         """The standard error (log) of a forecast from earlier runs that is assumed before any test."""
-        return math.sqrt(self.varies) * (1 + 0.5 / self.runs)
+        return _KNOWN_WELL * math.sqrt(self.varies) * (1 + 0.5 / self.runs)
 
 
 def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, float] | None:
@@ -227,5 +230,5 @@ def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, fl
     if not record.runs or not 0 < total < math.inf:
         return None
     left = math.exp(record.each) * total - ran
-    width = 1.2816 * record.wide / WIDE * math.sqrt(record.varies) * (1 + 1.0 / record.runs)
+    width = 1.2816 * math.sqrt(record.wide / WIDE * record.varies) * (1 + 1.0 / record.runs)
     return (left, min(2.5, width)) if 0 < left * math.exp(2.5) < math.inf else None

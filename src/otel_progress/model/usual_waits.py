@@ -16,6 +16,8 @@ _VARIES: Final = 0.3
 """Relative deviation of the time waited that is assumed before it is known."""
 _SURE: Final = 0.7
 """Waits are expected if their deviation is at most this part of their mean: in nearly all runs, about as long."""
+_ONE: Final = 0.5
+"""With fewer waits to come, none is expected."""
 _MOST: Final = 1e10
 """The longest time that is remembered, in seconds."""
 
@@ -56,22 +58,22 @@ class UsualWaits:
             setattr(self, name, getattr(self, name) + part * (getattr(other, name) - getattr(self, name)))
         self.runs = whole
 
-    def extend(self, left: Estimate, waited: float, *, waits_now: bool) -> Estimate:
+    def extend(self, left: Estimate, begun: int) -> Estimate:
         """Return the estimate with the waits that are still to come.
 
         Args:
             left: the time left without waits.
-            waited: seconds that this run has waited so far.
-            waits_now: whether it waits at the moment; the rest of that wait is not added, as nobody knows it.
+            begun: how often this run has waited, the wait of now included: nobody knows how long that lasts.
         """
-        if not self.runs or self.seconds <= 0:
+        if not self.runs or self.seconds <= 0 or self.times <= 0:
             return left
         varies = math.sqrt(max(0.0, self.squares - self.seconds**2) + (_VARIES * self.seconds) ** 2 / self.runs)
         if varies > _SURE * self.seconds:
             return left
-        more = self.seconds - waited - (self.seconds / max(1.0, self.times) if waits_now else 0.0)
-        if more < 1e-3 * self.seconds:
+        to_come = self.times - begun
+        if to_come < _ONE:
             return left
+        more = to_come * self.seconds / self.times
         off = min(more, _EIGHTY * varies)
         return Estimate(left.eta + more, left.low + more - off, left.high + more + off, left.source, left.runs)
 

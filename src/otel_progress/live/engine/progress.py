@@ -189,9 +189,8 @@ def _with_waits(node: HandleState, left: Estimate | None, now: float, survey: Su
     before = learning.learning.learned(node.operation, learning.stage_of(node))
     if before is None or not before.waits.seconds:
         return left
-    since = paused_since(node, now, survey.lookup)
-    waited = node._stood if since is None else node._stood + now - max(since, node._stood_until)
-    return before.waits.extend(left, waited, waits_now=since is not None)
+    waits_now = paused_since(node, now, survey.lookup) is not None
+    return before.waits.extend(left, node._stood_times + waits_now)
 
 
 def _knows_names_only(node: HandleState) -> bool:
