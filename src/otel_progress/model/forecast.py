@@ -160,9 +160,10 @@ class Course:
         return True
 
     def _keep(self, time: float, count: float) -> None:
-        self.said.extend(self._say(time, count))
-        self.times.append(time)
-        self.counts.append(count)
+        # sums, as an array that grows in place keeps room for more
+        self.said = self.said + array("f", self._say(time, count))
+        self.times = self.times + array("d", (time,))
+        self.counts = self.counts + array("d", (count,))
         if len(self.times) > KNOTS:
             self._thin()
 
