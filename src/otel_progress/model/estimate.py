@@ -49,7 +49,7 @@ _FAR, _NEARBY = 0.76, 0.44
 """Quantiles of the normal distribution that the upper end has if the error is large, and what is added if small."""
 _ROUNDING: Final = 1e-9
 """Relative difference of totals that is due to rounding."""
-_UP, _DOWN = 0.45, 3.0
+_UP, _DOWN = 0.45, 4.0
 """The farthest upper end (log), and how much farther the lower end is: large errors are mostly estimates too high."""
 _MAINLY: Final = 0.5
 """Weight of earlier runs from which on an estimate is said to come from them."""
@@ -302,6 +302,7 @@ class Pace:
         done: float | None = None,
         moved: float | None = None,
         may_review: MayReview = always,
+        wider: float = 1.0,
     ) -> Estimate | None:
         """Estimate when the rest will be done; None if nothing is left or the pace supports no estimate.
 
@@ -313,6 +314,7 @@ class Pace:
             moved: when the last unit was completed, if that is known.
             may_review: whether there is time to test the forecasters, which takes about 0.1 ms. Without any test the
                 estimate follows the rate.
+            wider: by how much the error is larger than that of a count.
         """
         if self._rate is None or not 0 < remaining < math.inf:
             return None
@@ -334,7 +336,7 @@ class Pace:
             return None
         in_hand = _IN_HAND * max(each * min(remaining, max(grain, self._step)), self._known_pause)
         eta = each * remaining - min(max(0.0, now - at), in_hand)
-        low, high = interval(eta, found.error)
+        low, high = interval(eta, wider * found.error)
         if self._growth is not None:
             high += each * self._growth.since_half()
         if not 0 < eta <= high < math.inf:
@@ -388,7 +390,7 @@ class Pace:
 
     def _follow(self, time: float, units: float, total: float) -> None:
         """Note how the total changes."""
-        if self._growth is None and 0 < self._total and abs(total - self._total) > _ROUNDING * total:
+        if self._growth is None and self._total > 0 and abs(total - self._total) > _ROUNDING * total:
             self._growth = Growth(time, units, self._total)
         if self._growth is None:
             self._total = total

@@ -63,7 +63,7 @@ _WORST: Final = 1.5
 """Largest error of one test; a single stall must not decide."""
 _LEAST: Final = 1e-3
 """Smallest time per unit, as a part of the mean of the run."""
-_SPREAD: Final = 0.6
+_SPREAD: Final = 0.65
 """Standard error (log) of a forecast that is assumed before any test."""
 _ASSUMED: Final = 4.5
 """Weight of that assumption, in tests."""

@@ -16,18 +16,18 @@ _LATELY: Final = 0.15
 class Growth:
     """A total that has changed, in constant memory. Times are in seconds since the start of the run."""
 
-    __slots__ = ("_at", "_halves", "_now", "_times")
+    __slots__ = ("_at", "_halves", "_more", "_now", "_times")
 
     def __init__(self, time: float, units: float, total: float) -> None:
         """Begin with the total before it changed first."""
         self._now = array("d", (time, units, total))
         self._halves = self._now[:], self._now[:]
-        self._at, self._times = time, 0
+        self._at, self._times, self._more = time, 0, 0.0
 
     def note(self, time: float, units: float, total: float) -> None:
         """Note the total at a moment."""
         if total > self._now[2]:
-            self._at, self._times = time, self._times + 1
+            self._at, self._times, self._more = time, self._times + 1, total - self._now[2]
         self._now = array("d", (time, units, total))
         if time >= 2 * self._halves[1][0]:
             self._halves = self._halves[1], self._now
@@ -42,4 +42,4 @@ class Growth:
         _, before, first = self._halves[0]
         if self._times < _TIMES or time - self._at > _LATELY * time or units <= before:
             return False
-        return total - units >= _FALLS * (first - before)
+        return total - units + self._more >= _FALLS * (first - before)  # it may grow before a unit is done, or after

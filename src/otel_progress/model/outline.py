@@ -36,7 +36,7 @@ NONE: Final[Mapping[str, Estimate]] = {}
 """No stage has an estimate of its own; never modified."""
 _PROOF: Final = 2
 """Ended stages that must agree before a run counts as slower or faster than earlier ones."""
-_ONE_VARIES: Final = 0.9
+_ONE_VARIES: Final = 0.7
 """By how much the duration of one run of a stage that repeats varies (log); that of many is known better."""
 _MOST: Final = 1e10
 """The longest duration that is remembered, in seconds."""

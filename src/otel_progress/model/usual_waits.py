@@ -1,4 +1,4 @@
-"""The declared waits of earlier runs: how long a run of this name waits in all, so that its ETA includes those to come."""
+"""The declared waits of earlier runs: how long runs of a name wait, so that the ETA includes waits to come."""
 
 from __future__ import annotations
 

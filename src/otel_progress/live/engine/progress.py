@@ -28,6 +28,8 @@ JUMP: Final = 5.0
 """A first count that came this many times faster than the next units was completed by an earlier run."""
 SAMPLE: Final = 4
 """Planned stages that must have ended before they say how long others take of which only the names are known."""
+_UNLIKE: Final = 1.35
+"""How much larger the error of an estimate is that goes by stages and children: those to come have another pace."""
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 
@@ -175,11 +177,19 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
     if _by_count(node, found):
         if not found.total:
             return _by_duration(node, now)
-        by_pace = pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take)
+        wider = _UNLIKE if node.operation._children or node._nested is not None else 1.0
+        by_pace = pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take, wider)
         return _by_duration(node, now) if by_pace is None and pace.is_overtaken else by_pace
     if found.raw is None or _knows_names_only(node):
         return None
-    return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take)
+    wider = _UNLIKE if _has_stages_to_come(node) else 1.0
+    return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take, wider)
+
+
+def _has_stages_to_come(node: HandleState) -> bool:
+    """Whether planned stages have not begun, whose pace nobody knows."""
+    plan = node._opts.plan
+    return plan is not None and len(getattr(node, "_weighed", None) or ()) < len(plan.stages)
 
 
 def _with_waits(node: HandleState, left: Estimate | None, now: float, survey: Survey) -> Estimate | None:
