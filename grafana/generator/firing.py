@@ -49,10 +49,9 @@ def begun() -> str:
     series are gone, it is what Prometheus remembers: at the earliest its own start.
     """
 
-    def of(alert: str, expression: str, equal: str = RUN) -> str:
-        # First only those of the alerts, as a label for each of thousands of runs takes long.
-        mine = f'({expression}) and on ({equal}) ALERTS{{{FIRES}, alertname="{alert}"}}'
-        return f'label_replace({mine}, "alertname", "{alert}", "", "")'
+    def of(names: str, expression: str, equal: str = RUN) -> str:
+        mine = f'ALERTS{{{FIRES}, alertname=~"{names}"}}'
+        return f"max by ({WHOSE}) ({mine} * on ({equal}) group_left () {expression})"
 
     def each(expression: str) -> str:
         return f"max by ({RUN}) ({expression})"
@@ -65,8 +64,7 @@ def begun() -> str:
     created = each(f"timestamp({pending}) - {pending}")
     late = f"({created} + {each(series(s.RUN_START_WITHIN))})"
     own = (
-        of("OperationStuck", progress),
-        of("OperationLooping", progress),
+        of("OperationStuck|OperationLooping", progress),
         of("OperationSlow", passed),
         of("OperationOverdueWait", each(f"timestamp({wait}) + {wait}")),
         of("OperationNotStarted", late),
