@@ -37,6 +37,7 @@ def firing(which: str) -> str:
     return f"({rows})"
 
 
+FIRES: Final = f'alertstate="firing", {OURS}'
 WHOSE: Final = f"alertname, {RUN}"
 
 
@@ -48,8 +49,9 @@ def begun() -> str:
     series are gone, it is what Prometheus remembers: at the earliest its own start.
     """
 
-    def of(alert: str, expression: str) -> str:
-        return f'label_replace({expression}, "alertname", "{alert}", "", "")'
+    def of(names: str, expression: str, equal: str = RUN) -> str:
+        mine = f'ALERTS{{{FIRES}, alertname=~"{names}"}}'
+        return f"max by ({WHOSE}) ({mine} * on ({equal}) group_left () {expression})"
 
     def each(expression: str) -> str:
         return f"max by ({RUN}) ({expression})"
@@ -62,13 +64,12 @@ def begun() -> str:
     created = each(f"timestamp({pending}) - {pending}")
     late = f"({created} + {each(series(s.RUN_START_WITHIN))})"
     own = (
-        of("OperationStuck", progress),
-        of("OperationLooping", progress),
+        of("OperationStuck|OperationLooping", progress),
         of("OperationSlow", passed),
         of("OperationOverdueWait", each(f"timestamp({wait}) + {wait}")),
         of("OperationNotStarted", late),
         of("OperationLost", "(run:progress_gone_time_seconds or run:progress_heard_time_seconds)"),
-        of("ReporterLost", "instance:progress_heard_time_seconds"),
+        of("ReporterLost", "instance:progress_heard_time_seconds", "job, instance"),
         f"max by ({WHOSE}) (ALERTS_FOR_STATE{{{OURS}}})",
     )
     return f"\nor on ({WHOSE}) ".join(own)
@@ -77,12 +78,11 @@ def begun() -> str:
 def since(which: str, labels: str) -> str:
     """Return the query for these alerts whose value is the time, in ms, at which their condition began.
 
-    The label `start` is the start of the run in ms, a minute early, at which links begin; 6 hours ago without a run.
+    The labels contain those of `WHO`. The label `start` is the start of the run in ms, a minute early, at which links
+    begin; 6 hours ago without a run.
     """
     alerts = f"1000 * max by ({labels}) ({firing(which)} * on ({WHOSE}) group_left () ({begun()}))"
-    newest = f"max by ({WHO}) (run:progress_start_time_seconds:last6h)"
+    newest = f"max by ({WHO}) (run:progress_start_time_seconds:last6h and on ({WHO}) ALERTS{{{FIRES}}})"
     starts = f'count_values by ({WHO}) ("start", floor(1000 * {newest}) - 60000)'
-    return (
-        f"({alerts}) * on ({WHO}) group_left (start) {starts}"
-        f'\nor ignoring (start) label_replace({alerts}, "start", "now-6h", "", "")'
-    )
+    others = f'label_replace(group by ({WHO}) (ALERTS{{{FIRES}}}), "start", "now-6h", "", "")'
+    return f"({alerts}) * on ({WHO}) group_left (start) ({starts} or on ({WHO}) {others})"

@@ -277,11 +277,10 @@ def current(metric: s.Metric) -> str:
     return shown(f"{series(metric)}{{{BY_NAME}}}")
 
 
-DONE: Final = current(s.RUN_STAGE_COMPLETED)
-TOTAL: Final = current(s.RUN_STAGE_TOTAL)
+DONE, TOTAL = (f"max by ({RUN}) ({series(it)}{{{BY_NAME}}})" for it in (s.RUN_STAGE_COMPLETED, s.RUN_STAGE_TOTAL))
 EXCESS: Final = (
-    f'label_join(count_values by ({WHO}) ("done", {DONE} > {TOTAL}) * on ({WHO}) group_left (total)'
-    f' count_values by ({WHO}) ("total", {TOTAL}), "{COUNTED}", " of ", "done", "total")'
+    f'label_join(count_values by ({RUN}) ("done", {DONE} > {TOTAL}) * on ({RUN}) group_left (total)'
+    f' count_values by ({RUN}) ("total", {TOTAL} < {DONE}), "{COUNTED}", " of ", "done", "total")'
 )
 """1 for a stage that counted more units than its total, with both counts as text."""
 running = table(
@@ -323,10 +322,13 @@ running = table(
         row("moving-1", "import", 0, 0.5),
     ),
     number(f"time() - {current(s.RUN_START_TIME)}", row("moving-1", "import", 1, 600)),
-    number(f"{EXCESS}\nor on ({WHO}) {DONE} / {TOTAL}", row("staged-1", "import", 0.0001, 0.9)),
+    number(
+        f"max by ({WHO}, {COUNTED}) (({EXCESS}\nor on ({RUN}) {DONE} / {TOTAL})\nand on ({RUN}) {NEAREST})",
+        row("staged-1", "import", 0.0001, 0.9),
+    ),
     number(current(s.RUN_STAGE_ETA), row("staged-1", "import", 1)),
     columns=(NAME, ID, "A", "F", "B", "D", STAGE, "H", COUNTED, "I", "C", "E", "G", "job"),
-    hide=("instance", "done", "total"),
+    hide=("instance",),
     overrides=(
         *WHICH,
         column("A", "Verdict", width=100, custom__cellOptions=COLOURED_CELL, **MAPPED),

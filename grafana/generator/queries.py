@@ -314,8 +314,10 @@ def attention() -> tuple[str, str]:
     Without recorded verdicts it is the share.
     """
     share = f"clamp_max(max by ({RUN}) ({nearness()}), 1)"
-    trouble = f"(max by ({RUN}) (run:progress_verdict{{{BY_NAME}}}) >= {VERDICTS['not started']})"
-    return share, f"({share} + on ({RUN}) {trouble} or on ({RUN}) {share})"
+    # The label `start` keeps both apart, so that the share is computed once.
+    verdicts = f"max by ({RUN}, start) (run:progress_verdict{{{BY_NAME}}}) >= {VERDICTS['not started']}"
+    trouble = f"({verdicts} and on ({RUN}) run:progress_near_limit:ratio)"
+    return share, f"sum by ({RUN}) ({share} or {trouble})"
 
 
 def past() -> str:

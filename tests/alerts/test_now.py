@@ -241,7 +241,7 @@ def test_since_of_a_run_that_fell_silent(promtool: str, tmp_path: Path) -> None:
         f'ALERTS{{alertname="OperationStuck", alertstate="firing", severity="critical", {OURS}, {A}}}': "1x40",
         f'ALERTS_FOR_STATE{{alertname="OperationStuck", severity="critical", {OURS}, {A}}}': "290x40",
     }
-    text = f"max by (alertname) ({since(ANY_JOB, 'alertname, progress_operation_id')})"
+    text = f"max by (alertname) ({since(ANY_JOB, 'alertname, job, progress_operation_name, progress_operation_id')})"
     check(promtool, text, given, 450, {frozenset({("alertname", "OperationStuck")}): 45_000}, tmp_path)
 
 

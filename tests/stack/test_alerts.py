@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 from grafana.generator.firing import since
+from grafana.generator.queries import WHO
 
 from .alert_demo import demo
 from .needed import installed
@@ -229,7 +230,7 @@ def test_restarts_while_a_run_is_lost(stack: Stack) -> None:
         stack.wait_for(lambda: stack.query('progress_run_active{progress_operation_id="restarted"} == 1'))
         run.kill()
     stack.wait_for(lambda: stack.webhook.seen("firing", "OperationLost", "restarted"))
-    since_when = since('progress_operation_id="restarted"', "alertname")
+    since_when = since('progress_operation_id="restarted"', f"alertname, {WHO}")
     [began] = stack.query(f"max({since_when})")
     stack.stop("collector")
     stack.wait_for(lambda: stack.query("collector:progress_outage"))
