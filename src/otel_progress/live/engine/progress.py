@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 JUMP: Final = 5.0
 """A first count that came this many times faster than the next units was completed by an earlier run."""
+ROUNDING: Final = 1e-9
+"""The part by which a sum of fractions may exceed a total."""
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 
@@ -37,15 +39,15 @@ def shown_ratio(node: HandleState, raw: float | None) -> float | None:
     """The ratio to show: the raw one, which small falls do not move back (`model/ratio.py`).
 
     A completed handle shows 1, or its count if that stayed below the total. A handle that ended otherwise with all
-    units completed shows none: 99% would say that something was left.
+    units completed shows none: 99% would say that something was left. None is shown while none is known.
     """
     if node._status is Status.COMPLETED:
         node._shown = 1.0 if raw is None else min(1.0, raw)
         return node._shown
-    if raw is not None:
-        node._shown = held(node._shown, raw)
-    shown = node._shown
-    return None if node._status.final and shown is not None and shown >= ALMOST else shown
+    if raw is None:
+        return None
+    shown = node._shown = held(node._shown, raw)
+    return None if node._status.final and shown >= ALMOST else shown
 
 
 # -- progress and time
@@ -233,7 +235,15 @@ def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
         done = min(done, values.INT_MAX)
     if total is not None:
         total = min(total, values.INT_MAX)
-    return Progress(done, total, found.unit, shown_ratio(node, found.raw), found.raw, rate, left)
+    raw = None if _is_beyond(node, found) else found.raw
+    return Progress(done, total, found.unit, shown_ratio(node, raw), raw, rate, left)
+
+
+def _is_beyond(node: HandleState, found: Measure) -> bool:
+    """Whether it runs and counted more than its total, which is wrong then: nobody knows how much is left."""
+    if node._status.final or node._ratio is not None or not found.total or found.completed is None:
+        return False
+    return found.completed > found.total * (1 + ROUNDING)
 
 
 def _reached(node: HandleState, found: Measure) -> float:
@@ -248,7 +258,7 @@ def _rate(node: HandleState, found: Measure, now: float, survey: Survey) -> floa
     if node._status is not Status.RUNNING:
         return pace.rate
     reached = float(found.reached or 0)
-    if found.total and reached >= found.total:
+    if found.total and reached >= found.total and not _is_beyond(node, found):
         return None
     now = min(now, paused_since(node, now, survey.lookup) or now)
     return pace.rate_at(now, reached, moved_at(node))
