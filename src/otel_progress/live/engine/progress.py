@@ -20,14 +20,13 @@ from otel_progress.model.past import by_earlier_runs
 from otel_progress.model.ratio import ALMOST, held
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.status import Status
+from otel_progress.model.units import is_beyond
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
 
 JUMP: Final = 5.0
 """A first count that came this many times faster than the next units was completed by an earlier run."""
-ROUNDING: Final = 1e-9
-"""The part by which a sum of fractions may exceed a total."""
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 
@@ -241,9 +240,7 @@ def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
 
 def _is_beyond(node: HandleState, found: Measure) -> bool:
     """Whether it runs and counted more than its total, which is wrong then: nobody knows how much is left."""
-    if node._status.final or node._ratio is not None or not found.total or found.completed is None:
-        return False
-    return found.completed > found.total * (1 + ROUNDING)
+    return not node._status.final and node._ratio is None and is_beyond(found.completed, found.total)
 
 
 def _reached(node: HandleState, found: Measure) -> float:

@@ -104,7 +104,7 @@ const SHAKEN = [1.35, 1.75].flatMap((wide) => [0.92, 1, 1.08].map((k) => [k, wid
 const ALMOST_DONE = "almost done";
 
 function roughly(eta, low, high, wide) {
-  if (eta < 3 && high <= 15) return ALMOST_DONE;
+  if (eta < 3 && high < 7.5) return ALMOST_DONE;
   const [[from, unit], [to, larger]] = [rounded(low), rounded(high)];
   if (high >= AGES) return `over ${from} ${unit}`;
   if (high <= wide * low || (from === to && unit === larger)) return `about ${rounded(eta).join(" ")}`;
@@ -183,18 +183,18 @@ export function bounds(row, now) {
   return low == null || high == null ? "" : `between ${lasting(low)} and ${lasting(high)}, in about 80% of all cases`;
 }
 
-/** Why there is no estimate: "no estimate yet", "no estimate while stuck"; empty without a total, or at its end. */
-export function unforeseen(completed, total, state = "") {
-  if (!total || (completed ?? 0) >= total) return "";
+/** Why there is no estimate: "no estimate yet", "no estimate while stuck", "beyond its total"; empty without a total, or at its end. */
+export function unforeseen(completed, total, state = "", had = false) {
+  if (!total || (completed ?? 0) >= total) return total && completed > total * (1 + 1e-9) ? "beyond its total" : "";
   if (state) return `no estimate while ${state}`;
-  return completed ? "no estimate" : "no estimate yet";
+  return completed || had ? "no estimate" : "no estimate yet";
 }
 
 /** The same of a row: "no estimate yet", "no estimate while looping". */
 export function unforeseenOf(row) {
   if (row.status !== "running") return "";
   const group = groupOf(row);
-  return unforeseen(row.progress?.completed, row.progress?.total, UNMOVED.has(group) ? GROUP[group].label.toLowerCase() : "");
+  return unforeseen(row.progress?.completed, row.progress?.total, UNMOVED.has(group) ? GROUP[group].label.toLowerCase() : "", shown.has(row.id));
 }
 const UNMOVED = new Set(["stuck", "looping", "frozen"]);
 
