@@ -44,7 +44,8 @@ class Whole:
     """The figures of an operation and its children.
 
     Attributes:
-        ratio: the raw ratio from 0 to 1: its own, or that of its children; None if neither is known.
+        ratio: the raw ratio from 0 to 1: its own, or that of its children; None if neither is known, as that of
+            children is without a total.
         completed: completed units, if its children are these units.
         eta: its own, or that of its children by the longest path.
         rolled_up: whether the ratio comes from its children.
@@ -120,7 +121,7 @@ def _eta_of(part: Part) -> Estimate | None:
 def _infer(whole: Whole, snapshot: Snapshot, given: list[tuple[Part, Whole]]) -> None:
     """The progress of an operation from children that its own process cannot count."""
     parts = [(child.snapshot, one) for child, one in given]
-    found = _by_total(snapshot, parts) if snapshot.progress.total else (_of_all(parts), None)
+    found = _by_total(snapshot, parts) if snapshot.progress.total else (None, None)  # nobody said how many they are
     earlier = whole.eta if whole.eta is not None and whole.eta.source in _KNOWN_BEFORE else None
     if found[0] is None:
         if not whole.ratio:
@@ -144,20 +145,6 @@ def _by_total(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> tuple[
         return None, None  # it is a total of something else
     ratios = [_ratio_of(child, one) or 0.0 for child, one in parts]
     return min(1.0, sum(ratios) / total), sum(_is_done(child) for child, _ in parts)
-
-
-def _of_all(parts: list[tuple[Snapshot, Whole]]) -> float | None:
-    """By the children known so far: weighted by their totals if all have one in the same unit, else equally."""
-    ratios = [_ratio_of(child, one) for child, one in parts]
-    if any(ratio is None for ratio in ratios):
-        return None
-    totals = [child.progress.total for child, _ in parts]
-    alike = len({child.progress.unit for child, _ in parts}) == 1
-    weights = [float(total) for total in totals if total and finite(total)] if alike else []
-    if len(weights) < len(parts):
-        weights = [1.0] * len(parts)
-    whole = sum(weights)
-    return min(1.0, sum(weight * (ratio or 0.0) for weight, ratio in zip(weights, ratios)) / whole)
 
 
 def _is_done(child: Snapshot) -> bool:
