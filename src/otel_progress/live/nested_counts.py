@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 KINDS: Final = 16
 """Kinds of stages that are remembered."""
-_NO_DIGITS: Final = str.maketrans("", "", "0123456789")
+NO_DIGITS: Final = str.maketrans("", "", "0123456789")
+"""Makes the kind of a name: `epoch ` of `epoch 12`."""
 
 
 def take(into: NestedCounts, stage: HandleState, nested: NestedCounts | None) -> bool:
@@ -49,7 +50,7 @@ def take(into: NestedCounts, stage: HandleState, nested: NestedCounts | None) ->
         into.restored += stage._restored
         into.bare = into.bare or (total is None and stage._lanes is None)
     add(into.sums, units)
-    kind = stage._text_name.translate(_NO_DIGITS)
+    kind = stage._text_name.translate(NO_DIGITS)
     into.again = into.again or kind in into.kinds
     if len(into.kinds) < KINDS:
         into.kinds.add(kind)

@@ -154,6 +154,48 @@ def test_restored_units_are_kept_apart(progress_capture: Capture) -> None:
             assert op.snapshot().progress.ratio_raw == 60 / 150
 
 
+# -- stages side by side, without a total
+
+
+def test_stages_side_by_side_end_with_the_longest(progress_capture: Capture) -> None:
+    """A first run without a total whose stages of different kinds run side by side ends when the last one does."""
+    with progress.operation("work") as op:
+        stages = [op.stage(name, total=total).start() for name, total in (("load", 20), ("parse", 60), ("save", 40))]
+        for second in range(59):
+            progress_capture.advance(1)
+            for stage, total in zip(stages, (20, 60, 40)):
+                if second < total:
+                    stage.advance()
+                if second == total:
+                    stage.complete()
+            now = op.snapshot().progress
+            assert now.percentage is None
+            if second > 10:
+                assert now.eta is not None
+                assert now.eta.eta == pytest.approx(59 - second, rel=0.1, abs=2)
+                assert now.eta.source == "rate"
+
+
+@pytest.mark.parametrize("case", ["pool", "after another", "no estimate", "one", "again"])
+def test_where_more_may_follow_there_is_no_estimate(case: str, progress_capture: Capture) -> None:
+    """Tasks of a pool, stages that start after others ended, and those that tell no time: nobody knows the end."""
+    names = {"pool": ["task 1", "task 2"], "one": ["load"], "after another": ["load", "parse", "save"]}
+    with progress.operation("work") as op:
+        stages = [op.stage(name, total=50).start() for name in names.get(case, ["load", "parse"])]
+        if case == "no estimate":
+            stages.append(op.stage("wait").start())
+        for second in range(40):
+            progress_capture.advance(1)
+            for stage in stages:
+                stage.advance(0 if stage.name == "wait" else 1)
+            if case in ("after another", "again") and second == 10:
+                stages.pop(0).complete()
+                progress_capture.advance(1)
+                stages.append(op.stage("load" if case == "again" else "sort", total=50).start())
+            if second > (10 if case in ("after another", "again") else 0):
+                assert op.snapshot().progress.eta is None
+
+
 # -- beyond the total
 
 

@@ -6,9 +6,11 @@ The ticker notes what starts and ends inside each handle; at the end of a comple
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_progress.live.engine import learning
+from otel_progress.live.nested_counts import NO_DIGITS
 from otel_progress.live.running import children, host_of
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.outline import STAGES, StageSoFar, names_ended
@@ -88,6 +90,29 @@ def left(node: HandleState, outline: Outline, now: float, ask: Ask, depth: int =
         if found is not None and (inner.name not in own or found.eta > own[inner.name].eta):
             own[inner.name] = found
     return outline.left(seen, worked(node, now), own)
+
+
+def side_by_side(node: HandleState, ask: Ask, depth: int = 0) -> Estimate | None:
+    """The time left of the longest of all that runs inside a handle, if nothing tells of more to come.
+
+    That is so while things of different kinds run side by side, each has an estimate, and none began after another one
+    had ended. Those of one kind (`task 1`, `task 2`) may be the first ones of a pool.
+    """
+    seen = dict(node._inner or {})  # the ticker may add to it meanwhile
+    kinds = {name.translate(NO_DIGITS) for name in seen}
+    if not 1 < len(seen) == len(kinds) <= MANY or depth >= DEPTH:
+        return None
+    if any(one.started > 1 or one.before for one in seen.values()):
+        return None
+    inside = _running_in(node)
+    if len(inside) > sum(one.running for one in seen.values()):
+        return None  # one has begun that was not noted yet
+    found = [ask(inner, depth + 1) for inner in inside]
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    last = max(known, key=lambda one: one.eta)
+    return None if not last.eta else replace(last, low=max(one.low for one in known), high=max(one.high for one in known))
 
 
 def _running_in(node: HandleState) -> list[HandleState]:

@@ -10,7 +10,7 @@ from otel_progress import clock
 from otel_progress.live.branches import paused_since
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import learning, outlines
-from otel_progress.live.engine.planned import left_by_plan, moved_at
+from otel_progress.live.engine.planned import NOTHING_LEFT, left_by_plan, moved_at
 from otel_progress.live.running import innermost
 from otel_progress.live.survey import Measure, Survey, says_nothing
 from otel_progress.model import values
@@ -170,10 +170,10 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
         return None
     pace = node._pace
     if pace is None:
-        return _without_pace(node, found, now)
+        return _without_pace(node, found, now, survey, depth)
     if _by_count(node, found):
         if not found.total:
-            return _by_duration(node, now)
+            return _without_total(node, now, survey, depth)
         return pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take)
     if found.raw is None:
         return None
@@ -198,7 +198,9 @@ def _ask(node: HandleState, now: float, survey: Survey) -> outlines.Ask:
     return ask
 
 
-def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | None:
+def _without_pace(
+    node: HandleState, found: Measure, now: float, survey: Survey, depth: int
+) -> Estimate | None:
     """The time left of a handle whose pace is not known yet: by its expected duration, else by earlier runs."""
     ran = outlines.worked(node, now)
     expected = getattr(node._opts, "expected", None)
@@ -208,7 +210,19 @@ def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | N
     if before is not None and found.total and before.course.runs:
         left = by_earlier_runs(before.course, float(found.total) - float(node._restored), ran)
         return None if left is None else _estimate(*left, before.course.runs)
-    return _by_duration(node, now)
+    return _by_duration(node, now) if found.total else _without_total(node, now, survey, depth)
+
+
+def _without_total(node: HandleState, now: float, survey: Survey, depth: int) -> Estimate | None:
+    """The time left by the duration of earlier runs, else by the stages inside if these are all that there is."""
+    ask = _ask(node, now, survey)
+
+    def rest(inner: HandleState, depth: int) -> Estimate | None:
+        known = survey.of(inner)
+        done = bool(known.total) and known.completed == known.total
+        return NOTHING_LEFT if done else ask(inner, depth)
+
+    return _by_duration(node, now) or outlines.side_by_side(node, rest, depth)
 
 
 def _by_duration(node: HandleState, now: float) -> Estimate | None:
