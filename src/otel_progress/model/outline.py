@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from otel_progress.model import outlasting
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.values import NAME_LENGTH
 
@@ -166,9 +167,11 @@ class Outline:
         return min(_WIDE[1], max(_WIDE[0], width))
 
     def by_duration(self, now: float, tempo: float = 1.0) -> Estimate | None:
-        """The time left of a run by the mean duration of earlier ones, times `tempo`; None if that is over."""
-        factor, took = math.exp(self.width), self.took * tempo
-        return self._estimate(took - now, took / factor - now, took * factor - now)
+        """The time left of a run by the duration of earlier ones, times `tempo`; None beyond their upper bound."""
+        took = self.took * tempo
+        if not took > 0 or now >= took * math.exp(self.width):
+            return None
+        return self._estimate(*outlasting.left(took, self.width, now))
 
     def tempo(self, seen: Mapping[str, StageSoFar]) -> float:
         """How long the stages of a run take, as a multiple of earlier runs: what all ended ones agree on, at least.

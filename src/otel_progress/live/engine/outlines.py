@@ -5,6 +5,7 @@ The ticker notes what starts and ends inside each handle; at the end of a comple
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,9 @@ MANY: Final = 16
 """With more running stages or children than this, none is asked for its own estimate."""
 DEPTH: Final = 4
 """Levels of handles that are asked for their own estimate."""
+
+SOON: Final = 0.8
+"""The part of its usual time after which a stage may be late: if the others before it were quicker than usual."""
 
 Ask = Callable[["HandleState", int], "Estimate | None"]
 """Returns the estimate of a running stage or child, which may itself ask as many levels as the number says."""
@@ -72,6 +76,21 @@ def known(node: HandleState) -> Outline | None:
     before = learning.learning.learned(node.operation, learning.stage_of(node))
     outline = None if before is None else before.outline
     return outline if outline is not None and outline.stages and not node._restored else None
+
+
+def late_in(stage: HandleState, now: float) -> float:
+    """Seconds until a running stage has run for as long as its plan or earlier runs say; infinity if nobody knows."""
+    around = _around(stage)
+    if around is None:
+        return math.inf
+    plan = around._opts.plan
+    index = None if plan is None else plan.index(stage.name)
+    usual = None if plan is None or index is None else plan.stages[index].expected
+    if usual is None:
+        outline = known(around)
+        known_stage = None if outline is None else outline.stages.get(stage.name)
+        usual = None if known_stage is None else known_stage.span
+    return math.inf if usual is None else max(0.0, SOON * usual - worked(stage, now))
 
 
 def tempo(node: HandleState) -> float:

@@ -145,6 +145,7 @@ function restOf(row, now) {
   const eta = row.progress?.eta;
   if (eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row))) return 0;
   const gone = goneOf(row, now);
+  if (stands(row.progress)) return eta.seconds - Math.min(gone, eta.low);
   return gone >= eta.seconds ? 0 : eta.seconds - Math.min(gone, inHand(row.progress));
 }
 
@@ -155,12 +156,19 @@ function inHand({ completed, total, ratio, eta }) {
   return ratio != null && eta.source === "rate" ? eta.seconds / 2 : Infinity;
 }
 
+/** Whether an estimate stands once its lower bound has passed: that from durations alone. */
+function stands({ completed, total, eta }) {
+  const counts = (total ?? 0) > (completed ?? 0);
+  return eta.low < eta.seconds && (eta.source === "plan" || (eta.source === "history" && !counts));
+}
+
 /** The interval of an estimate now; where the estimate stands still, its lower end does, too. */
 function boundsOf(row, now) {
   const { seconds, low, high } = row.progress?.eta ?? {};
-  const [gone, most] = [goneOf(row, now), seconds == null ? Infinity : inHand(row.progress)];
+  const late = seconds != null && stands(row.progress);
+  const [gone, most] = [goneOf(row, now), seconds == null ? Infinity : late ? low : inHand(row.progress)];
   const rest = (value) => (value == null ? null : Math.max(0, value - Math.min(gone, most)));
-  return { low: gone > most && low != null ? (low * (seconds - most)) / seconds : rest(low), high: rest(high) };
+  return { low: gone > most && low != null && !late ? (low * (seconds - most)) / seconds : rest(low), high: rest(high) };
 }
 
 /** By how many seconds an estimate has run down; it stands still during a declared wait, unless that is for its children. */
