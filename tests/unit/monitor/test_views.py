@@ -494,6 +494,22 @@ def test_a_pool_without_a_total_has_neither_percentage_nor_estimate(monitor: Par
     assert text(monitor)["percentage"] == pytest.approx(100 * 23.8 / 24, abs=0.01)
 
 
+def test_a_parent_is_not_idle_while_something_below_it_moves(monitor: Parts, fake: FakeClock) -> None:
+    """Its own process counts nothing for minutes; the newest progress below it, in other processes, is what it shows."""
+    monitor.say(snap(1, idle=0.0))
+    monitor.say(snap(1, key="b", parent_id="a", idle=0.0), instance="p2")
+    for second in range(1, 4):
+        fake.sleep(10)
+        for instance in ("p1", "p2", "p3"):
+            monitor.beat(instance)
+        monitor.say(snap(second, key="c", parent_id="b", idle=1.0), instance="p3")
+        assert text(monitor)["idle"] == text(monitor, "b")["idle"] == pytest.approx(1, abs=1)
+    fake.sleep(5)
+    for instance in ("p1", "p2", "p3"):
+        monitor.beat(instance)
+    assert text(monitor)["idle"] == pytest.approx(6, abs=1)
+
+
 def test_more_children_than_the_total_take_the_percentage_back(monitor: Parts) -> None:
     """A total of two with three children counts something else: what was shown is not known any more."""
     monitor.say(snap(1, progress=Progress(0, 2, "item", 0.0, 0.0)))

@@ -248,7 +248,7 @@ def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
         done = min(done, values.INT_MAX)
     if total is not None:
         total = min(total, values.INT_MAX)
-    raw = None if _is_beyond(node, found) else found.raw
+    raw = None if _is_beyond(node, found) or (total or 0) >= values.INT_MAX else found.raw
     return Progress(done, total, found.unit, shown_ratio(node, raw), raw, rate, left)
 
 

@@ -7,6 +7,7 @@ move the shown ratio back: `show` is the rule of the process, too, and what was 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -52,6 +53,7 @@ class Whole:
         cost: the cost of it and all below it, by currency.
         tokens: the tokens used by it and all below it, by direction.
         children: the number of its children.
+        idle: seconds since the newest progress of it, or of what runs below it in other processes.
     """
 
     ratio: float | None = None
@@ -61,6 +63,7 @@ class Whole:
     cost: dict[str, float] = field(default_factory=dict)
     tokens: dict[str, float] = field(default_factory=dict)
     children: int = 0
+    idle: float = math.inf
 
 
 class Part(NamedTuple):
@@ -92,7 +95,7 @@ class _Roll:
     def up(self, part: Part, depth: int) -> Whole:
         snapshot = part.snapshot
         self._seen.add(snapshot.operation_id)
-        whole = Whole(_raw(snapshot.progress), eta=_eta_of(part))
+        whole = Whole(_raw(snapshot.progress), eta=_eta_of(part), idle=_idle(part))
         if part.visible:
             _add(whole, snapshot.usage)
         parts: list[tuple[Part, Whole]] = []
@@ -101,6 +104,8 @@ class _Roll:
             parts.extend((child, self.up(child, depth + 1)) for child in below if self._is_new(child.snapshot))
         for child, one in parts:
             whole.children += child.visible
+            if child.visible and child.instance != part.instance:
+                whole.idle = min(whole.idle, one.idle)
             for mine, theirs in ((whole.cost, one.cost), (whole.tokens, one.tokens)):
                 for key, amount in theirs.items():
                     _raise(mine, key, amount)
@@ -116,6 +121,12 @@ def _eta_of(part: Part) -> Estimate | None:
     """Its own ETA now; it stands still while the operation waits."""
     seen = part.snapshot
     return (seen.progress if seen.wait is not None else seen.progress.after(part.later)).eta
+
+
+def _idle(part: Part) -> float:
+    """Seconds since it made progress; infinity if it does not run."""
+    seen = part.snapshot
+    return seen.idle + part.later if seen.status is Status.RUNNING else math.inf
 
 
 def _infer(whole: Whole, snapshot: Snapshot, given: list[tuple[Part, Whole]]) -> None:
