@@ -231,8 +231,9 @@ def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
         raw = min(1.0, known / total) if total else None
         unit = unit if known == done else node._unit
         return found._replace(completed=known, unit=unit, raw=raw, reached=known, restored=inside.restored)
-    each = bool(total) and _is_one_unit_each(node, total, inside)
-    if done and not inside.children and not inside.kids and (same is None or (not each and (inside.over or inside.bare))):
+    each = total is not None and total > 0 and _is_one_unit_each(node, total, inside)
+    unsettled = same is None or (not each and (inside.over > 0 or inside.bare))
+    if done and unsettled and not (inside.children or inside.kids):
         return found._replace(undecided=True)
     ended = inside.children + (inside.over if each else 0)
     part = _part(node, ended, total, inside) if total else 0.0

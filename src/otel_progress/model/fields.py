@@ -64,8 +64,8 @@ class Progress:
         """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends.
 
         An ETA from a count runs down by the unit in hand only, as more units would have been reported. One from a plan
-        or from earlier runs alone runs down by its lower bound, after which the end may come at any time; then it stands
-        until its process says more, within two seconds.
+        or from earlier runs alone runs down by its lower bound; then the end may come at any time, and it stands until
+        its process says more, within two seconds.
         """
         eta = self.eta
         if eta is None or seconds <= 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +137,7 @@ def test_stages_that_failed_are_no_units(progress_capture: Capture) -> None:
     """A stage that failed and is tried again does not count as one of three."""
     with progress.operation("work", total=3) as op:
         for number, fails in enumerate([False, True, False, False]):
-            stage = op.stage("load save parse sort".split()[number], total=50).start()
+            stage = op.stage(["load", "save", "parse", "sort"][number], total=50).start()
             stage.advance(50)
             found = op.snapshot().progress.ratio_raw
             assert found is None or found <= (number + (0 if fails or number > 1 else 1)) / 3 + 1e-9

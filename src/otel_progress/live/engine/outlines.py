@@ -131,7 +131,8 @@ def side_by_side(node: HandleState, ask: Ask, depth: int = 0) -> Estimate | None
     if not known or len(known) < len(found):
         return None
     last = max(known, key=lambda one: one.eta)
-    return None if not last.eta else replace(last, low=max(one.low for one in known), high=max(one.high for one in known))
+    low, high = max(one.low for one in known), max(one.high for one in known)
+    return replace(last, low=low, high=high) if last.eta else None
 
 
 def _running_in(node: HandleState) -> list[HandleState]:

@@ -198,9 +198,7 @@ def _ask(node: HandleState, now: float, survey: Survey) -> outlines.Ask:
     return ask
 
 
-def _without_pace(
-    node: HandleState, found: Measure, now: float, survey: Survey, depth: int
-) -> Estimate | None:
+def _without_pace(node: HandleState, found: Measure, now: float, survey: Survey, depth: int) -> Estimate | None:
     """The time left of a handle whose pace is not known yet: by its expected duration, else by earlier runs."""
     ran = outlines.worked(node, now)
     expected = getattr(node._opts, "expected", None)
