@@ -15,6 +15,8 @@ _EIGHTY: Final = 1.2816
 """Standard deviations from the median to either end of the middle 80%."""
 _STEPS: Final = 40
 """Halvings that find a quantile: to 1e-10 standard deviations."""
+_FARTHEST: Final = 2.0
+"""What lasts longer than this many standard deviations shows that durations vary more than was known."""
 _LOW, _MEDIAN, _HIGH = 0.1, 0.5, 0.9
 
 
@@ -29,6 +31,7 @@ def left(usual: float, width: float, ran: float) -> tuple[float, float, float]:
     deviation = width / _EIGHTY
     if ran <= 0:
         return usual, usual / math.exp(width), usual * math.exp(width)
+    deviation = max(deviation, math.log(ran / usual) / _FARTHEST)
     passed = math.log(ran / usual) / deviation
     still = _beyond(passed)
 

@@ -308,9 +308,11 @@ class _Forecast:
         ran = self._now - stage.first
         if ran > _OVER * self._tempo * usual.span + LATE:
             self.over = True
-        if ran >= self._tempo * each:
-            self._late.add(name)
-        return _Path(*(self._now + max(each * factor - ran, each * _REST) for factor in self._factors))
+        if ran < self._tempo * each or each <= 0:
+            return _Path(*(self._now + max(each * factor - ran, each * _REST) for factor in self._factors))
+        self._late.add(name)
+        rest = outlasting.left(self._tempo * each, self._outline.width, ran)
+        return _Path(*(self._now + max(left, each * _REST) for left in rest))
 
     def _to_come(self, usual: UsualStage) -> _Path | None:
         """When a stage ends that has not begun; None if it is so late that it does not come."""
