@@ -91,6 +91,8 @@ class HandleState:
     """Seconds in which all of it waited, by waits that are over. Written: job. Read: ticker, look (outlines)."""
     _stood_until: float = 0.0
     """The end of the last one of them (s, monotonic). Written and read: job."""
+    _stood_times = 0
+    """How many of them were over. Written: job. Read: ticker (learning)."""
     _slept: float = 0.0
     """Seconds in which the whole process stood still. Written: ticker. Read: ticker, look (outlines)."""
     _suspended = False

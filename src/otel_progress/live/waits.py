@@ -116,6 +116,7 @@ def _leave_out(node: HandleState, now: float) -> None:
         if since is not None:
             pausing._stood += max(0.0, now - max(since, pausing._stood_until))
             pausing._stood_until = now
+            pausing._stood_times += 1
             if pausing._pace is not None:
                 pausing._pace.skip(since, now)
         pausing = None if pausing is node.operation else pausing._parent

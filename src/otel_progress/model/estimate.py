@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from otel_progress.model.forecast import INSTANT, MANY, OWN, Course, Review, untested
+from otel_progress.model.growth import Growth
 from otel_progress.model.past import PARTS, Past, Record
 
 _HALF_LIFE: Final = 10.0
@@ -42,8 +43,14 @@ _LEAST: Final = 3
 """Steps that must be seen before they explain a pause; until then, the time up to the last unit does."""
 _EARLY: Final = 5.0
 """Seconds of a pause that are explained while fewer steps were seen."""
-_FAR, _NEARBY = 0.84, 0.44
+_ONCE: Final = 1.5
+"""The same after a single step, as nobody knows whether it came at once."""
+_FAR, _NEARBY = 0.76, 0.44
 """Quantiles of the normal distribution that the upper end has if the error is large, and what is added if small."""
+_ROUNDING: Final = 1e-9
+"""Relative difference of totals that is due to rounding."""
+_UP, _DOWN = 0.45, 4.0
+"""The farthest upper end (log), and how much farther the lower end is: large errors are mostly estimates too high."""
 _MAINLY: Final = 0.5
 """Weight of earlier runs from which on an estimate is said to come from them."""
 _HEARD: Final = 0.1
@@ -102,7 +109,7 @@ class Pace:
         *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
         *("_counted", "_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual", "_known_pause"),
-        *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_totals"),
+        *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_total", "_growth"),
     )
 
     def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
@@ -125,7 +132,8 @@ class Pace:
         self._still = False
         self._ends = math.inf
         self._ends_of: tuple[float, float] | None = None
-        self._totals: tuple[tuple[float, float], tuple[float, float]] | None = None
+        self._total = 0.0
+        self._growth: Growth | None = None
 
     def observe(self, now: float, done: float, moved: float | None = None) -> None:
         """Record the total count at `now`.
@@ -177,9 +185,15 @@ class Pace:
 
     def _reach(self, time: float, units: float) -> None:
         """Note when a count was reached; after a proven change of pace, what was before no longer counts."""
-        if not self._course.add(time, units) or not self._course.renew(time, units):
+        if not self._course.add(time, units):
             return
         since, base = self._course.since
+        if self._seen == 2 and (first := self._course.at_once(_LOOK)) is not None:
+            since, base = first
+        elif self._course.renew(time, units):
+            since, base = self._course.since
+        else:
+            return
         self._done, self._time = units - base, time - since
         self._moves = min(self._moves, self._done)
         self._reviewed = self._kept = None
@@ -209,6 +223,7 @@ class Pace:
         self._base += units
         self._last += units
         self._looked += units
+        self._past = None
 
     @property
     def rate(self) -> float | None:
@@ -260,7 +275,8 @@ class Pace:
         """Seconds without a unit that the pace so far explains."""
         explained = max(_PAUSES * self._pause, _STEPS * self._usual, _KNOWN * self._known_pause)
         if self._seen < _LEAST:
-            return max(_EARLY, explained, _PAUSES * (self._unit_at - self._start))
+            early = _EARLY if self._seen > 1 else _ONCE
+            return max(early, explained, _PAUSES * (self._unit_at - self._start))
         return explained
 
     @property
@@ -286,6 +302,7 @@ class Pace:
         done: float | None = None,
         moved: float | None = None,
         may_review: MayReview = always,
+        wider: float = 1.0,
     ) -> Estimate | None:
         """Estimate when the rest will be done; None if nothing is left or the pace supports no estimate.
 
@@ -297,15 +314,19 @@ class Pace:
             moved: when the last unit was completed, if that is known.
             may_review: whether there is time to test the forecasters, which takes about 0.1 ms. Without any test the
                 estimate follows the rate.
+            wider: by how much the error is larger than that of a count.
         """
         if self._rate is None or not 0 < remaining < math.inf:
             return None
         done = self._last if done is None else max(done, self._last)  # a lower one is a fall that was not observed yet
         units, at = done - self._base, self._reached_at(now, done, moved)
         time = at - self._start
+        if self._seen == 1:
+            time, self._kept = max(time, min(_FIRST, now - self._start)), None
         if not (units > 0 and time > 0):
             return None
-        found = self._forecast(time, units, remaining, grain, may_review)
+        self._follow(time, units, remaining + done)
+        found = None if self.is_overtaken else self._forecast(time, units, remaining, grain, may_review)
         if found is None:
             return None
         known = found.known
@@ -315,8 +336,9 @@ class Pace:
             return None
         in_hand = _IN_HAND * max(each * min(remaining, max(grain, self._step)), self._known_pause)
         eta = each * remaining - min(max(0.0, now - at), in_hand)
-        low, high = interval(eta, found.error)
-        high += each * self._grown(time, remaining + done)
+        low, high = interval(eta, wider * found.error)
+        if self._growth is not None:
+            high += each * self._growth.since_half()
         if not 0 < eta <= high < math.inf:
             return None
         self._foretell(time + low, time + high)
@@ -347,7 +369,8 @@ class Pace:
         if not 0 < each < math.inf:
             return None
         known = sum(review.weights[OWN:])
-        kept = self._kept = _Forecast(each, review.error_at(horizon, steps), known, units, total)
+        error = review.error_at(horizon, steps, time / (time + each * left))
+        kept = self._kept = _Forecast(each, error, known, units, total)
         return kept
 
     def _pause_known(self, time: float, units: float, left: float, grain: float) -> float:
@@ -358,19 +381,26 @@ class Pace:
     def _prepared(self, total: float) -> Past | None:
         """Earlier runs, prepared for a run of this total."""
         record = self._record
-        if record is None or not record.runs or self._base:
+        if record is None or not record.runs or self._base < 0:
             return None
+        total += self._base
         if self._past is None or self._past.total != total or self._past.runs != record.runs:
-            self._past = Past(record, total)
+            self._past = Past(record, total, self._base)
         return self._past
 
-    def _grown(self, time: float, total: float) -> float:
-        """Units by which the total grew in about the last half of the run; as many more may come."""
-        now = (time, total)
-        before, since = self._totals or (now, now)
-        if self._totals is None or time >= 2 * since[0]:
-            self._totals = before, since = since, now
-        return max(0.0, total - before[1])
+    def _follow(self, time: float, units: float, total: float) -> None:
+        """Note how the total changes."""
+        if self._growth is None and self._total > 0 and abs(total - self._total) > _ROUNDING * total:
+            self._growth = Growth(time, units, self._total)
+        if self._growth is None:
+            self._total = total
+        else:
+            self._growth.note(time, units, total)
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether the total grows as fast as the count, so that nobody knows the end."""
+        return self._growth is not None and self._growth.is_endless()
 
     def _foretell(self, low: float, high: float) -> None:
         """Keep an interval for the end, to see later whether it held."""
@@ -409,12 +439,14 @@ class Pace:
 
 
 def interval(eta: float, error: float) -> tuple[float, float]:
-    """Return the shortest interval that contains the end in 80% of all cases, if its logarithm varies by this error.
+    """Return the interval that contains the end in about 80% of all cases, if its logarithm varies by this error.
 
-    Of a lognormal distribution that is the one whose ends are equally likely; the wider, the lower it lies.
+    The shortest such interval of a lognormal distribution has ends that are equally likely, so it lies the lower, the
+    wider it is. Measured errors are skewed further: a start that is slower than the rest makes estimates many times too
+    high, while none is as far too low.
     """
     up = error * (_FAR + _NEARBY / (1 + 5 * error))
-    return eta * math.exp(-up - 2 * error * error), eta * math.exp(up)
+    return eta * math.exp(-up - _DOWN * error * error), eta * math.exp(min(_UP, up))
 
 
 def planned(

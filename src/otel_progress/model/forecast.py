@@ -40,7 +40,7 @@ FEW: Final = 1e-100
 """Counts outside of these bounds are not followed."""
 ORIGINS: Final = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9)
 """Where in the units completed so far the forecasters are tested."""
-_PRIOR: Final = (2.5, 1.0, 0.0, -0.5, -2.5, 0.5)
+_PRIOR: Final = (3.0, 1.0, 0.0, -0.5, -2.5, 0.5, 1.0)
 """Logarithms of the weights before any test: long memories first."""
 HALF, TREND = 1, 4
 OWN: Final = len(_PRIOR)
@@ -63,16 +63,17 @@ _WORST: Final = 1.5
 """Largest error of one test; a single stall must not decide."""
 _LEAST: Final = 1e-3
 """Smallest time per unit, as a part of the mean of the run."""
-_SPREAD: Final = 0.6
+_SPREAD: Final = 0.65
 """Standard error (log) of a forecast that is assumed before any test."""
-_ASSUMED: Final = 4.0
+_ASSUMED: Final = 4.5
 """Weight of that assumption, in tests."""
-_UNEVEN: Final = 0.05
+_UNEVEN: Final = 0.12
 """Error of the tests from which on the assumption holds in full; steady work makes it smaller."""
-_DOUBT: Final = 1.0
+_DOUBT: Final = 0.75
+"""Weight, in tests, of the doubt whether steady work stays so."""
 _CALIBRATED: Final = 1.2
 """Factor from the errors of the tests to those of forecasts: they cover more of the run, and what changes in it."""
-_STEADY: Final = 0.5
+_STEADY: Final = 0.8
 """Part of the squared error that does not depend on how far ahead a forecast is."""
 _PROOF_PARTS, _PROOF_UNITS, _PROOF_SECONDS = 2, 5.0, 2.0
 """What proves a change of pace: parts of the course, units and seconds at the new pace."""
@@ -80,8 +81,16 @@ _JUMP, _LEAP = math.log(3.0), math.log(8.0)
 """The least change of pace; the latter if there are only `_PROOF_PARTS` parts before or after it."""
 _BEYOND: Final = 4.0
 """How many times the spread of the parts a change of pace is at least."""
-_WIDEST: Final = 1.5
-_FLOOR: Final = 0.01
+_AT_ONCE: Final = 3.0
+"""A first batch that took this many times less, unit by unit, than the second came at once."""
+_WIDEST: Final = 1.2
+"""Largest standard error (log)."""
+_FLOOR: Final = 0.008
+"""Smallest standard error (log), from the looks."""
+_STEPS: Final = 0.4
+"""Part of the squared error that a single step left has."""
+_LATE: Final = 2.5
+"""How much larger the relative error of a forecast by earlier runs is at the end than at the start."""
 
 
 class Test(NamedTuple):
@@ -108,9 +117,16 @@ class Review(NamedTuple):
     units: float
     total: float
 
-    def error_at(self, horizon: float, steps: float) -> float:
-        """Return the standard error (log) for a horizon, with so many steps of the count left."""
-        return error_at(self.error, horizon, steps)
+    def error_at(self, horizon: float, steps: float, late: float) -> float:
+        """Return the standard error (log) for a horizon.
+
+        Args:
+            horizon: how far ahead the end is (`Course.horizon`).
+            steps: the steps of the count that are left.
+            late: the share of the time that has passed; at the end, earlier runs say little about what is left.
+        """
+        known = sum(self.weights[OWN:])
+        return error_at(self.error * (1 + known * _LATE * late**4), horizon, steps)
 
 
 class Course:
@@ -144,9 +160,10 @@ class Course:
         return True
 
     def _keep(self, time: float, count: float) -> None:
-        self.said.extend(self._say(time, count))
-        self.times.append(time)
-        self.counts.append(count)
+        # sums, as an array that grows in place keeps room for more
+        self.said = self.said + array("f", self._say(time, count))
+        self.times = self.times + array("d", (time,))
+        self.counts = self.counts + array("d", (count,))
         if len(self.times) > KNOTS:
             self._thin()
 
@@ -174,10 +191,29 @@ class Course:
         found = self._change(time, done)
         if found is None:
             return False
-        self.since = self.times[found], self.counts[found]
-        for knot in range(found + 1, len(self.times)):
-            self.said[OWN * knot : OWN * (knot + 1)] = array("f", self._say(self.times[knot], self.counts[knot]))
+        self._start_at(found)
         return True
+
+    def at_once(self, soon: float) -> tuple[float, float] | None:
+        """The time and the count of a first batch that came within `soon` seconds, and far faster than the second.
+
+        What is completed as a run starts took no time, or took it before the start. A single unit is left out of all
+        forecasts; of many nobody knows whether others are as quick.
+        """
+        if len(self.times) != 3 or self.since[1]:
+            return None
+        (_, first, second), (_, some, more) = self.times, self.counts
+        if first > soon or (second - first) * some < _AT_ONCE * first * (more - some):
+            return None
+        if some <= 1:
+            self._start_at(1)
+        return first, some
+
+    def _start_at(self, knot: int) -> None:
+        """Let the pace begin at this point."""
+        self.since = self.times[knot], self.counts[knot]
+        for later in range(knot + 1, len(self.times)):
+            self.said[OWN * later : OWN * (later + 1)] = array("f", self._say(self.times[later], self.counts[later]))
 
     def _change(self, time: float, done: float) -> int | None:
         """The point after which the pace is another one."""
@@ -258,25 +294,31 @@ class Course:
         half = math.exp(found[1])
         slope = _log(max(half, 0.05 * mean) / max(2 * mean - half, 0.05 * mean))
         found.append(_TREND * max(-2.0, min(2.0, slope)))
-        found.append(_log(max(self._median(time, done), least)))
+        median, smooth = self._typical(time, done)
+        found.append(_log(max(median, least)))
+        found.append(_log(max(smooth, least)))
         return found
 
-    def _median(self, time: float, done: float) -> float:
-        """The median time per unit of its parts, weighted by their units."""
-        times, counts = self.times, self.counts
-        first, n = bisect_left(counts, self.since[1]) + 1, bisect_left(counts, done)
+    def _typical(self, time: float, done: float) -> tuple[float, float]:
+        """The median time per unit of its parts, weighted by their units, and the mean without the longest pause."""
+        times, counts, (since, base) = self.times, self.counts, self.since
+        first, n = bisect_left(counts, base) + 1, bisect_left(counts, done)
         parts = [
             ((times[i] - times[i - 1]) / (counts[i] - counts[i - 1]), counts[i] - counts[i - 1])
             for i in range(first, n)
         ]
         parts.append(((time - times[n - 1]) / (done - counts[n - 1]), done - counts[n - 1]))
+        mean = (time - since) / (done - base)
+        each, units = max(parts, key=lambda part: (part[0] - mean) * part[1])
+        rest = done - base - units
+        smooth = (time - since - each * units) / rest if len(parts) > 2 and rest > 0 else mean
         parts.sort()
-        left = (done - self.since[1]) / 2
+        left = (done - base) / 2
         for each, units in parts:
             left -= units
             if left <= 0:
-                return each
-        return (time - self.since[0]) / (done - self.since[1])
+                return each, smooth
+        return mean, smooth
 
     def _tests(self, time: float, done: float, horizon: float, past: Past | None) -> list[Test]:
         """The errors of all forecasters between moments of this run; what starts at one moment counts as one test."""
@@ -374,7 +416,7 @@ def _ahead_of(horizon: float) -> float:
 
 def error_at(error: float, horizon: float, steps: float) -> float:
     """Return the standard error (log) for a horizon, from that far ahead; the last steps are more uncertain."""
-    return min(_WIDEST, error * math.sqrt(_ahead_of(horizon) + 1.0 / max(1.0, steps)) + _FLOOR)
+    return min(_WIDEST, error * math.sqrt(_ahead_of(horizon) + _STEPS / max(1.0, steps)) + _FLOOR)
 
 
 def untested(horizon: float, steps: float) -> float:

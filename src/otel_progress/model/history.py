@@ -27,6 +27,7 @@ from typing import Any, Final
 from otel_progress.model.outline import Outline
 from otel_progress.model.past import Record
 from otel_progress.model.units import duration
+from otel_progress.model.usual_waits import UsualWaits
 
 FULL: Final = 5_000.0
 """Total count at which a histogram halves all its counts."""
@@ -171,6 +172,7 @@ class Learned:
         longest: the longest gap of each completed run, in seconds; for a run without units, its whole duration.
         course: how the completed runs went that counted units.
         outline: how long the completed runs took, and the stages that they had.
+        waits: how long they waited.
     """
 
     runs: int = 0
@@ -179,6 +181,7 @@ class Learned:
     longest: Durations = field(default_factory=Durations)
     course: Record = field(default_factory=Record)
     outline: Outline = field(default_factory=Outline)
+    waits: UsualWaits = field(default_factory=UsualWaits)
 
     def ended(self, seconds: float, longest: float, *, counted: bool) -> None:
         """Add a completed run.
@@ -253,6 +256,7 @@ class Learned:
         self.runs += other.runs
         self.course.merge(other.course)
         self.outline.merge(other.outline)
+        self.waits.merge(other.waits)
         for mine, theirs in (
             (self.gaps, other.gaps),
             (self.durations, other.durations),
@@ -265,7 +269,8 @@ class Learned:
         """Return plain JSON types."""
         found = {"runs": self.runs, **{name: _plain(getattr(self, name)) for name in ("gaps", "durations", "longest")}}
         found |= {"course": self.course.to_list()} if self.course.runs else {}
-        return found | ({"outline": self.outline.to_list()} if self.outline.runs else {})
+        found |= {"outline": self.outline.to_list()} if self.outline.runs else {}
+        return found | ({"waits": self.waits.to_list()} if self.waits.seconds else {})
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Learned:
@@ -280,8 +285,9 @@ class Learned:
         gaps, durations = _read(given["gaps"]), _read(given["durations"])
         course = Record.from_list(given["course"]) if "course" in given else Record()
         outline = Outline.from_list(given["outline"]) if "outline" in given else Outline()
+        waits = UsualWaits.from_list(given["waits"]) if "waits" in given else UsualWaits(runs=outline.runs)
         if "longest" in given:
-            return cls(runs, gaps, durations, _read(given["longest"]), course, outline)
+            return cls(runs, gaps, durations, _read(given["longest"]), course, outline, waits)
         longest = Durations(dict(durations.counts))  # the file is from an earlier version
         if gaps.counts:
             longest = Durations({max(gaps.counts): min(float(runs), FULL)})

@@ -37,6 +37,8 @@ NONE: Final[Mapping[str, Estimate]] = {}
 """No stage has an estimate of its own; never modified."""
 _PROOF: Final = 2
 """Ended stages that must agree before a run counts as slower or faster than earlier ones."""
+_ONE_VARIES: Final = 0.7
+"""By how much the duration of one run of a stage that repeats varies (log); that of many is known better."""
 _MOST: Final = 1e10
 """The longest duration that is remembered, in seconds."""
 
@@ -299,7 +301,9 @@ class _Forecast:
         done = stage.started - stage.running
         each = (self._now - stage.first) / done if done > 2 else usual.span / max(1.0, usual.times)
         rest = self._after(self._own[name]) if name in self._own else self._rest(name, stage, usual, each)
-        return _Path(*(one + more * each * factor for one, factor in zip(rest, self._factors)))
+        few = math.exp(_ONE_VARIES / math.sqrt(max(1, done)))
+        factors = (factor * by for factor, by in zip(self._factors, (1.0, 1 / few, few)))
+        return _Path(*(one + more * each * factor for one, factor in zip(rest, factors)))
 
     def _rest(self, name: str, stage: StageSoFar, usual: UsualStage, each: float) -> _Path:
         """When the current run of a stage ends that has no estimate of its own."""

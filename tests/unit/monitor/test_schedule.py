@@ -265,6 +265,22 @@ def test_nobody_can_tell_it_from_judging_all_each_second(steps: list[tuple[Any, 
         play(pair, ("wait", 50), 0)
 
 
+def test_what_is_lost_with_its_child_is_not_called_stuck(fake: FakeClock) -> None:
+    """Of operations that are lost in the same second none is called stuck because its child was lost just before."""
+    runs = Snapshot("a", "work", Status.RUNNING, AT, health=Health.PROGRESSING)
+    stands = replace(runs, health=Health.SILENT, idle=5.0, stall_after=1.0)
+    steps = [below(key, seen, s.UPDATED, False) for key, seen in ((0, runs), (0, stands), (2, runs), (1, stands))]
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        both = [stack.enter_context(parts(Path(folder) / f"{n}.db", presume_after=60.0)) for n in (1, 2)]
+        pair = Pair(fake, both, [Recorder(), Recorder()])
+        for which, monitor in enumerate(both):
+            adapt(pair, monitor, which)
+        for number, step in enumerate(steps, 1):
+            play(pair, step, number)
+        play(pair, ("wait", 62), 0)
+        assert s.STALLED not in {event.event for monitor in both for event in monitor.history("1")}
+
+
 # -- what rests costs nothing
 
 

@@ -113,6 +113,7 @@ class Learning:
             learned.ended(duration, longest, counted=node._counted_at > 0)
             if not node._restored:
                 learned.outline.add(duration - node._stood - node._slept, node._inner or {})
+                learned.waits.add(node._stood, node._stood_times)
             if node._pace is not None:
                 node._pace.teach(learned.course, node._ended, node._pace.reached(own_progress(node)[0]))
 

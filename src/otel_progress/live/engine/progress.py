@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 JUMP: Final = 5.0
 """A first count that came this many times faster than the next units was completed by an earlier run."""
+SAMPLE: Final = 4
+"""Planned stages that must have ended before they say how long others take of which only the names are known."""
+_UNLIKE: Final = 1.35
+"""How much larger the error of an estimate is that goes by stages and children: those to come have another pace."""
 REVIEWS: Final = 25
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 
@@ -174,10 +178,42 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
     if _by_count(node, found):
         if not found.total:
             return _without_total(node, now, survey, depth)
-        return pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take)
-    if found.raw is None:
+        wider = _UNLIKE if node.operation._children or node._nested is not None else 1.0
+        by_pace = pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take, wider)
+        return _by_duration(node, now) if by_pace is None and pace.is_overtaken else by_pace
+    if found.raw is None or _knows_names_only(node):
         return None
-    return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take)
+    wider = _UNLIKE if _has_stages_to_come(node) else 1.0
+    return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take, wider)
+
+
+def _has_stages_to_come(node: HandleState) -> bool:
+    """Whether planned stages have not begun, whose pace nobody knows."""
+    plan = node._opts.plan
+    return plan is not None and len(getattr(node, "_weighed", None) or ()) < len(plan.stages)
+
+
+def _with_waits(node: HandleState, left: Estimate | None, now: float, survey: Survey) -> Estimate | None:
+    """The time left with the declared waits to come that earlier runs had."""
+    if left is None or node._restored:
+        return left
+    before = learning.learning.learned(node.operation, learning.stage_of(node))
+    if before is None or not before.waits.seconds:
+        return left
+    waits_now = paused_since(node, now, survey.lookup) is not None
+    return before.waits.extend(left, node._stood_times + waits_now)
+
+
+def _knows_names_only(node: HandleState) -> bool:
+    """Whether the ratio is that of a few planned stages of which only the names are known: they may take any time."""
+    plan = node._opts.plan
+    if plan is None or node._ratio is not None or plan.starts is not None:
+        return False
+    if any(stage.weight != 1.0 or stage.expected is not None or stage.total for stage in plan.stages):
+        return False
+    begun = [*(getattr(node, "_weighed", None) or {}).values()]
+    over = sum(stage._status.final for stage in begun)
+    return over < SAMPLE and not any(stage._counted_at or stage._nested or stage._ratio for stage in begun)
 
 
 def _may_follow(node: HandleState) -> bool:
@@ -239,7 +275,7 @@ def _estimate(left: float, width: float, runs: int) -> Estimate:
 def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
     """The progress of a handle as a value."""
     found = survey.of(node)
-    left = eta(node, found, now, survey)
+    left = _with_waits(node, eta(node, found, now, survey), now, survey)
     rate = _rate(node, found, now, survey)
     done, total = found.completed, found.total
     if done is not None:

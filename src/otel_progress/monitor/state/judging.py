@@ -110,7 +110,10 @@ class Judging:
             self.labels[key] = label
             self._ledger.touch(entry)
             self._journal.touch(key)
-        if key in self._stalls.held:
+        missed = self.rounds.is_missed(entry.instance)
+        if missed:
+            pass  # it is lost, whether others were judged before or not: no stall of it begins or ends
+        elif key in self._stalls.held:
             if label.health in NOT_MOVING:
                 self._stalls.release(entry)
                 self._journal.touch(key)
@@ -120,7 +123,7 @@ class Judging:
         dead = label.health is Health.DEAD
         if dead != (key in self._journal.dead) and label.health is not Health.UNKNOWN:
             self._report_death(entry, dead)
-        if self.rounds.is_missed(entry.instance):
+        if missed:
             self._presume_lost(entry)
 
     def _presume_lost(self, entry: Entry) -> None:

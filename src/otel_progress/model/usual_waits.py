@@ -1,0 +1,94 @@
+"""The declared waits of earlier runs: how long runs of a name wait, so that the ETA includes waits to come."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Final
+
+from otel_progress.model.estimate import Estimate
+
+NEWEST: Final = 0.3
+"""The least weight of the newest run."""
+_EIGHTY: Final = 1.2816
+"""Standard deviations within which a normal value is in 80% of all cases."""
+_VARIES: Final = 0.3
+"""Relative deviation of the time waited that is assumed before it is known."""
+_SURE: Final = 0.7
+"""Waits are expected if their deviation is at most this part of their mean: in nearly all runs, about as long."""
+_ONE: Final = 0.5
+"""With fewer waits to come, none is expected."""
+_MOST: Final = 1e10
+"""The longest time that is remembered, in seconds."""
+
+
+@dataclass
+class UsualWaits:
+    """The waits of the completed runs of a name in which all of a run waited.
+
+    Attributes:
+        runs: the number of completed runs.
+        seconds: how long a run waited in all, on average.
+        squares: the mean square of that.
+        times: how often a run waited, on average.
+    """
+
+    runs: int = 0
+    seconds: float = 0.0
+    squares: float = 0.0
+    times: float = 0.0
+
+    def add(self, seconds: float, times: int) -> None:
+        """Add a completed run."""
+        if not 0 <= seconds < _MOST:
+            return
+        newest = max(NEWEST, 1.0 / (self.runs + 1))
+        self.seconds += newest * (seconds - self.seconds)
+        self.squares += newest * (seconds * seconds - self.squares)
+        self.times += newest * (times - self.times)
+        self.runs += 1
+
+    def merge(self, other: UsualWaits) -> None:
+        """Add what another process learned."""
+        if not other.runs:
+            return
+        whole = self.runs + other.runs
+        part = max(other.runs / whole, min(1.0, NEWEST * other.runs)) if self.runs else 1.0
+        for name in ("seconds", "squares", "times"):
+            setattr(self, name, getattr(self, name) + part * (getattr(other, name) - getattr(self, name)))
+        self.runs = whole
+
+    def extend(self, left: Estimate, begun: int) -> Estimate:
+        """Return the estimate with the waits that are still to come.
+
+        Args:
+            left: the time left without waits.
+            begun: how often this run has waited, the wait of now included: nobody knows how long that lasts.
+        """
+        if not self.runs or self.seconds <= 0 or self.times <= 0:
+            return left
+        varies = math.sqrt(max(0.0, self.squares - self.seconds**2) + (_VARIES * self.seconds) ** 2 / self.runs)
+        if varies > _SURE * self.seconds:
+            return left
+        to_come = self.times - begun
+        if to_come < _ONE:
+            return left
+        more = to_come * self.seconds / self.times
+        off = min(more, _EIGHTY * varies)
+        return Estimate(left.eta + more, left.low + more - off, left.high + more + off, left.source, left.runs)
+
+    def to_list(self) -> list[float]:
+        """Return plain numbers."""
+        return [self.runs, *(round(one, 6) for one in (self.seconds, self.squares, self.times))]
+
+    @classmethod
+    def from_list(cls, given: Any) -> UsualWaits:
+        """Read what `to_list` returned.
+
+        Raises:
+            TypeError, ValueError: if it is anything else.
+        """
+        runs, seconds, squares, times = map(float, given)
+        if not (0 <= runs < _MOST and 0 <= seconds < _MOST and 0 <= squares < _MOST**2 and 0 <= times < _MOST):
+            raise ValueError("the waits of earlier runs are invalid")
+        return cls(int(runs), seconds, squares, times)
