@@ -263,9 +263,10 @@ def test_units_of_stages_are_never_overstated(pieces: list[Piece], parallel: boo
 def test_stages_as_units_are_never_overstated(count: int, each: int, parallel: bool, alike: bool) -> None:
     """If the total is the number of stages, no percentage is above the truth by more than one stage.
 
-    Unless the totals of the first ones happen to add up to it: then nobody can tell.
+    Unless the totals of the first ones happen to add up to it, or at least two of them fit into it: then they look like
+    parts of it, until more of them come than fit.
     """
-    if not parallel and count % each == 0:
+    if not parallel and (count % each == 0 or 2 * each <= count):
         return
     pieces: list[Piece] = [(f"part {n}" if alike else chr(97 + n), each) for n in range(count)]
     run = side_by_side if parallel else in_a_row
