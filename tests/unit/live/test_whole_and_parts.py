@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import otel_progress as progress
-from otel_progress import Operation, Stage, StagePlan
+from otel_progress import Operation, Stage, StagePlan, semconv
 from otel_progress.testing import Capture, capture
 
 
@@ -209,6 +210,11 @@ def test_beyond_its_total_only_the_counts_are_shown(counts: int, total: int, pro
         now = op.snapshot().progress
         assert (now.completed, now.total, now.percentage, now.ratio_raw, now.eta) == (counts, total, None, None, None)
         assert now.rate == pytest.approx(1, rel=0.1)
+        before = len(progress_capture.series)
+        progress_capture.advance(30)
+        points = {point.name: point.value for point in progress_capture.series[before:]}
+        assert points[semconv.RUN_COMPLETED.name] == counts
+        assert math.isnan(points.get(semconv.RUN_RATIO.name, math.nan))  # it ends
         op.update(total=2 * counts)
         assert op.snapshot().progress.percentage == 50
     assert op.snapshot().progress.percentage == 50
@@ -237,7 +243,7 @@ def test_fractions_do_not_exceed_their_total(progress_capture: Capture) -> None:
 PIECES = st.lists(st.tuples(st.sampled_from(["load", "parse", "save", "part 1", "part 2"]), st.integers(1, 12)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(PIECES, st.booleans(), st.sampled_from([None, "row"]))
 def test_units_of_stages_are_never_overstated(pieces: list[Piece], parallel: bool, unit: str | None) -> None:
     """If the total is that of the units of all stages, no percentage is above the truth by more than a stage's share."""
@@ -258,7 +264,7 @@ def test_units_of_stages_are_never_overstated(pieces: list[Piece], parallel: boo
             captured.advance(1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 8), st.integers(1, 12), st.booleans(), st.booleans())
 def test_stages_as_units_are_never_overstated(count: int, each: int, parallel: bool, alike: bool) -> None:
     """If the total is the number of stages, no percentage is above the truth by more than one stage.

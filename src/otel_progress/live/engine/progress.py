@@ -282,8 +282,13 @@ def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
         done = min(done, values.INT_MAX)
     if total is not None:
         total = min(total, values.INT_MAX)
-    raw = None if _is_beyond(node, found) or (total or 0) >= values.INT_MAX else found.raw
+    raw = known_ratio(node, found)
     return Progress(done, total, found.unit, shown_ratio(node, raw), raw, rate, left)
+
+
+def known_ratio(node: HandleState, found: Measure) -> float | None:
+    """The raw ratio; None if the total is not the true one: it was exceeded, or it was clipped."""
+    return None if _is_beyond(node, found) or (found.total or 0) >= values.INT_MAX else found.raw
 
 
 def _is_beyond(node: HandleState, found: Measure) -> bool:
