@@ -22,12 +22,18 @@ if TYPE_CHECKING:
 
 KINDS: Final = 16
 """Kinds of stages that are remembered."""
-_NO_DIGITS: Final = str.maketrans("", "", "0123456789")
+NO_DIGITS: Final = str.maketrans("", "", "0123456789")
+"""Makes the kind of a name: `epoch ` of `epoch 12`."""
 
 
 def take(into: NestedCounts, stage: HandleState, nested: NestedCounts | None) -> bool:
     """Add what a stage counted, and what was counted inside it in other units; returns whether there was anything."""
     done, total, others = own_progress(stage)
+    into.begun += stage._status is not Status.FAILED
+    if total and stage._status is not Status.FAILED:
+        add(into.totals, {_unit_of(stage): total})
+    elif nested is not None and nested.totals:
+        add(into.totals, nested.totals)
     if done is None and not others and nested is None:
         return False
     units: UnitCounts = {}
@@ -39,16 +45,21 @@ def take(into: NestedCounts, stage: HandleState, nested: NestedCounts | None) ->
         into.bare = into.bare or (nested.bare and stage._total is None)
     units.update(others)
     if done is not None:
-        units[stage._unit if stage._unit_named else None] = done
+        units[_unit_of(stage)] = done
         into.largest = max(into.largest, total or 0)
         into.restored += stage._restored
         into.bare = into.bare or (total is None and stage._lanes is None)
     add(into.sums, units)
-    kind = stage._text_name.translate(_NO_DIGITS)
+    kind = stage._text_name.translate(NO_DIGITS)
     into.again = into.again or kind in into.kinds
     if len(into.kinds) < KINDS:
         into.kinds.add(kind)
     return bool(units)
+
+
+def _unit_of(stage: HandleState) -> str | None:
+    """The unit that a stage named; None if it counts in that of the handle around it."""
+    return stage._unit if stage._unit_named else None
 
 
 def nested_in(node: HandleState) -> NestedCounts:

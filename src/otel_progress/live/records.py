@@ -142,6 +142,8 @@ class NestedCounts:
         sums: units that stages counted.
         ended: ended stages that counted or said anything, and ended child operations.
         counted: stages that counted at all.
+        begun: stages that counted, or named a total or a ratio, except for those that failed.
+        totals: the totals of stages, by their unit.
         largest: the largest total of a stage.
         bare: whether a stage counted by `advance` alone, without a total of its own.
         child_sums: units that child operations counted.
@@ -154,14 +156,15 @@ class NestedCounts:
     """
 
     __slots__ = (
-        *("again", "bare", "child_sums", "children", "counted", "ended", "failed", "kinds", "largest", "planned"),
-        *("restored", "sums"),
+        *("again", "bare", "begun", "child_sums", "children", "counted", "ended", "failed", "kinds", "largest"),
+        *("planned", "restored", "sums", "totals"),
     )
 
     def __init__(self) -> None:
         """Nothing yet."""
         self.sums: UnitCounts = {}
-        self.counted = 0
+        self.counted = self.begun = 0
+        self.totals: UnitCounts = {}
         self.ended = 0
         self.largest: Number = 0
         self.bare = False

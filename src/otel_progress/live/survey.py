@@ -23,7 +23,7 @@ DEPTH: Final = 16
 MANY: Final = 1_000
 """A total above this does not count stages: no job has as many."""
 OVER: Final = 1.5
-"""Stages that count more than this many times the total count something else."""
+"""Stages that count more than this many times the total count something else; a total may be a bit too small."""
 FEW: Final = 2
 """Stages of different kinds that may make up one unit, such as training and validation of an epoch."""
 NOTHING: Final = HandleState._advanced
@@ -41,6 +41,7 @@ class Measure(NamedTuple):
         raw: the ratio from 0 to 1, or None if unknown.
         reached: `completed` plus the completed part of the next unit; the pace is measured by it.
         restored: those of them that an earlier run completed.
+        undecided: whether nobody can tell yet what its total counts: the units of its stages, or the stages.
     """
 
     completed: Number | None
@@ -50,12 +51,13 @@ class Measure(NamedTuple):
     raw: float | None
     reached: Number | None = None
     restored: Number = 0
+    undecided: bool = False
 
 
 class _Inside(NestedCounts):
     """The counts inside a handle: of what ended there, and of what runs."""
 
-    __slots__ = ("ahead", "fraction", "kids", "running")
+    __slots__ = ("ahead", "fraction", "kids", "over", "running")
 
     def __init__(self, kept: NestedCounts | None) -> None:
         super().__init__()
@@ -64,6 +66,9 @@ class _Inside(NestedCounts):
             self.counted, self.children = kept.counted, kept.children
             self.largest, self.bare, self.planned = kept.largest, kept.bare, dict(kept.planned)
             self.kinds, self.again, self.restored = set(kept.kinds), kept.again, kept.restored
+            self.begun, self.totals = kept.begun, dict(kept.totals)
+        self.over = self.begun
+        """Stages that ended and count as begun."""
         self.running = 0
         self.ahead: Number = 0
         self.fraction = 0.0
@@ -137,9 +142,9 @@ class Survey:
                 found = _from_inside(node, found, inside)
             if found.raw is None and plan is not None:
                 found = found._replace(raw=self._planned(node, plan, inside))
-            elif done is None and total and found.raw is None:
+            elif done is None and total and found.raw is None and not found.undecided:
                 found = found._replace(raw=0.0)
-            if found.completed is None and total is not None and plan is None:
+            if found.completed is None and total is not None and plan is None and not found.undecided:
                 found = found._replace(completed=0)
         return found if node._status is not Status.COMPLETED else _ended(found, done, node._ratio)
 
@@ -219,22 +224,26 @@ def _counted(node: HandleState, found: Measure, inside: _Inside | None) -> Measu
 def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:
     """The progress of a handle that counts nothing itself, from what is inside it."""
     total = found.total
-    done, unit = _summed(node, total, inside)
-    known = done if done and _same(total, done, inside) else inside.sum_in(node._unit) if node._unit_named else None
+    done, unit, whole = _summed(node, total, inside)
+    same = _same(node, total, done, whole, inside)
+    known = done if done and same else inside.sum_in(node._unit) if node._unit_named else None
     if known:
         raw = min(1.0, known / total) if total else None
         unit = unit if known == done else node._unit
         return found._replace(completed=known, unit=unit, raw=raw, reached=known, restored=inside.restored)
-    part = _part(node, inside.children, total, inside) if total else 0.0
-    if not total or not (inside.children or part or inside.kids):
+    each = total is not None and total > 0 and _is_one_unit_each(node, total, inside)
+    unsettled = same is None or (not each and (inside.over > 0 or inside.bare))
+    if done and unsettled and not (inside.children or inside.kids):
+        return found._replace(undecided=True)
+    ended = inside.children + (inside.over if each else 0)
+    part = _part(node, ended, total, inside) if total else 0.0
+    if not total or not (ended or part or inside.kids):
         return found
-    reached = min(total, inside.children + part)
+    reached = min(total, ended + part)
     raw = reached / total
-    if done and inside.largest <= total:
-        raw = min(raw, done / total)  # a first stage that may be one unit, or count some of them
-    if not inside.children and _has_other_units(node, inside):
+    if not ended and _has_other_units(node, inside):
         reached = 0.0
-    return found._replace(completed=inside.children, raw=raw, reached=reached)
+    return found._replace(completed=ended, raw=raw, reached=reached)
 
 
 def _has_other_units(node: HandleState, inside: _Inside) -> bool:
@@ -254,34 +263,70 @@ def _after_restored(node: HandleState, found: Measure, inside: _Inside) -> Measu
     total, before = found.total, max(0, node._named_before - inside.restored)
     left = None if total is None else max(0, total - before)
     rest = _from_inside(node, found._replace(total=left, completed=None, reached=None), inside)
+    if rest.undecided:
+        return rest._replace(total=total)
     done, reached = before + (rest.completed or 0), before + (rest.reached or 0)
     raw = min(1.0, (before + (rest.raw or 0.0) * (left or 0)) / total) if total else None
     return rest._replace(total=total, completed=done, raw=raw, reached=reached, restored=node._named_before)
 
 
-def _summed(node: HandleState, total: Number | None, inside: _Inside) -> tuple[Number, str]:
-    """The count inside a handle in what may be its unit, and that unit."""
-    unit = node._unit
+def _summed(node: HandleState, total: Number | None, inside: _Inside) -> tuple[Number, str, Number]:
+    """The count inside a handle in what may be its unit, that unit, and the totals of its stages in it."""
+    unit, totals = node._unit, inside.totals
     if total is None:
-        return 0, unit
+        return 0, unit, 0
     sums = inside.sums if total <= MANY else {key: inside.sum_in(key) for key in (*inside.sums, *inside.child_sums)}
     if node._unit_named:
-        return sums.get(unit, 0) + sums.get(None, 0), unit
+        return sums.get(unit, 0) + sums.get(None, 0), unit, totals.get(unit, 0) + totals.get(None, 0)
     named = [key for key in sums if key is not None]
     if len(named) != 1:
-        return sums.get(None, 0), unit
-    return sums[named[0]] + sums.get(None, 0), named[0]
+        return sums.get(None, 0), unit, totals.get(None, 0)
+    unit = named[0]
+    return sums[unit] + sums.get(None, 0), unit, totals.get(unit, 0) + totals.get(None, 0)
 
 
-def _same(total: Number | None, done: Number, inside: _Inside) -> bool:
-    """Whether the stages inside count the same units as the handle, instead of being one unit each."""
-    if total is None or inside.largest > total:
+def _same(node: HandleState, total: Number | None, done: Number, whole: Number, inside: _Inside) -> bool | None:
+    """Whether the stages inside count the same units as the handle, instead of being units; None if nobody can tell.
+
+    The first evidence decides: a stage that has the name of the unit; totals that add up to that of the handle; as
+    many stages as it has units; counts far beyond it; a second stage of a kind, or many stages, that it did not count.
+    """
+    if total is None or inside.largest > total or _has_name_of_unit(node, inside):
         return False
-    if total > MANY or total != int(total) or inside.largest == total:
+    if total > MANY or total != int(total) or total in (whole, _planned_total(node)):
         return True
-    if done + inside.ahead > OVER * total:
+    if _is_their_number(node, total, inside) or (inside.begun > 1 and done + inside.ahead > OVER * total):
         return False
-    return inside.bare or (inside.counted > 0 and (inside.again or inside.counted > FEW))
+    if whole > total:
+        return None
+    return True if inside.bare or _is_uncounted(inside) else None
+
+
+def _is_their_number(node: HandleState, total: Number, inside: _Inside) -> bool:
+    """Whether a total is the number of stages, planned or begun."""
+    plan = node._opts.plan
+    return total > 1 and (inside.begun == total or (plan is not None and len(plan.stages) == total))
+
+
+def _has_name_of_unit(node: HandleState, inside: _Inside) -> bool:
+    return node._unit_named and any(kind.strip(" #-_") == node._unit for kind in inside.kinds)
+
+
+def _is_one_unit_each(node: HandleState, total: Number, inside: _Inside) -> bool:
+    """Whether each stage is one unit of the handle, where they don't count its units; else several may make up one."""
+    return _is_their_number(node, total, inside) or _has_name_of_unit(node, inside) or _is_uncounted(inside)
+
+
+def _is_uncounted(inside: _Inside) -> bool:
+    """Whether so many stages ended that a handle that counts them by itself would have done so."""
+    return inside.counted > 0 and (inside.again or inside.counted > FEW)
+
+
+def _planned_total(node: HandleState) -> Number | None:
+    """The sum of the totals of all planned stages, if each has one."""
+    plan = node._opts.plan
+    totals = () if plan is None else tuple(stage.total for stage in plan.stages)
+    return None if None in totals or not totals else sum(one or 0 for one in totals)
 
 
 def _part(node: HandleState, done: Number, total: Number, inside: _Inside) -> float:

@@ -78,11 +78,10 @@ def of_row(row: Mapping[str, Any]) -> Json:
 def of_detail(snapshot: SnapshotFields, row: Mapping[str, Any]) -> Json:
     """Return what the monitor adds to the row and the fields of one operation."""
     eta = (row.get("progress") or {}).get("eta")
-    done = None if eta is None or snapshot.status.final else _moment(snapshot.timestamp + eta["seconds"])
     return {
         **stages_in_numbers(snapshot),
         **history(snapshot),
-        "estimated_completion": done,
+        "estimated_completion": None if eta is None else _completion(snapshot, eta["seconds"], eta["source"]),
         "updated_at": snapshot.timestamp,
         "repeated": [of_runs(runs) for runs in snapshot.repeated],
     }
@@ -190,15 +189,19 @@ def history(snapshot: SnapshotFields) -> Json:
     """
     ended = [stage for stage in snapshot.stages if stage.status.final and stage.started_at is not None]
     eta = snapshot.progress.eta
-    done = None
-    if eta is not None and not snapshot.status.final:
-        done = _moment(snapshot.timestamp + eta.eta)
     return {
         "stage_history": [_ended(stage) for stage in ended],
         "average_stage_duration": _average(ended, snapshot.repeated),
         "elapsed_time": snapshot.elapsed,
-        "estimated_completion": done,
+        "estimated_completion": None if eta is None else _completion(snapshot, eta.eta, eta.source),
     }
+
+
+def _completion(snapshot: SnapshotFields, seconds: float, source: str) -> str | None:
+    """When it will be done. None during a declared wait: the estimate is what comes after it, whenever that is."""
+    if snapshot.status.final or (snapshot.status is Status.WAITING and source != "children"):
+        return None
+    return _moment(snapshot.timestamp + seconds)
 
 
 def _ended(stage: StageSnapshot) -> Json:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+from otel_progress.model import outlasting
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.values import NAME_LENGTH
 
@@ -168,9 +169,11 @@ class Outline:
         return min(_WIDE[1], max(_WIDE[0], width))
 
     def by_duration(self, now: float, tempo: float = 1.0) -> Estimate | None:
-        """The time left of a run by the mean duration of earlier ones, times `tempo`; None if that is over."""
-        factor, took = math.exp(self.width), self.took * tempo
-        return self._estimate(took - now, took / factor - now, took * factor - now)
+        """The time left of a run by the duration of earlier ones, times `tempo`; None beyond their upper bound."""
+        took = self.took * tempo
+        if not took > 0 or now >= took * math.exp(self.width):
+            return None
+        return self._estimate(*outlasting.left(took, self.width, now))
 
     def tempo(self, seen: Mapping[str, StageSoFar]) -> float:
         """How long the stages of a run take, as a multiple of earlier runs: what all ended ones agree on, at least.
@@ -309,9 +312,11 @@ class _Forecast:
         ran = self._now - stage.first
         if ran > _OVER * self._tempo * usual.span + LATE:
             self.over = True
-        if ran >= self._tempo * each:
-            self._late.add(name)
-        return _Path(*(self._now + max(each * factor - ran, each * _REST) for factor in self._factors))
+        if ran < self._tempo * each or each <= 0:
+            return _Path(*(self._now + max(each * factor - ran, each * _REST) for factor in self._factors))
+        self._late.add(name)
+        rest = outlasting.left(self._tempo * each, self._outline.width, ran)
+        return _Path(*(self._now + max(left, each * _REST) for left in rest))
 
     def _to_come(self, usual: UsualStage) -> _Path | None:
         """When a stage ends that has not begun; None if it is so late that it does not come."""

@@ -68,6 +68,11 @@ def _spell(found: re.Match[str]) -> str:
 
 
 ALMOST_DONE: Final = "almost done"
+_LAST: Final = (3.0, 7.5)
+"""The most seconds that are left, and the upper bound of them, of what is almost done."""
+BEYOND: Final = "beyond its total"
+_ROUNDING: Final = 1e-9
+"""The part by which a sum of fractions may exceed a total."""
 _STEPS: Final = (
     *((30, 5), (60, 10), (180, 30), (600, 60), (3_600, 300)),
     *((10_800, 1_800), (129_600, 3_600), (345_600, 43_200)),
@@ -85,7 +90,7 @@ _AGES: Final = 100 * 31_536_000.0
 def left(eta: float, low: float | None = None, high: float | None = None, before: str = "") -> str:
     """How much time is left, rounded as roughly as it is known: `about 4 min`, `2 to 5 min`, `up to 5 min`.
 
-    The last seconds are `almost done`.
+    The last seconds are `almost done`, if the upper bound agrees.
 
     Args:
         eta: the seconds that are left.
@@ -112,8 +117,8 @@ def remaining(text: str, *, waits: bool = False) -> str:
     return text if text == ALMOST_DONE else f"{text} left"
 
 
-def unforeseen(completed: float | None, total: float | None, state: str = "") -> str:
-    """Why there is no estimate: `no estimate yet`, `no estimate while stuck`; empty without a total, or at its end.
+def unforeseen(completed: float | None, total: float | None, state: str = "", *, had: bool = False) -> str:
+    """Why there is no estimate: `no estimate yet`, `beyond its total`; empty without a total, or at its end.
 
     After the first unit there may have been one, so it says `no estimate` from then on.
 
@@ -121,16 +126,22 @@ def unforeseen(completed: float | None, total: float | None, state: str = "") ->
         completed: units that are done.
         total: units in all.
         state: the word for a state in which nothing moves.
+        had: whether an estimate was shown before.
     """
     if not total or (completed or 0) >= total:
-        return ""
+        return BEYOND if is_beyond(completed, total) else ""
     if state:
         return f"no estimate while {state}"
-    return "no estimate" if completed else "no estimate yet"
+    return "no estimate" if completed or had else "no estimate yet"
+
+
+def is_beyond(completed: float | None, total: float | None) -> bool:
+    """Whether more units were counted than there should be in all."""
+    return bool(total) and completed is not None and completed > (total or 0) * (1 + _ROUNDING)
 
 
 def _left(eta: float, low: float, high: float, wide: float) -> str:
-    if eta < 3 and high <= 15:
+    if eta < _LAST[0] and high < _LAST[1]:
         return ALMOST_DONE
     (from_, unit), (to, larger) = _rounded(low), _rounded(high)
     if high >= _AGES:

@@ -158,11 +158,15 @@ class Calm:
         text = self._shown[key] = left(eta.eta, eta.low, eta.high, self._shown.get(key, ""))
         return text
 
+    def has_said(self, key: tuple[str, str]) -> bool:
+        """Whether an estimate was shown before."""
+        return key in self._shown
+
 
 def remaining(
     progress: Progress, calm: Calm | None = None, key: tuple[str, str] = ("", ""), *, waits: bool = False
 ) -> str:
-    """`about 4 min left`, `2 to 5 min left`, `almost done`, `no estimate yet`; empty without a total.
+    """`about 4 min left`, `2 to 5 min left`, `almost done`, `no estimate yet`, `beyond its total`; else empty.
 
     Args:
         progress: of what runs.
@@ -173,7 +177,7 @@ def remaining(
     """
     eta = progress.eta
     if eta is None:
-        return unforeseen(progress.completed, progress.total)
+        return unforeseen(progress.completed, progress.total, had=calm is not None and calm.has_said(key))
     text = left(eta.eta, eta.low, eta.high) if calm is None else calm.say(key, eta)
     return units.remaining(text, waits=waits and eta.source != "children")
 

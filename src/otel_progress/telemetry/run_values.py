@@ -70,7 +70,7 @@ def values(operation: OperationState, seen: Figures, now: float) -> tuple[float 
         limits.slow_after(operation),
         eta.eta if eta is not None else None,
         seen.wait_remaining,
-        progress.shown_ratio(operation, found.raw),
+        progress.shown_ratio(operation, progress.known_ratio(operation, found)),
         found.completed,
         found.total,
         *(_of_stage(operation, seen.node, now, survey) if found.completed is None else _NONE),

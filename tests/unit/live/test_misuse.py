@@ -147,6 +147,16 @@ def test_whole_numbers_of_any_kind_stay_whole(progress_capture: Capture) -> None
     assert progress_capture.drops[semconv.DROP_VALUE] == 1
 
 
+def test_beyond_64_bits_nothing_is_known(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
+    """A total of more than 64 bits is cut, so it gives no percentage; such an `advance` is ignored, and a warning says so."""
+    with progress.operation("x", total=10**30) as op:
+        op.advance(10**28)
+        op.advance(10**10)
+        found = op.snapshot().progress
+        assert (found.completed, found.total, found.percentage) == (10**10, INT_MAX, None)
+    assert "below 2**63" in caplog.text
+
+
 def test_a_stage_that_the_plan_does_not_name(progress_capture: Capture, caplog: pytest.LogCaptureFixture) -> None:
     """A stage below the operation that its plan does not name is told once; one with a weight, or deeper, is meant."""
     with progress.operation("release", plan=["design", "build"]):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import otel_progress as progress
-from otel_progress import clock, semconv
+from otel_progress import StagePlan, clock, semconv
 from otel_progress.live.handles import Operation
 from otel_progress.model.estimate import Estimate, Pace
 from otel_progress.model.snapshot import Progress
@@ -108,12 +108,35 @@ def test_it_runs_down_by_the_unit_in_hand(source: str, eta: float, rest: int, la
 
 
 def test_what_needs_no_count_runs_down_with_time() -> None:
-    """A plan, children elsewhere and the duration of earlier runs say when it ends, whatever is counted."""
-    for source, total in (("plan", 40), ("children", 40), ("history", None)):
-        found = Progress(0, total, eta=Estimate(60.0, 30.0, 90.0, source)).after(50).eta
-        assert found == Estimate(10.0, 0.0, 40.0, source)
+    """A plan, children elsewhere and the duration of earlier runs say when it ends, whatever is counted.
+
+    By a plan or earlier runs alone it may come at any time once the lower bound has passed: only the process knows more.
+    """
+    for source, total in (("plan", 40), ("history", None)):
+        reported = Progress(0, total, eta=Estimate(60.0, 30.0, 90.0, source))
+        assert reported.after(20).eta == Estimate(40.0, 10.0, 70.0, source)
+        for later in (30, 50, 100):
+            assert reported.after(later).eta == Estimate(30.0, 0.0, 60.0, source)
+    assert Progress(0, 40, eta=Estimate(60.0, 30.0, 90.0, "children")).after(50).eta == Estimate(
+        10.0, 0.0, 40.0, "children"
+    )
     found = Progress(ratio=0.5, eta=Estimate(60.0, 30.0, 90.0, "rate")).after(50).eta
     assert found == Estimate(30.0, 15.0, 60.0, "rate"), "a ratio has no unit: half of it at most"
+
+
+@pytest.mark.parametrize("plan", [False, True])
+def test_a_stage_that_is_late_is_the_same_for_all_who_look(progress_capture: Capture, plan: bool) -> None:
+    """Whoever reads the events has the estimate of the process, also while a stage outlasts what was known of it."""
+    options = {"plan": [StagePlan(name, expected=10) for name in "abc"]} if plan else {}
+    for length in (10, 11, 12, 30):
+        with progress.operation("late", **options) as op:  # type: ignore[arg-type]
+            for name in "abc":
+                with progress.stage(name):
+                    for _ in range(length if name == "b" else 10):
+                        progress_capture.advance(1)
+                        own, seen = op.snapshot().progress.eta, read(progress_capture, op).eta
+                        assert (own is None) is (seen is None)
+                        assert own is None or seen is None or seen.eta == pytest.approx(own.eta, abs=2)
 
 
 @pytest.mark.parametrize("each", [2, 4, 7, 25])

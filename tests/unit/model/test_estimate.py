@@ -25,7 +25,7 @@ def test_nothing_before_there_is_anything(progress_capture: Capture) -> None:
     with progress.operation("work", total=10) as op:
         progress_capture.advance(5)
         assert (op.snapshot().progress.rate, op.snapshot().progress.eta) == (None, None)
-    with progress.operation("work") as op:
+    with progress.operation("other work") as op:
         progress_capture.advance(2)
         op.advance(3)
         progress_capture.advance(5)

@@ -145,3 +145,20 @@ def test_odd_names_and_times_harm_nothing(name: str) -> None:
     assert (found["current_stage"], found["total_stages"]) == (0, 1)
     late = replace(deep(name), progress=Progress(eta=Estimate(1e300, 1, 1, "rate")), health=Health.SILENT)
     assert json_keys.history(late)["estimated_completion"] is None
+
+
+def test_during_a_wait_nobody_knows_when_it_will_be_done(progress_capture: Capture) -> None:
+    """The estimate is what comes after the wait; a time of day would move with the clock."""
+    with progress.operation("survey", total=10) as op:
+        for _ in range(4):
+            progress_capture.advance(5)
+            op.advance()
+        assert op.snapshot().to_dict()["estimated_completion"] is not None
+        with progress.waiting("licence"):
+            progress_capture.advance(5)
+            found = op.snapshot().to_dict()
+            assert found["eta"] is not None
+            assert found["estimated_completion"] is None
+        progress_capture.advance(5)
+        op.advance()
+        assert op.snapshot().to_dict()["estimated_completion"] is not None

@@ -81,14 +81,15 @@ def test_a_moment_between_two_jobs_changes_nothing() -> None:
     assert nobody.eta == pytest.approx(60, rel=0.1)
 
 
-def test_the_last_one_of_a_wave_keeps_the_estimate() -> None:
-    """Four began together and three have ended: the end is that of the fourth."""
+def test_the_last_one_of_all_keeps_the_estimate() -> None:
+    """Three of four have ended: the end is that of the fourth."""
     wave = [over(20, 60.0), over(25, 60.0), over(30, 60.5), runs(40, 60.2, 12)]
-    assert found(wave, None).eta == 12
+    assert found(wave, 0).eta == 12
 
 
-def test_without_a_number_a_stream_of_children_has_no_end() -> None:
-    """Where children begin after others ended, more may follow: nobody knows."""
+def test_without_a_number_children_have_no_end() -> None:
+    """More may follow, also where all began together, as the first ones of a pool do: nobody knows."""
+    assert by_children([runs(10, 90, 10), runs(10, 90, 12)], None, 100) is None
     assert by_children([over(20, 60.0), runs(10, 90, 10), runs(10, 90, 12)], None, 100) is None
     assert by_children([runs(10, 90, 10)], None, 100) is None
 

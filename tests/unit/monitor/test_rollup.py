@@ -58,10 +58,10 @@ def test_children_of_the_own_process_are_the_process_s_business() -> None:
     assert (found.ratio, found.rolled_up, found.children) == (0.25, False, 2)
 
 
-def test_ratio_is_the_mean_of_children_in_other_processes() -> None:
+def test_ratio_is_the_mean_of_as_many_children_as_the_total_says() -> None:
     """A child that is over is done, however it ended; one that has not started is not."""
     found = whole(
-        op("a"),
+        op("a", progress=Progress(0, 4, "item", 0.0, 0.0)),
         op("b", "a", Status.FAILED),
         op("c", "a", progress=Progress(ratio=0.9, ratio_raw=0.5)),
         op("d", "a", Status.PENDING),
@@ -75,7 +75,8 @@ def test_a_lost_child_does_not_count_as_completed() -> None:
     lost = [op(key, "a", Status.LOST, progress=at(0.5)) for key in ("b", "c")]
     found = whole(op("a", progress=Progress(0, 3, "item", 0.0, 0.0)), *lost)
     assert (found.ratio, found.completed) == (pytest.approx(1 / 3), 0)
-    assert whole(op("a"), op("b", "a", Status.LOST), op("c", "a", Status.FAILED)).ratio == 0.5
+    two = op("a", progress=Progress(0, 2, "item", 0.0, 0.0))
+    assert whole(two, op("b", "a", Status.LOST), op("c", "a", Status.FAILED)).ratio == 0.5
 
 
 def test_unknown_is_unknown_and_not_nothing() -> None:
@@ -85,12 +86,14 @@ def test_unknown_is_unknown_and_not_nothing() -> None:
     assert whole(op("a"), op("b", "a")).ratio is None
 
 
-def test_children_weigh_what_they_have_to_do() -> None:
-    """Totals in one unit weigh; where units differ, or a total is not known, each child counts alike."""
-    small, large = Progress(5, 10, "row", 0.5, 0.5), Progress(0, 90, "row", 0.0, 0.0)
-    assert whole(op("a"), op("b", "a", progress=small), op("c", "a", progress=large)).ratio == 0.05
-    other = Progress(0, 90, "file", 0.0, 0.0)
-    assert whole(op("a"), op("b", "a", progress=small), op("c", "a", progress=other)).ratio == 0.25
+def test_children_whose_number_nobody_named_tell_nothing() -> None:
+    """Without a total, those that are known may be two of two, or two of two hundred."""
+    some = [op(key, "a", progress=at(0.5, eta=eta(9))) for key in "bc"]
+    for children in (some, [*some, op("d", "a", Status.COMPLETED)], [*some, op("e", "a", Status.PENDING)]):
+        found = whole(op("a"), *children)
+        assert (found.ratio, found.eta, found.rolled_up) == (None, None, False)
+    before = Estimate(40.0, 30.0, 60.0, "history", 3)
+    assert whole(op("a", progress=Progress(eta=before)), *some).eta == before
 
 
 def test_total_of_the_parent_counts_its_children() -> None:
@@ -114,30 +117,32 @@ def test_count_of_its_own_is_not_overruled() -> None:
     counted = StageSnapshot("s", "s", Status.RUNNING, Progress(3, 9), started_at=1.0)
     silent = StageSnapshot("s", "s", Status.RUNNING, started_at=1.0)
     assert whole(op("a", stages=(counted,)), *children).ratio is None
-    assert whole(op("a", stages=(silent,)), *children).ratio == 0.75
+    two = Progress(0, 2, "item", 0.0, 0.0)
+    assert whole(op("a", progress=two, stages=(silent,)), *children).ratio == 0.75
 
 
 def test_ratio_out_of_bounds_does_not_spoil_the_mean() -> None:
     """A program of another language may send any number."""
-    assert whole(op("a"), op("b", "a", progress=at(50.0)), op("c", "a", progress=at(0.0))).ratio == 0.5
-    assert whole(op("a"), op("b", "a", progress=at(-1.0)), op("c", "a", progress=at(0.0))).ratio == 0.0
+    two = op("a", progress=Progress(0, 2, "item", 0.0, 0.0))
+    assert whole(two, op("b", "a", progress=at(50.0)), op("c", "a", progress=at(0.0))).ratio == 0.5
+    assert whole(two, op("b", "a", progress=at(-1.0)), op("c", "a", progress=at(0.0))).ratio == 0.0
 
 
 def test_eta_is_not_that_of_the_current_child_alone() -> None:
-    """That of the slowest where at least two run side by side; one alone says nothing of those after it.
+    """That of the slowest, if all are there; those that are known to follow take as long as these."""
 
-    Those that are known to follow take as long as these.
-    """
+    def of(total: int) -> Snapshot:
+        return op("a", progress=Progress(0, total, "item", 0.0, 0.0))
+
     some = (op("b", "a", progress=at(0.5, eta=eta(5))), op("c", "a", progress=at(0.5, eta=eta(8))))
-    found = whole(op("a"), *some, op("d", "a", Status.COMPLETED)).eta
+    found = whole(of(3), *some, op("d", "a", Status.COMPLETED)).eta
     assert found is not None
     assert (found.eta, found.high, found.source) == (8, 16, "children")
-    assert whole(op("a"), *some, op("e", "a", progress=at(0.5))).eta is None
-    later = whole(op("a"), *some, op("e", "a", Status.PENDING)).eta
+    assert whole(of(3), *some, op("e", "a", progress=at(0.5))).eta is None
+    later = whole(of(3), *some, op("e", "a", Status.PENDING)).eta
     assert later is not None
     assert later.eta > 8
-    assert whole(op("a"), some[0], op("d", "a", Status.COMPLETED)).eta is None
-    more = whole(op("a", progress=Progress(0, 5, "item", 0.0, 0.0)), *some).eta
+    more = whole(of(5), *some).eta
     assert more is not None
     assert more.eta > later.eta
 

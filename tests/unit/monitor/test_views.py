@@ -392,7 +392,7 @@ def test_estimate_runs_down_to_the_moment_of_the_answer(monitor: Parts, fake: Fa
 def test_estimate_by_children_runs_down(monitor: Parts, fake: FakeClock) -> None:
     """An ETA that comes from children is that of the answer, too, and ends with theirs."""
     told = Progress(1, 4, "file", 0.25, 0.25, 0.1, Estimate(30.0, 20.0, 60.0, "rate"))
-    monitor.say(snap(1))
+    monitor.say(snap(1, progress=Progress(0, 2, "item", 0.0, 0.0)))
     for key in "bc":
         monitor.say(snap(1, key=key, parent_id="a", progress=told), instance=f"p-{key}")
     assert text(monitor)["eta"]["seconds"] == 30
@@ -476,9 +476,61 @@ def test_number_of_a_failure_does_not_fall(monitor: Parts) -> None:
     assert text(monitor)["percentage"] >= before > 8.4
 
 
+def test_a_pool_without_a_total_has_neither_percentage_nor_estimate(monitor: Parts, fake: FakeClock) -> None:
+    """Two workers take 24 tasks in turn, and the parent names no total: whoever sees two of them knows nothing of the rest."""
+    monitor.say(snap(1))
+    for task in range(24):
+        key, instance = f"task-{task}", f"p{task % 2}"
+        soon = Progress(8, 10, "item", 0.8, 0.8, 4.0, Estimate(0.5, 0.4, 0.6, "rate"))
+        monitor.say(snap(1, key=key, parent_id="a", progress=soon), instance=instance)
+        found = text(monitor)
+        assert (found["percentage"], found["eta"]) == (None, None)
+        if task:
+            done = snap(2, Status.COMPLETED, key=f"task-{task - 1}", parent_id="a")
+            monitor.say(done, event=s.OPERATION_ENDED, instance=f"p{(task - 1) % 2}")
+            found = text(monitor)
+            assert (found["percentage"], found["eta"]) == (None, None)
+    monitor.say(snap(2, progress=Progress(0, 24, "item", 0.0, 0.0)))
+    assert text(monitor)["percentage"] == pytest.approx(100 * 23.8 / 24, abs=0.01)
+
+
+def test_a_parent_is_not_idle_while_something_below_it_moves(monitor: Parts, fake: FakeClock) -> None:
+    """Its own process counts nothing for minutes; the newest progress below it, in other processes, is what it shows."""
+    monitor.say(snap(1, idle=0.0))
+    monitor.say(snap(1, key="b", parent_id="a", idle=0.0), instance="p2")
+    for second in range(1, 4):
+        fake.sleep(10)
+        for instance in ("p1", "p2", "p3"):
+            monitor.beat(instance)
+        monitor.say(snap(second, key="c", parent_id="b", idle=1.0), instance="p3")
+        assert text(monitor)["idle"] == text(monitor, "b")["idle"] == pytest.approx(1, abs=1)
+    fake.sleep(5)
+    for instance in ("p1", "p2", "p3"):
+        monitor.beat(instance)
+    assert text(monitor)["idle"] == pytest.approx(6, abs=1)
+
+
+def test_more_children_than_the_total_take_the_percentage_back(monitor: Parts) -> None:
+    """A total of two with three children counts something else: what was shown is not known any more."""
+    monitor.say(snap(1, progress=Progress(0, 2, "item", 0.0, 0.0)))
+    for number, key in enumerate("bcd"):
+        monitor.say(child(key, 0.5), instance=f"p-{key}")
+        assert text(monitor)["percentage"] == (25 * (number + 1) if number < 2 else None)
+
+
+def test_beyond_its_total_after_its_children_counted(monitor: Parts) -> None:
+    """A parent whose children were counted and that goes beyond its own total by itself has no percentage."""
+    monitor.say(snap(1, progress=Progress(0, 4, "item", 0.0, 0.0)))
+    monitor.say(child("b", 0.8), instance="p2")
+    assert text(monitor)["percentage"] == 20
+    monitor.say(snap(2, progress=Progress(9, 4, "item", None, None, 2.0)))
+    found = text(monitor)
+    assert (found["percentage"], found["progress"]["completed"], found["progress"]["rate"]) == (None, 9, 2.0)
+
+
 def test_rolled_up_number_never_goes(monitor: Parts) -> None:
     """More children, one that tells nothing, all of them over, a restart: within an attempt it stays, and says how far they are."""
-    monitor.say(snap(1))
+    monitor.say(snap(1, progress=Progress(0, 4, "item", 0.0, 0.0)))
     shown = []
 
     def look() -> None:
@@ -497,11 +549,11 @@ def test_rolled_up_number_never_goes(monitor: Parts) -> None:
     for number, key in enumerate("bcde"):
         monitor.say(child(key, 1.0, Status.COMPLETED, 9), event=s.OPERATION_ENDED, instance=f"q{number}")
         look()
-    monitor.say(snap(2))
+    monitor.say(snap(2, progress=Progress(0, 4, "item", 0.0, 0.0)))
     look()
     assert None not in shown
-    assert shown[0] == 0.8
-    assert shown[2] == pytest.approx(0.8 / 3)
+    assert shown[0] == pytest.approx(0.8 / 4)
+    assert shown[2] == pytest.approx(0.8 / 4)
     assert shown[2:] == sorted(shown[2:])
     assert shown[-1] < 1
     monitor.say(snap(3, Status.COMPLETED), event=s.OPERATION_ENDED)

@@ -87,6 +87,7 @@ def test_the_texts_of_a_live_view_are_bounded() -> None:
         (1, 1, ""),
         (None, None, ""),
         (5, None, ""),
+        (98, 50, "beyond its total"),
     ],
 )
 def test_no_estimate_yet_is_said_where_one_is_to_be_expected(
@@ -97,6 +98,22 @@ def test_no_estimate_yet_is_said_where_one_is_to_be_expected(
     From the first unit on there may have been one, so `yet` would be wrong.
     """
     assert remaining(Progress(completed, total)) == said
+
+
+def test_a_live_view_does_not_say_yet_after_an_estimate() -> None:
+    """An estimate by earlier runs may end before the first unit is done; then there was one."""
+    calm, key = Calm(), ("a", "")
+    assert remaining(Progress(0, 9), calm, key) == "no estimate yet"
+    assert remaining(Progress(0, 9, eta=Estimate(240, 230, 250, "history", 3)), calm, key) == "about 4 min left"
+    assert remaining(Progress(0, 9), calm, key) == "no estimate"
+    assert remaining(Progress(0, 9), calm, ("b", "")) == "no estimate yet"
+
+
+def test_almost_done_needs_the_upper_bound_to_agree() -> None:
+    """A second that may be ten is not almost done."""
+    assert left(1, 0, 7) == "almost done"
+    assert left(1, 0, 10) == "up to 10 s"
+    assert left(0.2, 0, 108) == "up to 2 min"
 
 
 def test_during_a_wait_the_text_says_what_comes_after_it() -> None:

@@ -51,9 +51,10 @@ def counted(one: Snapshot, row: Row) -> str:
 
 
 def remaining(one: Snapshot) -> str:
-    """`about 4 min`, `then about 4 min` during a wait; empty without an estimate."""
+    """`about 4 min`, `then about 4 min` during a wait, `beyond its total`; else empty without an estimate."""
     if one.progress.eta is None:
-        return ""
+        beyond = not one.status.final and units.is_beyond(one.progress.completed, one.progress.total)
+        return units.BEYOND if beyond else ""
     return words.remaining(one.progress, waits=one.status is Status.WAITING).removesuffix(" left")
 
 

@@ -5,10 +5,13 @@ The ticker notes what starts and ends inside each handle; at the end of a comple
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_progress.live.engine import learning
+from otel_progress.live.nested_counts import NO_DIGITS
 from otel_progress.live.running import children, host_of
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.outline import STAGES, StageSoFar, names_ended
@@ -21,6 +24,9 @@ MANY: Final = 16
 """With more running stages or children than this, none is asked for its own estimate."""
 DEPTH: Final = 4
 """Levels of handles that are asked for their own estimate."""
+
+SOON: Final = 0.8
+"""The part of its usual time after which a stage may be late: if the others before it were quicker than usual."""
 
 Ask = Callable[["HandleState", int], "Estimate | None"]
 """Returns the estimate of a running stage or child, which may itself ask as many levels as the number says."""
@@ -72,6 +78,21 @@ def known(node: HandleState) -> Outline | None:
     return outline if outline is not None and outline.stages and not node._restored else None
 
 
+def late_in(stage: HandleState, now: float) -> float:
+    """Seconds until a running stage has run for as long as its plan or earlier runs say; infinity if nobody knows."""
+    around = _around(stage)
+    if around is None:
+        return math.inf
+    plan = around._opts.plan
+    index = None if plan is None else plan.index(stage.name)
+    usual = None if plan is None or index is None else plan.stages[index].expected
+    if usual is None:
+        outline = known(around)
+        known_stage = None if outline is None else outline.stages.get(stage.name)
+        usual = None if known_stage is None else known_stage.span
+    return math.inf if usual is None else max(0.0, SOON * usual - worked(stage, now))
+
+
 def tempo(node: HandleState) -> float:
     """How long the ended stages around a stage took, as a multiple of earlier runs."""
     around = _around(node)
@@ -88,6 +109,30 @@ def left(node: HandleState, outline: Outline, now: float, ask: Ask, depth: int =
         if found is not None and (inner.name not in own or found.eta > own[inner.name].eta):
             own[inner.name] = found
     return outline.left(seen, worked(node, now), own)
+
+
+def side_by_side(node: HandleState, ask: Ask, depth: int = 0) -> Estimate | None:
+    """The time left of the longest of all that runs inside a handle, if nothing tells of more to come.
+
+    That is so while things of different kinds run side by side, each has an estimate, and none began after another one
+    had ended. Those of one kind (`task 1`, `task 2`) may be the first ones of a pool.
+    """
+    seen = dict(node._inner or {})  # the ticker may add to it meanwhile
+    kinds = {name.translate(NO_DIGITS) for name in seen}
+    if not 1 < len(seen) == len(kinds) <= MANY or depth >= DEPTH:
+        return None
+    if any(one.started > 1 or one.before for one in seen.values()):
+        return None
+    inside = _running_in(node)
+    if len(inside) > sum(one.running for one in seen.values()):
+        return None  # one has begun that was not noted yet
+    found = [ask(inner, depth + 1) for inner in inside]
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(found):
+        return None
+    last = max(known, key=lambda one: one.eta)
+    low, high = max(one.low for one in known), max(one.high for one in known)
+    return replace(last, low=low, high=high) if last.eta else None
 
 
 def _running_in(node: HandleState) -> list[HandleState]:

@@ -97,7 +97,7 @@ def left_by_plan(
             known = survey.of(run)
             own = ask(run, 0)
             if own is None and known.total and known.reached is not None and known.reached >= known.total:
-                own = _NOTHING_LEFT
+                own = NOTHING_LEFT
             if own is not None:
                 left.measured[stage.name] = own
                 continue
@@ -143,4 +143,5 @@ def _usual(operation: OperationState, stage: str, left: _Left) -> float | None:
     return before.durations.quantile(0.5) or None
 
 
-_NOTHING_LEFT: Final = Estimate(0.0, 0.0, 0.0, "rate")
+NOTHING_LEFT: Final = Estimate(0.0, 0.0, 0.0, "rate")
+"""That of work whose units are all done."""

@@ -10,7 +10,7 @@ from otel_progress import clock
 from otel_progress.live.branches import paused_since
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import learning, outlines
-from otel_progress.live.engine.planned import left_by_plan, moved_at
+from otel_progress.live.engine.planned import NOTHING_LEFT, left_by_plan, moved_at
 from otel_progress.live.running import innermost
 from otel_progress.live.survey import Measure, Survey, says_nothing
 from otel_progress.model import values
@@ -20,6 +20,7 @@ from otel_progress.model.past import by_earlier_runs
 from otel_progress.model.ratio import ALMOST, held
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.status import Status
+from otel_progress.model.units import is_beyond
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
@@ -41,15 +42,15 @@ def shown_ratio(node: HandleState, raw: float | None) -> float | None:
     """The ratio to show: the raw one, which small falls do not move back (`model/ratio.py`).
 
     A completed handle shows 1, or its count if that stayed below the total. A handle that ended otherwise with all
-    units completed shows none: 99% would say that something was left.
+    units completed shows none: 99% would say that something was left. None is shown while none is known.
     """
     if node._status is Status.COMPLETED:
         node._shown = 1.0 if raw is None else min(1.0, raw)
         return node._shown
-    if raw is not None:
-        node._shown = held(node._shown, raw)
-    shown = node._shown
-    return None if node._status.final and shown is not None and shown >= ALMOST else shown
+    if raw is None:
+        return None
+    shown = node._shown = held(node._shown, raw)
+    return None if node._status.final and shown >= ALMOST else shown
 
 
 # -- progress and time
@@ -173,10 +174,10 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
         return None
     pace = node._pace
     if pace is None:
-        return _without_pace(node, found, now)
+        return _without_pace(node, found, now, survey, depth)
     if _by_count(node, found):
         if not found.total:
-            return _by_duration(node, now)
+            return _without_total(node, now, survey, depth)
         wider = _UNLIKE if node.operation._children or node._nested is not None else 1.0
         by_pace = pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take, wider)
         return _by_duration(node, now) if by_pace is None and pace.is_overtaken else by_pace
@@ -233,7 +234,7 @@ def _ask(node: HandleState, now: float, survey: Survey) -> outlines.Ask:
     return ask
 
 
-def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | None:
+def _without_pace(node: HandleState, found: Measure, now: float, survey: Survey, depth: int) -> Estimate | None:
     """The time left of a handle whose pace is not known yet: by its expected duration, else by earlier runs."""
     ran = outlines.worked(node, now)
     expected = getattr(node._opts, "expected", None)
@@ -243,7 +244,19 @@ def _without_pace(node: HandleState, found: Measure, now: float) -> Estimate | N
     if before is not None and found.total and before.course.runs:
         left = by_earlier_runs(before.course, float(found.total) - float(node._restored), ran)
         return None if left is None else _estimate(*left, before.course.runs)
-    return _by_duration(node, now)
+    return _by_duration(node, now) if found.total else _without_total(node, now, survey, depth)
+
+
+def _without_total(node: HandleState, now: float, survey: Survey, depth: int) -> Estimate | None:
+    """The time left by the duration of earlier runs, else by the stages inside if these are all that there is."""
+    ask = _ask(node, now, survey)
+
+    def rest(inner: HandleState, depth: int) -> Estimate | None:
+        known = survey.of(inner)
+        done = bool(known.total) and known.completed == known.total
+        return NOTHING_LEFT if done else ask(inner, depth)
+
+    return _by_duration(node, now) or outlines.side_by_side(node, rest, depth)
 
 
 def _by_duration(node: HandleState, now: float) -> Estimate | None:
@@ -269,7 +282,18 @@ def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
         done = min(done, values.INT_MAX)
     if total is not None:
         total = min(total, values.INT_MAX)
-    return Progress(done, total, found.unit, shown_ratio(node, found.raw), found.raw, rate, left)
+    raw = known_ratio(node, found)
+    return Progress(done, total, found.unit, shown_ratio(node, raw), raw, rate, left)
+
+
+def known_ratio(node: HandleState, found: Measure) -> float | None:
+    """The raw ratio; None if the total is not the true one: it was exceeded, or it was clipped."""
+    return None if _is_beyond(node, found) or (found.total or 0) >= values.INT_MAX else found.raw
+
+
+def _is_beyond(node: HandleState, found: Measure) -> bool:
+    """Whether it runs and counted more than its total, which is wrong then: nobody knows how much is left."""
+    return not node._status.final and node._ratio is None and is_beyond(found.completed, found.total)
 
 
 def _reached(node: HandleState, found: Measure) -> float:
@@ -284,7 +308,7 @@ def _rate(node: HandleState, found: Measure, now: float, survey: Survey) -> floa
     if node._status is not Status.RUNNING:
         return pace.rate
     reached = float(found.reached or 0)
-    if found.total and reached >= found.total:
+    if found.total and reached >= found.total and not _is_beyond(node, found):
         return None
     now = min(now, paused_since(node, now, survey.lookup) or now)
     return pace.rate_at(now, reached, moved_at(node))

@@ -49,6 +49,8 @@ STALLS: Final = 500
 """Operations reported as stuck in one round; further ones follow in the next rounds."""
 ESTIMATE_ENDS: Final = 5.0
 """Seconds without a unit after which an update reports whether the rate or ETA still holds, at the latest."""
+LATE_ENDS: Final = 1.0
+"""The same for an ETA by a plan or by earlier runs whose end may come at any time, as it changes without any unit."""
 ENDED_FOR: Final = 0.01
 """Seconds that a rate or ETA has ended for when an update reports it."""
 KEYFRAME: Final = 300.0
@@ -502,9 +504,13 @@ def _because(verdict: Verdict) -> Attributes:
 
 def _estimate_ends(operation: OperationState, snapshot: Snapshot, now: float) -> float:
     """When an update has to say whether a reported rate or ETA still holds; it says at once that one has ended."""
-    running = (stage.progress for stage in snapshot.stages if not stage.status.final)
-    if not any(one.rate is not None or one.eta is not None for one in (snapshot.progress, *running)):
+    running = [snapshot.progress, *(stage.progress for stage in snapshot.stages if not stage.status.final)]
+    if not any(one.rate is not None or one.eta is not None for one in running):
         return FOREVER
-    paces = (node._pace for node in (operation, *tuple(operation._running or ())))
+    stages = tuple(operation._running or ())
+    late = min((outlines.late_in(stage, now) for stage in stages[: outlines.MANY]), default=FOREVER)
+    if any(one.eta is not None and one.eta.source != "rate" and one.eta.low <= ESTIMATE_ENDS for one in running):
+        late = 0.0
+    paces = (node._pace for node in (operation, *stages))
     ends = min((pace.ends_at(now) for pace in paces if pace is not None), default=FOREVER)
-    return min(now + ESTIMATE_ENDS, ends + ENDED_FOR)
+    return min(now + min(ESTIMATE_ENDS, late + LATE_ENDS), ends + ENDED_FOR)

@@ -2,7 +2,7 @@
 
 Children that run side by side take as long as the slowest one. Those that have not started yet take as long as the
 others did, and share as many lanes as ran so far: the bounds of list scheduling (Graham 1966). Without the number of
-children an ETA needs evidence that no more of them follow: all began before any of them ended.
+children there is no ETA: a pool of two workers shows two of its children, whether two or two hundred follow.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ def by_children(children: Sequence[ChildWork], ahead: float | None, now: float) 
         ahead: how many children are to come that are not known yet, which may be a fraction; None if nobody said so.
         now: the time, in seconds since 1970.
     """
+    if ahead is None:
+        return None
     running = [child for child in children if not child.over and not child.pending]
-    to_come = (ahead or 0.0) + sum(child.pending for child in children)
+    to_come = ahead + sum(child.pending for child in children)
     if not running and not to_come:
         return None
     usual, varies, known = _usual([child for child in children if child.over])
@@ -65,7 +67,7 @@ def by_children(children: Sequence[ChildWork], ahead: float | None, now: float) 
     if len(found) < len(left):
         return None
     if not to_come:
-        return _longest(found) if ahead is not None or _is_one_wave(children) else None
+        return _longest(found)
     usual, varies, known = _usual(children)
     if usual is None:
         return None
@@ -110,14 +112,3 @@ def _lanes(children: Sequence[ChildWork], running: int, usual: float, now: float
     since = max(now - max(usual, _LEAST), min((start for start, _ in spans), default=now))
     busy = sum(max(0.0, min(end, now) - max(start, since)) for start, end in spans)
     return max(float(running), busy / (now - since) if now > since else 0.0, _IDLE)
-
-
-def _is_one_wave(children: Sequence[ChildWork]) -> bool:
-    """Whether at least two children ran side by side, and none began after another had ended."""
-    if len(children) < 2:
-        return False
-    ends = [child.began + child.spent for child in children if child.over and child.began is not None]
-    starts = [child.began for child in children if child.began is not None]
-    if ends and max(starts) > min(ends):
-        return False
-    return bool(ends) or sum(not child.over for child in children) > 1

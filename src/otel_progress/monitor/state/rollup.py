@@ -7,6 +7,7 @@ move the shown ratio back: `show` is the rule of the process, too, and what was 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
@@ -44,13 +45,15 @@ class Whole:
     """The figures of an operation and its children.
 
     Attributes:
-        ratio: the raw ratio from 0 to 1: its own, or that of its children; None if neither is known.
+        ratio: the raw ratio from 0 to 1: its own, or that of its children; None if neither is known, as that of
+            children is without a total.
         completed: completed units, if its children are these units.
         eta: its own, or that of its children by the longest path.
         rolled_up: whether the ratio comes from its children.
         cost: the cost of it and all below it, by currency.
         tokens: the tokens used by it and all below it, by direction.
         children: the number of its children.
+        idle: seconds since the newest progress of it, or of what runs below it in other processes.
     """
 
     ratio: float | None = None
@@ -60,6 +63,7 @@ class Whole:
     cost: dict[str, float] = field(default_factory=dict)
     tokens: dict[str, float] = field(default_factory=dict)
     children: int = 0
+    idle: float = math.inf
 
 
 class Part(NamedTuple):
@@ -91,7 +95,7 @@ class _Roll:
     def up(self, part: Part, depth: int) -> Whole:
         snapshot = part.snapshot
         self._seen.add(snapshot.operation_id)
-        whole = Whole(_raw(snapshot.progress), eta=_eta_of(part))
+        whole = Whole(_raw(snapshot.progress), eta=_eta_of(part), idle=_idle(part))
         if part.visible:
             _add(whole, snapshot.usage)
         parts: list[tuple[Part, Whole]] = []
@@ -100,6 +104,8 @@ class _Roll:
             parts.extend((child, self.up(child, depth + 1)) for child in below if self._is_new(child.snapshot))
         for child, one in parts:
             whole.children += child.visible
+            if child.visible and child.instance != part.instance:
+                whole.idle = min(whole.idle, one.idle)
             for mine, theirs in ((whole.cost, one.cost), (whole.tokens, one.tokens)):
                 for key, amount in theirs.items():
                     _raise(mine, key, amount)
@@ -117,10 +123,16 @@ def _eta_of(part: Part) -> Estimate | None:
     return (seen.progress if seen.wait is not None else seen.progress.after(part.later)).eta
 
 
+def _idle(part: Part) -> float:
+    """Seconds since it made progress; infinity if it does not run."""
+    seen = part.snapshot
+    return seen.idle + part.later if seen.status is Status.RUNNING else math.inf
+
+
 def _infer(whole: Whole, snapshot: Snapshot, given: list[tuple[Part, Whole]]) -> None:
     """The progress of an operation from children that its own process cannot count."""
     parts = [(child.snapshot, one) for child, one in given]
-    found = _by_total(snapshot, parts) if snapshot.progress.total else (_of_all(parts), None)
+    found = _by_total(snapshot, parts) if snapshot.progress.total else (None, None)  # nobody said how many they are
     earlier = whole.eta if whole.eta is not None and whole.eta.source in _KNOWN_BEFORE else None
     if found[0] is None:
         if not whole.ratio:
@@ -144,20 +156,6 @@ def _by_total(snapshot: Snapshot, parts: list[tuple[Snapshot, Whole]]) -> tuple[
         return None, None  # it is a total of something else
     ratios = [_ratio_of(child, one) or 0.0 for child, one in parts]
     return min(1.0, sum(ratios) / total), sum(_is_done(child) for child, _ in parts)
-
-
-def _of_all(parts: list[tuple[Snapshot, Whole]]) -> float | None:
-    """By the children known so far: weighted by their totals if all have one in the same unit, else equally."""
-    ratios = [_ratio_of(child, one) for child, one in parts]
-    if any(ratio is None for ratio in ratios):
-        return None
-    totals = [child.progress.total for child, _ in parts]
-    alike = len({child.progress.unit for child, _ in parts}) == 1
-    weights = [float(total) for total in totals if total and finite(total)] if alike else []
-    if len(weights) < len(parts):
-        weights = [1.0] * len(parts)
-    whole = sum(weights)
-    return min(1.0, sum(weight * (ratio or 0.0) for weight, ratio in zip(weights, ratios)) / whole)
 
 
 def _is_done(child: Snapshot) -> bool:

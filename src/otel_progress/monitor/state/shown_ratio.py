@@ -21,16 +21,16 @@ class ShownRatios:
         self._changed: set[str] = set()
 
     def show(self, entry: Entry, raw: float | None, *, rolled_up: bool) -> float | None:
-        """The ratio to show for a raw ratio; None if none that was rolled up was ever shown.
+        """The ratio to show for a raw ratio; None if that is not known, or none that was rolled up was ever shown.
 
-        Once a rolled-up ratio was shown, the operation's own ratio continues from there.
+        Once a rolled-up ratio was shown, the operation's own ratio continues from there. An ended one keeps its last.
         """
         key, rolled = entry.head.operation_id, self._ledger.rolled
         with self._lock:
             known = rolled.get(key)
             before = known[1] if known is not None and known[0] == entry.number else entry.rolled
             if raw is None or not entry.open or (before is None and not rolled_up):
-                return None if before is None else before.value
+                return None if before is None or (raw is None and entry.open) else before.value
             found = show(before, raw)
             if found != before:
                 rolled[key] = entry.number, found

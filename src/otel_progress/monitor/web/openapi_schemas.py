@@ -278,7 +278,7 @@ def _stage_fields() -> Json:
         "stage_history": list_of(ended),
         "average_stage_duration": or_null(seconds()),
         "elapsed_time": seconds(),
-        "estimated_completion": or_null(text("A time, in ISO 8601.")),
+        "estimated_completion": or_null(text("A time, in ISO 8601; null during a declared wait.")),
         "updated_at": time(),
         "repeated": list_of(runs),
     }

@@ -67,7 +67,7 @@ def row_json(
             "timestamp": seen.timestamp,
             "said_at": entry.head.timestamp,
             "elapsed": seen.elapsed,
-            "idle": _idle(seen, verdict) if entry.open else None,
+            "idle": _idle(seen, verdict, whole) if entry.open else None,
             "stage": short_text(stage),
             "progress": progress,
             "stage_progress": _innermost(seen),
@@ -118,11 +118,14 @@ def was_stuck(seen: Snapshot, verdict: Verdict | None) -> bool:
     return unheard and seen.health in NOT_MOVING
 
 
-def _idle(seen: Snapshot, verdict: Verdict | None) -> float:
-    """Seconds without progress; if it waits for a child in another process, those of the child."""
+def _idle(seen: Snapshot, verdict: Verdict | None, whole: Whole) -> float:
+    """Seconds without progress, also below it in other processes; if it is stuck, those of what is stuck."""
     if isinstance(verdict, Judgement) and verdict.clock == "child" and verdict.health in NOT_MOVING:
         return verdict.seconds
-    return seen.idle
+    if verdict is not None and verdict.health in NOT_MOVING:
+        return seen.idle
+    ended = verdict.seconds if isinstance(verdict, Judgement) and verdict.clock == "idle" and verdict.child else None
+    return min(seen.idle, whole.idle, seen.idle if ended is None else ended)
 
 
 def where_stuck(seen: Snapshot, verdict: Verdict | None) -> tuple[str | None, str | None]:

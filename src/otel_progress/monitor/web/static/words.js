@@ -104,7 +104,7 @@ const SHAKEN = [1.35, 1.75].flatMap((wide) => [0.92, 1, 1.08].map((k) => [k, wid
 const ALMOST_DONE = "almost done";
 
 function roughly(eta, low, high, wide) {
-  if (eta < 3 && high <= 15) return ALMOST_DONE;
+  if (eta < 3 && high < 7.5) return ALMOST_DONE;
   const [[from, unit], [to, larger]] = [rounded(low), rounded(high)];
   if (high >= AGES) return `over ${from} ${unit}`;
   if (high <= wide * low || (from === to && unit === larger)) return `about ${rounded(eta).join(" ")}`;
@@ -145,6 +145,7 @@ function restOf(row, now) {
   const eta = row.progress?.eta;
   if (eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row))) return 0;
   const gone = goneOf(row, now);
+  if (stands(row.progress)) return eta.seconds - Math.min(gone, eta.low);
   return gone >= eta.seconds ? 0 : eta.seconds - Math.min(gone, inHand(row.progress));
 }
 
@@ -155,12 +156,19 @@ function inHand({ completed, total, ratio, eta }) {
   return ratio != null && eta.source === "rate" ? eta.seconds / 2 : Infinity;
 }
 
+/** Whether an estimate stands once its lower bound has passed: that from durations alone. */
+function stands({ completed, total, eta }) {
+  const counts = (total ?? 0) > (completed ?? 0);
+  return eta.low < eta.seconds && (eta.source === "plan" || (eta.source === "history" && !counts));
+}
+
 /** The interval of an estimate now; where the estimate stands still, its lower end does, too. */
 function boundsOf(row, now) {
   const { seconds, low, high } = row.progress?.eta ?? {};
-  const [gone, most] = [goneOf(row, now), seconds == null ? Infinity : inHand(row.progress)];
+  const late = seconds != null && stands(row.progress);
+  const [gone, most] = [goneOf(row, now), seconds == null ? Infinity : late ? low : inHand(row.progress)];
   const rest = (value) => (value == null ? null : Math.max(0, value - Math.min(gone, most)));
-  return { low: gone > most && low != null ? (low * (seconds - most)) / seconds : rest(low), high: rest(high) };
+  return { low: gone > most && low != null && !late ? (low * (seconds - most)) / seconds : rest(low), high: rest(high) };
 }
 
 /** By how many seconds an estimate has run down; it stands still during a declared wait, unless that is for its children. */
@@ -183,18 +191,18 @@ export function bounds(row, now) {
   return low == null || high == null ? "" : `between ${lasting(low)} and ${lasting(high)}, in about 80% of all cases`;
 }
 
-/** Why there is no estimate: "no estimate yet", "no estimate while stuck"; empty without a total, or at its end. */
-export function unforeseen(completed, total, state = "") {
-  if (!total || (completed ?? 0) >= total) return "";
+/** Why there is no estimate: "no estimate yet", "no estimate while stuck", "beyond its total"; empty without a total, or at its end. */
+export function unforeseen(completed, total, state = "", had = false) {
+  if (!total || (completed ?? 0) >= total) return total && completed > total * (1 + 1e-9) ? "beyond its total" : "";
   if (state) return `no estimate while ${state}`;
-  return completed ? "no estimate" : "no estimate yet";
+  return completed || had ? "no estimate" : "no estimate yet";
 }
 
 /** The same of a row: "no estimate yet", "no estimate while looping". */
 export function unforeseenOf(row) {
   if (row.status !== "running") return "";
   const group = groupOf(row);
-  return unforeseen(row.progress?.completed, row.progress?.total, UNMOVED.has(group) ? GROUP[group].label.toLowerCase() : "");
+  return unforeseen(row.progress?.completed, row.progress?.total, UNMOVED.has(group) ? GROUP[group].label.toLowerCase() : "", shown.has(row.id));
 }
 const UNMOVED = new Set(["stuck", "looping", "frozen"]);
 

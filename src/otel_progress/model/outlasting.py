@@ -1,0 +1,60 @@
+"""How much longer something takes that has run for a while, by how long it took before.
+
+Durations are taken as log-normal. The interval is the middle 80% of those durations that are longer than what has run
+(the conditional survival function). The expected end is the usual one until that comes near; then it moves from the
+lower bound of what is left to its median, which it reaches one standard deviation beyond the usual time. So what has
+outlasted its usual time is expected to take longer, not to end at once.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+_EIGHTY: Final = 1.2816
+"""Standard deviations from the median to either end of the middle 80%."""
+_STEPS: Final = 40
+"""Halvings that find a quantile: to 1e-10 standard deviations."""
+_FARTHEST: Final = 2.0
+"""What lasts longer than this many standard deviations shows that durations vary more than was known."""
+_LOW, _MEDIAN, _HIGH = 0.1, 0.5, 0.9
+
+
+def left(usual: float, width: float, ran: float) -> tuple[float, float, float]:
+    """Return the seconds left: expected, and the bounds between which the end is in 80% of all cases.
+
+    Args:
+        usual: the median of earlier durations, in seconds; above 0.
+        width: half the width of their middle 80% (log); above 0.
+        ran: seconds that it has run.
+    """
+    deviation = width / _EIGHTY
+    if ran <= 0:
+        return usual, usual / math.exp(width), usual * math.exp(width)
+    deviation = max(deviation, math.log(ran / usual) / _FARTHEST)
+    passed = math.log(ran / usual) / deviation
+    still = _beyond(passed)
+
+    def after(part: float) -> float:
+        return max(0.0, usual * math.exp(deviation * _quantile(still * (1 - part))) - ran)
+
+    late = _LOW + (_MEDIAN - _LOW) * min(1.0, max(0.0, passed))
+    eta = max(usual - ran, after(late))
+    return eta, min(after(_LOW), eta), max(after(_HIGH), eta)
+
+
+def _beyond(deviations: float) -> float:
+    """The share of a normal distribution beyond so many standard deviations."""
+    return math.erfc(deviations / math.sqrt(2)) / 2
+
+
+def _quantile(share: float) -> float:
+    """Beyond how many standard deviations this share of a normal distribution is."""
+    low, high = -8.0, 8.0
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        if _beyond(middle) > share:
+            low = middle
+        else:
+            high = middle
+    return high
