@@ -71,6 +71,7 @@ def _listen_to_verdicts(add: Callable[..., Any]) -> None:
 
 
 USES: dict[str, Callable[[Any], object]] = {
+    "adaptive": lambda f: _with(f(start=1, most=2)),
     "add_listener": _listen,
     "advance": lambda f: (f(), f(2), f(2, "By")),
     "cancel": lambda f: f("enough"),
