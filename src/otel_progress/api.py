@@ -15,7 +15,7 @@ from otel_progress.live import context, hooks, preload
 from otel_progress.live.boundary import public
 from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.live.handle import NO_WAIT, listening, nothing
-from otel_progress.live.handles import Operation, Stage, running_here
+from otel_progress.live.handles import Operation, Stage, asked_here, running_here
 from otel_progress.live.registry import registry
 from otel_progress.live.track import AsyncTracked, Tracked, tracked
 from otel_progress.model.values import Number, shown
@@ -322,7 +322,7 @@ def track(
     """
     node = None
     try:
-        node = running_here()
+        node = asked_here()
         if node is None:
             context.outside("track")
     except BaseException as error:
@@ -526,7 +526,9 @@ def result(**results: object) -> None:
 
 @public()
 def request_cancel(reason: str | None = None) -> None:
-    """Ask the current operation to stop.
+    """Ask the current operation to stop, with the operations below it in this process.
+
+    `raise_if_cancelled` and `track` loops raise; no task is cancelled.
 
     Args:
         reason: Why, in words.
@@ -543,7 +545,7 @@ def request_cancel(reason: str | None = None) -> None:
 @public(False)
 def cancel_requested() -> bool:
     """Return whether the current operation was asked to stop."""
-    node = running_here()
+    node = asked_here()
     if node is None:
         context.outside("cancel_requested")
         return False
@@ -557,7 +559,7 @@ def raise_if_cancelled() -> None:
     Raises:
         OperationCancelled: If it was; the exception has the reason.
     """
-    node = running_here()
+    node = asked_here()
     if node is None:
         context.outside("raise_if_cancelled")
     else:

@@ -39,7 +39,7 @@ from otel_progress.errors import (
     LeaseLost,
     OperationHeld,
 )
-from otel_progress.live import hooks, misuse
+from otel_progress.live import hooks, misuse, stopping
 from otel_progress.live.counting import restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import drops, say
@@ -621,7 +621,7 @@ class Session:
         self.error = error
         operation = self._operation
         if operation is not None:
-            operation.request_cancel(str(error))
+            stopping.ask(operation, str(error))  # its resumable loops raise the error itself
 
     def _failed(self, error: CheckpointError) -> None:
         now = clock.monotonic()

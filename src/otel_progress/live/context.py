@@ -40,6 +40,17 @@ def running_here() -> HandleState | None:
     return node
 
 
+def asked_here() -> HandleState | None:
+    """The innermost handle that still runs, or has ended after it was asked to stop: its threads may not know."""
+    node = innermost.get()
+    while node is not None and not is_alive(node):
+        one = node.operation
+        if one._status.final and one._cancel_reason is not None and registry.owns(one):
+            return node
+        node = node._parent
+    return node
+
+
 def is_alive(node: HandleState) -> bool:
     """Whether a handle runs, in this process."""
     return node._status is Status.RUNNING and registry.owns(node.operation)

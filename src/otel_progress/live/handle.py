@@ -25,6 +25,7 @@ from otel_progress.live.outcome import words
 from otel_progress.live.registry import registry
 from otel_progress.live.reporting import report
 from otel_progress.live.state import HandleState
+from otel_progress.live.stopping import asked_to_stop, stop_all
 from otel_progress.live.track import AsyncTracked, Tracked, tracked
 from otel_progress.live.waits import Waiting
 from otel_progress.model import feed, values
@@ -57,11 +58,6 @@ def listening() -> Any:
         NotImported: if it can't be imported now.
     """
     return preload.get("live.engine.listeners")
-
-
-def asked_to_stop(name: str, reason: str) -> str:
-    """The text of `OperationCancelled`."""
-    return f"{name!r} was asked to stop: {reason}"
 
 
 def redact_options(node: HandleState) -> None:
@@ -500,17 +496,14 @@ class Handle(HandleState):
 
     @public()
     def request_cancel(self, reason: str | None = None) -> None:
-        """Ask the operation to stop; its code checks `cancel_requested` or `raise_if_cancelled`.
+        """Ask the operation to stop, with the operations below it in this process.
 
-        After the end of the operation it changes nothing.
+        `raise_if_cancelled` and `track` loops raise; no task is cancelled. After the end of the operation it changes
+        nothing.
 
         Example: `op.request_cancel("disk full")`
         """
-        operation = self.operation
-        if operation._status.final:
-            return  # the request came too late, which is nobody's mistake
-        operation._cancel_reason = (redaction.text("reason", reason) if reason is not None else "") or "requested"
-        operation._revision += 1
+        stop_all(self.operation, reason)  # one that comes too late is nobody's mistake
 
     @public(False)
     def cancel_requested(self) -> bool:

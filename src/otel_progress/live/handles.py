@@ -180,6 +180,8 @@ class Stage(StageLife):
 
 running_here: Callable[[], Operation | Stage | None] = context.running_here  # type: ignore[assignment]
 """The innermost handle that runs here, in this process."""
+asked_here: Callable[[], Operation | Stage | None] = context.asked_here  # type: ignore[assignment]
+"""The same, or one that has ended after it was asked to stop."""
 
 
 def _stage_of(parent: Operation | Stage, name: str, options: Any) -> Stage:

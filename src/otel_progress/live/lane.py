@@ -16,6 +16,7 @@ import operator
 import sys
 import weakref
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from otel_progress.errors import OperationCancelled
@@ -31,19 +32,35 @@ _POSITIONED: Final = frozenset({list, tuple, range})
 
 
 class Request:
-    """A request from outside to stop the loops, and whether a loop has raised it."""
+    """A request to stop the loops of an operation.
 
-    __slots__ = ("text", "told")
+    Attributes:
+        text: the text of its error.
+        tasks: whether loops of asyncio tasks raise it, too; not if the tasks are cancelled.
+        told: whether any loop or check has raised it.
+    """
 
-    def __init__(self, text: str) -> None:
-        """A request with the text of its error."""
+    __slots__ = ("tasks", "text", "told")
+
+    def __init__(self, text: str, *, tasks: bool = True) -> None:
+        """A request that nobody has raised."""
         self.text = text
+        self.tasks = tasks
         self.told = False
 
     def error(self) -> OperationCancelled:
-        """The error for a loop to raise; loops opened later, to clean up, are not stopped."""
+        """The error to raise; loops that the caller opens later, to clean up, are not stopped."""
         self.told = True
+        _told.set(self)
         return OperationCancelled(self.text)
+
+    def is_told(self) -> bool:
+        """Whether the caller knows: it was raised in this context, or an `OperationCancelled` is being handled."""
+        return _told.get() is self or isinstance(sys.exc_info()[1], OperationCancelled)
+
+
+_told: Final[ContextVar[Request | None]] = ContextVar("otel_progress_told", default=None)
+"""The request that was raised last in this context: the other jobs of a pool are still to be stopped."""
 
 
 class Lane:

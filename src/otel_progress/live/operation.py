@@ -16,7 +16,7 @@ from otel_progress.live.counting import restore
 from otel_progress.live.diagnosis.places import sleep
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow, tell_once
 from otel_progress.live.handle import Handle, redact_options
-from otel_progress.live.outcome import ending, words
+from otel_progress.live.outcome import ending, why, words
 from otel_progress.live.records import PLAIN, UNSAID, OperationOptions, Parent, Resume, idle_limit
 from otel_progress.live.registry import registry
 from otel_progress.live.reporting import announce, report
@@ -247,8 +247,8 @@ class OperationLife(Handle, OperationState):
             before = self._status
             if before is not Status.RUNNING and before is not Status.PENDING:
                 return
-            if status is Status.CANCELLED and self._cancel_reason is not None:
-                reason = _why(reason, self._cancel_reason)
+            if status is Status.CANCELLED:
+                reason = why(reason, self._cancel_reason)
             self._reason = reason
             self._ended = clock.monotonic()
             self._final_advanced = self._advanced
@@ -355,12 +355,6 @@ def _known_parent(given: Any) -> HandleState | Parent | str | None:
         )
     found: Any = given
     return found  # type: ignore[no-any-return]
-
-
-def _why(reason: str | None, asked: str) -> str:
-    """Why it was cancelled: the reason of its end, or if that says nothing, of the request."""
-    says_nothing = reason is None or reason in ("CancelledError", "Cancelled")
-    return f"cancelled: {asked}" if says_nothing else str(reason)
 
 
 def _resume(id: object, store: Any, fingerprint: Any, mismatch: Any, wait: Any, required: Any) -> Resume | None:

@@ -19,6 +19,10 @@ _CANCELLED = frozenset(
 )
 
 
+_OF_A_SCOPE = "Cancelled via cancel scope "
+"""How anyio begins the message of a cancel: it names objects in memory, and no reason."""
+
+
 def ending(error: BaseException | None) -> Status:
     """The status of a block left with this exception, or without one; safe for any exception."""
     if error is None:
@@ -52,7 +56,16 @@ def message(error: BaseException, limit: int = values.MESSAGE_LENGTH) -> str:
         if of_the_job(broken):
             raise
         return ""
+    if said.startswith(_OF_A_SCOPE):
+        return ""
     return said if len(said) <= limit else f"{said[: limit - 1]}…"
+
+
+def why(reason: str | None, asked: str | None) -> str | None:
+    """Why something was cancelled: the reason of its end, or if that says nothing, of the request to stop."""
+    if asked is None or reason not in (None, "CancelledError", "Cancelled"):
+        return reason
+    return f"cancelled: {asked}"
 
 
 def words(error: BaseException | None) -> str | None:

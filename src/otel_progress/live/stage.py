@@ -15,7 +15,7 @@ from otel_progress.live.diagnosis.places import here as this_place
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
 from otel_progress.live.handle import Handle, redact_options
 from otel_progress.live.nested_counts import leave
-from otel_progress.live.outcome import ending, words
+from otel_progress.live.outcome import ending, why, words
 from otel_progress.live.records import PLAIN as NO_OPTIONS
 from otel_progress.live.records import PLAIN_STAGE, UNSAID, StageOptions, idle_limit
 from otel_progress.live.registry import CHANGES, registry
@@ -314,7 +314,9 @@ class StageLife(Handle, StageState):
                 if error is None:
                     self._finish(COMPLETED, None, None)
                 else:
-                    self._finish(ending(error), words(error), error)
+                    status = ending(error)
+                    asked = None if self._op is None or status is not Status.CANCELLED else self._op._cancel_reason
+                    self._finish(status, why(words(error), asked), error)
             except BaseException as broken:
                 if self._status is RUNNING and hooks.wanted:
                     registry.dropped.append((self, COMPLETED if error is None else Status.FAILED, None))

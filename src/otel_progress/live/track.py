@@ -74,6 +74,16 @@ class _Tracked:
                 pass
         return None
 
+    def _check_late(self) -> None:
+        """Refuse a loop that begins after the end of an operation that was asked to stop.
+
+        Raises:
+            OperationCancelled: if nobody told this thread or task so far.
+        """
+        request = None if self._node is None else self._node.operation._request
+        if request is not None and _stops(request, here()):
+            raise request.error()
+
     def _items(self, opened: Lane | None) -> Any:
         """What to loop over: all items, or in a resumable operation those that are not done."""
         node = self._node
@@ -120,6 +130,8 @@ class Tracked(_Tracked, Generic[T]):
         if begun is not None:
             return begun
         opened = self._lane()
+        if opened is None:
+            self._check_late()
         if self._resumed is not None:
             items = self._items(opened)
             return iter(items) if opened is None else lane.loop(items, opened)
@@ -148,6 +160,8 @@ class AsyncTracked(_Tracked, Generic[T]):
         if begun is not None:
             return begun
         opened = self._lane()
+        if opened is None:
+            self._check_late()
         items = self._items(opened)
         if opened is None:
             plain: AsyncIterator[T] = items.__aiter__()
@@ -259,7 +273,7 @@ def open_lane(
     operation._revision += 1
     operation._has_tracked = True
     request = operation._request
-    if request is not None and not request.told and not _ends_with_task(place):
+    if request is not None and _stops(request, place):
         opened.request = request
     return opened
 
@@ -308,10 +322,15 @@ def _restored(node: HandleState, items: int, unit: str | None, place: Place) -> 
 
 
 def stop_loops(node: HandleState, request: Request) -> None:
-    """Make the open loops of a handle raise at their next item; loops of an asyncio task end with the task."""
+    """Make the open loops of a handle raise at their next item."""
     for each in list(node._lanes or ()):
-        if not _ends_with_task(each.place):
+        if request.tasks or not _ends_with_task(each.place):
             each.stop(request)
+
+
+def _stops(request: Request, place: Place) -> bool:
+    """Whether a loop that is opened here, after the request, is to raise: one that cleans up is not."""
+    return not request.is_told() and (request.tasks or not _ends_with_task(place))
 
 
 def _fold_lanes(node: HandleState) -> None:

@@ -21,6 +21,8 @@ RESULT: Final = "result"
 """The key of a step's result in a checkpoint."""
 LOOK_EVERY: Final = 0.2
 """Seconds between two looks whether the run was asked to stop."""
+LEFT: Final = "its task was cancelled"
+"""The reason of a cancel that came as the cancellation of a task."""
 
 
 class Run:
@@ -64,8 +66,8 @@ class Run:
         """
         try:
             async with anyio.create_task_group() as self._group:
-                self._group.start_soon(self._watch)
                 self._start_ready()
+                await self._watch()
         except anyio.get_cancelled_exc_class():
             self._say_what_was_done()
             raise
@@ -176,10 +178,16 @@ class Run:
         return OperationCancelled(f"a step of {self.operation.name!r} cancelled itself; {said}")
 
     async def _watch(self) -> None:
-        """Stop the run once it is asked to."""
-        while not self.operation.cancel_requested():
-            if self._above is not None and self._above.cancel_requested():
-                self.operation.request_cancel(f"{self._above.name!r}, which it is part of, stops")
-                break
-            await anyio.sleep(LOOK_EVERY)
-        self._group.cancel_scope.cancel()
+        """Stop the run once it is asked to, or its task is cancelled: threads notice nothing of that by themselves."""
+        scope = self._group.cancel_scope
+        try:
+            while not self.operation.cancel_requested():
+                if self._above is not None and self._above.cancel_requested():
+                    self.operation.request_cancel(f"{self._above.name!r}, which it is part of, stops")
+                    break
+                await anyio.sleep(LOOK_EVERY)
+        except anyio.get_cancelled_exc_class():
+            if not scope.cancel_called and not self.operation.cancel_requested():
+                self.operation.request_cancel(LEFT)
+            raise
+        scope.cancel()

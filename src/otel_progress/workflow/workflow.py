@@ -71,7 +71,8 @@ class Workflow:
     def run(self, task: Any = None, *, id: str | None = None) -> Results:
         """Run it here, until it is over.
 
-        In the main thread SIGTERM stops it as a cancel does; the program then exits with code 143.
+        In the main thread Ctrl+C and SIGTERM stop it as a cancel does. Then KeyboardInterrupt is raised, or after
+        SIGTERM SystemExit with code 143.
 
         Args:
             task: What the steps get as `task`.
@@ -88,15 +89,15 @@ class Workflow:
         import anyio
 
         from otel_progress.workflow.execution import Run
-        from otel_progress.workflow.sigterm import Sigterm
+        from otel_progress.workflow.signals import Signals
 
         if _loop_runs():
             raise InvalidState(f"an event loop runs here; use 'await workflow.arun(...)' for workflow {self.name!r}")
         above, one = current(), self._operation(task, id)
-        with Sigterm(one) as sigterm, one:
+        with Signals(one) as signals, one:
             run = Run(self._graph, one, above, task, once=self._checkpoint is not None)
             with self._watching(run):
-                results: Results = anyio.run(run.execute, sigterm.leave)
+                results: Results = anyio.run(run.execute, signals.leave)
         return results
 
     async def arun(self, task: Any = None, *, id: str | None = None) -> Results:

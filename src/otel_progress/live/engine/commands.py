@@ -18,16 +18,14 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
+from otel_progress.live import stopping
 from otel_progress.live.context import innermost
 from otel_progress.live.diagnosis.reading import is_task
 from otel_progress.live.diagnosis.source_lines import printable
 from otel_progress.live.engine.reach import DEPTH, Reach
 from otel_progress.live.guard import drops
-from otel_progress.live.handle import asked_to_stop
-from otel_progress.live.lane import Request
 from otel_progress.live.registry import registry
 from otel_progress.live.state import HandleState
-from otel_progress.live.track import stop_loops
 from otel_progress.model import values
 from otel_progress.model.status import Status
 
@@ -106,9 +104,7 @@ def obey(command: Mapping[str, Any]) -> tuple[str, str]:
         return REFUSED, "it names another owner"
     if attempt is not None and attempt != operation.attempt:
         return REFUSED, f"attempt {operation.attempt} runs, not attempt {attempt}"
-    why = said(reason)
-    for each in stop(operation, why, below=reach):
-        _stop_loops(each, why, in_tasks=reach.holds_others(each))
+    stop(operation, said(reason), below=reach)
     return RECEIVED, ""
 
 
@@ -126,15 +122,6 @@ def _reach(command: Mapping[str, Any]) -> Reach:
     return Reach(owner)
 
 
-def _stop_loops(operation: OperationState, reason: str, *, in_tasks: bool) -> None:
-    """Make the `track` loops of an operation raise at their next item; loops of asyncio tasks only with `in_tasks`."""
-    request = operation._request = Request(asked_to_stop(operation.name, reason))
-    for node in (operation, *(operation._running or ())):
-        stop_loops(node, request)
-        for lane in list(node._lanes or ()) if in_tasks else ():
-            lane.stop(request)
-
-
 def said(reason: str | None) -> str:
     """Sanitise a reason from outside: short, on one line, without control characters."""
     known = printable(" ".join(values.text(reason or "", drops).split()), values.MESSAGE_LENGTH)
@@ -147,8 +134,10 @@ def stop(
     *,
     below: Reach | None = None,
     still: Callable[[OperationState], bool] | None = None,
-) -> list[OperationState]:
-    """Ask an operation to cancel: its code sees it when it checks, its asyncio task at the next await.
+) -> None:
+    """Ask an operation to cancel: code sees it when it checks, loops at their next item, its asyncio task awaiting.
+
+    A loop of an asyncio task raises only if the task of its operation can't be cancelled, or not at once.
 
     Args:
         operation: the operation.
@@ -156,16 +145,16 @@ def stop(
         below: also ask the operations below it in this process, as far as this reaches.
         still: decides on the event loop whether the task is still to be cancelled.
 
-    Returns:
-        The operations that were asked, this one first.
     """
     cancelled: weakref.WeakSet[Any] = weakref.WeakSet()
     asked = [operation, *(() if below is None else below.below(operation))]
     for each in asked:
-        each.request_cancel(reason)
+        stopping.ask(each, reason)
     for each in asked:  # the outermost first: what it started in a task group is then cancelled in the group's own way
         _TaskCancellation(each, reason, still, cancelled, below or Reach(), inner=each is not operation).reach()
-    return asked
+    for each in asked:
+        task_waits = below is not None and below.holds_others(each)
+        stopping.stop(each, tasks=task_waits or _task(each) is None)
 
 
 class _TaskCancellation:
