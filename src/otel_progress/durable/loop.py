@@ -11,17 +11,20 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otel_progress.durable import order
+from otel_progress.durable.again import by_exception, take_over
 from otel_progress.durable.order import Order
 from otel_progress.durable.scope import IN_HAND, KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
 from otel_progress.live.diagnosis.places import here
+from otel_progress.live.registry import registry
 from otel_progress.live.track import count_restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from otel_progress.durable.kept import Keys
-    from otel_progress.durable.scope import Scope
+    from otel_progress.durable.scope import LastLoop, Scope
     from otel_progress.live.lane import Lane
     from otel_progress.live.records import LoopOptions
 
@@ -77,9 +80,12 @@ class Marking(Protocol):
 
 def opened(session: Marking, scope: Scope, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
     """The generator of a loop."""
+    before = scope.loop
+    counted = take_over(scope)
     if options.mark:
         scope.automatic, scope.place = True, options.place
-    one = _Loop(session, scope, options, lane)
+    one = scope.loop = _Loop(session, scope, options, lane)
+    one.go_on(before, counted, options)
     if hasattr(items, "__aiter__"):
         return one.later(items)
     return one.now(items)
@@ -99,10 +105,28 @@ class _Loop:
         self.lane = lane
         self.place = options.place
         self.done = loaded.done if options.retry_failed else loaded.done | loaded.failed
-        self.retried = loaded.failed if options.retry_failed else frozenset()
+        self.retries = options.retry_failed
+        self.retried = set(loaded.failed) if options.retry_failed else set()
         self.aside = loaded.aside
         self.before = scope.order
         self.digest = 0
+        self.site = options.site
+        self.over = self.raised = False
+        self.counted = self.known = 0
+        self.failed: set[str] = set()
+
+    def go_on(self, before: LastLoop | None, counted: int, options: LoopOptions) -> None:
+        """Go on after the loop before, and after what was marked by `done` in this attempt."""
+        if self.scope.marked:
+            self.done = self.done | self.scope.marked
+        if before is None:
+            return
+        self.counted = self.known = counted
+        self.failed = before.failed
+        if options.retry_failed:
+            self.retried = before.retried | before.failed
+        else:
+            self.done = self.done | self.failed
 
     def now(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items of a `for` loop; `NOTHING` among them comes through."""
@@ -121,7 +145,7 @@ class _Loop:
                 yield item
         self.finished(0, 0)
 
-    def marking(self, items: Iterable[Any]) -> Iterator[Any]:
+    def marking(self, items: Iterable[Any]) -> Iterator[Any]:  # noqa: PLR0915 - in one piece, counted in ns
         """Items that are marked when the next one is taken; counted in tenths of a microsecond."""
         session, scope, place = self.session, self.scope, self.place
         thread, in_task = place.thread, place.task is not None
@@ -131,46 +155,50 @@ class _Loop:
         skipped, index = 0, -1
         if here() != place:
             raise self.elsewhere()
-        for item in items:
-            if item is NOTHING:
-                yield item
-                continue
-            index += 1
-            key: Any
-            if key_of is None or aside or len(seen) >= KEYS:
-                key = taken(index, item)
-            else:
-                key = key_of(item)
-                if type(key) is not str or not (key.isascii() and key.isprintable() and 0 < len(key) < KEY_LENGTH):
-                    key = as_key(key)
-                if key in done:
-                    key = None
-                elif key in seen:
-                    raise twice(key)
+        try:
+            for item in items:
+                if item is NOTHING:
+                    scope.item = None
+                    yield item
+                    continue
+                index += 1
+                key: Any
+                if key_of is None or aside or len(seen) >= KEYS:
+                    key = taken(index, item)
                 else:
-                    add(key)
-            if key is None:
-                skipped += 1
-                continue
-            if skipped:
-                count_restored(self.node, self.lane, skipped)
-                skipped = 0
-            scope.item = key
-            if session.careful:
-                session.hand_over()
-            try:
+                    key = key_of(item)
+                    if type(key) is not str or not (key.isascii() and key.isprintable() and 0 < len(key) < KEY_LENGTH):
+                        key = as_key(key)
+                    if key in done:
+                        key = None
+                    elif key in seen:
+                        raise twice(key)
+                    else:
+                        add(key)
+                if key is None:
+                    skipped += 1
+                    continue
+                if skipped:
+                    self.leave_out(skipped)
+                    skipped = 0
+                scope.item = key
+                if session.careful:
+                    self.hand_over(key)
                 yield item
-            except GeneratorExit:
-                self.left(index, key)
-                raise
-            if get_ident() != thread or (in_task and here() != place):
-                raise self.elsewhere()
-            if scope.outcome is None and key_of is not None:
-                mark(key)
-            else:
-                self.marked(index, key)
-            if scope.item_runs or session.error is not None or (len(pending) >= HALF and not len(pending) & EACH):
-                self.settled(key)
+                if get_ident() != thread or (in_task and here() != place):
+                    raise self.elsewhere()
+                if scope.outcome is None and key_of is not None:
+                    mark(key)
+                else:
+                    self.marked(index, key)
+                if scope.item_runs or session.error is not None or (len(pending) >= HALF and not len(pending) & EACH):
+                    self.settled(key)
+        except GeneratorExit:
+            self.left(index, sys._getframe().f_back)
+            raise
+        except BaseException:
+            self.broken()
+            raise
         self.finished(skipped, index + 1)
 
     async def later(self, items: Any) -> AsyncIterator[Any]:
@@ -235,6 +263,24 @@ class _Loop:
         if session.careful and len(self.scope.hand) <= IN_HAND:
             session.hand_over()
 
+    def hand_over(self, key: str) -> None:
+        """An item is about to be handed out after a death: write its key before."""
+        try:
+            self.session.hand_over()
+        except BaseException:
+            self.scope.seen.discard(key)
+            raise
+
+    def leave_out(self, items: int) -> None:
+        """Items were left out, as they are done: those that this attempt counted before are not counted again."""
+        again = min(items, self.known)
+        self.known -= again
+        if again and self.lane is not None:
+            with registry.lock:
+                self.lane.shorten(again)
+        self.counted += items - again
+        count_restored(self.node, self.lane, items - again)
+
     def marked(self, index: int, key: str) -> None:
         """An item is done or failed."""
         scope = self.scope
@@ -242,8 +288,11 @@ class _Loop:
         if outcome == "failed":
             scope.failed.append(key)
             scope.seen.discard(key)
+            self.failed.add(key)
         elif self.key is not None or key in self.retried:
             scope.pending.append(key)
+            self.retried.discard(key)
+            self.failed.discard(key)
         if self.key is None and index >= self.before.position:
             scope.order = Order(index + 1, self.digest)
             if not index & EACH and scope.behind() >= HALF:
@@ -264,16 +313,34 @@ class _Loop:
         node.record("set aside", item=key)
         node.note(f"set aside, as it ended the process: {key}", "warning")
 
-    def left(self, index: int, key: str) -> None:
-        """The loop was left with an item in hand: by `break`, or by an exception that the end of the stage tells."""
-        scope = self.scope
-        caller = sys._getframe(1).f_back  # the user's frame; None if the interpreter shuts down
-        scope.left_at = None if caller is None else (caller.f_code, caller.f_lineno, key)
-        if scope.outcome is None:
-            scope.seen.discard(key)
-        else:
-            self.marked(index, key)
-        scope.item, scope.outcome, scope.automatic = None, None, False
+    def left(self, index: int, caller: FrameType | None) -> None:
+        """The loop was left, with an item in hand: by `break`, or by an exception that the end of the stage tells.
+
+        Args:
+            index: the index of the item.
+            caller: the frame of the loop, or where it can't be known another one; None if the interpreter shuts down.
+        """
+        scope, key = self.scope, self.scope.item
+        if scope.loop is not self:
+            return  # it was begun again
+        self.over, self.raised = True, by_exception(caller)
+        if key is not None:
+            scope.left_at = None if caller is None else (caller.f_code, caller.f_lineno, key)
+            if scope.outcome is None:
+                scope.seen.discard(key)
+            else:
+                self.marked(index, key)
+        self.closed()
+
+    def broken(self) -> None:
+        """The source of the items failed, or a key, or the store; the item before is marked."""
+        if self.scope.loop is self:
+            self.over = self.raised = True
+            self.closed()
+
+    def closed(self) -> None:
+        """No item is in hand any more."""
+        self.scope.item, self.scope.outcome, self.scope.automatic = None, None, False
 
     def finished(self, skipped: int, taken: int) -> None:
         """All items were taken.
@@ -284,14 +351,16 @@ class _Loop:
         scope = self.scope
         if self.key is None and taken <= self.before.position:
             self.compare(taken)
+        self.over = True
         if self.mark:
-            count_restored(self.node, self.lane, skipped)
+            self.leave_out(skipped)
             scope.item, scope.automatic = None, False
         self.session.flush()
 
     def elsewhere(self) -> InvalidState:
         """The error for an item that is taken by another thread or task than the loop's own."""
-        self.scope.item, self.scope.automatic = None, False
+        if self.scope.item is not None:
+            self.scope.seen.discard(self.scope.item)
         return InvalidState(
             "an item of track(key=...) is taken by another thread or task than the one that called track(), so it "
             "would be marked before it is done: use track(..., mark=False), and done(key) when an item is done"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otel_progress.durable.kept import ORDER, Batch, Keys, Kind
 from otel_progress.durable.order import Order, read
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import CodeType
 
     from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.lane import Lane
     from otel_progress.live.state import HandleState
 
 KEY_LENGTH: Final = 1024
@@ -30,6 +31,32 @@ IN_HAND: Final = 64
 UNREAD: Final[Any] = object()
 """What stands for a state that was not read."""
 _PLAIN: Final = re.compile(r"[\w .:-]+")
+
+
+class LastLoop(Protocol):
+    """The newest loop of a scope, as the next one sees it.
+
+    Attributes:
+        lane: its lane.
+        key: what makes the keys of its items; None for a loop by position.
+        mark: whether it marked its items.
+        site: the code that opened it, and the index of the instruction.
+        over: whether all of its items were taken, or it was left.
+        raised: whether an exception ended it.
+        counted: units that it and those before it counted, its own lane aside.
+        failed: keys that failed in this attempt.
+        retried: keys of a loop by position that are still to be tried again.
+    """
+
+    lane: Lane | None
+    key: Any
+    mark: bool
+    site: tuple[CodeType, int]
+    over: bool
+    raised: bool
+    counted: int
+    failed: set[str]
+    retried: set[str]
 
 
 class Runs:
@@ -66,7 +93,8 @@ class Scope:
         hand: the keys that a loop which doesn't mark handed out. Written: job. Read: writer.
         saved_hand: those that the store knows. Written and read: writer.
         outcome: what was said of the item in hand: `failed`, `done`, or nothing. Written: job.
-        looped: whether a resumable loop was opened here; there is one for each handle.
+        loop: the newest resumable loop here; only one that is tried again may follow. Written and read: job.
+        again: whether the work of the handle is tried again, and may open its loop once more. Written and read: job.
         counted: whether `done` counts the units of the handle.
         automatic: whether a loop that marks its items is open.
         place: the thread and task of that loop.
@@ -92,7 +120,8 @@ class Scope:
         self.hand: dict[str, None] = {}
         self.saved_hand: tuple[str, ...] = ()
         self.outcome: str | None = None
-        self.looped = self.counted = self.automatic = False
+        self.loop: LastLoop | None = None
+        self.again = self.counted = self.automatic = False
         self.place: Place | None = None
         self.left_at: tuple[CodeType, int, str] | None = None
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_progress import clock, semconv
 from otel_progress.durable import loop, order
+from otel_progress.durable.again import may_begin
 from otel_progress.durable.holder import this_process
 from otel_progress.durable.kept import (
     LOST,
@@ -484,22 +485,35 @@ class Session:
         """The items of a loop that are not done; each is marked when the next one is taken, if that is asked for.
 
         Raises:
-            InvalidState: if a second loop is opened in a handle.
+            InvalidState: if a second loop is opened in a handle, and is not one that is tried again.
         """
         scope = self._use(node)
-        if scope.looped or (options.mark and scope.counted):
+        if not may_begin(scope, options):
             raise InvalidState(
                 f"{node._kind} {node.name!r} has keys already, of another loop or by done(), which can't be told apart "
-                "from those of this loop: give each loop a stage of its own"
+                "from those of this loop: give each loop a stage of its own; code that is tried again, too"
             )
-        scope.looped = True
+        repeated, scope.again = scope.loop is not None and not scope.again, False
         if not options.mark:
             if node._total is None and lane is not None:
                 node._total = lane.total
             self._count_restored(scope)
-        elif options.key is None:
+        elif options.key is None and scope.loop is None:
             self._goes_on(scope, items)
-        return loop.opened(self, scope, items, options, lane)
+        found = loop.opened(self, scope, items, options, lane)
+        if repeated:
+            done = scope.order.position if options.key is None else len(scope.marked)
+            node.note(f"the loop begins again, after {units(done, None, 'item')} that are done")  # type: ignore[attr-defined]
+        return found
+
+    def tries_again(self, node: HandleState) -> None:
+        """The work of a handle begins again: its loop goes on, and stages inside have the keys they had before."""
+        scope: Scope | None = node._scope
+        if scope is not None and scope.loaded is not None:
+            with self._lock:
+                scope.again = True
+                scope.runs.clear()
+                scope.item_runs.clear()
 
     def takes_all(self) -> None:
         """The job says that a loop is to take all items."""

@@ -82,6 +82,9 @@ class Session(Protocol):
     def loop(self, node: HandleState, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
         """The items of a loop that are not done yet."""
 
+    def tries_again(self, node: HandleState) -> None:
+        """The work of a handle begins again, in the same attempt."""
+
     def takes_all(self) -> None:
         """The job says that a loop is to take all items."""
 

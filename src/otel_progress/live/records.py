@@ -11,6 +11,7 @@ from otel_progress.model.values import EMPTY, Attributes, Number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import CodeType
 
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.model.plan import Plan
@@ -42,12 +43,18 @@ class Resume(NamedTuple):
 
 
 class LoopOptions(NamedTuple):
-    """How a `track` loop is resumed; see `otel_progress.track`. `place` is where `track` was called."""
+    """How a `track` loop is resumed; see `otel_progress.track`.
+
+    Attributes:
+        place: the thread and task in which `track` was called.
+        site: the code that called it, and the index of the instruction.
+    """
 
     key: Callable[[Any], Any] | None
     mark: bool
     retry_failed: bool
     place: Place
+    site: tuple[CodeType, int]
 
 
 class OperationOptions(NamedTuple):

@@ -21,6 +21,8 @@ from otel_progress.model import values
 from otel_progress.model.origin import of_the_job
 
 if TYPE_CHECKING:
+    from types import CodeType
+
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.lane import Request
     from otel_progress.live.state import HandleState
@@ -292,7 +294,15 @@ def _resumed(iterable: Any, node: HandleState | None, key: Any, mark: Any, retry
         raise InvalidArgument(
             f"{wrong}: mark=True without a key goes by position, as in track(sorted(items), mark=True)"
         )
-    return LoopOptions(key, mark is not False, retry_failed is not False, here())
+    return LoopOptions(key, mark is not False, retry_failed is not False, here(), _site())
+
+
+def _site() -> tuple[CodeType, int]:
+    """The user's code that calls this, and the index of the instruction."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("otel_progress."):
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti
 
 
 def count_restored(node: HandleState | None, opened: Lane | None, items: int) -> None:
@@ -337,7 +347,7 @@ def _fold_lanes(node: HandleState) -> None:
     """Sum up closed lanes by unit, so that their number is bounded."""
     with registry.lock:
         sums = node._with_extras().sums
-        for closed in [each for each in node._lanes or () if each.closed]:
+        for closed in [each for each in node._lanes or () if each.closed][:-1]:  # the last may be tried again
             key = None if closed.nested else closed.unit or node._unit
             if key not in sums and len(sums) >= values.ATTRIBUTE_COUNT:
                 key = None

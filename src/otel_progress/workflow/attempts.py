@@ -89,7 +89,10 @@ class Attempts:
                     raise
 
     async def _once(self, call: Call, values: Mapping[str, Any]) -> Any:
-        """Make one try."""
+        """Make one try; what it resumes goes on where the one before left it."""
+        session = self._stage.operation._session
+        if session is not None:
+            session.tries_again(self._stage)
         with anyio.move_on_after(self._step.timeout) as scope:
             if is_async(call.fn):
                 return await call(values)
@@ -97,7 +100,7 @@ class Attempts:
             return await found if inspect.isawaitable(found) else found
         raise TimeoutError(f"step {self._step.name!r} took longer than {duration(self._step.timeout or 0.0)}")
 
-    async def _in_thread(self, call: Call, values: Mapping[str, Any], timeout: anyio.CancelScope) -> Any:
+    async def _in_thread(self, call: Call, values: Mapping[str, Any], scope: anyio.CancelScope) -> Any:
         """Call a function in a thread, in the context of the stage; a cancel leaves the thread behind."""
         began, over = threading.Event(), threading.Event()
 
@@ -111,7 +114,7 @@ class Attempts:
         try:
             return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=anyio.CapacityLimiter(1))
         except anyio.get_cancelled_exc_class():
-            if not timeout.cancel_called:  # the whole run stops
+            if not scope.cancel_called:  # the whole run stops
                 await _grace(over)
             if began.is_set() and not over.is_set():
                 self._stage.note(f"{name_of(call.fn)} still runs: Python can't stop a thread", "warning")
