@@ -88,6 +88,7 @@ class Scope:
         failed: the same for keys that failed.
         order: how far a loop by position is. Written: job. Read: writer.
         saved_order: what of it is saved. Written: writer. Read: job.
+        results: what was given as the result in this attempt; None if nothing was. Written and read: job.
         states: texts that are not saved, by kind. Written: job puts, writer removes.
         item: the key that a loop which marks by itself has in hand. Written: job. Read: writer.
         hand: the keys that a loop which doesn't mark handed out. Written: job. Read: writer.
@@ -115,6 +116,7 @@ class Scope:
         self.pending: list[str] = []
         self.failed: list[str] = []
         self.order = self.saved_order = Order()
+        self.results: dict[str, Any] | None = None
         self.states: dict[Kind, str] = {}
         self.item: str | None = None
         self.hand: dict[str, None] = {}

@@ -319,7 +319,7 @@ class Session:
                 scope.own.open = None
                 scope.own.completed += status is Status.COMPLETED
         if stage._opts.once and status is Status.COMPLETED and scope.restored in (None, UNREAD):
-            if self.restored(stage) is None and RESULT not in scope.states:
+            if self.restored(stage) is None and scope.results is None:
                 scope.states[RESULT] = as_text("the result of a stage", {}, self._encode)
                 self._used[scope.path] = scope
         if scope.path in self._used:
@@ -418,9 +418,9 @@ class Session:
         if not node._opts.once:
             return
         scope = self._use(node)
-        known = scope.states.get(RESULT)
-        whole = {**({} if known is None else self._decode(known)), **results}
+        whole = {**(scope.results or {}), **results}
         scope.states[RESULT] = as_text("the result of a stage", whole, self._encode)
+        scope.results = whole
 
     def done(self, node: HandleState, key: object) -> None:
         """Mark a key as done."""

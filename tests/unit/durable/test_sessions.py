@@ -190,6 +190,19 @@ def test_a_stage_that_runs_once_is_left_out(path: str) -> None:
     assert ran == ["fetch", "check", "load", "load", "load"]
 
 
+@pytest.mark.parametrize("more", [{}, {"names": ["a"]}])
+def test_a_result_that_is_saved_before_its_stage_ends(more: dict[str, Any], path: str) -> None:
+    """It stays, and results that come later are added to it."""
+    with attempt(path) as job, stage("fetch", once=True) as fetch:
+        assert fetch.restored is None
+        fetch.result(rows=3)
+        job._session._settle()  # type: ignore[union-attr] # the writer's own thread may be that quick
+        if more:
+            fetch.result(**more)
+    with attempt(path), stage("fetch", once=True) as fetch:
+        assert fetch.restored == {"rows": 3, **more}
+
+
 def test_a_stage_that_runs_once_keeps_its_result_alone(path: str) -> None:
     """A state beside it could be mistaken for the result."""
     with attempt(path), stage("fetch", once=True) as fetch, pytest.raises(InvalidState, match="keeps its result alone"):
