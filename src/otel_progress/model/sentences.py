@@ -8,7 +8,7 @@ from typing import Final
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status, word
-from otel_progress.model.units import count, duration, left, percent, remaining, spelled, units
+from otel_progress.model.units import count, duration, left, percent, plural, remaining, spelled, units
 
 
 def sentence(event: Event) -> str:
@@ -78,7 +78,8 @@ def _wait_ended(event: Event) -> str:
 
 
 def _checkpoint(event: Event) -> str:
-    return f": checkpoint saved, {count(int(_number(event, s.CHECKPOINT_KEYS)))} keys marked"
+    marked = int(_number(event, s.CHECKPOINT_KEYS))
+    return ": checkpoint saved" + (f", {count(marked)} {plural('key', marked)} marked" if marked else "")
 
 
 SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -15,7 +15,9 @@ import stamina
 from otel_progress.errors import OperationCancelled
 from otel_progress.model.units import duration
 from otel_progress.model.values import shown
+from otel_progress.workflow import quiet
 from otel_progress.workflow.binding import CALLBACK, Call
+from otel_progress.workflow.callback import ProgressCallback
 from otel_progress.workflow.retry_after import retry_after
 from otel_progress.workflow.step import is_async, is_one_of, name_of
 
@@ -64,14 +66,16 @@ class Attempts:
         step = self._step
         if step.retries == 0:
             return await self._once(self._call, values)
-        tries = stamina.retry_context(
+        quiet.install()
+        context = stamina.retry_context(
             on=_pause,
             attempts=step.retries + 1,
             timeout=None,
             wait_initial=step.backoff,
             wait_max=step.backoff * PAUSE_MOST,
             wait_jitter=step.backoff,
-        ).__aiter__()
+        )
+        tries = context.with_name(f"{quiet.STEP}{step.name}", (), {}).__aiter__()
         pause: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         while True:
             with pause:
@@ -94,10 +98,15 @@ class Attempts:
         if session is not None:
             session.tries_again(self._stage)
         with anyio.move_on_after(self._step.timeout) as scope:
-            if is_async(call.fn):
-                return await call(values)
-            found = await self._in_thread(call, values, scope)
-            return await found if inspect.isawaitable(found) else found
+            found = call(values) if is_async(call.fn) else await self._in_thread(call, values, scope)
+            if inspect.isawaitable(found):
+                found = await found
+            if scope.cancel_called and not self._stage.cancel_requested():
+                name = name_of(call.fn)
+                self._stage.note(
+                    f"{name} went on after its timeout of {duration(self._step.timeout or 0.0)}", "warning"
+                )
+            return found
         raise TimeoutError(f"step {self._step.name!r} took longer than {duration(self._step.timeout or 0.0)}")
 
     async def _in_thread(self, call: Call, values: Mapping[str, Any], scope: anyio.CancelScope) -> Any:
@@ -121,26 +130,6 @@ class Attempts:
             raise
 
 
-class ProgressCallback:
-    """What steps get as `progress_callback`: `progress_callback(percent, message)`, with or without `await`."""
-
-    __slots__ = ("_stage",)
-
-    def __init__(self, stage: Stage) -> None:
-        """Report to this stage, from any thread."""
-        self._stage = stage
-
-    def __call__(self, percent: float | None = None, message: object = None) -> ProgressCallback:
-        """Report how far the step is, from 0 to 100, and what it does, in words."""
-        self._stage.update(ratio=None if percent is None else percent / 100, message=message)
-        return self
-
-    def __await__(self) -> Generator[None, None, None]:
-        """Do nothing, for agents that await their callbacks."""
-        return
-        yield
-
-
 def words(error: BaseException) -> str:
     """An exception as a text."""
     try:
@@ -160,8 +149,8 @@ def _when(error: Exception, attempt: stamina.Attempt) -> str:
     """When the next try comes, in words."""
     asked = retry_after(error)
     if asked is not None:
-        return f"in {duration(asked)}, as the server asks"
-    return f"in about {duration(attempt.next_wait)}"
+        return f"after {duration(asked)}, as the server asks"
+    return f"after about {duration(attempt.next_wait)}"
 
 
 async def _grace(over: threading.Event) -> None:

@@ -51,6 +51,7 @@ class Run:
         self._once = once
         self._sorter = graph.sorter()
         self._running: dict[str, None] = {}
+        self._ran: set[str] = set()
         self._error: BaseException | None = None
         self._group: anyio.abc.TaskGroup
 
@@ -121,7 +122,7 @@ class Run:
         attempts = Attempts(step, stage, graph.calls[step.name], graph.fallbacks.get(step.name))
         with stage:
             kept = stage.restored if self._once else None
-            if kept is not None:
+            if kept is not None and RESULT in kept and not self._is_outdated(step, stage):
                 stage.update(message="done in an earlier attempt")
                 self.results[step.name] = kept[RESULT]
                 return
@@ -131,10 +132,18 @@ class Run:
                 if session is not None:  # not stage.result(), which would show it
                     session.result(stage, {RESULT: result})
                 self.results[step.name] = result
+                self._ran.add(step.name)
             except Exception as error:
                 if step.critical and not isinstance(error, OperationCancelled):
                     self._tell_skipped(stage)
                 raise
+
+    def _is_outdated(self, step: Step, stage: Stage) -> bool:
+        """Whether a result of an earlier attempt was made without that of a step which failed then, and says so."""
+        new = [name for name in self._graph.before[step.name] if name in self._ran]
+        if new:
+            stage.note(f"runs again, as there was no result of {', '.join(new)} before", "warning")
+        return bool(new)
 
     # -- the end
 

@@ -81,7 +81,8 @@ class Step:
         check_errors(f"retry_on of {what}", self.retry_on)
         keep(self, "backoff", size(f"backoff of {what}", self.backoff) or 0.0)
         keep(self, "timeout", positive(f"timeout of {what}", self.timeout))
-        keep(self, "critical", bool(self.critical))
+        if type(self.critical) is not bool:
+            raise InvalidArgument(f"critical of {what} must be True or False, not {shown(self.critical)}")
         if self.stall_after is not INHERITED:
             positive(f"stall_after of {what}", self.stall_after)
         callable_of(what, self.run)
@@ -171,6 +172,8 @@ def check_errors(what: str, given: object) -> None:
     Raises:
         InvalidArgument: If it is no class of exceptions, no tuple of them, and no function.
     """
+    if given == ():
+        raise InvalidArgument(f"{what} names no exception, so nothing would count; leave it out for all of them")
     for kind in given if isinstance(given, tuple) else (given,):
         if isinstance(kind, type):
             if not issubclass(kind, Exception):

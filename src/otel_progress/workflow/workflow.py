@@ -200,7 +200,7 @@ def _loop_runs() -> bool:
 def _line(step: Step) -> str:
     """A step in a few words."""
     words = [f"after {', '.join(step.after)}"] if step.after else []
-    words += [f"{step.retries} retries"] if step.retries else []
+    words += [f"{step.retries} {'retry' if step.retries == 1 else 'retries'}"] if step.retries else []
     words += [f"timeout {duration(step.timeout)}"] if step.timeout else []
     words += [f"expected {duration(step.expected)}"] if step.expected else []
     words += [f"weight {step.weight:g}"] if step.weight != 1 else []

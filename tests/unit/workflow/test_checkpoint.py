@@ -58,6 +58,47 @@ def test_another_task_is_another_work(tmp_path: Path, progress_capture: Capture)
     assert restart.run("coffee", id="r")["plan"] == {"queries": ["coffee", "more"]}
 
 
+def test_a_step_that_failed_and_completes_later(tmp_path: Path, progress_capture: Capture) -> None:
+    """What was made without its result is made again; what it was not waited for stays."""
+    calls: list[str] = []
+
+    def facts() -> int:
+        calls.append("facts")
+        if calls.count("facts") == 1:
+            raise ConnectionError("reset")
+        return 12
+
+    def review(facts: int | None) -> dict[str, object]:
+        calls.append("review")
+        return {"facts": facts}
+
+    def other() -> int:
+        calls.append("other")
+        return 1
+
+    def last() -> None:
+        calls.append("last")
+        if calls.count("last") == 1:
+            raise ValueError("later")
+
+    stages = [
+        Step("facts", facts, critical=False),
+        Step("other", other),
+        Step("review", review, after=["facts", "other"]),
+        Step("last", last, after=["review"]),
+    ]
+    work = Workflow("w", stages=stages, checkpoint=tmp_path / "work.db")
+    with pytest.raises(ValueError, match="later"):
+        work.run("t", id="r")
+    assert work.run("t", id="r") == {"facts": 12, "other": 1, "review": {"facts": 12}, "last": None}
+    assert [calls.count(name) for name in ("facts", "other", "review", "last")] == [2, 1, 2, 2]
+    snapshot = work.get_progress("r")
+    assert snapshot is not None
+    assert "runs again, as there was no result of facts before" in [note.text for note in snapshot.notes]
+    assert work.run("t", id="r")["review"] == {"facts": 12}
+    assert calls.count("review") == 2
+
+
 def test_it_needs_an_id(tmp_path: Path, progress_capture: Capture) -> None:
     """Without an id no later attempt could find it."""
     with pytest.raises(InvalidArgument, match="id"):

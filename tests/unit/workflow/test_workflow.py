@@ -351,7 +351,7 @@ def test_retry(progress_capture: Capture) -> None:
     progress_capture.look()
     waits = [event.attributes["progress.wait.reason"] for event in progress_capture.of("progress.wait.started")]
     assert len(waits) == 2
-    assert waits[0].startswith("try 2 of 4 in about ")  # type: ignore[union-attr]
+    assert waits[0].startswith("try 2 of 4 after about ")  # type: ignore[union-attr]
     assert len(progress_capture.of("progress.wait.ended")) == 2
 
 
@@ -409,7 +409,7 @@ def test_retry_after(progress_capture: Capture) -> None:
     ).run()  # else it would wait for a quarter of an hour
     progress_capture.look()
     (wait,) = progress_capture.of("progress.wait.started")
-    assert wait.attributes["progress.wait.reason"] == "try 2 of 2 in 10 ms, as the server asks"
+    assert wait.attributes["progress.wait.reason"] == "try 2 of 2 after 10 ms, as the server asks"
 
 
 @pytest.mark.parametrize("run", [forever, lambda: threading.Event().wait(5)])
@@ -716,6 +716,8 @@ INVALID: dict[str, tuple[Callable[[], object], str]] = {
         lambda: Step("a", one, retry_on="ValueError"),
         "an exception class, a tuple of them, or a function",
     ),  # type: ignore[arg-type]
+    "critical": (lambda: Step("a", one, critical="no"), "critical of step 'a' must be True or False, not 'no'"),  # type: ignore[arg-type]
+    "retry_on nothing": (lambda: Step("a", one, retry_on=()), "retry_on of step 'a' names no exception"),
     "weight": (lambda: Step("a", one, weight=-1), "weight"),
     "expected": (lambda: Step("a", one, expected=0), "expected"),
     "stall_after": (lambda: Step("a", one, stall_after=0), "stall_after of step 'a'"),

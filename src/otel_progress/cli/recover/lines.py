@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress.cli.query.cells import ago
 from otel_progress.model.command_line import is_cut
 from otel_progress.model.status import Status
-from otel_progress.model.units import duration, percent, units
+from otel_progress.model.units import duration, percent, plural, units
 from otel_progress.render import words
 from otel_progress.render.words import Line
 
@@ -68,16 +68,25 @@ def _operation(one: Recoverable, now: float) -> list[Line]:
 
 def _without(one: Recoverable) -> str:
     """What a completed operation left out."""
-    count = sum(suspect.aside for suspect in one.suspects)
-    return f" without {count:,} {'item' if count == 1 else 'items'}" if one.status == Status.COMPLETED.value else ""
+    count = _aside(one)
+    return f" without {count:,} {plural('item', count)}" if count else ""
+
+
+def _aside(one: Recoverable) -> int:
+    """The number of items that a completed operation left out."""
+    return sum(suspect.aside for suspect in one.suspects) if one.status == Status.COMPLETED.value else 0
 
 
 def _far(one: Recoverable) -> str:
     """How far it was: `130 of 1,351 items, 9%, in load: reading part 2, at parse.py:88`."""
     progress = one.progress
-    said = [] if progress.completed is None else [units(progress.completed, progress.total, progress.unit)]
-    if progress.stated is not None:
-        said.append(percent(progress.stated))
+    done, stated, aside = progress.completed, progress.stated, _aside(one)
+    if aside and done is not None and progress.total:
+        done = max(0, done - aside)  # the program has left them behind as well
+        stated = min(1.0, done / progress.total)
+    said = [] if done is None else [units(done, progress.total, progress.unit)]
+    if stated is not None:
+        said.append(percent(stated))
     if one.stage:
         said.append(f"in {plain(one.stage)}")
     text = ", ".join(said) + (f": {plain(one.message)}" if one.message and one.message != one.stage else "")
