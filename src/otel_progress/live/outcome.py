@@ -19,8 +19,8 @@ _CANCELLED = frozenset(
 )
 
 
-_OF_A_SCOPE = "Cancelled via cancel scope "
-"""How anyio begins the message of a cancel: it names objects in memory, and no reason."""
+_OF_A_SCOPE = ("Cancelled via cancel scope ", "cancelled due to unknown")
+"""How anyio and trio begin the message of a cancel without a reason; anyio's names objects in memory."""
 
 
 def ending(error: BaseException | None) -> Status:

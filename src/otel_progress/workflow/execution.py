@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -52,6 +53,7 @@ class Run:
         self._sorter = graph.sorter()
         self._running: dict[str, None] = {}
         self._ran: set[str] = set()
+        self._over = False
         self._error: BaseException | None = None
         self._group: anyio.abc.TaskGroup
 
@@ -88,7 +90,7 @@ class Run:
         for name in self._sorter.get_ready():
             self._group.start_soon(self._step, self._graph.steps[name], name=f"step {name}")
         if not self._sorter.is_active():
-            self._group.cancel_scope.cancel()  # the watch
+            self._end()
 
     async def _step(self, step: Step) -> None:
         """Run a step, and start what waited for it."""
@@ -96,10 +98,12 @@ class Run:
         try:
             await self._stage(step)
         except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() > -math.inf and not self.operation.cancel_requested():
+                self.operation.request_cancel(f"step {step.name!r} cancelled itself")
             raise
         except BaseException as error:
             if isinstance(error, OperationCancelled) and self.operation.cancel_requested():
-                self._group.cancel_scope.cancel()
+                self._end()
                 return
             if step.critical or not isinstance(error, Exception):
                 self._stop(step, error)
@@ -147,13 +151,18 @@ class Run:
 
     # -- the end
 
+    def _end(self) -> None:
+        """Cancel what runs in the event loop, the watch at least."""
+        self._over = True
+        self._group.cancel_scope.cancel()
+
     def _stop(self, step: Step, error: BaseException) -> None:
         """Stop all that runs, as a critical step failed."""
         if self._error is None:
             self._error = error
         if not self.operation.cancel_requested():
             self.operation.request_cancel(f"step {step.name!r} failed")  # for those in threads
-        self._group.cancel_scope.cancel()
+        self._end()
 
     def _not_begun(self) -> list[str]:
         over = {*self.results, *self.results.failed, *self._running}
@@ -184,11 +193,10 @@ class Run:
             self.operation.raise_if_cancelled()
         except OperationCancelled as error:
             return OperationCancelled(f"{error}; {said}")
-        return OperationCancelled(f"a step of {self.operation.name!r} cancelled itself; {said}")
+        return OperationCancelled(f"{self.operation.name!r} was stopped; {said}")
 
     async def _watch(self) -> None:
         """Stop the run once it is asked to, or its task is cancelled: threads notice nothing of that by themselves."""
-        scope = self._group.cancel_scope
         try:
             while not self.operation.cancel_requested():
                 if self._above is not None and self._above.cancel_requested():
@@ -196,7 +204,7 @@ class Run:
                     break
                 await anyio.sleep(LOOK_EVERY)
         except anyio.get_cancelled_exc_class():
-            if not scope.cancel_called and not self.operation.cancel_requested():
+            if not self._over and not self.operation.cancel_requested():
                 self.operation.request_cancel(LEFT)
             raise
-        scope.cancel()
+        self._end()

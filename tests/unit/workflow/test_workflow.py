@@ -551,7 +551,7 @@ def test_a_step_that_cancels_itself(progress_capture: Capture) -> None:
         raise asyncio.CancelledError
 
     work = Workflow("w", stages=[Step("a", cancelled), Step("b", lambda: 1, after=["a"])])
-    with pytest.raises(OperationCancelled, match="a step of 'w' cancelled itself; stopped: a; not begun: b"):
+    with pytest.raises(OperationCancelled, match="step 'a' cancelled itself; stopped: a; not begun: b"):
         work.run()
     assert final(progress_capture, "w").status is Status.CANCELLED
 
