@@ -17,7 +17,7 @@ from otel_progress import clock
 from otel_progress.cli import main
 from otel_progress.cli.query.client import Client, ConnectionLost
 from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, CommandError
-from otel_progress.cli.recover import command
+from otel_progress.cli.recover import command, lines
 from otel_progress.durable.holder import this_process
 from otel_progress.durable.sqlite import SqliteStore
 from otel_progress.durable.store import Batch, Claim, Lease, Summary
@@ -118,6 +118,9 @@ def test_completed_without_items_is_listed(store: SqliteStore) -> None:
     end(store, "a", "completed")
     (one,) = found(store, Told()).values()
     assert (one.status, one.suspects[0].key) == ("completed", "doc-37")
+    shown = [text for line in lines.listed([one], 0, "work.db", None, one.ended_at) for text, _ in line]
+    assert "  completed without 1 item" in shown
+    assert "    129 of 1,351 items, 9%, in load: reading part 2" in shown
     assert command.why_not(store, one) is not None
     assert command.why_not(store, one, retries=True) is None
 
@@ -215,14 +218,17 @@ def test_ids_choose(store: SqliteStore) -> None:
 
 
 @pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], str]]:
-    """The commands that were started, with their folders; each ends with 0."""
+def ran(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], str]]:
+    """The commands that were started, with their folders; each begins the next attempts, and ends with 0."""
     from otel_progress.cli.run import supervisor
 
     started: list[tuple[list[str], str]] = []
 
     def run(given: list[str], environ: Mapping[str, str]) -> int:
         started.append((given, os.getcwd()))
+        for one in store.operations():
+            if not one.id.startswith("dated"):
+                begin(store, one.id)
         return 0
 
     monkeypatch.setattr(supervisor, "run", run)
@@ -239,6 +245,18 @@ def test_command_starts_in_its_folder_once(store: SqliteStore, ran: list[Any], t
     assert command.start(store, list(found(store, Told()).values()), {}, ask=None) == 0
     assert ran == [(list(COMMAND), str(folder))]
     assert os.getcwd() == before
+
+
+def test_a_command_that_begins_another_id(
+    store: SqliteStore, ran: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A success that did not continue what was to be recovered is no success."""
+    begin(store, "a")
+    begin(store, "dated-2026-11-28")
+    assert command.start(store, list(found(store, Told()).values()), {}, ask=None) == command.NOT_STARTED
+    said = capsys.readouterr().err
+    assert "dated-2026-11-28 was not continued: the command began no operation of this id" in said
+    assert "a was not continued" not in said
 
 
 def test_what_was_started_meanwhile_is_left_alone(store: SqliteStore, ran: list[Any]) -> None:
@@ -291,5 +309,6 @@ def test_what_was_set_aside_is_tried_again_when_asked(store: SqliteStore, ran: l
     listed = list(found(store, Told()).values())
     assert command.start(store, listed, {}, ask=None) == 0
     assert len(store.suspects("a")) == 1
+    listed = list(found(store, Told()).values())
     assert command.start(store, listed, {}, ask=None, retries=True) == 0
     assert store.suspects("a") == []

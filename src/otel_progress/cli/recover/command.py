@@ -141,7 +141,7 @@ def start(
         retries: whether to try again what was set aside.
 
     Returns:
-        The first exit code that is not 0, or `NOT_STARTED` if something was left out.
+        The first exit code that is not 0, or `NOT_STARTED` if something was left out, or was not continued.
     """
     code = OK
     commands: dict[tuple[tuple[str, ...], str], list[Recoverable]] = {}
@@ -167,6 +167,7 @@ def start(
         code = code or ended
         if ended in STOPPED:
             break
+        code = code or _went_on(store, members)
     return code
 
 
@@ -195,6 +196,17 @@ def _is_over(store: CheckpointStore, one: Recoverable) -> bool:
     """Whether a command that was started before, or somebody else, has begun a newer attempt since."""
     stored = store.operation(one.id)
     return stored is not None and (stored.attempt > one.attempt or standing(stored) == RUNNING)
+
+
+def _went_on(store: CheckpointStore | None, members: Sequence[Recoverable]) -> int:
+    """Say which operations a command did not continue, as it made other ids, and return the exit code for that."""
+    left = [one.id for one in members if store is not None and not _is_over(store, one)]
+    for id in left:
+        sys.stderr.write(
+            f"otel-progress: {lines.plain(id)} was not continued: the command began no operation of this id, as one "
+            "does whose id has the date in it, or whose code came from stdin; start it with that id yourself\n"
+        )
+    return NOT_STARTED if left else OK
 
 
 def _run(command: Sequence[str], folder: str, environ: Mapping[str, str]) -> int:
