@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
@@ -54,6 +55,7 @@ class AdaptiveLimit:
         self._of_loop: RunVar[anyio.CapacityLimiter] = RunVar(name)
         self._free = threading.Condition()
         self._threads = 0
+        self._queue: deque[_Use] = deque()
         self._uses: dict[tuple[str, int], Any] = {}
         self._paused_until = -math.inf
         self._machine = Machine()
@@ -80,7 +82,7 @@ class AdaptiveLimit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the place back, and learn from how it went."""
-        await self._uses.pop(_task()).__aexit__(kind, error, trace)
+        await self._leave(_task()).__aexit__(kind, error, trace)
 
     def __enter__(self) -> AdaptiveLimit:
         """Wait for a place, and for the end of a pause, in a thread."""
@@ -97,12 +99,17 @@ class AdaptiveLimit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the place back, and learn from how it went."""
-        self._uses.pop(("thread", threading.get_ident())).__exit__(kind, error, trace)
+        self._leave(("thread", threading.get_ident())).__exit__(kind, error, trace)
 
     def _arrive(self, who: tuple[str, int], use: object) -> None:
         if who in self._uses:  # it would wait for itself
             raise InvalidState(f"this {who[0]} is inside the limit {self.name!r} already")
         self._uses[who] = use
+
+    def _leave(self, who: tuple[str, int]) -> Any:
+        if who not in self._uses:
+            raise InvalidState(f"this {who[0]} is not inside the limit {self.name!r}: use 'with' or 'async with'")
+        return self._uses.pop(who)
 
     @asynccontextmanager
     async def _in_task(self) -> AsyncIterator[None]:
@@ -132,10 +139,15 @@ class AdaptiveLimit:
     def _in_thread(self) -> Iterator[None]:
         use = _Use()
         with self._free:
-            if self._threads >= self.size:
-                with self._waits.waiting(use.operation_id):
-                    self._free.wait_for(lambda: self._threads < self.size)
-            self._threads += 1
+            self._queue.append(use)
+            try:
+                if not self._is_next(use):
+                    with self._waits.waiting(use.operation_id):
+                        self._free.wait_for(lambda: self._is_next(use))
+                self._threads += 1
+            finally:
+                self._queue.remove(use)
+                self._free.notify_all()
         try:
             if (left := self._pause_left()) > 0:
                 with self._waits.waiting(use.operation_id):
@@ -148,6 +160,10 @@ class AdaptiveLimit:
             with self._free:
                 self._threads -= 1
                 self._free.notify_all()  # the size may have grown by more than this one
+
+    def _is_next(self, use: _Use) -> bool:
+        """Whether a place is free for a thread that waits, the first in the queue."""
+        return self._queue[0] is use and self._threads < self.size
 
     def _limiter(self) -> anyio.CapacityLimiter:
         """The places of this event loop, as many as there are now."""
@@ -209,7 +225,8 @@ def adaptive(
     It starts with `start` places. Each use that ends well while all places are taken adds 1/size of a place; an
     exception, or recent uses that take twice their usual time, take 30% of the places, once for all uses that had begun
     before. An HTTP answer's `Retry-After` pauses all uses. While the machine's processors are busy (95%) it does not
-    grow; while memory is short (95%) it shrinks.
+    grow; while memory is short (95%) it shrinks. Each event loop has so many places of its own, and so have all threads
+    together: a limit that tasks and threads share lets through up to twice its size.
 
     Args:
         start: Places at the start.

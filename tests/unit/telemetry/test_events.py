@@ -644,6 +644,12 @@ EXAMPLES = [
         "survey: moves again after 43 s",
         otlp.INFO,
     ),
+    (event(semconv.CHECKPOINT, attributes={semconv.CHECKPOINT_KEYS: 0}), "survey: checkpoint saved", otlp.INFO),
+    (
+        event(semconv.CHECKPOINT, attributes={semconv.CHECKPOINT_KEYS: 1}),
+        "survey: checkpoint saved, 1 key marked",
+        otlp.INFO,
+    ),
 ]
 
 

@@ -112,6 +112,32 @@ def test_it_lets_so_many_threads_through(limit: AdaptiveLimit) -> None:
     assert limit._threads == 0
 
 
+def test_threads_take_turns(progress_capture: Capture) -> None:
+    """A place goes to the thread that has waited longest, not to the one that has just left."""
+    limit, took = make(start=1, most=1), []
+    turns = threading.Barrier(3)
+
+    def work(name: int) -> None:
+        turns.wait(10)
+        for _ in range(20):
+            with limit:
+                took.append(name)
+                threading.Event().wait(0.001)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(len(set(took[at : at + 3])) == 3 for at in range(9, 45, 3))  # all of them wait there
+
+
+def test_leaving_without_entering(limit: AdaptiveLimit) -> None:
+    """It says what to do."""
+    with pytest.raises(InvalidState, match="use 'with' or 'async with'"):
+        limit.__exit__(None, None, None)
+
+
 def test_it_works_in_one_event_loop_after_another(limit: AdaptiveLimit) -> None:
     """A limit made once for a module serves each event loop that comes."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import logging
 import subprocess
 import sys
 import threading
@@ -459,6 +461,53 @@ def test_what_ends_a_program_ends_the_workflow(error: BaseException, progress_ca
     with pytest.raises(type(error)):
         Workflow("w", stages=[Step("a", leaves, retries=5, critical=False, fallback=lambda: 1)]).run()
     assert final(progress_capture, "w").status is Status.INTERRUPTED
+
+
+# -- words
+
+
+def test_its_plan_in_words(progress_capture: Capture) -> None:
+    """One is no plural."""
+    stages = [Step("a", fails(), retries=1), Step("b", fails(), retries=2)]
+    assert str(Workflow("w", stages=stages)) == "w\n  a: 1 retry\n  b: 2 retries"
+
+
+@pytest.mark.parametrize("set_up", [False, True])
+def test_the_log_of_retries(set_up: bool, progress_capture: Capture) -> None:
+    """Stamina's records of our own retries pass only where a handler waits for them; those of others always do."""
+    seen: list[logging.LogRecord] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(record)
+
+    root, handler = logging.getLogger(), Handler()
+    before, last = root.handlers[:], logging.lastResort
+    try:
+        root.handlers[:] = [handler] if set_up else []
+        logging.lastResort = None if set_up else handler  # type: ignore[assignment]
+        with contextlib.suppress(ValueError):
+            Workflow("w", stages=[Step("a", fails(), retries=1, backoff=QUICK)]).run()
+        logging.getLogger("stamina").warning("of another")
+    finally:
+        root.handlers[:], logging.lastResort = before, last
+    said = [record.getMessage() for record in seen if record.name == "stamina"]
+    assert said == [*(["stamina.retry_scheduled"] if set_up else []), "of another"]
+
+
+def test_a_step_that_ignores_its_timeout(progress_capture: Capture) -> None:
+    """Its result counts, and the feed says that it took too long."""
+
+    async def stubborn() -> int:
+        try:
+            await anyio.sleep(10)
+        except BaseException:
+            return 3
+        return 4
+
+    work = Workflow("w", stages=[Step("a", stubborn, timeout=0.01)])
+    assert work.run(id="r") == {"a": 3}
+    assert notes(work.get_progress("r"))[0].endswith("stubborn went on after its timeout of 10 ms")
 
 
 # -- stopping
