@@ -51,7 +51,10 @@ ALLOWED = {
     ("telemetry/setup.py", "configure"): "in configure(), which is guarded",
     ("api.py", "_first_operation"): "at the first start under `run`, and guarded; no call of a handle that runs",
     ("telemetry/setup.py", "configure_as_guest"): "the same",
-    ("api.py", "_use_handlers"): "in configure(), and at the first start if a variable names handlers; both are guarded",
+    (
+        "api.py",
+        "_use_handlers",
+    ): "in configure(), and at the first start if a variable names handlers; both are guarded",
     ("telemetry/setup.py", "_replace"): "in configure() and shutdown(), which are guarded",
     ("outbound/http_transport.py", "__init__"): "in configure(), which is guarded",
     ("outbound/grpc_transport.py", "__init__"): "in configure(), which is guarded",
