@@ -71,7 +71,6 @@ def _listen_to_verdicts(add: Callable[..., Any]) -> None:
 
 
 USES: dict[str, Callable[[Any], object]] = {
-    "adaptive": lambda f: _with(f(start=1, most=2)),
     "add_listener": _listen,
     "advance": lambda f: (f(), f(2), f(2, "By")),
     "cancel": lambda f: f("enough"),
@@ -118,8 +117,13 @@ USES: dict[str, Callable[[Any], object]] = {
 
 
 def functions() -> list[str]:
-    """The public functions, by name."""
-    return [name for name in progress.__all__ if isinstance(getattr(progress, name), types.FunctionType)]
+    """The public functions, by name; those of workflows run the job, and may stop it."""
+    found = {name: getattr(progress, name) for name in progress.__all__}
+    return [
+        name
+        for name, one in found.items()
+        if isinstance(one, types.FunctionType) and not one.__module__.startswith("otel_progress.workflow")
+    ]
 
 
 def members(kind: type) -> list[str]:
