@@ -80,6 +80,7 @@ class Feed:
         self._handover = Handover()
         self._pipeline = Pipeline(self._handover, None, otlp.resource(about), VERSION, WAITING)
         self._events = Events(self._pipeline, HEARTBEAT)
+        self._is_connected = False
 
     def start(self) -> None:
         """Collect from now on; running operations report their whole state soon."""
@@ -93,11 +94,12 @@ class Feed:
         """Pass on what was collected, and what follows; returns once the core has what was collected."""
         self._handover.core = core
         self._pipeline.flush(TAKEN_WITHIN)
+        self._is_connected = True
 
     def stop(self) -> None:
         """Pass on what is left, and collect no more."""
         self.drop()
-        if self._handover.core is not None:
+        if self._is_connected:
             self._pipeline.flush(1.0)
         self._pipeline.close()
         runtime.unwant()
@@ -110,5 +112,5 @@ class Feed:
         runtime.unwant()
 
     def _on_tick(self, now: float) -> None:
-        if self._handover.core is not None:
+        if self._is_connected:
             self._events.on_tick(now)
