@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from starlette.responses import FileResponse, JSONResponse
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 
 from otel_progress.monitor.auth import deny, refuse, safely
 from otel_progress.monitor.state.store import StoreError
@@ -23,12 +24,10 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 COMPONENT: Final = "progress-operation.js"
-SCRIPTS: Final = {
-    f"/{COMPONENT}": Path(__file__).with_name("static") / COMPONENT,
-    "/words.js": STATIC / "words.js",
-    "/sse.js": STATIC / "sse.js",
-}
-"""The web component, and what it imports from the monitor's page."""
+_OWN: Final = StaticFiles(directory=Path(__file__).with_name("static"), check_dir=False)
+_SHARED: Final = StaticFiles(directory=STATIC, check_dir=False)
+SCRIPTS: Final = {f"/{COMPONENT}": _OWN, "/words.js": _SHARED, "/sse.js": _SHARED}
+"""The web component, and what it imports, by path; anybody may load them, as they hold no data."""
 
 
 def app(*, authorize: Authorize | None = None, origins: Iterable[str] = ()) -> ASGIApp:
@@ -98,9 +97,10 @@ class Application:
         """Serve a request for this decoded path."""
         path = undecoded(scope, inner)
         send = safely(send, {**scope, "path": path})
-        script = SCRIPTS.get(path)
-        if script is not None and scope["type"] == "http":
-            await FileResponse(script, headers={"cache-control": "no-cache"})(scope, receive, send)
+        if path in SCRIPTS and scope["type"] == "http" and scope["method"] in ("GET", "HEAD"):
+            script = await SCRIPTS[path].get_response(path[1:], scope)
+            script.headers["cache-control"] = "no-cache"
+            await script(scope, receive, send)
             return
         try:
             identity, until = await self._access.admit(scope)

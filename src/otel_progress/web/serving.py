@@ -40,6 +40,7 @@ class Serving:
     Attributes:
         loop: the loop.
         embedded: the monitor that is served.
+        publisher: publishes what changes.
         application: the routes, for requests that were admitted.
     """
 
@@ -52,16 +53,16 @@ class Serving:
         self._hub.valid = _is_valid
         self._control = Control()
         views.can_reach = self._control.connected
-        publisher = Publisher(core, store, views, self._hub, INTERVAL, idle=IDLE)
+        self.publisher = Publisher(core, store, views, self._hub, INTERVAL, idle=IDLE)
         auth = Auth({}, port=0, loopback=True)  # for /session alone, which is not served
-        api = Api(core, store, views, self._hub, publisher, self._control, auth, VERSION, words=WORDS)
+        api = Api(core, store, views, self._hub, self.publisher, self._control, auth, VERSION, words=WORDS)
         routes = [*api.operation_routes(), WebSocketRoute("/operations/{id}/ws", api.socket_one)]
         self.application = Starlette(routes=routes, exception_handlers={HTTPException: error_as_json})
         self.application.router.redirect_slashes = False
         self._notices = embedded.notices
         self._notices.loop, self._notices.control = self.loop, self._control
         self._server = server.find()
-        works = (publisher.run(), self._obey(), self._watch())
+        works = (self.publisher.run(), self._obey(), self._watch())
         self._tasks = [self.loop.create_task(work) for work in works]
 
     @property
