@@ -7,7 +7,6 @@ import json
 from typing import Any
 
 
-
 class Answer:
     """A response: its status, headers and body."""
 

@@ -31,7 +31,7 @@ FORWARDED: Final = (
 """Headers that a reverse proxy adds."""
 _ADVICE: Final = "pass authorize=... to otel_progress.web to decide who may see the operations (docs/web-app.md)"
 _FOREIGN: Final = (
-    "requests from pages of other origins are not accepted; allow an origin with origins=[\"https://...\"], and keep "
+    'requests from pages of other origins are not accepted; allow an origin with origins=["https://..."], and keep '
     "the Host header in a proxy"
 )
 

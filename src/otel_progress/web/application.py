@@ -1,4 +1,4 @@
-"""The ASGI application and its routes: `app()` to mount, `routes()` to add, `lifespan` to start and end with the host."""
+"""The ASGI application: `app()` to mount, `routes()` to add, `lifespan` to start and end with the host."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def routes(*, authorize: Authorize | None = None, origins: Iterable[str] = ()) -
 
 @contextlib.asynccontextmanager
 async def lifespan(_: Any = None) -> AsyncIterator[None]:
-    """Start with the application, and end with it: `FastAPI(lifespan=lifespan)`, or `async with lifespan():` inside.
+    """Start and end with the host, as in `FastAPI(lifespan=lifespan)`; inside another one use `async with lifespan():`.
 
     Without it the first request starts what is needed, and the end of the process ends it.
     """

@@ -14,7 +14,6 @@ from otel_progress import clock
 from otel_progress.live.engine.commands import Commands
 from otel_progress.monitor.auth import Auth
 from otel_progress.monitor.web.cancel import CommandAnswer, Control
-from otel_progress.monitor.web.control_notices import ControlNotices
 from otel_progress.monitor.web.publish import Publisher
 from otel_progress.monitor.web.request_error import error_as_json
 from otel_progress.monitor.web.routes import Api, ApiWords
@@ -30,7 +29,10 @@ if TYPE_CHECKING:
 INTERVAL: Final = 0.1
 IDLE: Final = 1.0
 """Seconds between two looks at what changed while nobody reads."""
+LOOK: Final = 0.5
+"""Seconds between two looks at whether the server ends."""
 POLL: Final = 20.0
+"""Seconds that a poll for commands is held, at most."""
 WORDS: Final = ApiWords("this process has no such operation, or it is no longer kept", "cancelled from the web page")
 
 
@@ -88,10 +90,11 @@ class Serving:
 
     async def _watch(self) -> None:
         """End all streams when the server ends, as it waits for them."""
-        while self._server is not None and not self._server.should_exit:
-            await asyncio.sleep(IDLE / 2 if self._hub.readers else IDLE)
-        if self._server is not None:
-            self.close()
+        while self._server is not None:
+            await asyncio.sleep(LOOK)
+            if self._server.should_exit:
+                self.close()
+                return
 
 
 def _is_valid(until: str) -> bool:
@@ -110,7 +113,9 @@ async def serving() -> Serving:
         StoreError: if no temporary file can be written.
     """
     global _serving
-    embedded, loop = of_process.running or await in_thread(of_process.start), asyncio.get_running_loop()
+    embedded, loop = of_process.running, asyncio.get_running_loop()
+    if embedded is None:
+        embedded = await in_thread(of_process.start)
     if _serving is not None and _serving.embedded is embedded:
         if _serving.loop is loop:
             return _serving

@@ -75,7 +75,11 @@ def test_error_of_authorize() -> None:
         raise HTTPException(401, "log in first", {"www-authenticate": "Cookie"})
 
     answer = asyncio.run(Client(web.app(authorize=login)).ask("/operations"))
-    assert (answer.status, answer.json, answer.headers["www-authenticate"]) == (401, {"error": "log in first"}, "Cookie")
+    assert (answer.status, answer.json, answer.headers["www-authenticate"]) == (
+        401,
+        {"error": "log in first"},
+        "Cookie",
+    )
     with pytest.raises(ZeroDivisionError):
         status(Client(web.app(authorize=lambda _: 1 / 0)))
 
@@ -103,7 +107,9 @@ def test_foreign_pages(headers: dict[str, str]) -> None:
     client = Client(web.app(authorize=lambda _: True))
     assert status(client, **headers) == 403
     assert status(client, "/operations/a", "DELETE", **headers) == 403
-    assert asyncio.run(client.socket("/operations/a/ws", **headers)) == [{"type": "websocket.close", "code": 1008, "reason": ""}]
+    assert asyncio.run(client.socket("/operations/a/ws", **headers)) == [
+        {"type": "websocket.close", "code": 1008, "reason": ""}
+    ]
 
 
 def test_own_pages() -> None:
@@ -118,7 +124,15 @@ def test_own_pages() -> None:
     assert status(client, origin="https://app.example.evil") == 403
 
 
-@pytest.mark.parametrize("wrong", [{"authorize": True}, {"origins": "https://a.example"}, {"origins": ["a.example"]}, {"origins": ["https://a.example/x"]}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"authorize": True},
+        {"origins": "https://a.example"},
+        {"origins": ["a.example"]},
+        {"origins": ["https://a.example/x"]},
+    ],
+)
 def test_wrong_arguments(wrong: dict[str, Any]) -> None:
     """What can't be meant is refused when the application is made."""
     with pytest.raises(InvalidArgument):

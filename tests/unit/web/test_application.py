@@ -82,7 +82,12 @@ def test_owners() -> None:
         await until(lambda: row_of(client_of(), "n"))
         assert [one["id"] for one in (await anna.ask("/operations")).json["operations"]] == ["a"]
         assert (await bob.ask("/operations")).json["total"] == 1
-        for path, method in (("/operations/a", "GET"), ("/operations/a/events", "GET"), ("/operations/a/stream", "GET"), ("/operations/a", "DELETE")):
+        for path, method in (
+            ("/operations/a", "GET"),
+            ("/operations/a/events", "GET"),
+            ("/operations/a/stream", "GET"),
+            ("/operations/a", "DELETE"),
+        ):
             assert (await bob.ask(path, method)).status == 404
         assert (await bob.socket("/operations/a/ws"))[-1]["type"] == "websocket.close"
         assert (await client_of().ask("/operations")).json["total"] == 3
@@ -99,7 +104,10 @@ def test_streams_end_with_the_operation() -> None:
 
     async def scene() -> None:
         await until(lambda: row_of(client, "w"))
-        streams = [asyncio.ensure_future(client.ask("/operations/w/stream")), asyncio.ensure_future(client.socket("/operations/w/ws"))]
+        streams = [
+            asyncio.ensure_future(client.ask("/operations/w/stream")),
+            asyncio.ensure_future(client.socket("/operations/w/ws")),
+        ]
         await asyncio.sleep(0)
         operation.advance(5)
         operation.complete()
@@ -120,7 +128,10 @@ def test_cancel_reaches_threads_and_tasks() -> None:
     started = threading.Event()
 
     def work() -> None:
-        with pytest.raises(progress.OperationCancelled), progress.operation("thread", id="t", attributes={"owner": "ann"}):
+        with (
+            pytest.raises(progress.OperationCancelled),
+            progress.operation("thread", id="t", attributes={"owner": "ann"}),
+        ):
             for _ in progress.track(iter(int, 1)):
                 started.wait(0.01)
 
@@ -165,7 +176,14 @@ def test_busy_worker_threads_hold_nothing_up() -> None:
 @pytest.mark.parametrize("prefix", ["/progress", "/a/b"])
 def test_mounted(prefix: str) -> None:
     """`app` and `routes` work below a prefix, with encoded ids, behind a root path that a proxy removed or not."""
-    paths = ["/operations", f"/operations/{_quoted(HOSTILE)}", f"/operations/{_quoted(HOSTILE)}/events", "/progress-operation.js", "/words.js", "/sse.js"]
+    paths = [
+        "/operations",
+        f"/operations/{_quoted(HOSTILE)}",
+        f"/operations/{_quoted(HOSTILE)}/events",
+        "/progress-operation.js",
+        "/words.js",
+        "/sse.js",
+    ]
     hosts = [
         Starlette(routes=[Mount(prefix, app=web.app())]),
         Starlette(routes=[Mount(prefix, routes=web.routes())]),

@@ -25,7 +25,9 @@ def test_root_is_removed(path: str, root: str, found: str) -> None:
     assert below_root({"path": path, "root_path": root}) == found
 
 
-@pytest.mark.parametrize("raw", ["/operations/a%2Fb", "/operations/a%2Fb/stream", "/operations/%3Cscript%3E%25", "/operations/%C3%A4"])
+@pytest.mark.parametrize(
+    "raw", ["/operations/a%2Fb", "/operations/a%2Fb/stream", "/operations/%3Cscript%3E%25", "/operations/%C3%A4"]
+)
 @pytest.mark.parametrize("root", ["", "/progress", "/a/b/c"])
 def test_ids_stay_encoded(raw: str, root: str) -> None:
     """An id with slashes, percent signs or other letters is one segment of the path as it was sent."""

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-
 from otel_progress.monitor.auth import READ
 from otel_progress.monitor.state.store import StoreError
 from otel_progress.monitor.web.threads import in_thread

@@ -1,4 +1,4 @@
-"""Worker threads for reads that may block: some of our own, as an application's own calls may hold all of Starlette's."""
+"""Worker threads for reads that may block, apart from Starlette's, which calls of an application may all hold."""
 
 from __future__ import annotations
 
