@@ -11,6 +11,7 @@ Log in with any name, start a job, close the page and open it again, and log in 
 from __future__ import annotations
 
 import asyncio
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ HERE = Path(__file__).parent
 FILES = {"page.js": "text/javascript", "page.css": "text/css"}
 CSP = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; base-uri 'none'"
 COOKIE = "example-session"
+ROW_SECONDS = float(os.environ.get("ROW_SECONDS", "0.03"))
 sessions: dict[str, str] = {}
 """The user of each session. A real application keeps them in its database, and asks for a password."""
 running: set[asyncio.Task[None]] = set()
@@ -87,7 +89,7 @@ async def work(key: str, job: Job, owner: str) -> None:
                         progress.advance()
                         if job.hangs and name == "check" and number == 40:
                             await asyncio.sleep(3600)
-                        await asyncio.sleep(0.03)
+                        await asyncio.sleep(ROW_SECONDS)
             operation.complete("200 rows imported")
     except progress.OperationCancelled:
         pass

@@ -34,8 +34,19 @@ class Application:
         self.folder = folder
 
     def start(self):
-        command = [sys.executable, "-W", "error", "-m", "uvicorn", "--app-dir", str(EXAMPLE), "app:api", "--port", str(self.port)]
-        environment = {**os.environ, "TMPDIR": str(self.folder), "PYTHONPATH": ""}
+        command = [
+            sys.executable,
+            "-W",
+            "error",
+            "-m",
+            "uvicorn",
+            "--app-dir",
+            str(EXAMPLE),
+            "app:api",
+            "--port",
+            str(self.port),
+        ]
+        environment = {**os.environ, "TMPDIR": str(self.folder), "ROW_SECONDS": "0.01"}
         self.process = subprocess.Popen([*command, "--log-level", "warning"], env=environment, stderr=subprocess.PIPE)
         deadline = time.monotonic() + 30
         while True:
@@ -50,7 +61,8 @@ class Application:
     def end(self, how=signal.SIGTERM):
         """End it; returns what it wrote to stderr."""
         self.process.send_signal(how)
-        said = self.process.stderr.read().decode()
+        with self.process.stderr as stream:
+            said = stream.read().decode()
         self.process.wait(20)
         return said
 
@@ -120,9 +132,14 @@ def test_users_and_a_stuck_job(open_as):
     bob.reload()
     expect(bob.locator(ELEMENT)).to_have_count(1)
     asked = "async ([src, method]) => (await fetch(src, { method })).status"
-    assert [bob.evaluate(asked, [path, method]) for path, method in ((src, "GET"), (f"{src}/stream", "GET"), (src, "DELETE"))] == [404, 404, 404]
+    assert [
+        bob.evaluate(asked, [path, method])
+        for path, method in ((src, "GET"), (f"{src}/stream", "GET"), (src, "DELETE"))
+    ] == [404, 404, 404]
     bob.evaluate("(src) => document.querySelector('progress-operation').setAttribute('src', src)", src)
-    expect(bob.locator(ELEMENT).locator("[part=note]")).to_have_text("The server does not know this operation yet.", timeout=10_000)
+    expect(bob.locator(ELEMENT).locator("[part=note]")).to_have_text(
+        "The server does not know this operation yet.", timeout=10_000
+    )
     shown.get_by_role("button", name="Cancel").click()
     expect(shown.get_by_role("button", name="Keep it running")).to_be_focused()
     shown.get_by_role("button", name="Keep it running").click()

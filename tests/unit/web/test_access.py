@@ -92,6 +92,20 @@ def test_authorize_sees_the_connection() -> None:
     assert (seen[0].cookies, seen[0].query_params["limit"], seen[0].scope["method"]) == ({"session": "x"}, "3", "GET")
 
 
+def test_session_of_the_host() -> None:
+    """The session that a middleware of the host keeps reaches `authorize`, and is not taken for one of ours; WebSockets, too."""
+    app = web.app(authorize=lambda connection: connection.session.get("user"))
+
+    async def host(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "session": {"user": "ann"}}, receive, send)
+
+    client = Client(host)
+    assert status(client) == 200
+    assert asyncio.run(client.socket("/operations/none/ws"))[-1]["type"] == "websocket.close"
+    with pytest.raises(AssertionError, match="SessionMiddleware"):
+        status(Client(app))
+
+
 FOREIGN = [
     {"origin": "https://evil.example"},
     {"origin": "null"},

@@ -36,7 +36,8 @@ STYLE.replaceSync(`
 .stage, .trouble { overflow-wrap: anywhere; }
 .trouble { color: var(--tone); }
 .quiet { opacity: .65; }
-.foot:empty, .stages:empty, .trouble:empty, .note:empty, .facts:empty { display: none; }
+.foot:empty, .stages:empty, .trouble:empty, .facts:empty { display: none; }
+.note:empty { position: absolute; }
 button { font: inherit; color: inherit; border: 1px solid currentColor; border-radius: 6px; background: none; padding: 3px 12px; min-height: 28px; cursor: pointer; }
 button:disabled { opacity: .5; cursor: not-allowed; }
 button:focus-visible { outline: 2px solid var(--progress-accent, light-dark(#3654d6, #8aa4ff)); outline-offset: 1px; }
