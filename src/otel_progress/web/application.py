@@ -66,7 +66,8 @@ def routes(*, authorize: Authorize | None = None, origins: Iterable[str] = ()) -
 async def lifespan(_: Any = None) -> AsyncIterator[None]:
     """Start and end with the host.
 
-    Pass it as the `lifespan` of the application, or write `async with lifespan():` in one of your own. Without it the first request starts what is needed, and the end of the process ends it.
+    Pass it as the `lifespan` of the application, or write `async with lifespan():` in one of your own. Without it the
+    first request starts what is needed, and the end of the process ends it.
     """
     of_process.hold()
     try:
