@@ -105,12 +105,13 @@ class Application:
             return
         try:
             identity, until = await self._access.admit(scope)
-            served = await serving.serving()
         except Denied as denied:
             answer = JSONResponse({"error": denied.why}, denied.status, denied.headers)
             await refuse(answer, scope, receive, send)
             return
-        except (RuntimeError, StoreError) as error:
+        try:
+            served = await serving.serving()
+        except (OSError, RuntimeError, StoreError) as error:
             await deny(503, f"the operations of this process can't be served: {error}", scope, receive, send)
             return
         inside = {**scope, "path": path, "raw_path": path.encode("latin-1"), "root_path": ""}

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Mount
 from web_parts import Client, until
 
@@ -232,6 +235,39 @@ def test_headers() -> None:
         assert (await client.ask("/progress-operation.js", if_none_match=script.headers["etag"])).status == 304
 
     asyncio.run(scene())
+
+
+def test_middleware_of_the_host() -> None:
+    """Streams pass through middleware that compresses or wraps responses, and end with the operation."""
+
+    async def wrap(_: Any, call_next: Any) -> Any:
+        return await call_next(_)
+
+    middleware = [Middleware(GZipMiddleware, minimum_size=1), Middleware(BaseHTTPMiddleware, dispatch=wrap)]
+    client = Client(Starlette(routes=[Mount("/p", app=web.app())], middleware=middleware))
+    operation = progress.operation("wrapped", id="w").start()
+
+    async def scene() -> None:
+        await until(lambda: row_of(Client(web.app()), "w"))
+        stream = asyncio.ensure_future(client.ask("/p/operations/w/stream", accept_encoding="gzip"))
+        await asyncio.sleep(0)
+        operation.complete()
+        answer = await asyncio.wait_for(stream, 20)
+        assert b"event: ended" in answer.body
+
+    asyncio.run(scene())
+
+
+def test_no_room_for_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a folder for temporary files there is 503 with the reason, and the job goes on; later it works."""
+    client = client_of()
+    with progress.operation("job", id="j") as operation:
+        with monkeypatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+            answer = asyncio.run(client.ask("/operations"))
+            assert (answer.status, "none" in answer.json["error"]) == (503, True)
+            operation.advance()
+        assert asyncio.run(until(lambda: row_of(client, "j")))["status"] == "running"
 
 
 def test_begin_and_end() -> None:

@@ -122,9 +122,9 @@ export class ProgressOperation extends HTMLElement {
   }
 
   attributeChangedCallback(name, before, now) {
-    if (!this.isConnected || before === now) return;
-    if (name === "src") this.#begin();
-    else this.#render();
+    if (!this.isConnected) return;
+    if (name === "src") this.#begin(); // also to the same value: it follows the next run of an id
+    else if (before !== now) this.#render();
   }
 
   #begin() {
@@ -332,6 +332,7 @@ export class ProgressOperation extends HTMLElement {
 
   #noteOf(row) {
     const { status, message } = this.#problem ?? {};
+    if (!this.getAttribute("src")) return "The attribute src is missing: the address of an operation.";
     if (!this.#problem) return row && isFinal(row) ? "" : this.#asked;
     if (status === 401 || status === 403) return message || "You may not see this operation.";
     if (Date.now() - this.#lostAt < STALE) return "";
