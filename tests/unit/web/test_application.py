@@ -20,6 +20,7 @@ from web_parts import Client, until
 
 import otel_progress as progress
 from otel_progress import web
+from otel_progress.handlers.handler import CallableHandler
 from otel_progress.live import hooks
 from otel_progress.web import serving
 from otel_progress.web.embedded import NAME, PREFIX, of_process
@@ -61,6 +62,22 @@ def test_what_runs_before_the_application_is_there_soon() -> None:
             client = client_of()
             row = await until(lambda: row_of(client, "idle"))
             assert row["status"] == "running"
+
+        asyncio.run(scene())
+
+
+def test_what_was_reported_elsewhere_is_there_soon() -> None:
+    """An idle operation whose events others had long before reports its whole state to a new application."""
+    seen: list[str] = []
+    with CallableHandler(lambda event: seen.append(event.name)), progress.operation("idle", id="idle"):
+
+        async def scene() -> None:
+            async def is_seen() -> bool:
+                return bool(seen)
+
+            await until(is_seen)
+            client = client_of()
+            assert (await until(lambda: row_of(client, "idle")))["status"] == "running"
 
         asyncio.run(scene())
 
