@@ -32,7 +32,7 @@ def rooms() -> dict[str, str]:
     parts = ROOM.split(section("Rooms"))[1:]
     found: dict[str, str] = {}
     for folder, text in zip(parts[::2], parts[1::2], strict=True):
-        for name, purpose in re.findall(r"^- `([\w.]+)`: (.+)$", text, re.MULTILINE):
+        for name, purpose in re.findall(r"^- `([\w.-]+)`: (.+)$", text, re.MULTILINE):
             path = str(PurePosixPath(folder or ".") / name)
             assert path not in found, f"{path} has two lines"
             found[path] = purpose
@@ -70,7 +70,8 @@ def test_every_module_has_its_line() -> None:
     """Each module of the package, and each script of the page, has one line with its purpose, and no other has one."""
     modules = {path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py")}
     wanted = {path for path in modules if not path.endswith("/__init__.py")}
-    wanted |= {path.relative_to(SRC).as_posix() for path in (SRC / "monitor/web/static").glob("*.js")}
+    for folder in ("monitor/web/static", "web/static"):
+        wanted |= {path.relative_to(SRC).as_posix() for path in (SRC / folder).glob("*.js")}
     listed = set(rooms())
     assert listed == wanted, f"missing: {sorted(wanted - listed)}, gone: {sorted(listed - wanted)}"
 

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
@@ -40,6 +38,7 @@ from otel_progress.monitor.uvicorn_server import Server, raise_file_limit
 from otel_progress.monitor.web.cancel import Control
 from otel_progress.monitor.web.control_notices import ControlNotices
 from otel_progress.monitor.web.publish import Publisher
+from otel_progress.monitor.web.request_error import error_as_json
 from otel_progress.monitor.web.routes import Api
 from otel_progress.monitor.web.stream import Hub
 from otel_progress.monitor.web.views import Views
@@ -199,7 +198,7 @@ class Monitor:
             (self._intake_health, self.integrity.health, self.outlets.health, *relay),
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
-        wrong: dict[Any, Any] = {HTTPException: _error_as_json}
+        wrong: dict[Any, Any] = {HTTPException: error_as_json}
         return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
 
     def _intake_health(self) -> dict[str, Any]:
@@ -282,12 +281,6 @@ class Monitor:
 
     def _tell_trouble(self, trouble: str | None) -> None:
         self._say("the trouble is over" if trouble is None else f"trouble: {trouble}")
-
-
-async def _error_as_json(_: Request, error: Exception) -> Response:
-    """Errors of the router, as JSON."""
-    assert isinstance(error, HTTPException)
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _origin(db: Path) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -171,31 +171,39 @@ class Auth:
         return self.session_of(headers) if self._tokens and scheme.lower() != "bearer" else None
 
     def refuse(self, path: str, headers: Headers) -> str | None:
-        """Why a request is refused by its origin; None if it is allowed.
-
-        The page may be served over http or, behind a proxy, over https; one host and port cannot be both.
-        """
+        """Why a request is refused by its origin; None if it is allowed."""
         hosts = headers.getlist("host")
         host = hosts[0].lower() if len(hosts) == 1 else ""
         if self._hosts is not None and not self._is_us(host):
             return f"the monitor is not known as {host[:100]!r}; allow the name with --allowed-host"
         if _is_for_programs(path) and any(name in headers for name in BROWSER):
             return "requests from web pages are not accepted here"
-        origins = headers.getlist("origin")
-        if origins and (
-            not host or len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")
-        ):
-            return _FOREIGN
-        site = headers.get("sec-fetch-site", "none")
-        if site in ("same-origin", "none"):
-            return None
         is_page = path == "/" or path.startswith(_PAGE)
-        return None if is_page and headers.get("sec-fetch-mode") == "navigate" else _FOREIGN
+        return _FOREIGN if is_foreign(headers, may_navigate=is_page) else None
 
     def _is_us(self, host: str) -> bool:
         """Whether a Host header names this monitor, rather than a name that somebody else could point to it."""
-        name = host if host.endswith("]") or ":" not in host else host.rpartition(":")[0]
+        name = name_of(host)
         return is_loopback(name) or (self._hosts is not None and name in self._hosts)
+
+
+def name_of(host: str) -> str:
+    """The name in a Host header, without the port."""
+    return host if host.endswith("]") or ":" not in host else host.rpartition(":")[0]
+
+
+def is_foreign(headers: Headers, *, may_navigate: bool = False) -> bool:
+    """Whether a page of another origin sends a request; `may_navigate` allows links from other sites.
+
+    The page may be served over http or, behind a proxy, over https; one host and port cannot be both.
+    """
+    hosts, origins = headers.getlist("host"), headers.getlist("origin")
+    host = hosts[0].lower() if len(hosts) == 1 else ""
+    if origins and (not host or len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")):
+        return True
+    if headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+        return False
+    return not (may_navigate and headers.get("sec-fetch-mode") == "navigate")
 
 
 class Guard:
@@ -214,18 +222,18 @@ class Guard:
         headers, raw = Headers(scope=scope), scope.get("raw_path")
         path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
         scope = {**scope, "path": path}  # not decoded: an id is one path segment, whatever it contains
-        safe = _safely(send, scope)
+        safe = safely(send, scope)
         why = self._auth.refuse(path, headers)
         if why is not None:
-            await _deny(403, why, scope, receive, safe)
+            await deny(403, why, scope, receive, safe)
             return
         identity = self._auth.who(headers)
         if identity is None and not _is_free(path, scope):
-            await _deny(401, "a token is needed: send it as `Authorization: Bearer TOKEN`", scope, receive, safe)
+            await deny(401, "a token is needed: send it as `Authorization: Bearer TOKEN`", scope, receive, safe)
             return
         needed = _right(scope["type"], scope.get("method", "GET"), path)
         if identity is not None and needed is not None and needed not in identity.rights:
-            await _deny(403, f"this token has no right to {needed}", scope, receive, safe)
+            await deny(403, f"this token has no right to {needed}", scope, receive, safe)
             return
         scope["identity"] = identity
         scope["session"] = self._auth.session_behind(headers) if identity is not None else None
@@ -255,7 +263,7 @@ def _right(kind: str, method: str, path: str) -> str | None:
     return READ if kind == "websocket" or method in ("GET", "HEAD") else CONTROL
 
 
-def _safely(send: Send, scope: Scope) -> Send:
+def safely(send: Send, scope: Scope) -> Send:
     """Security headers that limit what browsers do with a response."""
 
     async def safe(message: Message) -> None:
@@ -270,13 +278,20 @@ def _safely(send: Send, scope: Scope) -> Send:
     return safe
 
 
-async def _deny(status: int, why: str, scope: Scope, receive: Receive, send: Send) -> None:
+async def deny(status: int, why: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a request, or a WebSocket."""
     headers = {"www-authenticate": "Bearer"} if status == 401 else None
-    answer = JSONResponse({"error": why}, status, headers)
-    if scope["type"] == "websocket":
+    await refuse(JSONResponse({"error": why}, status, headers), scope, receive, send)
+
+
+async def refuse(answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send a refusal; on a server that knows no refusals of WebSockets the WebSocket is closed."""
+    if scope["type"] != "websocket":
+        await answer(scope, receive, send)
+    elif "websocket.http.response" in scope.get("extensions", {}):
         await WebSocket(scope, receive, send).send_denial_response(answer)
-        return
-    await answer(scope, receive, send)
+    else:
+        await WebSocket(scope, receive, send).close(1008)
 
 
 def read_tokens(path: Path) -> dict[str, Identity]:

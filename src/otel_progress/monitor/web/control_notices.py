@@ -22,12 +22,13 @@ class ControlNotices(CoreListener):
 
     Attributes:
         loop: the loop of the server; None until it serves.
+        control: the control channel of that loop.
     """
 
     def __init__(self, control: Control, views: Views, say: Callable[[str], None]) -> None:
         """`say` writes a warning to the monitor's own log."""
         self.loop: asyncio.AbstractEventLoop | None = None
-        self._control = control
+        self.control = control
         self._views = views
         self._say = say
 
@@ -59,8 +60,8 @@ class ControlNotices(CoreListener):
 
     def _ended(self, ends: list[tuple[str, str, int, str]]) -> None:
         for operation_id, status, attempt, instance in ends:
-            self._control.ended(operation_id, status, attempt, instance)
+            self.control.ended(operation_id, status, attempt, instance)
 
     def _warn(self, entry: Entry, text: str) -> None:
         for instance in (entry.instance, *(entry.rivals or ())):
-            self._control.warn(entry.head.operation_id, instance, text)
+            self.control.warn(entry.head.operation_id, instance, text)

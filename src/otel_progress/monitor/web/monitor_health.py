@@ -7,10 +7,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
-
 from otel_progress.monitor.auth import READ
 from otel_progress.monitor.state.store import StoreError
+from otel_progress.monitor.web.threads import in_thread
 
 if TYPE_CHECKING:
     from otel_progress.monitor.auth import Auth, Identity
@@ -52,7 +51,7 @@ class MonitorHealth:
         out: dict[str, Any] = {**self.about, "status": "degraded" if trouble else "ok"}
         if identity is not None and READ in identity.rights:
             with contextlib.suppress(StoreError):  # the trouble below says why
-                out["operations"] = await run_in_threadpool(self._listing.counts, identity.owner)
+                out["operations"] = await in_thread(self._listing.counts, identity.owner)
             out |= self.loading(identity.owner)
         if identity is not None and identity.owner is None:
             out["records"] = {"taken": self._core.taken, "refused": self._core.inbox.refused}

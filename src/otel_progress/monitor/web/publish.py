@@ -57,8 +57,14 @@ class Publisher:
         hub: Hub,
         interval: float,
         on_trouble: Callable[[str | None], None] = lambda _: None,
+        *,
+        idle: float | None = None,
     ) -> None:
-        """Publish every `interval` seconds; `on_trouble` is called when trouble begins, and with None when it ends."""
+        """Publish every `interval` seconds, and every `idle` seconds while there is no topic, if that is given.
+
+        `on_trouble` is called when trouble begins, and with None when it ends.
+        """
+        self._idle = idle
         self._on_trouble = on_trouble
         self._core = core
         self._store = store
@@ -79,7 +85,7 @@ class Publisher:
         """Run until cancelled. With few readers it publishes twice as often, as each frame costs for each reader."""
         tidy_at = beat_at = due = clock.monotonic()
         while True:
-            due = max(due + self._interval / (2 if self._hub.readers <= FEW else 1), clock.monotonic())
+            due = max(due + self._pause(), clock.monotonic())
             await asyncio.sleep(due - clock.monotonic())
             now = clock.monotonic()
             try:
@@ -92,6 +98,12 @@ class Publisher:
             if now - beat_at >= BEAT_SECONDS:
                 beat_at = now
                 self._hub.beat()
+
+    def _pause(self) -> float:
+        """Seconds until changes are published again."""
+        if self._idle is not None and not self._hub.topics:
+            return self._idle
+        return self._interval / (2 if self._hub.readers <= FEW else 1)
 
     def _tell_trouble(self) -> None:
         """Publish trouble of the monitor itself to everybody."""

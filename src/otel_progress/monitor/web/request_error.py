@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
 
 class RequestError(Exception):
     """A request that cannot be served, with the HTTP status and what to do."""
@@ -11,3 +15,9 @@ class RequestError(Exception):
         super().__init__(reason)
         self.status = status
         self.reason = reason
+
+
+async def error_as_json(_: Request, error: Exception) -> Response:
+    """Errors of the router, as JSON."""
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.monitor.auth import CONTROL, READ, Identity
+from otel_progress.monitor.auth import CONTROL, READ, Identity, refuse
 from otel_progress.monitor.intake.bodies import read_body
 from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.state.saved import Mute
@@ -37,6 +37,7 @@ from otel_progress.monitor.web.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.web.request_error import RequestError
 from otel_progress.monitor.web.row_json import mute_json
 from otel_progress.monitor.web.stream import ENDED, READERS, serve_events, serve_socket
+from otel_progress.monitor.web.threads import in_thread
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -68,6 +69,19 @@ STATIC: Final = Path(__file__).with_name("static")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
+@dataclass(frozen=True)
+class ApiWords:
+    """What the API says where it is served.
+
+    Attributes:
+        advice: what to do if an operation is not known.
+        reason: the reason of a cancel that names none.
+    """
+
+    advice: str = "`otel-progress list` shows all operations"
+    reason: str = "cancelled from the monitor"
+
+
 class Api:
     """The routes of the monitor and their handlers; it belongs to the loop of the server."""
 
@@ -82,8 +96,10 @@ class Api:
         auth: Auth,
         version: str,
         parts: tuple[Part, ...] = (),
+        words: ApiWords = ApiWords(),  # it is immutable
     ) -> None:
         """Answer from these; `parts` add what they say of themselves to `/health`."""
+        self._words = words
         self._core = core
         self._store = store
         self._views = views
@@ -101,16 +117,9 @@ class Api:
         return [
             self._route("/health", self.health),
             self._route("/api", self.describe),
-            self._route("/operations", self.operations),
-            self._route("/operations/{id}", self.operation),
-            self._route("/operations/{id}", self.cancel, "DELETE"),
-            self._route("/operations/{id}/events", self.events),
+            *self.operation_routes(),
             self._route("/operations/{id}/mute", self.mute, "POST"),
             self._route("/operations/{id}/mute", self.unmute, "DELETE"),
-            Route("/operations/{id}/stream", _Asgi(self.stream_one, "/operations/{id}/stream")),
-            WebSocketRoute("/operations/{id}/stream", self.socket_one),
-            Route("/stream", _Asgi(self.stream, "/stream")),
-            WebSocketRoute("/stream", self.socket),
             self._route("/control", self.commands, "POST"),
             Route(
                 "/session", self._with_errors(self.session), methods=["GET", "POST", "DELETE"]
@@ -118,6 +127,19 @@ class Api:
             Route("/login/{ticket}", self._with_errors(self.login)),
             Route("/", self._with_errors(self.page)),
             Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
+        ]
+
+    def operation_routes(self) -> list[BaseRoute]:
+        """The routes of operations: lists, details, histories, streams, cancel."""
+        return [
+            self._route("/operations", self.operations),
+            self._route("/operations/{id}", self.operation),
+            self._route("/operations/{id}", self.cancel, "DELETE"),
+            self._route("/operations/{id}/events", self.events),
+            Route("/operations/{id}/stream", _Asgi(self.stream_one, "/operations/{id}/stream")),
+            WebSocketRoute("/operations/{id}/stream", self.socket_one),
+            Route("/stream", _Asgi(self.stream, "/stream")),
+            WebSocketRoute("/stream", self.socket),
         ]
 
     def _route(self, path: str, answer: Handler, *methods: str) -> Route:
@@ -163,7 +185,7 @@ class Api:
         limit = number(request, "limit", LIMIT, LIMIT_MOST)
         cursor = request.query_params.get("cursor") or None
         loading = "".join(f',"loading":{dump(some)}' for some in self._health.loading(query.owner).values())
-        page = await run_in_threadpool(self._listing.page, query, verdicts, limit, cursor)
+        page = await in_thread(self._listing.page, query, verdicts, limit, cursor)
         if query.owner is not None:
             mine = self._hub.topic(topic)
             for key, text in page.rows:
@@ -178,7 +200,7 @@ class Api:
         """Everything known about one operation."""
         entry = await self._entry(request.path_params["id"], request.scope)
         views = self._views.of(_identity_or_401(request.scope).owner)
-        detail = await run_in_threadpool(views.detail, entry)
+        detail = await in_thread(views.detail, entry)
         return Response(dump(detail).encode(), media_type="application/json")
 
     async def events(self, request: Request) -> Response:
@@ -189,7 +211,7 @@ class Api:
         before = number(request, "before", 0, NUMBER_MOST) or None
         after = number(request, "after", 0, NUMBER_MOST)
         owner = _identity_or_401(request.scope).owner
-        texts, following = await run_in_threadpool(
+        texts, following = await in_thread(
             self._history, entry.head.operation_id, after, before, names or None, limit, owner
         )
         body = f'{{"events":[{",".join(texts)}],"next":{dump(following)}}}'
@@ -231,11 +253,11 @@ class Api:
         """
         identity, began = _identity_or_401(scope), clock.monotonic()
         key = unquote(raw)
-        entry = await run_in_threadpool(self._core.ledger.find, key)
+        entry = await in_thread(self._core.ledger.find, key)
         if entry is None or not identity.may_see(self._core.ledger.owner_of(entry.head)):
             if identity.owner is not None:  # so that the time does not reveal whether it exists
                 await asyncio.sleep(LOOK_UP - (clock.monotonic() - began) % LOOK_UP)
-            raise RequestError(404, f"no operation {key[:200]!r} is known; `otel-progress list` shows all operations")
+            raise RequestError(404, f"no operation {key[:200]!r} is known; {self._words.advice}")
         return entry
 
     # -- streams
@@ -300,7 +322,7 @@ class Api:
         if entry.open:
             read.over = None
         self._publisher.begin(entry.head.operation_id, owner)
-        first = [("operation", dump(await run_in_threadpool(self._views.of(owner).detail, entry)))]
+        first = [("operation", dump(await in_thread(self._views.of(owner).detail, entry)))]
         return topic, first if entry.open else [*first, (ENDED, ended_text(entry))], since
 
     def _has_room(self) -> None:
@@ -317,7 +339,7 @@ class Api:
         attempt = number(request, "attempt", 0, NUMBER_MOST) or None
         owner = _identity_or_401(request.scope).owner
         views = self._views.of(owner)
-        reason = request.query_params.get("reason", "cancelled from the monitor")[:REASON]
+        reason = request.query_params.get("reason", self._words.reason)[:REASON]
         if attempt is not None and attempt != entry.number:
             return await self._cancel_rival(entry, attempt, owner, reason, wait)
         if not entry.open:
@@ -463,7 +485,7 @@ class Api:
     async def page(self, request: Request) -> Response:
         """The page."""
         del request
-        text = await run_in_threadpool(_read_page)
+        text = await in_thread(_read_page)
         return Response(text, media_type="text/html")
 
 
@@ -499,7 +521,7 @@ def _outcome(outcome: Outcome) -> Response:
 
 
 async def _deny(socket: WebSocket, error: RequestError) -> None:
-    await socket.send_denial_response(JSONResponse({"error": error.reason}, error.status))
+    await refuse(JSONResponse({"error": error.reason}, error.status), socket.scope, socket.receive, socket.send)
 
 
 async def _body(request: Request, most: int) -> bytes:

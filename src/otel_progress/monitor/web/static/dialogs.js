@@ -5,7 +5,7 @@ import { Icon } from "./icons.js";
 import { connect } from "./live.js";
 import { Copy } from "./parts.js";
 import { announcement, rowOf } from "./state.js";
-import { isFinal, mutedWords } from "./words.js";
+import { ANSWERS, isFinal, mutedWords } from "./words.js";
 
 const WAIT = 5;
 /** The operation that may be cancelled or muted, or null; whether help is open. */
@@ -29,12 +29,6 @@ function Dialog({ title, onClose, children }) {
   return html`<dialog ref=${ref} onClose=${onClose} onClick=${(event) => event.target === ref.current && ref.current.close()} aria-labelledby="dialog-title"><div class="dialog-body">
     <div class="dialog-head"><h2 id="dialog-title">${title}</h2><button type="button" class="quiet icon-only" aria-label="Close" onClick=${() => ref.current.close()}><${Icon} name="close" /></button></div>${children}</div></dialog>`;
 }
-
-const ANSWERS = {
-  obeyed: ["good", "done", "It has ended."],
-  received: ["wait", "wait", "Its process received the request, but has not ended yet. It stops at its next check."],
-  "timed out": ["warn", "overdue", "Its process did not answer. It may be stuck in code that does not check, or cut off."],
-};
 
 function Cancel() {
   const row = cancelling.value;

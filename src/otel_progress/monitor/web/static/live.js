@@ -3,6 +3,7 @@
 import { ApiError, denied, request } from "./api.js";
 import { signal } from "./html.js";
 import { apply, beginLoad, countKnown, endLoad, filter, foundBySearch, isFiltered, mayHoldMore, setServerTime, inTrouble, unloaded } from "./state.js";
+import { frames } from "./sse.js";
 import { isFinal } from "./words.js";
 
 const FIRST_PAGE = 200;
@@ -140,36 +141,6 @@ async function follow(abort) {
     abort.removeEventListener("abort", stop);
     quiet.abort();
   }
-}
-
-/** A parser of server-sent events: takes chunks of text and calls `hear(event, data, id)`. */
-export function frames(hear) {
-  let rest = "";
-  return (text) => {
-    rest += text;
-    let from = 0;
-    for (;;) {
-      const end = rest.indexOf("\n\n", from);
-      if (end < 0) break;
-      frame(rest.slice(from, end), hear);
-      from = end + 2;
-    }
-    rest = rest.slice(from);
-  };
-}
-
-function frame(text, hear) {
-  let [event, data, id] = ["message", "", null];
-  for (const line of text.split("\n")) {
-    const colon = line.indexOf(":");
-    if (colon < 1) continue;
-    const value = line.slice(colon + 1).replace(/^ /, "");
-    const field = line.slice(0, colon);
-    if (field === "event") event = value;
-    else if (field === "data") data += data ? `\n${value}` : value;
-    else if (field === "id") id = value;
-  }
-  if (data) hear(event, JSON.parse(data), id);
 }
 
 function heard(event, data, id) {

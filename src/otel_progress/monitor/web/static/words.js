@@ -260,6 +260,13 @@ export const paceOf = (row) => (isFinal(row) || STOPPED.has(groupOf(row)) ? "" :
 export const isEarlier = (child, parent) => (parent.attempt ?? 1) > 1 && child.started_at != null && child.started_at < parent.started_at - SKEW;
 const SKEW = 1; // seconds that the clocks of two machines may be apart
 
+/** What came of a cancel, by the state in its answer: tone, icon, sentence. */
+export const ANSWERS = {
+  obeyed: ["good", "done", "It has ended."],
+  received: ["wait", "wait", "Its process received the request, but has not ended yet. It stops at its next check."],
+  "timed out": ["warn", "overdue", "Its process did not answer. It may be stuck in code that does not check, or cut off."],
+};
+
 /** The whole percentage, never rounded up to 100. */
 export function percent(row) {
   const progress = row.progress;
