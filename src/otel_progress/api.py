@@ -124,6 +124,8 @@ def stage(name: Any = None, **options: Any) -> Any:
         depends_on: The names of the stages that it needs. They are displayed, and change no outcome.
         once: Whether a resumed operation leaves it out if it completed before: then `restored` is its result, and a
             decorated function is not called, but gives back its stored return value.
+        key: What it works on, a text or a whole number, such as the id of an item. A resumed operation tells stages of
+            one name apart by it, also those that run side by side.
         attributes: Attributes of the stage.
 
     Raises:

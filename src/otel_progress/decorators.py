@@ -110,27 +110,31 @@ def _resumable(template: Operation | Stage, make: Maker, kinds: tuple[Any, ...])
     known = resume is None or resume.fingerprint is not None
 
     def made(wrapped: Any, args: Any, kwargs: Any) -> Any:
-        node = make()
+        node: Any = make()
         if isinstance(node, Stage):
             node._arguments = of_arguments(wrapped, args, kwargs)
+            owner = getattr(wrapped, "__self__", None)
+            if owner is None and getattr(wrapped, "__closure__", None):
+                owner = wrapped
+            node._called_on = owner
         elif not known:
             node._fingerprint = of_call(wrapped, args, kwargs)
         return node
 
     def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         with made(wrapped, args, kwargs) as node:
-            kept = node.restored if template._opts.once else None
+            kept = _kept(node)
             if kept is not None:
-                return kept.get(RETURNED)
+                return kept[RETURNED]
             value = wrapped(*args, **kwargs)
             _keep(node, value)
             return value
 
     async def run(wrapped: Any, args: Any, kwargs: Any) -> Any:
         async with made(wrapped, args, kwargs) as node:
-            kept = node.restored if template._opts.once else None
+            kept = _kept(node)
             if kept is not None:
-                return kept.get(RETURNED)
+                return kept[RETURNED]
             value = await wrapped(*args, **kwargs)
             _keep(node, value)
             return value
@@ -139,6 +143,17 @@ def _resumable(template: Operation | Stage, make: Maker, kinds: tuple[Any, ...])
         return run(wrapped, args, kwargs)
 
     return later if any(map(inspect.iscoroutinefunction, kinds)) else call
+
+
+def _kept(node: Operation | Stage) -> dict[str, Any] | None:
+    """What a function that runs once returned before; None if it is to be called."""
+    session = node.operation._session
+    if session is None or not isinstance(node, Stage) or not node._opts.once:
+        return None
+    if node._called_on is not None:
+        session.called(node, node._called_on)
+    kept = node.restored
+    return kept if kept is not None and RETURNED in kept else None
 
 
 def _keep(node: Operation | Stage, value: Any) -> None:

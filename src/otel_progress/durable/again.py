@@ -22,10 +22,16 @@ _ON_PURPOSE: Final = frozenset({"POP_TOP", "POP_ITER"})
 """Where the interpreter drops the iterator of a loop that `break` or `return` leaves."""
 
 
-def may_begin(scope: Scope, options: LoopOptions) -> bool:
-    """Whether a loop may be opened in a scope: the first one, and one that is tried again."""
+def may_begin(scope: Scope, options: LoopOptions, mixed: bool) -> bool:
+    """Whether a loop may be opened in a scope: the first one, and one that is tried again.
+
+    Args:
+        scope: the scope.
+        options: those of the loop.
+        mixed: whether the job counts by other means as well.
+    """
     last = scope.loop
-    if scope.again or (last is None and not (options.mark and scope.counted)):
+    if scope.again or (last is None and not mixed):
         return True
     if last is None or last.site != options.site or last.mark != options.mark:
         return False

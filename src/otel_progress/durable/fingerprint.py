@@ -10,6 +10,7 @@ import hashlib
 import inspect
 import json
 import os
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -21,6 +22,8 @@ LENGTH: Final = 200
 """Characters of arguments that are shown; longer ones are shortened to a digest."""
 TEXTS: Final = (dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID)
 """Types of which a text says all."""
+PLAIN: Final = (str, int, float, bytes, os.PathLike, enum.Enum, *TEXTS)
+"""Types of values that don't change."""
 
 
 def of_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -30,13 +33,43 @@ def of_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def of_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """What tells apart the calls of a function that runs once for each set of arguments.
+    """What tells apart the calls of functions that run once for each set of arguments: name, arguments, closure.
 
     Raises:
         InvalidArgument: if an argument is an object, which another process could not recognise.
     """
-    given = _bound(fn, args, kwargs)
-    return f"({hashlib.sha256(_text(given, _refuse).encode()).hexdigest()[:16]})" if given else ""
+    said = _text(_bound(fn, args, kwargs), _refuse)
+    cells = {str(number): _content(cell) for number, cell in enumerate(getattr(fn, "__closure__", None) or ())}
+    name = f"{_module(fn)}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
+    whole = f"{name}({said}){_text(cells, _by_type)}{_of_object(getattr(fn, '__self__', None))}"
+    return f"({hashlib.sha256(whole.encode()).hexdigest()[:16]})"
+
+
+def _module(fn: Callable[..., Any]) -> str:
+    """The module of a function; that of a script by its file, as it has another name when it is imported."""
+    name: str = getattr(fn, "__module__", None) or ""
+    if name != "__main__":
+        return name
+    main = sys.modules.get(name)
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    known: str = spec.name if spec is not None else os.path.basename(file or name).partition(".")[0]
+    return known
+
+
+def _content(cell: Any) -> Any:
+    """What a closure refers to, if that is a plain value; lists and objects change while the job runs."""
+    try:
+        value = cell.cell_contents
+    except ValueError:  # not filled yet
+        return None
+    return value if value is None or isinstance(value, PLAIN) else _by_type(value)
+
+
+def _of_object(owner: Any) -> str:
+    """What a later attempt can recognise of the object whose method is called: the fields of a dataclass."""
+    if owner is None or isinstance(owner, type) or not dataclasses.is_dataclass(owner):
+        return ""
+    return _text({one.name: getattr(owner, one.name) for one in dataclasses.fields(owner)}, _by_type)
 
 
 def _bound(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

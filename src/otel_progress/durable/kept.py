@@ -21,6 +21,10 @@ KEEP_DAYS: Final = 30.0
 """Days after its last sign of life for which an operation is kept."""
 POISON: Final = 2
 """Deaths after which a key is set aside, if it was the only one that was in hand each time."""
+BROKEN: Final = frozenset({"BrokenExecutor", "TerminatedWorkerError", "WorkerLostError"})
+"""Errors of pools that lost a process: of concurrent.futures, loky and billiard."""
+WORKER_LOST: Final = "a worker of its pool died"
+"""How the store tells such a death."""
 STOPPED: Final = frozenset({"SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 """Deaths that no key is blamed for: somebody stopped the process."""
 RUNNING: Final = "running"
@@ -140,11 +144,13 @@ class Keys:
         done: those that are done.
         failed: those that were tried and failed.
         aside: those that are set aside, as they ended the process again and again.
+        suspects: those that were in hand when a process died, and are neither done nor set aside since.
     """
 
     done: frozenset[str] = frozenset()
     failed: frozenset[str] = frozenset()
     aside: frozenset[str] = frozenset()
+    suspects: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -170,6 +176,7 @@ class Batch:
         summary: how far the operation is.
         span: trace id and span id.
         ended: status and reason, which frees the lease.
+        died: how a process of a pool died that ended it: that counts as a death of what was in hand.
     """
 
     done: dict[str, Sequence[str]] = field(default_factory=dict)
@@ -180,6 +187,7 @@ class Batch:
     summary: Summary | None = None
     span: tuple[str, str] | None = None
     ended: tuple[str, str | None] | None = None
+    died: str | None = None
 
     @property
     def saves(self) -> bool:
@@ -197,8 +205,8 @@ def poisonous(in_hand: Iterable[tuple[str, str, int]], how: str | None) -> list[
     """The keys to set aside after a death, as scopes and keys.
 
     A key ended the process if it was in hand at two deaths, and no other was as often. Of several that were in hand
-    each time, as in a pool, nobody knows which one it was: they are set aside after the third death. A loop around
-    another one only has in hand what the inner one has.
+    each time, as in a pool, nobody knows which one it was, so none is set aside: the next attempt hands them out apart
+    from each other. A loop around another one only has in hand what the inner one has.
 
     Anybody may send SIGKILL: a scheduler, an operator. So a key is set aside after such a death, or one that nobody
     saw, only if it was alone in hand, and for the third time: what waits in a pool is not to blame.
@@ -214,7 +222,12 @@ def poisonous(in_hand: Iterable[tuple[str, str, int]], how: str | None) -> list[
     worst = [(path, key) for path, key, deaths in inner if deaths == most]
     if how in (None, GONE, "SIGKILL"):
         return worst if len(inner) == 1 and most > POISON else []
-    return worst if most >= (POISON if len(worst) == 1 else POISON + 1) else []
+    return worst if len(worst) == 1 and most >= POISON else []
+
+
+def is_worker_lost(error: BaseException | None) -> bool:
+    """Whether a pool raised this because one of its processes died."""
+    return any(kind.__name__ in BROKEN for kind in type(error).__mro__)
 
 
 def held(found: StoredOperation, here: Holder, now: float, mono: float) -> bool:

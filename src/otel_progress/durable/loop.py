@@ -5,19 +5,24 @@ A loop is a generator, so that `break` and an exception both end at its `yield`,
 
 from __future__ import annotations
 
+import random
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from otel_progress import clock
 from otel_progress.durable import order
 from otel_progress.durable.again import by_exception, take_over
 from otel_progress.durable.order import Order
 from otel_progress.durable.scope import IN_HAND, KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
+from otel_progress.live.counting import restore_more
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.registry import registry
 from otel_progress.live.track import count_restored
+from otel_progress.model.units import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +39,17 @@ EACH: Final = 0x7F
 """From then on, it is asked again after each 128 marks."""
 
 
+ALONE_SECONDS: Final = 60.0
+"""Seconds for which a suspect is left alone in a pool, at most: an item that is never marked may not stop the job."""
+POLL: Final = 0.01
+"""Seconds between two looks whether it is done."""
+LOOK_SECONDS: Final = 0.25
+"""Seconds that a loop looks at its items before the first, at most, for counting those that are done."""
+_VIEWS: Final[tuple[Any, ...]] = ({}.keys(), {}.values(), {}.items())
+LISTS: Final = frozenset({list, tuple, range, dict, set, frozenset, *map(type, _VIEWS)})
+"""Types that may be looked through twice."""
+ASIDE: Final[Any] = object()
+"""What stands for the key of an item that is set aside: it is left out, and not done."""
 NOTHING: Final[Any] = object()
 """What a source gives that has no item yet: the loop hands it on, and asks again."""
 
@@ -61,12 +77,16 @@ class Marking(Protocol):
 
     error: CheckpointError | None
     careful: int
+    attempt: int
 
     def check(self) -> None:
         """Raise that error, if it stops the job."""
 
     def press(self, scope: Scope) -> None:
         """Many marks are not saved."""
+
+    def give(self, scope: Scope, key: str) -> None:
+        """An item is handed out that the job marks itself."""
 
     def hand_over(self) -> None:
         """Write the key in hand."""
@@ -105,6 +125,9 @@ class _Loop:
         self.lane = lane
         self.place = options.place
         self.done = loaded.done if options.retry_failed else loaded.done | loaded.failed
+        self.stays_failed = frozenset() if options.retry_failed else loaded.failed
+        self.failed_before = 0
+        self.suspects = loaded.suspects if len(loaded.suspects) > 1 else frozenset()
         self.retries = options.retry_failed
         self.retried = set(loaded.failed) if options.retry_failed else set()
         self.aside = loaded.aside
@@ -119,9 +142,13 @@ class _Loop:
         """Go on after the loop before, and after what was marked by `done` in this attempt."""
         if self.scope.marked:
             self.done = self.done | self.scope.marked
+        if not self.mark:
+            self.known = len(self.scope.marked)  # which `done` counted
         if before is None:
             return
-        self.counted = self.known = counted
+        self.stays_failed = frozenset()  # the loop before said so
+        self.counted = counted
+        self.known += counted
         self.failed = before.failed
         if options.retry_failed:
             self.retried = before.retried | before.failed
@@ -134,27 +161,93 @@ class _Loop:
 
     def handing(self, items: Iterable[Any]) -> Iterator[Any]:
         """Items that the job marks itself."""
+        late: list[tuple[str, Any]] = []
+        uncounted, apart = -self.begin(items), 0
         for item in items:
             if item is NOTHING:
                 yield item
                 continue
             key = self.taken(0, item)
-            if key is not None:
-                self.scope.hand[key] = None
-                self.handed()
+            if key is None:
+                uncounted -= 1
+                if uncounted < 0:
+                    self.leave_out(1)
+            elif key in self.suspects:
+                late.append((key, item))
+            elif key is not ASIDE:
+                self.hand(key)
                 yield item
+                apart += 1
+                if late and apart >= IN_HAND:
+                    apart = 0
+                    other, suspect = late.pop()
+                    self.hand(other)
+                    yield suspect
+        if self.session.attempt % 2:
+            # Another order each time, so that none keeps the same ones from being done.
+            random.Random(self.session.attempt).shuffle(late)  # noqa: S311 - no secret
+        while late:
+            self.wait_alone()
+            key, item = late.pop()  # what a pool worked on was the oldest, and comes last: the others are done then
+            self.hand(key)
+            yield item
         self.finished(0, 0)
 
-    def marking(self, items: Iterable[Any]) -> Iterator[Any]:  # noqa: PLR0915 - in one piece, counted in ns
+    def hand(self, key: str) -> None:
+        """An item is about to be handed out that the job marks itself."""
+        self.scope.hand[key] = None
+        self.session.give(self.scope, key)
+        if self.session.careful or key in self.suspects:
+            self.session.hand_over()
+
+    def wait_alone(self) -> None:
+        """Wait until nothing is in hand, so that the next item is alone; not where `done` may be called by this code.
+
+        That is so in the thread of a pool that takes the items, which is another one than that of the loop.
+        """
+        if get_ident() == self.place.thread or here().task is not None:
+            return
+        until = clock.monotonic() + ALONE_SECONDS
+        while self.scope.hand and self.session.error is None and clock.monotonic() < until:
+            threading.Event().wait(POLL)
+
+    def begin(self, items: Any) -> int:
+        """Count what is done among items that can be looked through; returns minus their number."""
+        ahead = self.ahead(items)
+        self.leave_out(ahead)
+        return -ahead
+
+    def ahead(self, items: Any) -> int:
+        """How many of all items are done, so that the count is right from the first one on.
+
+        0 if that takes long, or can't be known: then each is counted when the loop comes to it.
+        """
+        if type(items) not in LISTS or not (self.done or self.before.position):
+            return 0
+        if self.key is None:
+            return max(0, min(self.before.position, len(items)) - len(self.retried))
+        found, until = 0, clock.monotonic() + LOOK_SECONDS
+        try:
+            for item in items:
+                key = self.key(item)
+                found += (key if type(key) is str else as_key(key)) in self.done
+                if clock.monotonic() > until:
+                    return 0
+        except Exception:  # of the job, which the loop raises again at this item
+            return 0
+        return found
+
+    def marking(self, items: Iterable[Any]) -> Iterator[Any]:  # noqa: C901, PLR0915 - in one piece, counted in ns
         """Items that are marked when the next one is taken; counted in tenths of a microsecond."""
         session, scope, place = self.session, self.scope, self.place
         thread, in_task = place.thread, place.task is not None
         key_of, done, aside, seen = self.key, self.done, self.aside, self.seen
-        add, pending, taken = seen.add, scope.pending, self.taken
+        add, pending, taken, stays_failed = seen.add, scope.pending, self.taken, self.stays_failed
         mark = pending.append
-        skipped, index = 0, -1
+        index = -1
         if here() != place:
             raise self.elsewhere()
+        skipped = self.begin(items)
         try:
             for item in items:
                 if item is NOTHING:
@@ -170,15 +263,17 @@ class _Loop:
                     if type(key) is not str or not (key.isascii() and key.isprintable() and 0 < len(key) < KEY_LENGTH):
                         key = as_key(key)
                     if key in done:
+                        if stays_failed and key in stays_failed:
+                            self.failed_before += 1
                         key = None
                     elif key in seen:
                         raise twice(key)
                     else:
                         add(key)
-                if key is None:
-                    skipped += 1
+                if key is None or key is ASIDE:
+                    skipped += key is None
                     continue
-                if skipped:
+                if skipped > 0:
                     self.leave_out(skipped)
                     skipped = 0
                 scope.item = key
@@ -217,11 +312,15 @@ class _Loop:
                     steps.close()  # type: ignore[attr-defined] # a generator
                     raise
         source.over = True
-        for _ in steps:
-            pass
+        for step in steps:
+            try:
+                yield step
+            except GeneratorExit:
+                steps.close()  # type: ignore[attr-defined] # a generator
+                raise
 
-    def taken(self, index: int, item: Any) -> str | None:
-        """The key of an item to hand out; None for one that is left out."""
+    def taken(self, index: int, item: Any) -> Any:
+        """The key of an item to hand out; None for one that was done before, `ASIDE` for one that is set aside."""
         if self.key is None:
             if index == self.before.position:
                 self.compare(index)
@@ -232,6 +331,7 @@ class _Loop:
         else:
             key = as_key(self.key(item))
             if key in self.done:
+                self.failed_before += key in self.stays_failed
                 return None
             if key in self.seen:
                 raise twice(key)
@@ -243,7 +343,7 @@ class _Loop:
                 )
         if key in self.aside:
             self.set_aside(key)
-            return None
+            return ASIDE
         return key
 
     def compare(self, taken: int) -> None:
@@ -257,12 +357,6 @@ class _Loop:
             node = self.node
             raise order.changed("it" if node is None else f"{node._kind} {node.name!r}", position, taken)
 
-    def handed(self) -> None:
-        """An item is about to be handed out that the job marks itself."""
-        session = self.session
-        if session.careful and len(self.scope.hand) <= IN_HAND:
-            session.hand_over()
-
     def hand_over(self, key: str) -> None:
         """An item is about to be handed out after a death: write its key before."""
         try:
@@ -273,13 +367,18 @@ class _Loop:
 
     def leave_out(self, items: int) -> None:
         """Items were left out, as they are done: those that this attempt counted before are not counted again."""
+        if items <= 0:
+            return
         again = min(items, self.known)
         self.known -= again
         if again and self.lane is not None:
             with registry.lock:
                 self.lane.shorten(again)
         self.counted += items - again
-        count_restored(self.node, self.lane, items - again)
+        if self.mark:
+            count_restored(self.node, self.lane, items - again)
+        elif self.node is not None:
+            restore_more(self.node, items - again)
 
     def marked(self, index: int, key: str) -> None:
         """An item is done or failed."""
@@ -312,6 +411,13 @@ class _Loop:
         node: Any = self.node
         node.record("set aside", item=key)
         node.note(f"set aside, as it ended the process: {key}", "warning")
+
+    def tell_failed(self, items: int) -> None:
+        """Say what `retry_failed=False` left out, so that nobody takes the rest for the whole."""
+        node: Any = self.node
+        for each in {node, node.operation}:
+            each._with_extras().outcomes["failed"] += items
+        node.note(f"left out: {items} {plural('item', items)} that failed in earlier attempts", "warning")
 
     def left(self, index: int, caller: FrameType | None) -> None:
         """The loop was left, with an item in hand: by `break`, or by an exception that the end of the stage tells.
@@ -349,6 +455,8 @@ class _Loop:
             CheckpointMismatch: if they are fewer than a loop by position has done.
         """
         scope = self.scope
+        if self.failed_before:
+            self.tell_failed(self.failed_before)
         if self.key is None and taken <= self.before.position:
             self.compare(taken)
         self.over = True

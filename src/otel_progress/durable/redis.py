@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -176,6 +176,7 @@ class RedisStore:
         }
         if batch.ended is not None:
             told["ended"] = [batch.ended[0], batch.ended[1] or ""]
+            told["died"] = batch.died is not None
         now = clock.monotonic()
         refresh = now >= self._refresh_at.get(lease.id, 0.0)
         said = self._call("write", lease.id, lease.fence, json.dumps(told), LEASE, int(refresh), self._keep)
@@ -184,6 +185,8 @@ class RedisStore:
                 f"operation {lease.id!r} was taken over by another process, so attempt {lease.attempt} can't save "
                 "anything any more: stop this process"
             )
+        if batch.died is not None and said.startswith("["):
+            self._blame(lease.id, said, batch.died)
         if refresh:
             self._refresh_at[lease.id] = now + REFRESH
         if batch.ended is not None:
@@ -198,10 +201,10 @@ class RedisStore:
             pipe.smembers(f"{base}:done:{scope}")
             pipe.smembers(f"{base}:failed:{scope}")
             pipe.smembers(f"{base}:aside")
-            done, failed, aside = pipe.execute()
-            apart = map(_apart, aside)
-            kept = frozenset(item for path, item in apart if path == scope)
-            return Keys(frozenset(done), frozenset(failed), kept)
+            pipe.hkeys(f"{base}:deaths")
+            done, failed, aside, deaths = pipe.execute()
+            kept, suspects = (_of_scope(each, scope) for each in (aside, deaths))
+            return Keys(frozenset(done), frozenset(failed), kept, suspects - kept)
 
         return self._run(work)
 
@@ -292,6 +295,11 @@ def _pair(scope: str, key: str) -> str:
 def _apart(pair: str) -> tuple[str, str]:
     scope, _, key = pair.partition("\0")
     return scope, key
+
+
+def _of_scope(pairs: Iterable[str], scope: str) -> frozenset[str]:
+    """The keys of one scope."""
+    return frozenset(item for path, item in map(_apart, pairs) if path == scope)
 
 
 def _script(name: str) -> str:

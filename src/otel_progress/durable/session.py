@@ -20,6 +20,7 @@ from otel_progress.durable.kept import (
     RESULT,
     RUNNING,
     STATE,
+    WORKER_LOST,
     Acquired,
     Batch,
     Claim,
@@ -27,10 +28,12 @@ from otel_progress.durable.kept import (
     Kind,
     StoredOperation,
     Summary,
+    is_worker_lost,
 )
-from otel_progress.durable.scope import KEYS, UNREAD, Runs, Scope, as_key, as_text, inside, part
+from otel_progress.durable.scope import KEYS, UNREAD, Runs, Scope, as_key, as_part, as_text, inside, part
 from otel_progress.durable.store import CheckpointStore, open_store
 from otel_progress.durable.told import tell_runner
+from otel_progress.durable.wording import SHOWN, mixed, one_of, resumed, twice
 from otel_progress.durable.writer import writer_of
 from otel_progress.errors import (
     CheckpointError,
@@ -41,13 +44,13 @@ from otel_progress.errors import (
     OperationHeld,
 )
 from otel_progress.live import hooks, misuse, stopping
-from otel_progress.live.counting import restore
+from otel_progress.live.counting import count_anew, restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import drops, say
 from otel_progress.live.reporting import report, tell_agent
 from otel_progress.model.origin import of_the_job
 from otel_progress.model.status import Status
-from otel_progress.model.units import duration, units
+from otel_progress.model.units import units
 from otel_progress.model.values import attributes
 from otel_progress.settings import read
 
@@ -75,17 +78,8 @@ SUMMARY_EVERY: Final = 1.0
 """Seconds between two notes of how far the operation is."""
 TELL_EVERY: Final = 10.0
 """Seconds between two events about checkpoints."""
-
-
-_ENDED: Final = {
-    RUNNING: "its process died",
-    LOST: "its process died",
-    "completed": "it completed",
-    "failed": "it failed",
-    "cancelled": "it was cancelled",
-    "interrupted": "it was interrupted",
-}
-"""How the feed says that an earlier attempt ended."""
+OWNERS: Final = 100_000
+"""Calls of methods and closures that are compared with each other."""
 
 
 def pause(seconds: float) -> None:
@@ -185,13 +179,15 @@ class Session:
         self._encode = getattr(store, "encode", None)
         self._decode = getattr(store, "decode", None) or json.loads
         self._writer = writer_of(store)
-        self._used: dict[str, Scope] = {}
+        self._used: dict[str, list[Scope]] = {}
         self._inner: set[str] = set()
+        self._owners: dict[str, Any] = {}
+        self._using: list[Scope] = []
         self._lock = threading.RLock()
         self._closed: list[str] = []
         self.error: CheckpointError | None = None
         self._failing_since: float | None = None
-        self._lost = False
+        self._lost = self._worker_lost = self._handed = False
         self._ended: tuple[str, str | None] | None = None
         self._span: tuple[str, str] | None = None
         self._renew_at = clock.monotonic() + RENEW
@@ -227,10 +223,20 @@ class Session:
     def _resumed(self, before: StoredOperation) -> str:
         """How the feed says that it goes on."""
         far = before.summary
-        at = "" if far.completed is None else f" at {units(far.completed, far.total, far.unit or 'item')}"
-        ago = duration(max(0.0, clock.unix() - (before.ended_at or before.seen_at)))
-        how = before.reason if before.status == LOST and before.reason else _ENDED.get(before.status, before.status)
-        return f"resumed{at} (attempt {self.attempt}, after {how} {ago} ago)"
+        done, some = self._marks(far.stage)
+        return resumed(before, self.attempt, done or (far.completed if some else None))
+
+    def _marks(self, stage: str | None) -> tuple[int, bool]:
+        """How many items the operation itself has done, and whether it or the stage it was in has marks at all."""
+        found = self._done_in("", self._operation._scope.loaded or Keys())
+        if found or not stage:
+            return found, bool(found)
+        inner = self._read(lambda: self._store.keys(self.id, stage)) or Keys()
+        return 0, bool(self._done_in(stage, inner))
+
+    def _done_in(self, path: str, keys: Keys) -> int:
+        position = order.read(self._read(lambda: self._store.state(self.id, path, ORDER))).position
+        return position - len(keys.failed) if position else len(keys.done)
 
     def forked(self) -> None:
         """This process was forked from the one that holds the operation; called in the child."""
@@ -257,9 +263,12 @@ class Session:
         scope: Scope | None = node._scope
         if scope is not None and error is not None and status is Status.FAILED:
             loop.blame(scope, error)
+        if is_worker_lost(error):
+            self._worker_lost = True
         if node is not self._operation:
             self._stage_ended(node, status)  # type: ignore[arg-type] # the other kind of handle
             return
+        self._worker_lost = self._worker_lost and status is Status.FAILED
         if not self._lost:
             self._write_end(status, reason)
         if isinstance(self.error, LeaseLost) and status is Status.COMPLETED and self._required:
@@ -291,24 +300,33 @@ class Session:
 
     def stage_started(self, stage: StageState) -> None:
         """A stage started. Its path is decided now, as a later attempt repeats the order of starts."""
-        above = stage._parent
-        outer: Scope = stage.operation._scope if above is None or above._scope is None else above._scope
+        node = stage._parent
+        outer: Scope = stage.operation._scope if node is None or node._scope is None else node._scope
         place = here()
+        apart = stage._arguments or ("" if stage._opts.key is None else f"({as_part(stage._opts.key)})")
         with self._lock:
-            key = outer.item
-            runs = outer.runs if key is None else outer.item_runs
-            base = f"{inside(outer.path, key)}{part(stage.name)}{stage._arguments}"
-            mine = runs.setdefault(base, Runs())
+            doubtful = outer.doubtful() if apart else None
+            while doubtful is not None:  # what its arguments tell apart needs no order
+                outer = doubtful.above or outer
+                doubtful = outer.doubtful()
+            key = outer.item_of(place)
+            base = f"{inside(outer.path, key)}{part(stage.name)}{apart}"
+            stage._scope = scope = Scope(base, stage, outer, named=bool(apart), item=key)
+            self._asked = self._asked or stage._opts.once
+            if key is not None:
+                self._inner.add(inside(outer.path, key))
+            if apart:
+                return
+            if key is None and outer.giver:
+                scope.unknown = tuple(islice(outer.giver, SHOWN))
+            runs = outer.runs if key is None else outer.item_runs.setdefault(key, {})
+            scope.own = mine = runs.setdefault(base, Runs())
             side_by_side = mine.open is not None and mine.open._status is Status.RUNNING
             if side_by_side or (mine.completed and mine.place != place):
                 mine.mixed = True
             mine.open, mine.place = stage, place
-            number = mine.completed + 1
-            self._asked = self._asked or stage._opts.once
-            if key is not None:
-                self._inner.add(inside(outer.path, key))
-            path = base if number == 1 or stage._opts.once else f"{base}~{number}"
-            stage._scope = Scope(path, stage, mine)
+            if mine.completed and not stage._opts.once:
+                scope.path = f"{base}~{mine.completed + 1}"
 
     def _stage_ended(self, stage: StageState, status: Status) -> None:
         scope: Scope | None = stage._scope
@@ -318,14 +336,39 @@ class Session:
             if scope.own is not None and scope.own.open is stage:
                 scope.own.open = None
                 scope.own.completed += status is Status.COMPLETED
-        if stage._opts.once and status is Status.COMPLETED and scope.restored in (None, UNREAD):
-            if self.restored(stage) is None and scope.results is None:
-                scope.states[RESULT] = as_text("the result of a stage", {}, self._encode)
-                self._used[scope.path] = scope
+        if stage._opts.once and status is Status.COMPLETED:
+            self._keep(stage, scope)
         if scope.path in self._used:
             scope.item = None
-            scope.hand.clear()
+            if not self._worker_lost:
+                scope.hand.clear()
             self.flush()
+
+    def _keep(self, stage: StageState, scope: Scope) -> None:
+        """Keep the result of a stage that ran once: now that it completed, and not before."""
+        if self.restored(stage) is None or scope.kept is not None:
+            text = scope.kept or as_text("the result of a stage", {}, self._encode)
+            with self._lock:
+                scope.states[RESULT] = text
+                using = self._used.setdefault(scope.path, [])
+                if scope not in using:
+                    using.append(scope)
+        if not scope.named:
+            scope.ran.add(scope.path)
+
+    def _refuse(self, node: HandleState, scope: Scope) -> None:
+        """Refuse what a later attempt could not tell apart from others.
+
+        Raises:
+            InvalidState: if it could not.
+        """
+        one = scope.doubtful()
+        if one is not None:
+            found = one.node()
+            name = node.name if found is None else found.name
+            raise InvalidState(one_of(name, one.unknown) if one.unknown else mixed(name))
+        if node._opts.once and not scope.named and scope.path in scope.ran:
+            raise InvalidState(twice(node.name))
 
     def _use(self, node: HandleState) -> Scope:
         """The scope of a handle, with its keys read.
@@ -338,20 +381,39 @@ class Session:
         scope: Scope | None = node._scope
         if scope is None:
             raise CheckpointError(f"{node._kind} {node.name!r} has not started, so nothing of it can be saved")
+        if scope.above is not None:
+            self._refuse(node, scope)
         if scope.loaded is not None:
             return scope
         with self._lock:
-            if scope.own is not None and scope.own.mixed:
-                raise InvalidState(
-                    f"several stages {node.name!r} run in different threads or tasks, so a later attempt could not "
-                    f"tell them apart: name each after its work, as in stage(f'{node.name} {{n}}')"
-                )
-            before = self._used.get(scope.path)
-            if before is not None and not before.clean():
+            before = self._used.get(scope.path, ())
+            if not all(one.clean() for one in before):
                 self._settle()
             scope.loaded = self._read(lambda: self._store.keys(self._lease.id, scope.path)) or Keys()
-            self._used[scope.path] = scope
+            self._used.setdefault(scope.path, []).append(scope)
         return scope
+
+    def called(self, node: HandleState, owner: object) -> None:
+        """A function that runs once is called as a stage, of this object or with this closure.
+
+        Raises:
+            InvalidState: if another object's call in this attempt has the same name and arguments.
+        """
+        scope: Scope | None = node._scope
+        if scope is None:
+            return
+        try:
+            mine: Any = weakref.ref(owner)
+        except TypeError:
+            return  # of a class with slots
+        known = self._owners.get(scope.path)
+        if known is None and len(self._owners) < OWNERS:
+            known = self._owners.setdefault(scope.path, mine)
+        if known is not None and known() is not owner:
+            raise InvalidState(
+                f"stage {node.name!r} runs once for each set of arguments, and was called with the same ones for two "
+                "objects, so one would get the result of the other: make what tells them apart an argument"
+            )
 
     def _read(self, read: Callable[[], T]) -> T | None:
         """Read from the store, for `PATIENCE` seconds while an error may pass; None if it fails and may fail.
@@ -418,9 +480,8 @@ class Session:
         if not node._opts.once:
             return
         scope = self._use(node)
-        whole = {**(scope.results or {}), **results}
-        scope.states[RESULT] = as_text("the result of a stage", whole, self._encode)
-        scope.results = whole
+        known = {} if scope.kept is None else self._decode(scope.kept)
+        scope.kept = as_text("the result of a stage", {**known, **results}, self._encode)
 
     def done(self, node: HandleState, key: object) -> None:
         """Mark a key as done."""
@@ -431,12 +492,18 @@ class Session:
             return
         if self._knows(scope, text):
             return
+        scope.counted = True
+        if self._handed and scope.loop is None:
+            self._look_elsewhere(node, text)
         self._count_restored(scope)
         if len(scope.marked) >= KEYS:
             raise CheckpointError(f"a stage keeps at most {KEYS:,} keys: keep an offset, as in checkpoint(offset=...)")
         scope.marked.add(text)
         scope.hand.pop(text, None)
         scope.pending.append(text)
+        self._let_go(scope, text)
+        if self.careful or (scope.loaded is not None and text in scope.loaded.suspects):
+            self._settle()  # what came through a death is no suspect any more
         node.advance(1)  # type: ignore[attr-defined]
         if len(scope.pending) >= loop.HALF:
             self.press(scope)
@@ -445,9 +512,21 @@ class Session:
         """Whether a key is done, in this attempt or an earlier one."""
         text = as_key(key)
         scope = self._use(node)
+        if not scope.recounted:
+            self._count_restored(scope)
         if self._knows(scope, text):
             return True
+        if not scope.automatic:
+            with self._lock:
+                scope.give(text, here())
         return text in scope.seen and text != scope.item
+
+    def _let_go(self, scope: Scope, key: str) -> None:
+        """An item that the job marks itself is done or failed."""
+        with self._lock:
+            scope.take_back(key)
+        if key in scope.item_runs or inside(scope.path, key) in self._inner:
+            self.close_item(scope, key)
 
     @staticmethod
     def _knows(scope: Scope, key: str) -> bool:
@@ -455,13 +534,12 @@ class Session:
         return key in loaded.done or key in scope.marked
 
     def _count_restored(self, scope: Scope) -> None:
-        """Count the keys of earlier attempts as completed, once, as the code counts by `done`."""
-        loaded = scope.loaded
-        if not scope.counted and not scope.automatic and loaded is not None:
-            scope.counted = True
-            node = scope.node()
-            if node is not None:
-                restore(node, len(loaded.done))
+        """Count the keys of earlier attempts as completed, once, as the code goes by `is_done` and `done`."""
+        loaded, node = scope.loaded, scope.node()
+        if not scope.recounted and scope.loop is None and loaded is not None and node is not None:
+            scope.recounted = True
+            units = len(loaded.done)
+            restore(node, units if node._total is None else min(units, node._total))
 
     def recorded(self, node: HandleState, outcome: str, item: object) -> None:
         """An item was recorded: one that failed is not marked as done."""
@@ -475,9 +553,11 @@ class Session:
                 if scope.item is not None and (key == scope.item or scope.place == here()):
                     scope.outcome = "failed"
                     return
-                if key is not None and key in scope.hand:
+                if key is not None and (key in scope.hand or key in scope.giver):
                     scope.hand.pop(key, None)
                     scope.failed.append(key)
+                    with self._lock:
+                        scope.take_back(key)
                     return
             above = None if above is self._operation else above._parent
 
@@ -488,7 +568,8 @@ class Session:
             InvalidState: if a second loop is opened in a handle, and is not one that is tried again.
         """
         scope = self._use(node)
-        if not may_begin(scope, options):
+        mixed = options.mark and scope.counted and node._advanced != len(scope.marked)
+        if not may_begin(scope, options, mixed) or self._runs_twice(scope):
             raise InvalidState(
                 f"{node._kind} {node.name!r} has keys already, of another loop or by done(), which can't be told apart "
                 "from those of this loop: give each loop a stage of its own; code that is tried again, too"
@@ -497,8 +578,11 @@ class Session:
         if not options.mark:
             if node._total is None and lane is not None:
                 node._total = lane.total
-            self._count_restored(scope)
-        elif options.key is None and scope.loop is None:
+            scope.counted = True
+            node._counts_itself = True  # by done(), not by what a pool has taken
+        elif scope.counted and scope.loop is None:
+            count_anew(node)  # the loop leaves out what was marked before it, and counts that
+        if options.key is None and scope.loop is None:
             self._goes_on(scope, items)
         found = loop.opened(self, scope, items, options, lane)
         if repeated:
@@ -509,11 +593,37 @@ class Session:
     def tries_again(self, node: HandleState) -> None:
         """The work of a handle begins again: its loop goes on, and stages inside have the keys they had before."""
         scope: Scope | None = node._scope
-        if scope is not None and scope.loaded is not None:
-            with self._lock:
-                scope.again = True
-                scope.runs.clear()
-                scope.item_runs.clear()
+        if scope is None:
+            return
+        with self._lock:
+            scope.again = scope.loaded is not None
+            scope.begin_again()
+
+    def _runs_twice(self, scope: Scope) -> bool:
+        """Whether a loop of the same stage with the same key runs at the same time."""
+        with self._lock:
+            using = [one for one in self._used.get(scope.path, ()) if one.loop is not None and one is not scope]
+        return any(node is not None and not node._status.final for node in (one.node() for one in using))
+
+    def _look_elsewhere(self, node: HandleState, key: str) -> None:
+        """Say it if a loop of another handle has handed out a key that is marked here."""
+        with self._lock:
+            found = [one for scopes in self._used.values() for one in scopes if key in one.hand]
+        for other in (one.node() for one in found):
+            if other is not None and other is not node:
+                misuse.warn_of(
+                    "done",
+                    f"{node.name}/{other.name}",
+                    "%s %r marks %s as done, which a loop of %s %r has handed out, and which stays in hand there: call "
+                    "done(key) of the handle whose loop it is",
+                    *(node._kind, node.name, key, other._kind, other.name),
+                )
+
+    def give(self, scope: Scope, key: str) -> None:
+        """A loop that does not mark hands a key to the place that takes it."""
+        self._handed = True
+        with self._lock:
+            scope.give(key, here())
 
     def takes_all(self) -> None:
         """The job says that a loop is to take all items."""
@@ -556,12 +666,14 @@ class Session:
 
     def hand_over(self) -> None:
         """Write before an item is handed out that may have killed the attempt before; called while `careful`."""
-        self.careful -= 1
+        self.careful = max(0, self.careful - 1)
         self._settle()
 
     def close_item(self, scope: Scope, key: str) -> None:
         """An item is done, so what stages inside it kept is no longer needed."""
-        scope.item_runs.clear()
+        with self._lock:
+            scope.item_runs.pop(key, None)
+            scope.item_ran.pop(key, None)
         prefix = inside(scope.path, key)
         if prefix in self._inner:
             self._inner.discard(prefix)
@@ -600,11 +712,14 @@ class Session:
             self._tell(now, batch)
 
     def _batch(self, now: float, last: bool) -> Batch:
-        batch = Batch(ended=self._ended, span=self._span)
+        lost = self._ended is not None and self._worker_lost
+        batch = Batch(ended=self._ended, span=self._span, died=WORKER_LOST if lost else None)
         batch.closed = tuple(self._closed)
-        for scope in tuple(self._used.values()):
+        with self._lock:
+            self._using = [scope for scopes in self._used.values() for scope in scopes]
+        for scope in self._using:
             scope.take(batch)
-        if last or now >= self._summary_at:
+        if last or batch.saves or now >= self._summary_at:
             self._summary_at = now + SUMMARY_EVERY
             batch.summary = self._summary()
         return batch
@@ -612,11 +727,13 @@ class Session:
     def _saved(self, batch: Batch) -> None:
         self._span = None
         del self._closed[: len(batch.closed)]
-        for path, scope in tuple(self._used.items()):
+        for scope in self._using:
             scope.saved(batch)
-            node = scope.node()
-            if (node is None or node._status.final) and scope.clean() and self._used.get(path) is scope:
-                del self._used[path]
+        with self._lock:
+            for path, scopes in tuple(self._used.items()):
+                scopes[:] = [scope for scope in scopes if not scope.is_over()]
+                if not scopes:
+                    del self._used[path]
 
     def _summary(self) -> Summary | None:
         operation = self._operation

@@ -352,6 +352,8 @@ class SqliteStore:
             db.execute(
                 "DELETE FROM scopes WHERE operation = ? AND path >= ? AND path < ?", (key, path, path[:-1] + "0")
             )
+        if batch.ended is not None:
+            _empty_hands(db, lease.id, batch.died, blamed=batch.died is not None)
         _describe(db, key, batch)
 
     def keys(self, id: str, scope: str) -> Keys:
@@ -362,11 +364,12 @@ class SqliteStore:
             if number is None:
                 return Keys()
             marks = db.execute("SELECT item, failed FROM marks WHERE scope = ?", number).fetchall()
-            aside = db.execute("SELECT item FROM deaths WHERE scope = ? AND aside", number).fetchall()
+            deaths = db.execute("SELECT item, aside FROM deaths WHERE scope = ?", number).fetchall()
             return Keys(
                 frozenset(item for item, failed in marks if not failed),
                 frozenset(item for item, failed in marks if failed),
-                frozenset(item for (item,) in aside),
+                frozenset(item for item, aside in deaths if aside),
+                frozenset(item for item, aside in deaths if not aside),
             )
 
         return self._run(work)
@@ -505,7 +508,6 @@ def _describe(db: sqlite3.Connection, key: int, batch: Batch) -> None:
     if batch.ended is not None:
         row["status"], row["reason"] = batch.ended
         row |= {"ended_at": now, "lease_until": 0.0, "lease_mono": 0.0}
-        db.execute("DELETE FROM hands WHERE scope IN (SELECT key FROM scopes WHERE operation = ?)", (key,))
     db.execute(
         f"UPDATE operations SET {', '.join(f'{column} = ?' for column in row)} WHERE key = ?", (*row.values(), key)
     )

@@ -116,6 +116,24 @@ def restore(node: HandleState, done: Number) -> None:
     node._restored = max(done, node._restored)
 
 
+def restore_more(node: HandleState, units: Number) -> None:
+    """Take more units as completed by an earlier run, beside what was counted since."""
+    node._base += units
+    node._named_before += units
+    node._highest += units
+    node._restored += units
+    if node._pace is not None:
+        node._pace.restore(units)
+
+
+def count_anew(node: HandleState) -> None:
+    """Forget what `advance` counted: a loop over the same units counts them."""
+    node._advanced = node._base = node._valid_count = 0
+    node._valid_raw = None
+    node._highest = node._named_before = node._restored = 0
+    node._pace = None
+
+
 def set_ratio(node: HandleState, ratio: object) -> None:
     """Set the ratio; only one above the highest so far is progress."""
     part = misuse.accepted("update", "ratio", ratio)

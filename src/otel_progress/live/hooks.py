@@ -97,6 +97,9 @@ class Session(Protocol):
     def result(self, node: HandleState, results: dict[str, Any]) -> None:
         """Keep results of a stage that runs once."""
 
+    def called(self, node: HandleState, owner: object) -> None:
+        """A method or a closure that runs once is called as a stage."""
+
     def done(self, node: HandleState, key: object) -> None:
         """Mark a key as done."""
 

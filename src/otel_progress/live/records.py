@@ -89,6 +89,7 @@ class StageOptions(NamedTuple):
     critical: bool = True
     depends_on: tuple[str, ...] = ()
     once: bool = False
+    key: str | int | None = None
 
     @property
     def plan(self) -> None:

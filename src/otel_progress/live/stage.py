@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, InvalidState
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
             depends_on: names of stages that it needs; shown only.
             attributes: further attributes.
             once: whether a resumed operation leaves it out if it completed before.
+            key: what it works on, a text or a whole number: tells it apart from others of its name after a resume.
         """
 
         weight: float | None
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         depends_on: Iterable[str]
         attributes: Mapping[str, object] | None
         once: bool
+        key: str | int | None
 
 
 RUNNING: Final = Status.RUNNING
@@ -118,6 +120,7 @@ class StageLife(Handle, StageState):
         depends_on: Iterable[str] = (),
         attributes: Mapping[str, object] | None = None,
         once: bool = False,
+        key: str | int | None = None,
     ) -> None:
         """Take the options of `StageGiven`."""
         self._measure(total, unit, message)
@@ -129,6 +132,7 @@ class StageLife(Handle, StageState):
             bool(critical),
             values.names("depends_on", depends_on, drops),
             bool(once),
+            _key(key),
         )
         if options != PLAIN_STAGE:
             self._opts = options
@@ -334,6 +338,12 @@ class StageLife(Handle, StageState):
     ) -> None:
         """End it."""
         self.__exit__(kind, error, trace)
+
+
+def _key(given: Any) -> str | int | None:
+    if given is None or (isinstance(given, (str, int)) and not isinstance(given, bool) and given != ""):
+        return given
+    raise InvalidArgument(f"the key of a stage is a text or a whole number, not {values.shown(given)}")
 
 
 def begin_stages(operation: OperationState, stage: StageLife) -> list[StageState]:

@@ -357,6 +357,8 @@ class StageState(HandleState):
     _opts: StageOptions = PLAIN_STAGE
     _arguments = ""
     """What tells apart the calls of a decorated stage that runs once. Written: job, before the start. Read: durable."""
+    _called_on: Any = None
+    """The object whose method it is, or the function with a closure. Written: job, before the start. Read: job."""
     _full_path: str | None = None
     """Its path, made when it is asked for first. Written and read: all."""
     _ended_ns = 0

@@ -361,7 +361,7 @@ def close_lanes(node: HandleState) -> None:
     lanes = list(node._lanes or ())
     for each in lanes:
         each.close()
-    if node._advanced and not node._completed_set:
+    if node._advanced and not node._completed_set and not (node._scope is not None and node._scope.counted):
         _check_both(node, lanes)
 
 

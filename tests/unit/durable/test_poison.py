@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing.pool
 import sqlite3
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,13 +50,14 @@ def aside(store: SqliteStore) -> set[str]:
         ([("", "x", 2)], [("", "x")]),
         ([("", "x", 2), ("", "y", 1)], [("", "x")]),
         ([("", "x", 2), ("", "y", 2)], []),
-        ([("", "x", 3), ("", "y", 3), ("", "z", 2)], [("", "x"), ("", "y")]),
+        ([("", "x", 3), ("", "y", 3), ("", "z", 2)], []),
+        ([("", "x", 9), ("", "y", 9)], []),
         ([("a", "doc", 2), (f"{inside('a', 'doc')}b", "page", 2)], [(f"{inside('a', 'doc')}b", "page")]),
         ([("a", "doc", 2), ("ab", "page", 2)], []),
     ],
 )
 def test_which_keys_are_blamed(in_hand: list[tuple[str, str, int]], expected: list[tuple[str, str]]) -> None:
-    """One key after two deaths; several that were in hand each time after three; the innermost loop alone."""
+    """One key after two deaths, if no other was in hand as often; of the innermost loop alone."""
     assert poisonous(in_hand, "SIGSEGV") == expected
 
 
@@ -129,6 +133,117 @@ def test_release_tries_again(store: SqliteStore) -> None:
     assert aside(store) == {"x"}
     store.release("a")
     assert aside(store) == set()
+
+
+# -- in a pool
+
+
+def pool_that_dies(path: Path, poison: int, window: int, workers: int, how: str) -> tuple[int, set[str], set[str]]:
+    """Run 200 items in a pool until a run completes; returns the number of runs, what was done, and what was set aside.
+
+    The window says how many items are handed to the pool before the first is done. It works on the oldest, and the
+    poison ends the process as soon as the item before it is done.
+    """
+    store = SqliteStore(path)
+    for number in range(1, 30):
+        op = progress.operation("job", id="a", resume=store).start()
+        queue: list[int] = []
+        items = iter(op.track(range(200), key=str, mark=False))
+        more = True
+        while more or queue:
+            while more and len(queue) < window:
+                item = next(items, None)
+                more = item is not None
+                if item is not None:
+                    queue.append(item)
+            if poison in queue[:workers]:
+                op._session._writer.flush(1)
+                op._session.over = op._session._lost = True  # a process that is killed says nothing
+                store.died("a", op.attempt, how)
+                op.complete()
+                break
+            if queue:
+                op.done(queue.pop(0))
+        else:
+            op.complete()
+            found = store.keys("a", "")
+            return number, set(found.done), set(found.aside)
+    raise AssertionError([one for one in store.suspects("a") if one.deaths > 1])
+
+
+@pytest.mark.parametrize("poison", [0, 70, 199])
+@pytest.mark.parametrize("window", [1, 8, 32, 64, 120, 200])
+def test_one_item_of_a_pool_is_set_aside_and_no_other(
+    tmp_path: Path, fake: FakeClock, window: int, poison: int
+) -> None:
+    """Whatever waits beside it is done in the end; and a bounded number of restarts finds the one."""
+    runs, done, aside = pool_that_dies(tmp_path / "work.db", poison, window, 1, "exit code 139")
+    assert aside == {str(poison)}
+    assert len(done) == 199
+    assert runs <= 4
+
+
+def test_items_of_a_pool_are_never_set_aside_together(tmp_path: Path, fake: FakeClock) -> None:
+    """With several workers the last suspects may be worked on together: they stay suspects, and all others are done."""
+    with pytest.raises(AssertionError) as told:
+        pool_that_dies(tmp_path / "work.db", 70, 32, 4, "exit code 139")
+    (suspects,) = told.value.args
+    assert len(suspects) <= 4
+    assert "70" in {one.key for one in suspects}
+    store = SqliteStore(tmp_path / "work.db")
+    assert store.keys("a", "").aside == frozenset()
+    assert len(store.keys("a", "").done) >= 196
+
+
+def test_suspects_are_alone_where_another_thread_takes_them(tmp_path: Path) -> None:
+    """The thread of a pool that takes the items can wait: each suspect is tried when nothing else is in hand."""
+    store = SqliteStore(tmp_path / "work.db")
+    die(store, "3", "4", "5", how="SIGSEGV")
+    beside: dict[int, int] = {}
+    with progress.operation("job", id="a", resume=store.path) as op, multiprocessing.pool.ThreadPool(4) as pool:
+        hand = op._scope.hand
+        work = pool.imap_unordered(lambda item: (item, len(hand)), op.track(range(12), key=str, mark=False))
+        for item, others in work:
+            beside[item] = others
+            op.done(item)
+    assert {item: beside[item] for item in (3, 4, 5)} == {3: 1, 4: 1, 5: 1}
+    assert len(beside) == 12
+    assert store.suspects("a") == []
+
+
+def test_death_of_a_worker_counts(tmp_path: Path) -> None:
+    """A pool that lost a process raises; what was in hand then is a suspect, as after the death of the job."""
+    store = SqliteStore(tmp_path / "work.db")
+    for number in range(2):
+        with pytest.raises(BrokenProcessPool), progress.operation("job", id="a", resume=store) as op:
+            with op.stage("load") as load:
+                for item in load.track(range(3 - number), key=str, mark=False):
+                    if item == 1:
+                        raise BrokenProcessPool("a process was terminated")
+                    load.done(item)
+    assert store.suspects("a") == [Suspect("load", "1", 2, aside=True)]
+    with progress.operation("job", id="a", resume=store) as op, op.stage("load") as load:
+        for item in load.track(range(3), key=str, mark=False):
+            load.done(item)
+    assert store.keys("a", "load").done == {"0", "2"}
+
+
+def test_mark_of_another_handle_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It would not be left out by the loop, as each handle has keys of its own."""
+    with progress.operation("job", id="a", resume=tmp_path / "work.db") as op, op.stage("load") as load:
+        for item in load.track(range(3), key=str, mark=False):
+            op.done(item)
+    assert "call done(key) of the handle whose loop it is" in caplog.text
+
+
+def test_worker_that_died_and_was_replaced_blames_nobody(tmp_path: Path) -> None:
+    """A job that goes on after it completes as any other."""
+    store = SqliteStore(tmp_path / "work.db")
+    with progress.operation("job", id="a", resume=store) as op:
+        with contextlib.suppress(BrokenProcessPool), op.stage("load"):
+            next(iter(progress.track(range(3), key=str, mark=False)))
+            raise BrokenProcessPool("a process was terminated")
+    assert store.suspects("a") == []
 
 
 # -- in a job

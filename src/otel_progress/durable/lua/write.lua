@@ -46,11 +46,15 @@ if batch.saves then
   redis.call('HSET', base, 'checkpoint_at', time)
 end
 redis.call('HSET', base, 'seen_at', time, 'lease_until', time + ARGV[3])
+local answer = 'ok'
 if batch.ended then
+  if batch.died then
+    answer = empty_hands(true)
+  end
   redis.call('HSET', base, 'status', batch.ended[1], 'reason', batch.ended[2], 'ended_at', time, 'lease_until', 0)
   redis.call('DEL', base .. ':hands')
 end
 if ARGV[4] ~= '0' or batch.ended then
   keep(ARGV[5])
 end
-return 'ok'
+return answer

@@ -1,0 +1,82 @@
+"""What users read of a resume: how the feed says that it goes on, and why a stage is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import clock
+from otel_progress.durable.holder import this_process
+from otel_progress.durable.kept import LOST, RUNNING
+from otel_progress.model.units import duration, units
+
+if TYPE_CHECKING:
+    from otel_progress.durable.kept import StoredOperation
+
+SHOWN: Final = 3
+"""Keys that an error names."""
+_ENDED: Final = {
+    RUNNING: "its process died",
+    LOST: "its process died",
+    "completed": "it completed",
+    "failed": "it failed",
+    "cancelled": "it was cancelled",
+    "interrupted": "it was interrupted",
+}
+"""How the feed says that an earlier attempt ended."""
+
+
+def resumed(before: StoredOperation, attempt: int, done: float | None) -> str:
+    """How the feed says that an operation goes on.
+
+    Args:
+        before: how it stood.
+        attempt: the number of the new attempt.
+        done: how many units are left out; None if the store knows of none.
+    """
+    far = before.summary
+    unit = far.unit or "item"
+    at = f" at {units(done, _at_least(far.total, done), unit)}" if done else ""
+    then = "" if at or not far.completed else f" at {units(far.completed, far.total, unit)}"
+    return f"resumed{at} (attempt {attempt}, after {_end(before)} ago{then})"
+
+
+def _end(before: StoredOperation) -> str:
+    """How and when it ended; a process that nobody saw dying was last heard of at that time."""
+    ago = duration(max(0.0, clock.unix() - (before.ended_at or before.seen_at)))
+    if before.status == RUNNING and not before.holder.is_gone(this_process()):
+        return f"its lease expired, last renewed {ago}"
+    how = before.reason if before.status == LOST and before.reason else _ENDED.get(before.status, before.status)
+    return f"{how} {ago}" if before.ended_at else f"{how} at most {ago}"
+
+
+def _at_least(total: float | None, done: float) -> float | None:
+    """A total, unless more are done: it was of other items."""
+    return None if total is None or total < done else total
+
+
+def mixed(name: str) -> str:
+    """Why stages that run side by side are refused."""
+    return (
+        f"several stages {name!r} run in different threads or tasks, so a later attempt could not tell them apart: "
+        f"name each after its work, as in stage({name!r}, key=item.id)"
+    )
+
+
+def one_of(name: str, keys: Sequence[str]) -> str:
+    """Why a stage of an unknown item is refused."""
+    more = " and more" if len(keys) == SHOWN else ""
+    return (
+        f"a loop or is_done() has handed out {', '.join(map(repr, keys))}{more}, not done yet, and stage {name!r} may "
+        "belong to any of them or to none, so a later attempt could not tell whose results these are: name its work, "
+        f'as in stage({name!r}, key=item.id), or mark the items first, by done(key) or record("failed", item=key)'
+    )
+
+
+def twice(name: str) -> str:
+    """Why a stage that runs once is refused the second time."""
+    return (
+        f"stage {name!r} runs once, and a stage of this name has completed here in this attempt, so this one would get "
+        f"its result: name its work, as in stage({name!r}, once=True, key=item.id); with the same key it gets that "
+        "result"
+    )
