@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from otel_progress import clock
 from otel_progress.durable import order
 from otel_progress.durable.again import by_exception, take_over
+from otel_progress.durable.consumer import collects
 from otel_progress.durable.order import Order
 from otel_progress.durable.scope import IN_HAND, KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
@@ -96,6 +97,9 @@ class Marking(Protocol):
 
     def flush(self) -> None:
         """Write soon."""
+
+    def collected(self, node: Any) -> None:
+        """All items of a loop that marks are taken at once."""
 
 
 def opened(session: Marking, scope: Scope, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
@@ -247,6 +251,8 @@ class _Loop:
         index = -1
         if here() != place:
             raise self.elsewhere()
+        if collects(sys._getframe().f_back):
+            self.session.collected(self.node)
         skipped = self.begin(items)
         try:
             for item in items:

@@ -33,7 +33,7 @@ from otel_progress.durable.kept import (
 from otel_progress.durable.scope import KEYS, UNREAD, Runs, Scope, as_key, as_part, as_text, inside, part
 from otel_progress.durable.store import CheckpointStore, open_store
 from otel_progress.durable.told import tell_runner
-from otel_progress.durable.wording import SHOWN, mixed, one_of, resumed, twice
+from otel_progress.durable.wording import SHOWN, all_at_once, mixed, one_of, resumed, twice
 from otel_progress.durable.writer import writer_of
 from otel_progress.errors import (
     CheckpointError,
@@ -624,6 +624,16 @@ class Session:
         self._handed = True
         with self._lock:
             scope.give(key, here())
+
+    def collected(self, node: HandleState) -> None:
+        """All items of a loop that marks are taken at once, by a comprehension or `list`: their work may follow.
+
+        Raises:
+            InvalidState: in a task, where it does: nothing is awaited in between.
+        """
+        if here().task is not None:
+            raise InvalidState(all_at_once(node.name))
+        misuse.warn_of("collected", f"{self.id}/{node.name}", "%s", all_at_once(node.name))
 
     def takes_all(self) -> None:
         """The job says that a loop is to take all items."""

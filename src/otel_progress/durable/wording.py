@@ -80,3 +80,12 @@ def twice(name: str) -> str:
         f"its result: name its work, as in stage({name!r}, once=True, key=item.id); with the same key it gets that "
         "result"
     )
+
+
+def all_at_once(name: str) -> str:
+    """What is wrong with a comprehension over a loop that marks."""
+    return (
+        f"a comprehension or list() takes all items of track(..., key=...) in {name!r} before it goes on, and each is "
+        "marked as done when the next one is taken: if their work follows, as of coroutines for gather() or futures, "
+        "use track(..., mark=False), and done(key) when an item is done; else write it as a loop"
+    )

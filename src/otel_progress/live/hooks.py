@@ -85,6 +85,9 @@ class Session(Protocol):
     def tries_again(self, node: HandleState) -> None:
         """The work of a handle begins again, in the same attempt."""
 
+    def collected(self, node: HandleState) -> None:
+        """All items of a loop that marks are taken at once."""
+
     def takes_all(self) -> None:
         """The job says that a loop is to take all items."""
 

@@ -40,7 +40,7 @@ LANES: Final = 16
 class _Tracked:
     """An iterable that `track` returns: each loop over it opens a lane of its own."""
 
-    __slots__ = ("_desc", "_initial", "_iterable", "_iterator", "_node", "_resumed", "_total", "_unit")
+    __slots__ = ("_begun_by", "_desc", "_initial", "_iterable", "_iterator", "_node", "_resumed", "_total", "_unit")
 
     def __init__(
         self,
@@ -61,6 +61,7 @@ class _Tracked:
         self._initial = initial
         self._iterator: Any = None
         self._resumed = resumed
+        self._begun_by: tuple[int, int] | None = None
 
     def _lane(self) -> Lane | None:
         """A lane for a new loop, or None if no running handle takes it."""
@@ -113,9 +114,24 @@ class _Tracked:
                 "use track(..., mark=False), and done(key) when an item is done"
             )
 
+    def _look_for_list(self) -> None:
+        """Notice `list`, `tuple` and `sorted`: they begin a loop and ask for its length in one call.
+
+        Raises:
+            InvalidState: in a task, as the work of the items follows.
+        """
+        begun, node = self._begun_by, self._node
+        if begun is None or node is None or self._resumed is None or not self._resumed.mark:
+            return
+        self._begun_by = None
+        frame = sys._getframe(2)
+        if (id(frame), frame.f_lasti) == begun and node.operation._session is not None:
+            node.operation._session.collected(node)
+
     def __len__(self) -> int:
         """The length of the iterable, else the given total."""
         self._refuse_pools()
+        self._look_for_list()
         if type(self._total) is int and not hasattr(self._iterable, "__len__"):
             return self._total
         return len(self._iterable)
@@ -135,6 +151,8 @@ class Tracked(_Tracked, Generic[T]):
         if opened is None:
             self._check_late()
         if self._resumed is not None:
+            caller = sys._getframe(1)
+            self._begun_by = id(caller), caller.f_lasti
             items = self._items(opened)
             return iter(items) if opened is None else lane.loop(items, opened)
         return iter(self._iterable) if opened is None else lane.loop(self._iterable, opened)

@@ -400,3 +400,79 @@ def test_no_item_ever_gets_the_result_of_another(path: str, seed: int) -> None:
     else:
         raise AssertionError("the job never ended")
     assert wrong == []
+
+
+# -- who takes all items at once
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda items: [item for item in items if item],
+        lambda items: {item: 1 for item in items if item},
+        lambda items: [*items],
+        list,
+        tuple,
+        sorted,
+    ],
+)
+def test_who_takes_all_items_at_once_is_warned(
+    path: str, take: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is only queued would be marked; with `mark=False` nothing is said."""
+    with attempt(path):
+        take(track("abc", key=str, mark=False))
+    assert caplog.text == ""
+    with attempt(path), stage(f"load {id(take)}"):
+        take(track("abc", key=str))
+    assert "use track(..., mark=False)" in caplog.text
+
+
+def test_a_loop_with_a_body_is_not_warned(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the body does, and whatever is between: the work is done when the next item is taken."""
+    with attempt(path):
+        with stage("a"):
+            for item in track("abc", key=str):
+                if item == "b":
+                    continue
+                assert [part for part in item if part]
+        with stage("b"):
+            rows: list[str] = []
+            for _, item in enumerate(track(list("abc"), key=str)):
+                rows.append(item)
+        with stage("c"):
+            for _ in zip(track(list("abc"), key=str), "abc", strict=True):
+                pass
+        with stage("d"):
+            items = iter(track(list("abc"), key=str))
+            while next(items, None) is not None:
+                pass
+        with stage("e"):
+            assert sum(len(item) for item in track(list("abc"), key=str)) == 3
+        with stage("f"):
+            tracked = track(list("abc"), key=str)
+            for _ in tracked:
+                assert len(tracked) == 3
+    assert caplog.text == ""
+
+
+def test_a_comprehension_in_a_task_is_refused(path: str) -> None:
+    """`gather` over coroutines would have all of them marked before the first runs."""
+
+    async def run(**options: Any) -> None:
+        async with attempt(path) as op:
+
+            async def fetch(item: str) -> None:
+                await asyncio.sleep(0)
+                if item == "c":
+                    raise Broken
+                op.done(item)
+
+            await asyncio.gather(*[fetch(item) for item in track("abc", key=str, **options)])
+
+    with pytest.raises(InvalidState, match="takes all items"):
+        asyncio.run(run())
+    for _ in range(2):
+        with pytest.raises(Broken):
+            asyncio.run(run(mark=False))
+    assert open_store(path).keys("job-1", "").done == {"a", "b"}
