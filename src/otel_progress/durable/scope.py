@@ -301,6 +301,8 @@ def as_text(what: str, given: object, encode: Callable[[Any], str] | None = None
     """
     try:
         text = (encode or _encode)(given)
+        if encode is None:
+            _check_keys(given)
     except (TypeError, ValueError, RecursionError) as error:
         raise CheckpointError(
             f"{what} must be JSON (dict, list, str, int, float, bool, None): {error}; convert it, as in str(path)"
@@ -312,6 +314,20 @@ def as_text(what: str, given: object, encode: Callable[[Any], str] | None = None
             "own, and keep its name here"
         )
     return text
+
+
+def _check_keys(given: object) -> None:
+    """Refuse keys that JSON makes texts of: they would come back as others."""
+    if isinstance(given, dict):
+        for key, value in given.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} of a dict would come back as a text")
+            if isinstance(value, (dict, list, tuple)):
+                _check_keys(value)
+    elif isinstance(given, (list, tuple)):
+        for value in given:
+            if isinstance(value, (dict, list, tuple)):
+                _check_keys(value)
 
 
 _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode

@@ -193,6 +193,7 @@ class Session:
         self._renew_at = clock.monotonic() + RENEW
         self._summary_at = 0.0
         self._tell_at = 0.0
+        self._untold = 0
         operation._scope = Scope("", operation)
         self.restored(operation)
         self._asked = False
@@ -775,8 +776,9 @@ class Session:
     def _tell(self, now: float, batch: Batch) -> None:
         """Report that work was saved."""
         operation = self._operation
+        self._untold += sum(map(len, batch.done.values())) + sum(map(len, batch.failed.values()))
         if operation is not None and (now >= self._tell_at or batch.ended):
             self._tell_at = now + TELL_EVERY
-            marks = sum(map(len, batch.done.values())) + sum(map(len, batch.failed.values()))
+            marks, self._untold = self._untold, 0
             tell_agent(operation, semconv.GEN_AI_CHECKPOINTED)
             report(semconv.CHECKPOINT, operation, attributes({semconv.CHECKPOINT_KEYS: marks}, drops))

@@ -194,6 +194,11 @@ class SqliteStore:
             raise _explain(error, self.path) from error
         except files.Unsafe as error:
             raise CheckpointError(f"{self.path} can't be used: {error}") from error
+        except FileNotFoundError as error:
+            missing = "the folder" if not self.path.parent.is_dir() else "it"
+            raise CheckpointError(
+                f"{self.path} can't be opened, as {missing} does not exist: create {missing}, or name another file"
+            ) from error
         except OSError as error:
             raise CheckpointError(
                 f"{self.path} can't be opened ({error.strerror}): change its permissions, or name another file"

@@ -143,12 +143,19 @@ def open_store(where: Any) -> CheckpointStore:
             text = rest[1:]
         else:
             raise InvalidArgument(
-                f"{shown(text)} names no checkpoint store: use a path, sqlite:///work.db, sqlite:////var/lib/work.db, "
+                f"{shown(_without_password(text))} names no checkpoint store: use a path, sqlite:///work.db, sqlite:////var/lib/work.db, "
                 "or redis://localhost:6379/0"
             )
     from otel_progress.durable import sqlite
 
     return sqlite.opened(text)
+
+
+def _without_password(address: str) -> str:
+    """An address without user and password."""
+    head, sign, rest = address.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{head}{sign}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def find_store(where: str) -> CheckpointStore | None:

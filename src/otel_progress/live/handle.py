@@ -375,7 +375,7 @@ class Handle(HandleState):
         session = self.operation._session
         return None if session is None else session.restored(self)
 
-    @public()
+    @public(strict=True)
     def checkpoint(self, /, **state: object) -> None:
         """Save a small state as JSON, for `restored` in a later attempt; it replaces the one before.
 
@@ -391,7 +391,7 @@ class Handle(HandleState):
         if session is not None:
             session.checkpoint(self, state)
 
-    @public()
+    @public(strict=True)
     def done(self, key: object) -> None:
         """Mark a key as done, from any thread or task; later attempts leave it out. It counts as one completed unit.
 

@@ -362,11 +362,30 @@ def _resume(id: object, store: Any, fingerprint: Any, mismatch: Any, wait: Any, 
         return None
     if id is None:
         raise InvalidArgument("resume needs id=..., the same in each attempt: it is what a later attempt is found by")
+    _check_id(id)
     if mismatch not in ("raise", "restart", "keep"):
         raise InvalidArgument(f"resume_mismatch is 'raise', 'restart' or 'keep', not {values.shown(mismatch)}")
     if fingerprint is not None and (not isinstance(fingerprint, str) or not fingerprint):
         raise InvalidArgument(f"fingerprint is a text, such as a version, not {values.shown(fingerprint)}")
     return Resume(store, fingerprint, mismatch, values.size("wait_for_lease", wait), bool(required))
+
+
+def _check_id(id: object) -> None:
+    """Refuse an id that a later attempt would not be found by, or that would be cut to another one.
+
+    Raises:
+        InvalidArgument: if it is such an id.
+    """
+    kept = values.text(id, drops, values.NAME_LENGTH)
+    if callable(id) or " at 0x" in kept or not kept.strip():
+        raise InvalidArgument(
+            f"id={values.shown(id)} is no id that a later attempt could be found by: give a text or a number"
+        )
+    if isinstance(id, str) and kept != id:
+        raise InvalidArgument(
+            f"the id of a resumable operation has at most {values.NAME_LENGTH} printable characters, and another one "
+            f"than {values.shown(id)} could look the same: use a shorter one, or a digest of it"
+        )
 
 
 def _repeats(given: Any) -> int | None:

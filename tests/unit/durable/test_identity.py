@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from otel_progress import CarryingExecutor, InvalidArgument, InvalidState, Operation, operation, stage, track
+from otel_progress import (
+    CarryingExecutor,
+    CheckpointError,
+    InvalidArgument,
+    InvalidState,
+    Operation,
+    operation,
+    stage,
+    track,
+)
 from otel_progress.durable.store import open_store
 from otel_progress.testing import Capture
 
@@ -476,3 +485,43 @@ def test_a_comprehension_in_a_task_is_refused(path: str) -> None:
         with pytest.raises(Broken):
             asyncio.run(run(mark=False))
     assert open_store(path).keys("job-1", "").done == {"a", "b"}
+
+
+# -- what is refused
+
+
+@pytest.mark.parametrize("state", [{1: 2}, {"a": {3: 1}}, {"a": [{"b": ({True: 1},)}]}])
+def test_keys_that_would_come_back_as_texts_are_refused(path: str, state: dict[Any, Any]) -> None:
+    """Code that works in a first attempt works in later ones."""
+    with attempt(path) as op, pytest.raises(CheckpointError, match="would come back as a text"):
+        op.checkpoint(value=state)
+
+
+def test_a_state_that_is_not_given_by_name_is_refused(path: str) -> None:
+    """Nothing that was to be saved is ignored."""
+    with attempt(path) as op:
+        with pytest.raises(InvalidArgument):
+            op.checkpoint({"a": 1})  # type: ignore[call-arg]
+        with pytest.raises(InvalidArgument):
+            op.done()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("bad", ["", "  ", "x" * 500, "\ud800", lambda: "x", object()])
+def test_an_id_that_is_not_found_again_is_refused(path: str, bad: Any) -> None:
+    """Two ids are never taken for one, and none is made up."""
+    with pytest.raises(InvalidArgument, match="id"):
+        operation("job", id=bad, resume=path)
+
+
+def test_an_address_is_told_without_its_password() -> None:
+    """Errors end up in logs."""
+    with pytest.raises(InvalidArgument) as told:
+        open_store("postgres://user:secret@host/db")
+    assert "secret" not in str(told.value)
+    assert "postgres://host/db" in str(told.value)
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    """The remedy is to create it."""
+    with pytest.raises(CheckpointError, match="the folder does not exist"):
+        open_store(str(tmp_path / "none" / "work.db"))
