@@ -143,8 +143,8 @@ def open_store(where: Any) -> CheckpointStore:
             text = rest[1:]
         else:
             raise InvalidArgument(
-                f"{shown(_without_password(text))} names no checkpoint store: use a path, sqlite:///work.db, sqlite:////var/lib/work.db, "
-                "or redis://localhost:6379/0"
+                f"{shown(_without_password(text))} names no checkpoint store: use a path, sqlite:///work.db, "
+                "sqlite:////var/lib/work.db, or redis://localhost:6379/0"
             )
     from otel_progress.durable import sqlite
 
