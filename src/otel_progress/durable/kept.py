@@ -245,6 +245,6 @@ def refused(found: StoredOperation, now: float) -> OperationHeld:
     since = duration(max(0.0, now - found.started_at))
     left = duration(max(0.0, found.lease_until - now))
     return OperationHeld(
-        f"operation {found.id!r} is held by {found.holder} since {since} ago (attempt {found.attempt}); its lease "
+        f"operation {found.id!r} is held by {found.holder}, for {since} so far (attempt {found.attempt}); its lease "
         f"expires in {left} unless it is renewed. Stop that process, wait with wait_for_lease=60, or use another id"
     )

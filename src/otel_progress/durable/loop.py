@@ -21,6 +21,7 @@ from otel_progress.durable.scope import IN_HAND, KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
 from otel_progress.live.counting import restore_more
 from otel_progress.live.diagnosis.places import here
+from otel_progress.live.guard import say
 from otel_progress.live.registry import registry
 from otel_progress.live.track import count_restored
 from otel_progress.model.units import plural
@@ -416,6 +417,7 @@ class _Loop:
         """Say that an item is left out for good."""
         node: Any = self.node
         node.record("set aside", item=key)
+        say("%r leaves out %s, as it ended the process: recover --run --retry-set-aside tries it again", node.name, key)
         node.note(f"set aside, as it ended the process: {key}", "warning")
 
     def tell_failed(self, items: int) -> None:

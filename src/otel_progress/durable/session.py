@@ -583,8 +583,11 @@ class Session:
             node._counts_itself = True  # by done(), not by what a pool has taken
         elif scope.counted and scope.loop is None:
             count_anew(node)  # the loop leaves out what was marked before it, and counts that
-        if options.key is None and scope.loop is None:
-            self._goes_on(scope, items)
+        if scope.loop is None:
+            if options.key is None:
+                self._goes_on(scope, items)
+            else:
+                self._look_for_position(scope, node)
         found = loop.opened(self, scope, items, options, lane)
         if repeated:
             done = scope.order.position if options.key is None else len(scope.marked)
@@ -652,6 +655,16 @@ class Session:
                 "if all are wanted",
                 operation.name,
             )
+
+    def _look_for_position(self, scope: Scope, node: HandleState) -> None:
+        """Say it if a loop by key went by position before: its items are taken again."""
+        if self.before is None or (scope.loaded is not None and scope.loaded.done):
+            return
+        found = order.read(self._read(lambda: self._store.state(self._lease.id, scope.path, ORDER)))
+        if found.position:
+            text = f"the loop went by position before, and goes by key now: {found.position:,} done items come again"
+            node.note(text, "warning")  # type: ignore[attr-defined] # of a handle
+            say("%s %r: %s", node._kind, node.name, text)
 
     def _goes_on(self, scope: Scope, items: Any) -> None:
         """Read how far a loop by position is."""

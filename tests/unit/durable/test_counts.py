@@ -260,3 +260,15 @@ def test_only_a_death_that_is_proven_is_told_as_one(
     assert found is not None
     assert resumed(found, 2, None).startswith(f"resumed (attempt 2, after {said}")
     op.complete()
+
+
+def test_a_loop_that_goes_by_key_in_place_of_position_says_so(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What was done by position can't be told by key, so it comes again, and not silently."""
+    with contextlib.suppress(Broken), attempt(path):
+        for item in track(list("abcd"), mark=True):
+            if item == "d":
+                raise Broken
+    with attempt(path) as op:
+        assert [item for item in track(list("abcd"), key=str) if item] == list("abcd")
+    assert "3 done items come again" in told(op)[1]
+    assert "3 done items come again" in caplog.text

@@ -263,8 +263,8 @@ def work(path: Path) -> tuple[list[str], progress.Operation]:
     return seen, op
 
 
-def test_what_is_set_aside_is_skipped_and_told(tmp_path: Path) -> None:
-    """The loop goes on without it, and the operation says so: in its outcomes, and in the feed."""
+def test_what_is_set_aside_is_skipped_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The loop goes on without it, and the operation says so: in its outcomes, in the feed, and in the log."""
     store = SqliteStore(tmp_path / "work.db")
     die(store, "y")
     die(store, "y", how="SIGSEGV")
@@ -273,6 +273,7 @@ def test_what_is_set_aside_is_skipped_and_told(tmp_path: Path) -> None:
     snapshot = op.snapshot()
     assert snapshot.outcomes == {"set aside": 1}
     assert any(note.text == "set aside, as it ended the process: y" for note in snapshot.notes)
+    assert "leaves out y, as it ended the process" in caplog.text
 
 
 def test_store_knows_what_is_in_hand_after_a_death(tmp_path: Path) -> None:

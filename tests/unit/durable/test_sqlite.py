@@ -84,7 +84,7 @@ def test_an_operation_has_one_holder(store: SqliteStore, fake: FakeClock) -> Non
     """A second process is told who holds it, since when and until when; once it ended anyone may take it."""
     lease = store.acquire(claim()).lease
     fake.sleep(5)
-    with pytest.raises(OperationHeld, match=rf"held by process {os.getppid()} on .* since 5 s ago .*expires in 25 s"):
+    with pytest.raises(OperationHeld, match=rf"held by process {os.getppid()} on .* for 5 s so far .*expires in 25 s"):
         store.acquire(claim(AFAR))
     store.write(lease, Batch(ended=("completed", None)))
     assert store.acquire(claim(AFAR)).lease == Lease("a", 2, 2)
