@@ -461,6 +461,8 @@ class Session:
             kind: Kind = RESULT if node._opts.once else STATE
             text = self._read(lambda: self._store.state(self._lease.id, scope.path, kind))
             scope.restored = None if text is None else self._decode(text)
+            if node._opts.once and text is not None and node._message is None:
+                node.update(message="done before")  # type: ignore[attr-defined] # it looks like work that took no time
         found: dict[str, Any] | None = scope.restored
         return found
 

@@ -98,6 +98,14 @@ def test_a_result_of_a_stage_that_did_not_complete_is_not_kept(path: str) -> Non
             raise Broken
 
 
+def test_a_stage_that_is_left_out_says_so(path: str) -> None:
+    """It would look like work that took no time."""
+    for message in (None, "done before"):
+        with attempt(path) as op:
+            assert fetch_page(1) == "page 1"
+        assert op.snapshot().stages[0].message == message
+
+
 def test_a_function_without_a_stored_value_is_called_again(path: str) -> None:
     """A result that another program left without a value is no value."""
     calls: list[int] = []
