@@ -247,9 +247,7 @@ def test_what_does_not_fit_is_left_out_or_counted(hook: Hook, make: Make) -> Non
     assert made.losses() == [
         f"3 webhook deliveries to http://127.0.0.1:{hook.port} were lost: no JSON, or too much of it"
     ]
-    with pytest.raises(
-        InvalidArgument, match="kind must be one of dead, ended, failed, lost, overdue, recovered, slow, stalled"
-    ):
+    with pytest.raises(InvalidArgument, match="kind must be one of checkpoint, dead, ended, failed, lost, note"):
         made.put("done", "a", ROW)
 
 
