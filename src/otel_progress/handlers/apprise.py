@@ -74,8 +74,8 @@ class AppriseHandler(Handler):
             raise InvalidArgument("set OTEL_PROGRESS_APPRISE_URLS to URLs of Apprise, separated by spaces")
         return cls(urls, events=environ.get("OTEL_PROGRESS_APPRISE_EVENTS") or None)
 
-    def opened(self) -> None:
-        """Learn what each message says about this process."""
+    def _begin(self) -> None:
+        super()._begin()
         self._rows = OperationRows()
 
     def handle(self, event: Event) -> None:

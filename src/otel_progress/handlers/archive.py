@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from otel_progress.errors import InvalidArgument
@@ -12,7 +13,7 @@ from otel_progress.handlers.operation_row import event_json, json_text
 from otel_progress.live.engine import runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from otel_progress.model.snapshot import Event
 
@@ -86,8 +87,8 @@ class Archive(Handler):
         Example:
             `archive("sqlite:///runs.db").of("survey-1").status`
         """
-        self._catch_up()
-        return self._store.of(operation_id)
+        with self._caught_up():
+            return self._store.of(operation_id)
 
     def ids(self, most: int = 100) -> list[str]:
         """The ids of the operations that were heard of last, the newest first.
@@ -95,8 +96,8 @@ class Archive(Handler):
         Raises:
             ProgressError: if the store can't be read.
         """
-        self._catch_up()
-        return self._store.ids(most)
+        with self._caught_up():
+            return self._store.ids(most)
 
     def handle(self, event: Event) -> None:
         """Keep an event."""
@@ -112,12 +113,18 @@ class Archive(Handler):
         """Close the file or the connection."""
         self._store.close()
 
-    def _catch_up(self) -> None:
-        """Wait until what happened so far is kept, for a second at most."""
+    @contextmanager
+    def _caught_up(self) -> Iterator[None]:
+        """Wait until what happened so far is kept, for a second at most; an archive that only reads is closed after."""
         thread = self._thread
-        if self._running and thread is not None and thread is not threading.current_thread():
+        if self._running and thread is not threading.current_thread():
             runtime.ticker.ask(runtime.ticker.round, EXIT_SECONDS / 2)
             self._exit(EXIT_SECONDS)
+        try:
+            yield
+        finally:
+            if not self._running:
+                self._store.close()
 
 
 def archive(where: str = "memory", *, keep_days: float = KEEP_DAYS, most: int = MOST) -> Archive:

@@ -186,6 +186,12 @@ class SqliteArchive:
                 if db is not None:
                     db.close()
 
+    def __del__(self) -> None:
+        """Close what was left open, memory included."""
+        db = getattr(self, "_db", None)
+        if db is not None and self._pid == os.getpid():
+            db.close()
+
     @contextmanager
     def _used(self) -> Iterator[sqlite3.Connection]:
         """The connection, for this thread alone; errors say what to do."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import semconv
+from otel_progress import semconv, settings
 from otel_progress.model import json_keys
 from otel_progress.model.health import judge
 from otel_progress.model.sentences import sentence
@@ -31,10 +33,16 @@ class OperationRows:
     def __init__(self) -> None:
         """Learn about this process; it has no children yet."""
         from otel_progress.monitor.state.ledger import Process
+        from otel_progress.monitor.web import row_json  # noqa: F401  # imported now: the process may be about to end
         from otel_progress.telemetry.setup import resource
 
-        about = resource()
-        pid, host = about.get(semconv.PROCESS_PID), about.get(semconv.HOST_NAME)
+        about = {
+            semconv.SERVICE_NAME: settings.service_name(),
+            semconv.HOST_NAME: socket.gethostname(),
+            semconv.PROCESS_PID: os.getpid(),
+            **resource(),
+        }
+        pid, host = about[semconv.PROCESS_PID], about[semconv.HOST_NAME]
         self._process = Process(
             str(about.get(semconv.SERVICE_INSTANCE_ID)),
             about,

@@ -78,8 +78,8 @@ class RedisHandler(Handler):
             raise InvalidArgument(f"OTEL_PROGRESS_REDIS_MAXLEN must be a whole number above 0, not {text!r}")
         return cls(given["url"], stream=given["stream"] or STREAM, maxlen=int(text), pubsub=given["pubsub"])
 
-    def opened(self) -> None:
-        """Learn what each row says about this process."""
+    def _begin(self) -> None:
+        super()._begin()
         self._rows = OperationRows()
 
     def handle(self, event: Event) -> None:

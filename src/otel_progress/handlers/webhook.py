@@ -74,9 +74,11 @@ class WebhookHandler(Handler):
         options = WebhookOptions.read(environ)
         return cls(**{name: getattr(options, name) for name in options.__dataclass_fields__})
 
-    def opened(self) -> None:
-        """Start the thread that posts."""
-        self._webhook, self._rows = self._options.start(), OperationRows()
+    def _begin(self) -> None:
+        """Start the thread that posts, now: once the process is about to end, none can be started."""
+        super()._begin()
+        self._rows = OperationRows()
+        self._webhook = self._options.start()
 
     def handle(self, event: Event) -> None:
         """Queue a delivery, if the event is of a chosen kind."""

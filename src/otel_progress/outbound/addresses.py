@@ -70,6 +70,15 @@ def objection(address: str, host: str, addresses: str) -> str | None:
     return None
 
 
+def objection_to_literal(host: str, addresses: str) -> str | None:
+    """Why the host of a URL must not be reached, if it is an IP address; a name is checked when it is resolved."""
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return None
+    return objection(host, host, addresses)
+
+
 def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     """The IPv4 address inside an IPv6 address that stands for it, else the address itself."""
     if isinstance(address, IPv6Address):

@@ -7,7 +7,7 @@ import http.client
 import socket
 import ssl
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
@@ -80,10 +80,9 @@ class WebhookEndpoint:
                 "it is not shown here, as it may hold a secret"
             )
         self._host = parts.hostname
-        with suppress(ValueError):  # a name, which is checked when it is resolved
-            why = reach.objection(self._host, self._host, addresses)
-            if why is not None:
-                raise InvalidArgument(f"the address of the webhook is {why}; {ALLOW}")
+        why = reach.objection_to_literal(self._host, addresses)
+        if why is not None:
+            raise InvalidArgument(f"the address of the webhook is {why}; {ALLOW}")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = port or (443 if self._tls else 80)
         self._target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="%/:=&?~+!$,;'@()*")

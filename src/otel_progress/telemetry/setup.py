@@ -224,13 +224,8 @@ def _replace(new: Installation | None, timeout: float, redact: Redact | None = N
 
 
 def resource() -> Mapping[str, Value]:
-    """The resource attributes of this process, as its events carry them; without a configuration, as they would."""
-    installed = _installed
-    if installed is not None and installed.about:
-        return installed.about
-    from otel_progress.telemetry.resource import detect, exported
-
-    return exported(None, detect({}, forked=False), forked=False)
+    """The resource attributes that the events of this process carry; none without a configuration."""
+    return {} if _installed is None else _installed.about
 
 
 def instrumented() -> None:
