@@ -15,11 +15,12 @@ from typing import Any
 import pytest
 
 import otel_progress as progress
-from otel_progress.handlers import archive_stores
+from otel_progress.handlers import archive_stores, redis_client
 from otel_progress.handlers.archive import archive
 from otel_progress.handlers.archive_stores import Addition, RedisArchive
 from otel_progress.handlers.redis import STREAM, RedisHandler
 from otel_progress.live.engine import runtime
+from otel_progress.outbound.backoff import Backoff
 
 from .test_redis import PASSWORD, Server, until
 
@@ -138,13 +139,17 @@ def test_a_slow_one_gets_the_newest(server: Server) -> None:
     assert ends(server) == ["j1"]
 
 
-def test_out_of_memory(server: Server) -> None:
-    """A full Redis refuses writes; they wait until there is room again."""
+def test_out_of_memory(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full Redis refuses writes; they wait until there is room again, however often they were tried."""
+    tries: list[int] = []
+    monkeypatch.setattr(
+        redis_client, "BACKOFF", Backoff(first=0.01, longest=0.01, jitter=lambda: tries.append(1) or 0.0)
+    )
     server("CONFIG", "SET", "maxmemory", "1")
     with RedisHandler(server.url) as handler:
         progress.operation("job", id="j1").start().complete()
         assert runtime.ticker.ask(runtime.ticker.round, 20)
-        until(lambda: handler._client._away)
+        until(lambda: len(tries) > 3 * redis_client.STRIKES)
         assert entries(server) == []
         server("CONFIG", "SET", "maxmemory", "0")
         taken(handler)

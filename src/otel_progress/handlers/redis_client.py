@@ -54,9 +54,9 @@ class RedisClient:
             try:
                 done = work(self._client)
             except Exception as error:
-                if _is_refusal(error):
+                if not _is_passing(error):
                     raise
-                strikes = strikes + 1 if self._answers() else 0
+                strikes = strikes + 1 if _is_broken(error) and self._answers() else 0
                 failures += 1
                 self._lost(error)
                 if strikes >= STRIKES or not self._pause(BACKOFF.pause(failures)):
@@ -87,8 +87,15 @@ class RedisClient:
         self._away = False
 
 
-def _is_refusal(error: Exception) -> bool:
-    """Whether another try would fail, too: not if Redis is away, full, loading, read-only, or changes its master."""
+def _is_broken(error: Exception) -> bool:
+    """Whether there was no answer."""
+    from redis import exceptions
+
+    return isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError))
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether another try may succeed: if Redis is away, full, loading, read-only, or changes its master."""
     from redis import exceptions
 
     passing = (
@@ -98,6 +105,6 @@ def _is_refusal(error: Exception) -> bool:
         exceptions.MasterDownError,
         exceptions.TryAgainError,
     )
-    if isinstance(error, (exceptions.ConnectionError, exceptions.TimeoutError, OSError, *passing)):
-        return False
-    return not str(error).startswith(("OOM", "MISCONF", "LOADING", "BUSY ", "NOREPLICAS", "EXECABORT"))
+    if _is_broken(error) or isinstance(error, passing):
+        return True
+    return str(error).startswith(("OOM", "MISCONF", "LOADING", "BUSY ", "NOREPLICAS"))

@@ -118,8 +118,3 @@ class WebhookHandler(Handler):
                 say("%s", line)
             if webhook.lost:
                 drops.add(semconv.DROP_LISTENER, webhook.lost)
-
-    def _after_fork_in_child(self) -> None:
-        """The deliveries that wait are the parent's."""
-        super()._after_fork_in_child()
-        self._webhook = None

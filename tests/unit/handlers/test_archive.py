@@ -106,6 +106,20 @@ def test_a_forked_child_reads_the_file(tmp_path: Path) -> None:
         assert kept.of("b") is not None
 
 
+def test_a_forked_child_begins_with_an_empty_memory() -> None:
+    """It has no share in that of its parent, and waits for none of its locks."""
+    kept = archive()
+    with kept:
+        progress.operation("job", id="a").start().complete()
+        assert kept.of("a") is not None
+        with kept._store._lock:  # type: ignore[attr-defined]
+            pid = os.fork()
+            if not pid:
+                os._exit(0 if kept.of("a") is None else 1)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert kept.of("a") is not None
+
+
 def test_many_threads_read_and_write(where: str) -> None:
     """Parallel operations, and readers beside them."""
     with archive(where) as kept:

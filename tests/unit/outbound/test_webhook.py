@@ -164,6 +164,7 @@ def test_what_did_not_arrive_is_a_dead_letter(hook: Hook, make: Make, tmp_path: 
     made.put("ended", "b", ROW)
     hook.wait(2)
     made.close(0.1)
+    assert len(file.read_text().splitlines()) == 2
     made.put("lost", "c", ROW)
     letters = [json.loads(line) for line in file.read_text().splitlines()]
     assert [(one["operation_id"], one["kind"]) for one in letters] == [("a", "failed"), ("b", "ended"), ("c", "lost")]
@@ -172,6 +173,18 @@ def test_what_did_not_arrive_is_a_dead_letter(hook: Hook, make: Make, tmp_path: 
     assert json.loads(letters[1]["body"])["id"] == letters[1]["id"]
     assert file.stat().st_mode & 0o777 == 0o600
     assert all(line.endswith(f"; see {file}") for line in made.losses())
+
+
+def test_a_hanging_receiver_does_not_keep_the_letters_from_their_file(make: Make, tmp_path: Path) -> None:
+    """What waits is written by whoever closes the webhook, while its thread still hangs in a request."""
+    file = tmp_path / "dead.jsonl"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        made = make(f"http://127.0.0.1:{silent.getsockname()[1]}/", dead_letters=file, timeout=1)
+        made.put("ended", "a", ROW)
+        connection, _ = silent.accept()
+        with connection:
+            made.close(0)
+            assert [json.loads(line)["operation_id"] for line in file.read_text().splitlines()] == ["a"]
 
 
 def test_flush_sends_and_goes_on(hook: Hook, make: Make) -> None:

@@ -27,6 +27,7 @@ from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapsho
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.outlets.dispatch import Outlets
 from otel_progress.outbound.webhook import WebhookOptions
+from otel_progress.testing import Capture
 
 AT = 1_700_000_000.0
 
@@ -126,6 +127,27 @@ def test_a_parent_sums_up_its_children(hook: Hook) -> None:
     last = hook.posts[-1].said["operation"]
     assert last["id"] == crew.id
     assert (last["cost"], last["children"]) == ({"USD": 3.0}, 2)
+
+
+def test_children_whose_events_were_not_chosen_count_too(hook: Hook) -> None:
+    """What is posted about the parent is complete, whatever is posted about the children."""
+    with WebhookHandler(hook.url, events="note"), progress.operation("crew") as crew:
+        with progress.operation("one") as child:
+            child.usage(cost=1.5, currency="USD")
+        crew.note("done")
+    (post,) = hook.posts
+    assert post.said["operation"]["cost"] == {"USD": 1.5}
+
+
+def test_the_end_of_an_overdue_wait_is_a_recovery(hook: Hook, progress_capture: Capture) -> None:
+    """Whoever was called about a wait hears that it is over; if the operation ends in it, its end says so."""
+    with WebhookHandler(hook.url), progress.operation("job"):
+        with progress.waiting("you", overdue_after=1):
+            progress_capture.advance(3)
+        progress_capture.advance(3)
+        with progress.waiting("quick", overdue_after=10):
+            progress_capture.advance(1)
+    assert kinds(hook) == ["overdue", "recovered", "ended"]
 
 
 SNAPSHOTS = {
