@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -76,3 +77,10 @@ def test_urls_that_cannot_be_meant_are_refused_unshown() -> None:
         AppriseHandler.from_environment(
             {"OTEL_PROGRESS_APPRISE_URLS": "json://x/ json://y/", "OTEL_PROGRESS_APPRISE_EVENTS": "never"}
         )
+
+
+def test_without_apprise_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is named."""
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(progress.MissingDependency, match=r"otel-progress\[apprise\]"):
+        AppriseHandler("json://x/")

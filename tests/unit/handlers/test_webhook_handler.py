@@ -21,6 +21,7 @@ from webhook_receiver import Hook
 import otel_progress as progress
 from otel_progress import semconv as s
 from otel_progress.handlers import chosen
+from otel_progress.handlers.archive import archive
 from otel_progress.handlers.operation_row import OperationRows, event_json
 from otel_progress.handlers.webhook import WebhookHandler
 from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot, Wait
@@ -305,6 +306,46 @@ def test_forked_children_post_nothing_of_their_parent(hook: Hook) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert sorted(post.said["operation"]["name"] for post in hook.posts) == ["child", "parent"]
+
+
+def test_tasks_and_spawned_processes_post_their_ends(hook: Hook, tmp_path: Path) -> None:
+    """50 tasks at once and a spawned process, chosen by the environment: each end arrives once, and is archived."""
+    script = tmp_path / "many.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import asyncio, multiprocessing
+            import otel_progress as p
+
+            def work(name):
+                with p.operation("job", id=name):
+                    pass
+
+            async def one(number):
+                with p.operation("task", id=f"task {number}"):
+                    await asyncio.sleep(0.01)
+
+            async def many():
+                await asyncio.gather(*map(one, range(50)))
+
+            if __name__ == "__main__":
+                child = multiprocessing.get_context("spawn").Process(target=work, args=("spawned",))
+                child.start()
+                asyncio.run(many())
+                child.join()
+            """
+        )
+    )
+    done = run(
+        f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')",
+        OTEL_PROGRESS_HANDLERS="webhook,archive",
+        OTEL_PROGRESS_WEBHOOK_URL=hook.url,
+        OTEL_PROGRESS_ARCHIVE_URL=f"sqlite:///{tmp_path}/runs.db",
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = sorted(["spawned", *(f"task {number}" for number in range(50))])
+    assert sorted(post.said["operation"]["id"] for post in hook.posts) == wanted
+    assert sorted(archive(f"sqlite:///{tmp_path}/runs.db").ids()) == wanted
 
 
 def test_a_flood_is_bounded(hook: Hook) -> None:
