@@ -24,6 +24,7 @@ from otel_progress.handlers import chosen
 from otel_progress.handlers.archive import archive
 from otel_progress.handlers.operation_row import OperationRows, event_json
 from otel_progress.handlers.webhook import WebhookHandler
+from otel_progress.live.engine import runtime
 from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.outlets.dispatch import Outlets
@@ -238,6 +239,7 @@ def test_stopped_and_started_again(hook: Hook) -> None:
             handler.start()
         with progress.operation(name or "two"):
             pass
+        assert runtime.ticker.ask(runtime.ticker.round, 10)
         handler.stop()
     assert [post.said["operation"]["name"] for post in hook.posts] == ["one", "three"]
 
