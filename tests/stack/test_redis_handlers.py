@@ -142,9 +142,12 @@ def test_a_slow_one_gets_the_newest(server: Server) -> None:
 def test_out_of_memory(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full Redis refuses writes; they wait until there is room again, however often they were tried."""
     tries: list[int] = []
-    monkeypatch.setattr(
-        redis_client, "BACKOFF", Backoff(first=0.01, longest=0.01, jitter=lambda: tries.append(1) or 0.0)
-    )
+
+    def chance() -> float:
+        tries.append(1)
+        return 0.0
+
+    monkeypatch.setattr(redis_client, "BACKOFF", Backoff(first=0.01, longest=0.01, jitter=chance))
     server("CONFIG", "SET", "maxmemory", "1")
     with RedisHandler(server.url) as handler:
         progress.operation("job", id="j1").start().complete()
