@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
 
 log = logging.getLogger("otel_progress")
@@ -211,6 +212,14 @@ def history_file() -> str | None:
 def handlers() -> tuple[str, ...]:
     """The handlers that `OTEL_PROGRESS_HANDLERS` names, as in `console,webhook`."""
     return tuple(one.strip() for one in Environment(os.environ).text(HANDLERS).split(",") if one.strip())
+
+
+def service_name() -> str:
+    """The service that `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` names, or `unknown_service`."""
+    env = Environment(os.environ)
+    pairs = (pair.partition("=") for pair in env.text("OTEL_RESOURCE_ATTRIBUTES").split(","))
+    listed = [unquote(value).strip() for key, _, value in pairs if key.strip() == semconv.SERVICE_NAME]
+    return env.text("OTEL_SERVICE_NAME") or (listed[-1] if listed else "") or "unknown_service"
 
 
 def configures_itself() -> bool:

@@ -567,7 +567,7 @@ def test_other_arguments_that_cannot_be_meant(options: dict[str, Any]) -> None:
 )
 def test_secrets_of_the_address_are_not_shown(url: str, shown: str) -> None:
     """Messages show no name, password or option of an address."""
-    assert shared._connect(url)[1] == shown
+    assert shared.connect(url)[1] == shown
 
 
 # -- what never fits, and what is none

@@ -53,6 +53,14 @@ def test_survey_verbosity(tmp_path: Path, verbosity: str, notes: bool, changes: 
     assert ("survey: discover" in said) is changes
 
 
+def test_webhook() -> None:
+    """The receiver accepts what is signed: the stall, the recovery and the failure."""
+    said = run("webhook.py")
+    kinds = [line.split()[0] for line in said.splitlines() if "nightly import" in line]
+    assert kinds == ["stalled", "recovered", "failed"]
+    assert "the archive is full" in said
+
+
 def test_agent() -> None:
     """An agent's tools are its children; a tool that fails is reported, and the agent goes on."""
     said = run("agent.py", "--speed", "20")

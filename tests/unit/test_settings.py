@@ -116,12 +116,25 @@ def test_every_variable_that_the_module_names_is_tested() -> None:
         and id(node) not in docs
         and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
     }
-    assert named == set(STANDARD) | {
-        "OTEL_PYTHON_TRACER_PROVIDER",
-        "OTEL_PROGRESS_CONFIGURE",
-        "OTEL_PROGRESS_HANDLERS",
-        "OTEL_PROGRESS_STORES",
-    }
+    apart = {"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PROGRESS_CONFIGURE", "OTEL_PROGRESS_HANDLERS", "OTEL_PROGRESS_STORES"}
+    assert named == set(STANDARD) | apart | {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, "unknown_service"),
+        ({"OTEL_SERVICE_NAME": "backup"}, "backup"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=b, service.name=night%20job,,x"}, "night job"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name=other", "OTEL_SERVICE_NAME": "backup"}, "backup"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "service.name="}, "unknown_service"),
+    ],
+)
+def test_the_name_of_the_service(variables: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in OpenTelemetry: its own variable takes precedence over the list of attributes."""
+    for key, value in variables.items():
+        monkeypatch.setenv(key, value)
+    assert settings.service_name() == name
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "cancel": Command("ask an operation to stop", "query.cancel"),
     "mute": Command("keep webhooks silent about an operation", "query.mute"),
     "unmute": Command("let webhooks speak of it again", "query.unmute"),
+    "resend": Command("send again what a webhook did not take", "resend"),
     "doctor": Command("find out what is wrong with a set-up", "doctor.command"),
     "assets": Command("copy docs, dashboards, alert rules and Collector configurations out", "assets"),
 }

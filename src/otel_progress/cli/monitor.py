@@ -19,6 +19,7 @@ from otel_progress.version import VERSION
 if TYPE_CHECKING:
     from otel_progress.monitor.app import Monitor, Options
     from otel_progress.outbound.spool import SpoolQueue
+    from otel_progress.outbound.webhook import WebhookOptions
     from otel_progress.settings import Endpoint
 
 USAGE: Final = 2
@@ -27,6 +28,8 @@ TOKEN: Final = "OTEL_PROGRESS_TOKEN"
 UNSENT: Final = "unsent"
 """The folder, in our state folder, of what a receiver that was away did not take."""
 SECRET: Final = "OTEL_PROGRESS_WEBHOOK_SECRET"
+_WEBHOOK: Final = ("format", "events", "dead_letters", "addresses")
+"""The options of a webhook, beside its URL and its secret."""
 _ABOUT: Final = """\
 Receive OpenTelemetry data (OTLP) and show in a browser what runs, waits, is slow, stuck, looping or lost, while it
 runs. Nothing else is needed. State and history are kept in a file and survive a restart."""
@@ -41,7 +44,7 @@ example:
                                                                        TOKEN [rights=read,control,send] [owner=NAME]
 environment:
   {TOKEN}            one token with all rights, instead of --token-file
-  {SECRET}   what --webhook signs with (HMAC-SHA256)"""
+  {SECRET}   what --webhook signs with: whsec_ and base64 (Standard Webhooks), or any text"""
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +73,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--forward", metavar="URL", help="forward all OTLP to this endpoint; what can't be sent waits on disk")
     add("--redis", metavar="URL", help="share state with other monitors through a Redis Stream")
     add("--webhook", metavar="URL", help="post ended, failed, stalled, recovered and lost operations as JSON")
+    add("--webhook-format", metavar="NAME", help="generic, slack, teams or discord (default generic)")
+    add("--webhook-events", metavar="KINDS", help="such as failed,lost, or all (default: ends and trouble)")
+    add("--webhook-dead-letters", metavar="FILE", help="keep what the webhook did not take, to send it again")
+    add("--webhook-addresses", metavar="WHICH", help="what it may reach: public, private or any (default private)")
     add("--token-file", type=Path, metavar="FILE", help="tokens, one per line; each request then needs one")
     add(
         "--allowed-host",
@@ -144,9 +151,6 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
         raise InvalidArgument("--trace-url must contain {trace_id}, which stands for the trace id")
     if given.port and given.port == given.grpc_port:
         raise InvalidArgument(f"--port and --grpc-port are both {given.port}: HTTP and gRPC need a port each")
-    secret = environ.get(SECRET)
-    if secret == "":
-        raise InvalidArgument(f"{SECRET} is empty: set the key to sign with, or unset it")
     return Options(
         db=given.db or default_db(environ),
         host=given.host,
@@ -159,9 +163,22 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
         hosts=tuple(given.allowed_host),
         forward=_forward(given, environ),
         redis=given.redis,
-        webhook=None if given.webhook is None else (given.webhook, secret.encode() if secret else None),
+        webhook=_webhook(given, environ),
         trace_url=given.trace_url,
     )
+
+
+def _webhook(given: argparse.Namespace, environ: Mapping[str, str]) -> WebhookOptions | None:
+    """The webhook; the variables say the rest, but the URL, which a job of the same environment may need."""
+    from otel_progress.outbound.webhook import WebhookOptions
+
+    more = {name: getattr(given, f"webhook_{name}") for name in _WEBHOOK}
+    if given.webhook is not None:
+        return WebhookOptions.read(environ, url=given.webhook, **more)
+    named = next((name for name, value in more.items() if value is not None), None)
+    if named is not None:
+        raise InvalidArgument(f"--webhook-{named.replace('_', '-')} needs --webhook URL")
+    return None
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:

@@ -20,9 +20,13 @@ if TYPE_CHECKING:
 GROUP: Final = "otel_progress.handlers"
 """The group of entry points by which other packages register handlers."""
 BUILT_IN: Final = {
+    "apprise": "apprise:AppriseHandler",
+    "archive": "archive:Archive",
     "console": "console:Console",
     "jsonlines": "jsonlines:JsonLines",
     "logging": "log_records:LoggingHandler",
+    "redis": "redis:RedisHandler",
+    "webhook": "webhook:WebhookHandler",
 }
 """Our own handlers by name: module and class."""
 

@@ -65,6 +65,11 @@ class Handler(Outlet):
     def closed(self) -> None:
         """Release what `opened` took; called after the last event. It has a second."""
 
+    def pause(self, seconds: float) -> bool:
+        """Wait, as between two tries; returns false at once if the handler is to end. Only `handle` may call it."""
+        with self._ready:
+            return not self._ready.wait_for(lambda: self._ends, seconds)
+
     # -- life cycle
 
     def _begin(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
@@ -14,6 +14,17 @@ from otel_progress.model.units import count, duration, left, percent, plural, re
 def sentence(event: Event) -> str:
     """Say an event of an operation in one sentence that begins with the operation's name."""
     return f"{event.snapshot.name}{SENTENCES[event.name](event)}"
+
+
+def conclusion(row: Mapping[str, Any]) -> str:
+    """Say how an operation stands by its row, for what an observer concluded without an event of the operation."""
+    verdict, name = row.get("verdict") or {}, row.get("name")
+    if row.get("ended"):
+        return f"{name} {row.get('state')} after {duration(row.get('elapsed') or 0.0)}{_because(row.get('reason'))}"
+    reason = verdict.get("reason")
+    state = row.get("state")
+    what = "a wait is overdue" if state == "overdue" else state
+    return f"{name}: {what}: {spelled(reason)}" if reason else f"{name}: {what}"
 
 
 def _started(event: Event) -> str:

@@ -46,6 +46,7 @@ from otel_progress.outbound.loopback import is_loopback
 from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
+    from otel_progress.outbound.webhook import WebhookOptions
     from otel_progress.settings import Endpoint
 
 PORT: Final = 4318
@@ -77,7 +78,7 @@ class Options:
         hosts: further host names under which browsers may reach the monitor.
         forward: where requests are forwarded to, by signal.
         redis: the Redis that shares state with other monitors.
-        webhook: the URL for alerts, and the secret that signs them.
+        webhook: where changes of operations are posted, and how.
         trace_url: the URL of a trace, with `{trace_id}` in it.
         presume_after: seconds without a sign of its process after which an operation counts as lost.
     """
@@ -93,7 +94,7 @@ class Options:
     hosts: tuple[str, ...] = ()
     forward: Mapping[str, Endpoint] = field(default_factory=dict)
     redis: str | None = None
-    webhook: tuple[str, bytes | None] | None = None
+    webhook: WebhookOptions | None = None
     trace_url: str | None = None
     presume_after: float = PRESUME_AFTER
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from otel_progress.outbound.backoff import Backoff
+from otel_progress.outbound.delivery_kinds import ALERTS, UPDATED
 
 WAITING: Final = 1000
 """Deliveries that may wait."""
 BYTES: Final = 32 * 1024 * 1024
 """The size of all waiting deliveries together."""
+REFUSED: Final = "refused"
 PATIENT: Final = Backoff(first=0.5, longest=60.0, longest_asked=600.0, jitter=random.random)
 """The pauses between tries of a delivery."""
 
@@ -32,7 +34,10 @@ class Delivery:
 
 
 class Deliveries:
-    """The waiting deliveries, bounded; dropped ones are counted by reason.
+    """The waiting deliveries, bounded; dropped ones are counted by reason, and kept in `lost` until they are taken.
+
+    A plain update that waits gives way to any later delivery about its operation. If there is no room, deliveries that
+    alert nobody are dropped first.
 
     Deliveries of one operation keep their order. One that failed waits for its own pause, which grows with each try,
     and delays only later deliveries of its operation, so one that the receiver can't handle holds up nobody else.
@@ -40,13 +45,21 @@ class Deliveries:
     down does not get a request for each delivery.
     """
 
-    def __init__(self, *, most: int = WAITING, most_bytes: int = BYTES, backoff: Backoff = PATIENT) -> None:
-        """Set the limits, and the pauses between tries."""
+    def __init__(
+        self, *, most: int = WAITING, most_bytes: int = BYTES, backoff: Backoff = PATIENT, keep_lost: bool = False
+    ) -> None:
+        """Set the limits, the pauses between tries, and whether dropped deliveries are kept."""
         self.dropped: Counter[str] = Counter()
+        self.lost: deque[tuple[Delivery, str]] = deque()
+        """Dropped deliveries and why; plain updates are left out."""
+        self._keep_lost = keep_lost
+        self._lost_bytes = 0
         self._most = most
         self._most_bytes = most_bytes
         self._backoff = backoff
         self._waiting: dict[str, Delivery] = {}
+        self._updates: dict[str, str] = {}  # by operation: the plain update that waits
+        self._minor: dict[str, None] = {}  # those that alert nobody
         self._bytes = 0
         self._failures = 0
         self._quiet_until = 0.0
@@ -57,14 +70,40 @@ class Deliveries:
         return len(self._waiting)
 
     def put(self, delivery: Delivery) -> None:
-        """Add a delivery; without room, the oldest one is dropped, unless it is in flight."""
+        """Add a delivery; without room, others are dropped, the oldest first, except the one in flight."""
+        older = self._waiting.get(self._updates.get(delivery.operation_id, ""))
+        if older is not None and older is not self._sending:
+            self._remove(older, None)
         self._waiting[delivery.id] = delivery
         self._bytes += len(delivery.body)
+        if delivery.kind == UPDATED:
+            self._updates[delivery.operation_id] = delivery.id
+        if delivery.kind not in ALERTS:
+            self._minor[delivery.id] = None
         while len(self._waiting) > self._most or self._bytes > self._most_bytes:
-            oldest = next((one for one in self._waiting.values() if one is not self._sending), None)
+            oldest = self._oldest()
             if oldest is None:
                 return
             self._remove(oldest, "too many waited")
+
+    def _oldest(self) -> Delivery | None:
+        """The delivery that is dropped if there is no room."""
+        minor = (self._waiting[id] for id in self._minor)
+        return next((one for some in (minor, self._waiting.values()) for one in some if one is not self._sending), None)
+
+    def lose(self, delivery: Delivery, reason: str) -> None:
+        """Count a delivery that is dropped, and keep it if there is room."""
+        self.dropped[reason] += 1
+        if self._keep_lost and delivery.kind != UPDATED and self._lost_bytes < self._most_bytes:
+            self.lost.append((delivery, reason))
+            self._lost_bytes += len(delivery.body)
+
+    def take_lost(self) -> list[tuple[Delivery, str]]:
+        """The dropped deliveries that were kept; they are kept no longer."""
+        found = list(self.lost)
+        self.lost.clear()
+        self._lost_bytes = 0
+        return found
 
     def take(self, now: float) -> Delivery | None:
         """The next delivery that may be sent now; it is in flight until `done`, `refused` or `again` is called."""
@@ -86,7 +125,7 @@ class Deliveries:
 
     def refused(self) -> None:
         """The delivery in flight was refused for good."""
-        self._over("refused")
+        self._over(REFUSED)
 
     def again(self, now: float, after: float | None = None) -> None:
         """The delivery in flight failed; retry it after a pause, at least the one that the receiver asked for."""
@@ -127,5 +166,8 @@ class Deliveries:
     def _remove(self, one: Delivery, reason: str | None) -> None:
         del self._waiting[one.id]
         self._bytes -= len(one.body)
+        self._minor.pop(one.id, None)
+        if self._updates.get(one.operation_id) == one.id:
+            del self._updates[one.operation_id]
         if reason is not None:
-            self.dropped[reason] += 1
+            self.lose(one, reason)

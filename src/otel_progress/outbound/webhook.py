@@ -1,135 +1,143 @@
-"""A webhook: posts events of operations to one address, as signed JSON.
+"""A webhook: posts changes of operations to one address, as signed JSON or as a message of a chat.
 
-`kind_of` decides which events are delivered, `Deliveries` in which order and when, and `WebhookEndpoint` sends one
-request. A receiver verifies the signature with `verify`.
+`delivery_kinds` decides which changes are delivered, `payloads` in which form, `Deliveries` in which order and when,
+and `WebhookEndpoint` sends one request. `signatures` says how a receiver verifies it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import json
 import logging
+import os
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from otel_progress import clock, semconv
+from otel_progress import clock
 from otel_progress.errors import InvalidArgument
-from otel_progress.model.status import Status
+from otel_progress.outbound import addresses as reach
+from otel_progress.outbound import payloads
 from otel_progress.outbound.backoff import Backoff
+from otel_progress.outbound.dead_letters import DeadLetter, DeadLetters
 from otel_progress.outbound.deliveries import PATIENT, Deliveries, Delivery
-from otel_progress.outbound.webhook_endpoint import PostResult, WebhookEndpoint
+from otel_progress.outbound.delivery_kinds import KINDS, chosen, kind_of
+from otel_progress.outbound.payloads import BODY_BYTES
+from otel_progress.outbound.signatures import key_of, sign, standard, verify
+from otel_progress.outbound.webhook_endpoint import ALLOW, PostResult, WebhookEndpoint
+
+__all__ = ["BODY_BYTES", "Webhook", "WebhookOptions", "headers", "kind_of", "sign", "verify"]
 
 log = logging.getLogger("otel_progress")
 
-KINDS: Final = frozenset({"ended", "failed", "stalled", "recovered", "lost", "dead", "overdue", "slow"})
-BODY_BYTES: Final = 256 * 1024
-"""The largest body of a delivery."""
 TIMEOUT: Final = 5.0
 TIMEOUT_MOST: Final = 60.0
 GIVE_UP: Final = 24 * 3600.0
 """The time after which a delivery is given up, in seconds."""
-TOLERANCE: Final = 300.0
-"""How far the timestamp of a signature may be off, in seconds."""
-STAMP_CHARS: Final = 20
-SIGNATURES: Final = 8
-"""Signatures of a header that are checked."""
+VARIABLE: Final = "OTEL_PROGRESS_WEBHOOK_"
+"""The variables of a webhook: `…URL`, `…SECRET`, `…FORMAT`, `…EVENTS`, `…DEAD_LETTERS`, `…ADDRESSES`."""
 
 
-def kind_of(event: str, status: str | None = None) -> str | None:
-    """The kind of delivery for an event, given the status of its operation; None for most events.
+@dataclass(frozen=True)
+class WebhookOptions:
+    """What a webhook posts, and where.
 
-    An end has exactly one kind: `failed`, `lost`, or else `ended`.
-
-    Example:
-        >>> kind_of("progress.operation.ended", "failed")
-        'failed'
+    Attributes:
+        url: where deliveries are posted; it may hold a secret, and is never shown.
+        secret: signs each delivery: `whsec_` and base64, or any text; None leaves them unsigned.
+        format: `generic`, `slack`, `teams` or `discord`.
+        events: the kinds that are delivered; None for ends and trouble, `all` for each change and update.
+        dead_letters: the file that keeps what was given up or refused.
+        addresses: which addresses may be reached: `public`, `private` or `any`.
     """
-    if event == semconv.OPERATION_ENDED:
-        return {Status.FAILED.value: "failed", Status.LOST.value: "lost"}.get(status or "", "ended")
-    return _KINDS.get(event)
 
+    url: str = field(repr=False)
+    secret: str | bytes | None = field(default=None, repr=False)
+    format: str = "generic"
+    events: str | Iterable[str] | None = None
+    dead_letters: str | os.PathLike[str] | None = None
+    addresses: str = "private"
 
-_KINDS: Final = {
-    semconv.STALLED: "stalled",
-    semconv.RECOVERED: "recovered",
-    semconv.WAIT_OVERDUE: "overdue",
-    semconv.SLOW: "slow",
-}
+    def __post_init__(self) -> None:
+        """Check everything.
 
+        Raises:
+            InvalidArgument: if an option is invalid.
+        """
+        object.__setattr__(self, "events", chosen(self.events))
+        payloads.checked(self.format)
+        key_of(self.secret)
+        WebhookEndpoint(self.url, reach.checked(self.addresses))
+        if self.dead_letters is not None:
+            DeadLetters(self.dead_letters)
 
-def sign(secret: bytes, timestamp: str, body: bytes) -> str:
-    """Sign a body that is sent with this text in the timestamp header."""
-    return "v1=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+    @classmethod
+    def read(cls, environ: Mapping[str, str], **given: Any) -> WebhookOptions:
+        """From the variables; what is given (and not None) takes precedence.
 
+        Raises:
+            InvalidArgument: if an option is invalid, or there is no URL.
+        """
+        found: dict[str, Any] = {name: environ.get(VARIABLE + name.upper()) for name in cls.__dataclass_fields__}
+        if found["secret"] == "":
+            raise InvalidArgument(f"{VARIABLE}SECRET is empty: set the key to sign with, or unset it")
+        found |= {name: value for name, value in given.items() if value is not None}
+        if not found["url"]:
+            raise InvalidArgument(f"set {VARIABLE}URL to the address that the webhook posts to")
+        return cls(**{name: value for name, value in found.items() if value})
 
-def verify(
-    secret: bytes,
-    timestamp: str | None,
-    body: bytes,
-    signature: str | None,
-    now: float,
-    tolerance: float = TOLERANCE,
-) -> bool:
-    """Whether a delivery was signed with this secret, within the tolerance; never raises.
-
-    A missing header may be passed as None. A header may hold several signatures, separated by commas; one valid
-    signature is enough.
-
-    Args:
-        secret: the shared secret.
-        timestamp: the header `Otel-Progress-Timestamp`.
-        body: the body as received, before any parsing.
-        signature: the header `Otel-Progress-Signature`.
-        now: Unix seconds.
-        tolerance: how far the timestamp may be off, in seconds.
-    """
-    if timestamp is None or signature is None:
-        return False
-    if not (timestamp.isascii() and timestamp.isdecimal() and len(timestamp) <= STAMP_CHARS):
-        return False
-    if not abs(now - int(timestamp)) <= tolerance:
-        return False
-    right = sign(secret, timestamp, body).encode()
-    given = [one.strip().encode("utf-8", "replace") for one in signature.split(",", SIGNATURES)[:SIGNATURES]]
-    return any(hmac.compare_digest(right, one) for one in given)
+    def start(self, **more: Any) -> Webhook:
+        """Start a webhook with these options."""
+        return Webhook(**{name: getattr(self, name) for name in self.__dataclass_fields__}, **more)
 
 
 class Webhook:
     """Posts deliveries to one address, in a thread of its own, until `close()`.
 
-    A delivery is JSON: `{"version": 1, "id", "kind", "time", "operation": {…}, "event": {…}}`. It is retried for up to
-    a day if the receiver can't be reached or answers 408, 429 or 5xx, always with the same id, so a receiver may see an
-    id twice. Any other answer except 2xx drops the delivery, which is counted, and logged once for each status.
-    `Deliveries` describes the order. What still waits when the process ends is lost.
+    A delivery is retried for up to a day if the receiver can't be reached or answers 408, 429 or 5xx, always with the
+    same id, so a receiver may see an id twice. Any other answer except 2xx drops the delivery, which is counted, and
+    logged once for each status. `Deliveries` describes the order. What is dropped, and what still waits at the end,
+    goes to the dead letters, if there is a file for them.
     """
 
     def __init__(
-        self, url: str, secret: bytes | None = None, *, timeout: float = TIMEOUT, backoff: Backoff = PATIENT
+        self,
+        url: str,
+        secret: str | bytes | None = None,
+        *,
+        format: str = "generic",
+        events: str | Iterable[str] | None = None,
+        dead_letters: str | os.PathLike[str] | None = None,
+        addresses: str = "private",
+        timeout: float = TIMEOUT,
+        backoff: Backoff = PATIENT,
     ) -> None:
-        """Start the thread.
+        """Start the thread; the arguments are those of `WebhookOptions`.
 
         Args:
-            url: where deliveries are posted.
-            secret: signs each delivery; None leaves them unsigned.
+            url: see there, as for the others.
+            secret: see there.
+            format: see there.
+            events: see there.
+            dead_letters: see there.
+            addresses: see there.
             timeout: seconds for each try.
             backoff: the pauses between tries.
 
         Raises:
-            InvalidArgument: if the address, secret or timeout is invalid.
+            InvalidArgument: if an argument is invalid.
         """
-        if secret is not None and not secret:
-            raise InvalidArgument("the secret of the webhook is empty; give some random characters, or none at all")
         if not 0 < timeout <= TIMEOUT_MOST:
             raise InvalidArgument(f"timeout must be above 0 and at most {TIMEOUT_MOST:g} seconds, not {timeout!r}")
         self.delivered = 0
-        self._endpoint = WebhookEndpoint(url)
-        self._secret = secret
+        self.kinds: Final = chosen(events)
+        self._format = payloads.checked(format)
+        self._key = key_of(secret)
+        self._endpoint = WebhookEndpoint(url, addresses)
+        self._letters = None if dead_letters is None else DeadLetters(dead_letters)
         self._timeout = timeout
         self._backoff = backoff
-        self._deliveries = Deliveries(backoff=backoff)
+        self._deliveries = Deliveries(backoff=backoff, keep_lost=self._letters is not None)
         self._reason = ""
         self._refusals: set[int] = set()
         self._away = self._stopped = False
@@ -139,26 +147,37 @@ class Webhook:
         self._thread.start()
 
     def put(self, kind: str, operation_id: str, row: Mapping[str, Any], event: Mapping[str, Any] | None = None) -> None:
-        """Queue a delivery about an operation, with its row and maybe the event; never blocks.
+        """Queue a delivery about an operation, if its kind was chosen; never blocks.
+
+        Args:
+            kind: what happened.
+            operation_id: the operation.
+            row: its row, as the API has it.
+            event: the event, if there is one.
 
         Raises:
             InvalidArgument: if there is no such kind.
         """
         if kind not in KINDS:
             raise InvalidArgument(f"kind must be one of {', '.join(sorted(KINDS))}, not {kind!r}")
+        if kind not in self.kinds:
+            return
         id = uuid.uuid4().hex
-        body = _body(id, kind, row, event)
+        body = payloads.body(self._format, payloads.Change(id, kind, round(clock.unix(), 3), row, event))
         with self._ready:
-            if body is None or self._stopped:
-                self._deliveries.dropped[
-                    "it came after the end" if self._stopped else "no JSON, or too much of it"
-                ] += 1
+            if body is None:
+                self._deliveries.dropped["no JSON, or too much of it"] += 1
                 return
-            self._deliveries.put(Delivery(id, kind, operation_id, body, clock.monotonic() + GIVE_UP))
-            self._ready.notify_all()
+            delivery = Delivery(id, kind, operation_id, body, clock.monotonic() + GIVE_UP)
+            if not self._stopped:
+                self._deliveries.put(delivery)
+                self._ready.notify_all()
+                return
+            self._deliveries.lose(delivery, "it came after the end")
+        self._bury()
 
-    def close(self, timeout: float) -> None:
-        """Try to send what waits within the timeout (seconds), and stop; may be called twice."""
+    def flush(self, timeout: float) -> bool:
+        """Try to send what waits within the timeout (seconds); returns whether nothing is left."""
         deadline = clock.monotonic() + timeout
         with self._ready:
             self._last_chance = deadline
@@ -166,30 +185,48 @@ class Webhook:
             self._ready.notify_all()
             while len(self._deliveries) and (left := deadline - clock.monotonic()) > 0:
                 self._ready.wait(left)
+            self._last_chance = None
+            return not len(self._deliveries)
+
+    def close(self, timeout: float) -> None:
+        """Try to send what waits within the timeout (seconds), and stop; may be called twice."""
+        deadline = clock.monotonic() + timeout
+        self.flush(timeout)
+        with self._ready:
             self._stopped = True
             self._deliveries.clear()
             self._ready.notify_all()
+        self._bury()
         self._thread.join(max(0.0, deadline - clock.monotonic()))
+
+    @property
+    def lost(self) -> int:
+        """How many deliveries were dropped."""
+        with self._ready:
+            return sum(self._deliveries.dropped.values())
 
     def losses(self) -> list[str]:
         """Say what was not delivered; a line for each reason."""
+        kept = "" if self._letters is None else f"; see {self._letters.path}"
         with self._ready:
             return [
                 f"{count} webhook deliveries to {self._endpoint.shown} were lost: {reason}"
                 + (f" ({self._reason})" if self._reason else "")
+                + kept
                 for reason, count in sorted(self._deliveries.dropped.items())
             ]
 
     def _run(self) -> None:
         while (delivery := self._next()) is not None:
-            stamp = str(int(clock.unix()))
             with self._ready:
                 last = self._last_chance
             seconds = self._timeout if last is None else min(self._timeout, max(0.05, last - clock.monotonic()))
-            result = self._endpoint.post(delivery.body, self._headers(delivery, stamp), seconds)
+            sent = headers(delivery.id, delivery.kind, delivery.body, self._key, clock.unix())
+            result = self._endpoint.post(delivery.body, sent, seconds)
             with self._ready:
                 self._settle(result)
                 self._ready.notify_all()
+            self._bury()
 
     def _next(self) -> Delivery | None:
         """Wait until a delivery may be sent; None at the end."""
@@ -202,17 +239,16 @@ class Webhook:
                 self._ready.wait(self._deliveries.wait(now))
             return None
 
-    def _headers(self, delivery: Delivery, stamp: str) -> dict[str, str]:
-        headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "otel-progress",
-            "Otel-Progress-Event": delivery.kind,
-            "Otel-Progress-Delivery": delivery.id,
-            "Otel-Progress-Timestamp": stamp,
-        }
-        if self._secret is not None:
-            headers["Otel-Progress-Signature"] = sign(self._secret, stamp, delivery.body)
-        return headers
+    def _bury(self) -> None:
+        """Write what was dropped to the dead letters; not called with the lock, as a disk may be slow."""
+        if self._letters is not None:
+            with self._ready:
+                lost = self._deliveries.take_lost()
+                why = self._reason
+            self._letters.add(
+                DeadLetter(f"{reason} ({why})" if why else reason, one.id, one.kind, one.operation_id, one.body)
+                for one, reason in lost
+            )
 
     def _settle(self, result: PostResult) -> None:
         """Settle the delivery in flight by its result."""
@@ -244,21 +280,29 @@ class Webhook:
                 "the webhook at %s refused a delivery (%s), which is dropped, as all will be that it refuses so; %s",
                 self._endpoint.shown,
                 result.reason,
-                "give the address that it points to" if 300 <= result.status < 400 else "look into the receiver's log",
+                _advice(result),
             )
 
 
-def _body(id: str, kind: str, row: Mapping[str, Any], event: Mapping[str, Any] | None) -> bytes | None:
-    """The JSON of a delivery, without the event if it would be too large; None if it still is, or is no JSON."""
-    said: dict[str, Any] = {"version": 1, "id": id, "kind": kind, "time": round(clock.unix(), 3), "operation": row}
-    try:
-        body = _json(said if event is None else {**said, "event": event})
-        if len(body) > BODY_BYTES:
-            body = _json(said)
-    except Exception:
-        return None
-    return body if len(body) <= BODY_BYTES else None
+def _advice(result: PostResult) -> str:
+    if result.forbidden:
+        return ALLOW
+    return "give the address that it points to" if 300 <= result.status < 400 else "look into the receiver's log"
 
 
-def _json(value: object) -> bytes:
-    return json.dumps(value, allow_nan=False, separators=(",", ":"), default=str).encode()
+def headers(id: str, kind: str, body: bytes, key: bytes | None, now: float) -> dict[str, str]:
+    """The headers of a delivery; `webhook-…` are those of Standard Webhooks, the next version sends no others."""
+    stamp = str(int(now))
+    found = {
+        "Content-Type": "application/json",
+        "User-Agent": "otel-progress",
+        "webhook-id": id,
+        "webhook-timestamp": stamp,
+        "Otel-Progress-Event": kind,
+        "Otel-Progress-Delivery": id,
+        "Otel-Progress-Timestamp": stamp,
+    }
+    if key is not None:
+        found["webhook-signature"] = standard(key, id, stamp, body)
+        found["Otel-Progress-Signature"] = sign(key, stamp, body)
+    return found

@@ -4,26 +4,37 @@ from __future__ import annotations
 
 import base64
 import http.client
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import closing
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from otel_progress import clock
 from otel_progress.errors import InvalidArgument
+from otel_progress.outbound import addresses as reach
 from otel_progress.outbound.deadline import HEAD_BYTES, Plain, Tls, seconds_of, within
 
+ALLOW: Final = "if that is meant, allow it by the option `addresses`"
 ANSWER_BYTES: Final = 2 * HEAD_BYTES
 """The largest answer that is read, head included."""
 
 
 class PostResult(NamedTuple):
-    """The outcome of a POST: the HTTP status (0 without an answer), the pause asked for (seconds), and words."""
+    """The outcome of a POST.
+
+    Attributes:
+        status: the HTTP status; 0 without an answer.
+        after: the pause that was asked for, in seconds.
+        reason: what happened, in words.
+        forbidden: whether the receiver has an address that must not be reached.
+    """
 
     status: int
     after: float | None = None
     reason: str = ""
+    forbidden: bool = False
 
     @property
     def arrived(self) -> bool:
@@ -33,22 +44,30 @@ class PostResult(NamedTuple):
     @property
     def retry(self) -> bool:
         """Whether a retry may succeed."""
-        return self.status in (0, 408, 429) or self.status >= 500
+        return not self.forbidden and (self.status in (0, 408, 429) or self.status >= 500)
 
 
 class WebhookEndpoint:
     """An http or https address that takes POST requests; a name and password in it make a Basic authorization.
 
     Redirects are not followed, certificates are verified with the authorities that the system trusts, and no proxy is
-    used. A request has one deadline, as described in `deadline`.
+    used. A request has one deadline, as described in `deadline`. Each request resolves the name anew, and checks the
+    address that it connects to, as `addresses` says.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, addresses: str = "private") -> None:
         """Parse the address; nothing is opened.
+
+        Args:
+            url: the address.
+            addresses: which addresses it may reach, one of `addresses.Addresses`.
 
         Raises:
             InvalidArgument: if the address is invalid; the message does not show it, as it may hold a secret.
         """
+        self._addresses = reach.checked(addresses)
+        if not isinstance(url, str):
+            url = ""
         try:
             parts = urlsplit(url)
             port = parts.port
@@ -61,6 +80,9 @@ class WebhookEndpoint:
                 "it is not shown here, as it may hold a secret"
             )
         self._host = parts.hostname
+        why = reach.objection_to_literal(self._host, addresses)
+        if why is not None:
+            raise InvalidArgument(f"the address of the webhook is {why}; {ALLOW}")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._port = port or (443 if self._tls else 80)
         self._target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe="%/:=&?~+!$,;'@()*")
@@ -80,11 +102,20 @@ class WebhookEndpoint:
                 with connection.getresponse() as response:
                     after = seconds_of(response.headers.get("Retry-After", ""), clock.unix())
                     return PostResult(response.status, after, f"HTTP {response.status}")
+        except reach.ForbiddenAddress as error:
+            return PostResult(0, None, str(error), forbidden=True)
         except Exception as error:
             words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return PostResult(0, None, f"{type(error).__name__}: {words}"[:200])
 
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
-        if self._tls is not None:
-            return Tls(self._host, self._port, timeout=timeout, context=self._tls)
-        return Plain(self._host, self._port, timeout=timeout)
+        connection: Any = (
+            Plain(self._host, self._port, timeout=timeout)
+            if self._tls is None
+            else Tls(self._host, self._port, timeout=timeout, context=self._tls)
+        )
+        connection._create_connection = self._connect  # noqa: SLF001  # where http.client opens its socket
+        return connection  # type: ignore[no-any-return]
+
+    def _connect(self, where: tuple[str, int], timeout: float | None, _: object = None) -> socket.socket:
+        return reach.connect(*where, timeout, self._addresses)

@@ -12,6 +12,7 @@ from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.engine import process
 from otel_progress.live.registry import registry
+from otel_progress.model.values import Value
 from otel_progress.outbound import otlp
 from otel_progress.outbound.transport import OTLP, Transport, connect
 from otel_progress.settings import Settings
@@ -37,6 +38,8 @@ class Installation:
         self.settings = settings
         self._own = settings.as_guest() if is_guest else settings
         self.resource = dict(resource)
+        self.about: dict[str, Value] = {}
+        """The resource attributes of our requests."""
         self._undo: list[Callable[[], None]] = []
         self.pipeline: Pipeline | None = None
         self.channel: Channel | None = None
@@ -55,7 +58,7 @@ class Installation:
             hooks.tracing.use(tracers)
         if meters is not None:
             self._hook(hooks.on_change, _by_name(meters, forked=forked).on_change)
-        about = exported(tracers, resource, forked=forked)
+        about = self.about = exported(tracers, resource, forked=forked)
         offered = None
         if settings.control is not False:
             self.channel = Channel(

@@ -20,6 +20,7 @@ from otel_progress.settings import read
 from otel_progress.telemetry import sigterm
 
 if TYPE_CHECKING:
+    from otel_progress.model.values import Value
     from otel_progress.telemetry.installation import Installation
 
 log = logging.getLogger("otel_progress")
@@ -220,6 +221,11 @@ def _replace(new: Installation | None, timeout: float, redact: Redact | None = N
         if old is not None:
             old.close(max(0.0, deadline - clock.monotonic()), replaced=new is not None)
         shut_down(processors, max(0.0, deadline - clock.monotonic()))
+
+
+def resource() -> Mapping[str, Value]:
+    """The resource attributes that the events of this process carry; none without a configuration."""
+    return {} if _installed is None else _installed.about
 
 
 def instrumented() -> None:

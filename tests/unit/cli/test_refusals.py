@@ -14,6 +14,12 @@ from otel_progress.cli import main
         (["list", "abc"], "unexpected argument 'abc'"),
         (["monitor", "--port", "4700", "--grpc-port", "4700"], "HTTP and gRPC need a port each"),
         (["monitor", "--trace-url", "http://a"], "--trace-url must contain {trace_id}"),
+        (["monitor", "--webhook", "ftp://a"], "the address of the webhook must look like"),
+        (["monitor", "--webhook", "http://169.254.169.254/"], "the address of the webhook is a link-local address"),
+        (["monitor", "--webhook", "http://a", "--webhook-format", "irc"], "format must be generic, slack, teams"),
+        (["monitor", "--webhook", "http://a", "--webhook-events", "never"], 'events must be "all" or some of'),
+        (["monitor", "--webhook", "http://a", "--webhook-addresses", "x"], "addresses must be public, private, any"),
+        (["monitor", "--webhook-dead-letters", "x"], "--webhook-dead-letters needs --webhook URL"),
     ],
 )
 def test_a_refusal_names_what_is_wrong(given: list[str], text: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from otel_progress.monitor.state import mutes
 from otel_progress.monitor.state.saved import Mute
 from otel_progress.monitor.web.mute_request import asked_mute
 from otel_progress.monitor.web.request_error import RequestError
+from otel_progress.outbound.webhook import WebhookOptions
 
 __all__ = ["posted"]
 STUCK: dict[str, Any] = {"health": Health.SILENT, "idle": 9.0, "stall_after": 5.0}
@@ -32,7 +33,7 @@ STUCK: dict[str, Any] = {"health": Health.SILENT, "idle": 9.0, "stall_after": 5.
 def monitor(posted: tuple[str, Any], tmp_path: Path) -> Iterator[Parts]:
     """A monitor's inside with a webhook."""
     with parts(tmp_path / "m.db") as found:
-        outlets = Outlets(found.core, found.views, None, (posted[0], None), "origin")
+        outlets = Outlets(found.core, found.views, None, WebhookOptions(posted[0]), "origin")
         found.core.listen(outlets)
         outlets.start()
         yield found

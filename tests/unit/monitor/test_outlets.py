@@ -21,6 +21,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.requests import Refused, parse
 from otel_progress.monitor.outlets.dispatch import Outlets, _request
 from otel_progress.outbound import otlp
+from otel_progress.outbound.webhook import WebhookOptions
 
 AT = 1_700_000_000.0
 
@@ -58,7 +59,7 @@ def posted() -> Iterator[tuple[str, queue.Queue[dict[str, Any]]]]:
 def outlets(posted: tuple[str, Any], tmp_path: Path) -> Iterator[tuple[Parts, Outlets]]:
     """A monitor's inside with a webhook."""
     with parts(tmp_path / "m.db") as monitor:
-        found = Outlets(monitor.core, monitor.views, None, (posted[0], None), "origin")
+        found = Outlets(monitor.core, monitor.views, None, WebhookOptions(posted[0]), "origin")
         monitor.core.listen(found)
         found.start()
         yield monitor, found
@@ -160,7 +161,7 @@ def test_what_another_monitor_took_is_stored_before_the_next_is_read(outlets: tu
 def test_address_that_can_not_be_meant(tmp_path: Path) -> None:
     """It is said at the start."""
     with parts(tmp_path / "m.db") as monitor, pytest.raises(InvalidArgument):
-        Outlets(monitor.core, monitor.views, None, ("not an address", None), "origin")
+        Outlets(monitor.core, monitor.views, None, WebhookOptions("not an address"), "origin")
 
 
 def test_stall_that_is_overruled_is_for_other_monitors_alone(outlets: tuple[Parts, Outlets]) -> None:

@@ -14,91 +14,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+import standardwebhooks
 import trustme
+from webhook_receiver import Hook, Post
 
 from otel_progress import semconv
 from otel_progress.errors import InvalidArgument
-from otel_progress.outbound import webhook
+from otel_progress.outbound import delivery_kinds, webhook
 from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.deadline import seconds_of
 from otel_progress.outbound.deliveries import PATIENT, Deliveries, Delivery
-from otel_progress.outbound.webhook import Webhook, kind_of, sign, verify
+from otel_progress.outbound.webhook import Webhook, WebhookOptions, kind_of, sign, verify
 from otel_progress.outbound.webhook_endpoint import WebhookEndpoint
 
 SECRET = b"it is not known"
 ROW = {"id": "survey-1", "name": "survey", "status": "failed"}
-
-
-class Post(NamedTuple):
-    """One request as it came."""
-
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def said(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def delivery(self) -> str:
-        return self.headers["otel-progress-delivery"]
-
-
-class Hook:
-    """A real receiver on this machine; `answer` gets the number of the request and says its status and headers."""
-
-    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
-        self.posts: list[Post] = []
-        self.answer: Callable[[Post], tuple[int, dict[str, str]]] = lambda post: (200, {})
-        self.changed = threading.Condition()
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                post = Post(self.path, {key.lower(): value for key, value in self.headers.items()}, body)
-                with hook.changed:
-                    hook.posts.append(post)
-                    hook.changed.notify_all()
-                status, headers = hook.answer(post)
-                self.send_response(status)
-                for key, value in headers.items():
-                    self.send_header(key, value)
-                self.end_headers()
-
-            def do_GET(self) -> None:
-                raise AssertionError("a redirect was followed")
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            def handle_error(self, *_: object) -> None:
-                pass  # clients that hang up
-
-        self.server = Server(("127.0.0.1", port), Handler)
-        if tls is not None:
-            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
-        self.port = self.server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}/hook"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-
-    def wait(self, count: int) -> list[Post]:
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.posts) >= count, 20), self.posts
-            return list(self.posts)
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -173,11 +107,109 @@ def test_delivery_arrives_signed(hook: Hook, make: Make) -> None:
     assert made.losses() == []
 
 
+@pytest.mark.parametrize(
+    "secret", ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_aGVsbG8", b"any bytes", "any text"]
+)
+def test_standard_webhooks_verify_it(hook: Hook, make: Make, secret: str | bytes) -> None:
+    """A library for Standard Webhooks accepts the delivery, and nothing that was changed."""
+    make(hook.url, secret).put("failed", "a", {**ROW, "name": "ü\ud800"})
+    (post,) = hook.wait(1)
+    given = secret.encode() if isinstance(secret, str) and not secret.startswith("whsec_") else secret
+    receiver = standardwebhooks.Webhook(given)
+    assert receiver.verify(post.body, post.headers)["operation"]["name"] == "ü?"
+    assert post.headers["webhook-id"] == post.delivery
+    for changed in (
+        {"webhook-id": "other"},
+        {"webhook-timestamp": str(int(time.time()) - 1)},
+        {"webhook-signature": "v1,AAAA"},
+    ):
+        with pytest.raises(standardwebhooks.WebhookVerificationError):
+            receiver.verify(post.body, {**post.headers, **changed})
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        receiver.verify(post.body + b" ", post.headers)
+
+
+@pytest.mark.parametrize("secret", ["", b"", "whsec_", "whsec_!", "whsec_ü", 3])
+def test_a_secret_that_cannot_be_meant_is_refused_unshown(secret: Any) -> None:
+    """It would sign nothing, or not what the receiver expects."""
+    with pytest.raises(InvalidArgument, match="the secret of the webhook") as raised:
+        WebhookOptions("https://example.org/hook", secret)
+    assert "ü" not in str(raised.value)
+
+
+def test_options_do_not_show_secrets() -> None:
+    """The text of the options may be logged."""
+    assert "s3cr3t" not in repr(WebhookOptions("https://example.org/s3cr3t", "s3cr3t"))
+
+
+def test_only_chosen_kinds_are_posted(hook: Hook, make: Make) -> None:
+    """By default ends and trouble; a list chooses; `all` includes updates."""
+    made = make(hook.url, events="failed, note")
+    for kind in ("ended", "note", "updated", "failed"):
+        made.put(kind, "a", ROW)
+    assert [post.said["kind"] for post in hook.wait(2)] == ["note", "failed"]
+    assert make(hook.url).kinds == delivery_kinds.ALERTS
+    assert make(hook.url, events="all").kinds == delivery_kinds.KINDS
+    for wrong in ("", "end", ["ended", "nothing"], [], 3, "all,ended"):
+        with pytest.raises(InvalidArgument, match="events must be"):
+            WebhookOptions(hook.url, events=wrong)  # type: ignore[arg-type]
+
+
+def test_what_did_not_arrive_is_a_dead_letter(hook: Hook, make: Make, tmp_path: Path) -> None:
+    """What was refused, what waits at the end, and what comes after it are kept, with the reason, for no other user."""
+    file = tmp_path / "dead.jsonl"
+    hook.answer = lambda post: (410 if post.said["kind"] == "failed" else 503, {})
+    made = make(hook.url, dead_letters=file, backoff=QUICK)
+    made.put("failed", "a", ROW)
+    made.put("ended", "b", ROW)
+    hook.wait(2)
+    made.close(0.1)
+    assert len(file.read_text().splitlines()) == 2
+    made.put("lost", "c", ROW)
+    letters = [json.loads(line) for line in file.read_text().splitlines()]
+    assert [(one["operation_id"], one["kind"]) for one in letters] == [("a", "failed"), ("b", "ended"), ("c", "lost")]
+    assert letters[0]["reason"] == "refused (HTTP 410)"
+    assert letters[1]["reason"] == "not sent at the end (HTTP 503)"
+    assert json.loads(letters[1]["body"])["id"] == letters[1]["id"]
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert all(line.endswith(f"; see {file}") for line in made.losses())
+
+
+def test_a_hanging_receiver_does_not_keep_the_letters_from_their_file(make: Make, tmp_path: Path) -> None:
+    """What waits is written by whoever closes the webhook, while its thread still hangs in a request."""
+    file = tmp_path / "dead.jsonl"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        made = make(f"http://127.0.0.1:{silent.getsockname()[1]}/", dead_letters=file, timeout=1)
+        made.put("ended", "a", ROW)
+        connection, _ = silent.accept()
+        with connection:
+            made.close(0)
+            assert [json.loads(line)["operation_id"] for line in file.read_text().splitlines()] == ["a"]
+
+
+def test_flush_sends_and_goes_on(hook: Hook, make: Make) -> None:
+    """`flush` ends pauses, waits in vain for a receiver that is away, and the webhook goes on afterwards."""
+    answers = iter([(503, {"Retry-After": "500"})])
+    hook.answer = lambda post: next(answers, (200, {}))
+    made = make(hook.url)
+    made.put("ended", "a", ROW)
+    until(lambda: made._away)
+    assert made.flush(20)
+    made.put("ended", "b", ROW)
+    hook.wait(3)
+    until(lambda: made.delivered == 2)
+    hook.answer = lambda post: (503, {})
+    made.put("ended", "c", ROW)
+    assert not made.flush(0.1)
+    assert made.losses() == []
+
+
 def test_without_a_secret_nothing_is_signed(hook: Hook, make: Make) -> None:
     """Without a secret a delivery has a timestamp, but no signature."""
     make(hook.url).put("ended", "a", ROW)
     (post,) = hook.wait(1)
     assert "otel-progress-signature" not in post.headers
+    assert "webhook-signature" not in post.headers
     assert "otel-progress-timestamp" in post.headers
     assert "event" not in post.said
 
@@ -247,9 +279,7 @@ def test_what_does_not_fit_is_left_out_or_counted(hook: Hook, make: Make) -> Non
     assert made.losses() == [
         f"3 webhook deliveries to http://127.0.0.1:{hook.port} were lost: no JSON, or too much of it"
     ]
-    with pytest.raises(
-        InvalidArgument, match="kind must be one of dead, ended, failed, lost, overdue, recovered, slow, stalled"
-    ):
+    with pytest.raises(InvalidArgument, match="kind must be one of checkpoint, dead, ended, failed, lost, note"):
         made.put("done", "a", ROW)
 
 
@@ -373,8 +403,8 @@ def test_a_slow_receiver_is_cut_off(make: Make) -> None:
 # -- the queue, in a time of its own
 
 
-def delivery(id: str, operation: str = "", until: float = 1e9, size: int = 1) -> Delivery:
-    return Delivery(id, "ended", operation or id, b"x" * size, until)
+def delivery(id: str, operation: str = "", until: float = 1e9, size: int = 1, kind: str = "ended") -> Delivery:
+    return Delivery(id, kind, operation or id, b"x" * size, until)
 
 
 def taken(deliveries: Deliveries, now: float) -> str | None:
@@ -481,6 +511,43 @@ def test_the_oldest_make_room_but_not_the_one_on_its_way() -> None:
     assert deliveries.dropped == {"too many waited": 3, "refused": 1}
     deliveries.put(delivery("f", size=101))
     assert len(deliveries) == 0
+
+
+def test_an_update_gives_way_to_what_is_newer() -> None:
+    """A plain update that waits is replaced by any later delivery of its operation; one in flight is not."""
+    deliveries = Deliveries()
+    deliveries.put(delivery("a1", "a", kind="updated"))
+    assert taken(deliveries, 0.0) == "a1"
+    deliveries.put(delivery("a2", "a", kind="updated"))
+    deliveries.put(delivery("b1", "b", kind="updated"))
+    deliveries.put(delivery("a3", "a", kind="updated"))
+    deliveries.put(delivery("b2", "b", kind="failed"))
+    found = []
+    while (id := taken(deliveries, 0.0)) is not None:
+        found.append(id)
+        deliveries.done()
+    assert found == ["a1", "a3", "b2"]
+    assert not deliveries.dropped
+
+
+def test_news_make_room_for_alerts() -> None:
+    """Without room, what alerts nobody is dropped first, however new it is; updates are no dead letters."""
+    deliveries = Deliveries(most=3, keep_lost=True)
+    for id, kind in [("a", "failed"), ("b", "note"), ("c", "updated"), ("d", "ended"), ("e", "ended")]:
+        deliveries.put(delivery(id, kind=kind))
+    assert [one.id for one in deliveries._waiting.values()] == ["a", "d", "e"]
+    assert deliveries.dropped == {"too many waited": 2}
+    assert [(one.id, why) for one, why in deliveries.take_lost()] == [("b", "too many waited")]
+    assert deliveries.take_lost() == []
+
+
+def test_dropped_deliveries_are_kept_within_a_limit() -> None:
+    """A flood that nobody takes away fills no memory; each drop is counted."""
+    deliveries = Deliveries(most=2, most_bytes=100, keep_lost=True)
+    for number in range(1_000):
+        deliveries.put(delivery(str(number), size=10))
+    assert deliveries.dropped == {"too many waited": 998}
+    assert len(deliveries.take_lost()) == 10
 
 
 @pytest.mark.parametrize(

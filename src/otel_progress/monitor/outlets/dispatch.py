@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
 from otel_progress.monitor.intake.requests import Accepted, Envelope, Refused, Sender
-from otel_progress.monitor.state.listener import ALERTING, CoreListener, StoredEvent
+from otel_progress.monitor.state.listener import CoreListener, StoredEvent
 from otel_progress.monitor.web.dump import dump
 from otel_progress.outbound import otlp
+from otel_progress.outbound.delivery_kinds import any_kind_of
 
 if TYPE_CHECKING:
     from otel_progress.monitor.outlets.redis import Stream
     from otel_progress.monitor.state.core import Core
     from otel_progress.monitor.state.ledger import Entry
     from otel_progress.monitor.web.views import Views
-    from otel_progress.outbound.webhook import Webhook
+    from otel_progress.outbound.webhook import Webhook, WebhookOptions
 
 _OTHERS: Final = Sender(connection="redis")
 _TROUBLE: Final = {
@@ -36,9 +37,9 @@ class Outlets(CoreListener):
     """Passes events on in the thread of the core; nothing here waits for the other side."""
 
     def __init__(
-        self, core: Core, views: Views, redis: str | None, webhook: tuple[str, bytes | None] | None, origin: str
+        self, core: Core, views: Views, redis: str | None, webhook: WebhookOptions | None, origin: str
     ) -> None:
-        """With the address of Redis and of a webhook; None means none.
+        """With the address of Redis, and the options of a webhook; None means none.
 
         Raises:
             InvalidArgument: for an invalid address.
@@ -48,11 +49,7 @@ class Outlets(CoreListener):
         self._views = views
         self._redis = (redis, origin) if redis is not None else None
         self._stream: Stream | None = None
-        self._webhook: Webhook | None = None
-        if webhook is not None:
-            from otel_progress.outbound.webhook import Webhook
-
-            self._webhook = Webhook(*webhook)
+        self._webhook: Webhook | None = None if webhook is None else webhook.start()
         if redis is not None:
             try:
                 import redis as _client  # noqa: F401
@@ -84,14 +81,16 @@ class Outlets(CoreListener):
     def stored(self, events: list[StoredEvent]) -> None:
         """Send them to the webhook and to Redis."""
         if self._webhook is not None:
-            for one in events:
+            for one in _newest(events):
                 self._post(self._webhook, one)
         if self._stream is not None:
             self._publish(self._stream, events)
 
     def wants(self, event: str) -> bool:
         """Whether events of this name are passed on."""
-        return self._redis is not None or (self._webhook is not None and event in ALERTING)
+        if self._redis is not None:
+            return True
+        return self._webhook is not None and bool(self._webhook.kinds.intersection(_kinds_of(event)))
 
     def concluded(self, entry: Entry, kind: str) -> None:
         """Post what the monitor concluded."""
@@ -105,11 +104,11 @@ class Outlets(CoreListener):
             self._webhook.put(kind, entry.head.operation_id, self._views.row(entry))
 
     def _post(self, webhook: Webhook, one: StoredEvent) -> None:
-        from otel_progress.outbound.webhook import kind_of
-
         if one.head is None or one.held:
             return
-        kind = kind_of(one.record.event, one.head.status.value)
+        kind = any_kind_of(one.record.event, one.head.status.value)
+        if kind not in webhook.kinds:
+            return
         entry = self._core.ledger.find(one.head.operation_id) if kind is not None else None
         if kind is None or entry is None or self._core.mutes.covering(entry) is not None:
             return
@@ -127,13 +126,10 @@ class Outlets(CoreListener):
     def _publish(self, stream: Stream, told: list[StoredEvent]) -> None:
         from otel_progress.monitor.outlets.redis import StreamEntry
 
-        newest = {one.head.operation_id: number for number, one in enumerate(told) if one.head is not None}
         items = []
-        for number, one in enumerate(told):
+        for one in _newest(told):
             if one.head is None:
                 items.append(StreamEntry("", one.record.event, "{}", _request(one)))
-                continue
-            if one.record.event in _STATE and newest[one.head.operation_id] != number:
                 continue
             entry = self._core.ledger.find(one.head.operation_id)
             row = dump(self._views.row(entry)) if entry is not None else "{}"
@@ -161,6 +157,21 @@ class Outlets(CoreListener):
             raise Refused(503, "the monitor did not store it in time", 1)
         if isinstance(answers[0], Refused):
             raise answers[0]
+
+
+def _newest(told: list[StoredEvent]) -> list[StoredEvent]:
+    """The events without plain updates that a later event of the operation replaces."""
+    newest = {one.head.operation_id: number for number, one in enumerate(told) if one.head is not None}
+    return [
+        one
+        for number, one in enumerate(told)
+        if one.head is None or one.record.event not in _STATE or newest[one.head.operation_id] == number
+    ]
+
+
+def _kinds_of(event: str) -> set[str | None]:
+    """The kinds that an event may have, by the status of its operation."""
+    return {any_kind_of(event, status) for status in ("completed", "failed", "lost")}
 
 
 def _request(one: StoredEvent) -> bytes:

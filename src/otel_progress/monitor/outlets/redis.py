@@ -148,7 +148,7 @@ class Stream:
             raise InvalidArgument("the key of the Redis Stream and the origin must not be empty")
         if isinstance(most, bool) or not isinstance(most, int) or most < 1:
             raise InvalidArgument(f"most must be a whole number above 0, not {most!r}")
-        self._client, self.shown = _connect(url)
+        self._client, self.shown = connect(url)
         self._origin, self._key, self._most, self._give = origin.encode(), key, most, take
         self.published = self.taken = self.unreadable = 0
         self.dropped: Counter[str] = Counter()
@@ -473,22 +473,27 @@ class Stream:
             log.info("Redis at %s can be used again", self.shown)
 
 
-def _connect(url: str) -> tuple[Any, str]:
-    """A client for an address, which connects later, and the address without secrets."""
+def connect(url: str) -> tuple[Any, str]:
+    """A client for an address, which connects later and retries nothing, and the address without secrets.
+
+    Raises:
+        InvalidArgument: if the address is invalid.
+        MissingDependency: if the client is not installed.
+    """
     try:
         import redis
         from redis.backoff import NoBackoff
         from redis.connection import parse_url
         from redis.retry import Retry
     except ImportError:
-        raise MissingDependency('--redis needs: pip install "otel-progress[redis]"') from None
+        raise MissingDependency('Redis needs: pip install "otel-progress[redis]"') from None
     try:
         parse: Any = parse_url  # the client has no types
         parts = urlsplit(url)
         shown = _shown(parts)
         options: dict[str, Any] = {
             **parse(url),
-            "retry": Retry(NoBackoff(), 0),  # this class retries
+            "retry": Retry(NoBackoff(), 0),  # whoever uses it retries
             "socket_timeout": SOCKET_SECONDS,
             "decode_responses": False,
             "protocol": 2,

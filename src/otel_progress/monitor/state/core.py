@@ -38,7 +38,7 @@ from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
 from otel_progress.monitor.state.judging import Judging
-from otel_progress.monitor.state.ledger import Entry, Ledger, head_of, instance_of, lose, presumed
+from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, head_of, instance_of, lose, presumed
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import SLICE, Loading
 from otel_progress.monitor.state.mutes import Answer, Mutes
@@ -535,7 +535,7 @@ class Core:
         """These operations were loaded from the store."""
         now = clock.monotonic()
         for kept, entry in brought:
-            if isinstance(entry.said, Record) and entry.open and not entry.instance.startswith(foreign_traces.MARK):
+            if isinstance(entry.said, Record) and entry.open and not entry.instance.startswith(MARK):
                 self._note_trace(entry.said.trace)
             if kept.dead:
                 self.journal.dead.add(kept.operation_id)

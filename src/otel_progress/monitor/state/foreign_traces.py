@@ -22,7 +22,7 @@ from otel_progress.model.values import Attributes, finite
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.messages import ExportTraceServiceRequest
 from otel_progress.monitor.intake.requests import RECORD_SMALL, Parcel
-from otel_progress.monitor.state.ledger import Entry
+from otel_progress.monitor.state.ledger import MARK, Entry
 from otel_progress.outbound import otlp
 
 TRACES: Final = 10_000
@@ -39,8 +39,6 @@ LATEST: Final = 2**63 - 1
 """The latest time that can be encoded, in ns since 1970; senders may send any."""
 SETTLED: Final = 60.0
 """Seconds without a span after which the caller of an ended span counts as outside."""
-MARK: Final = "spans:"
-"""The prefix of the instance of a process that is known only by its spans."""
 _ERROR: Final = 2
 _REMOTE: Final = 0x200
 _TOKENS: Final = {f"{s.GEN_AI_USAGE}.{kind}_tokens": f"{kind}_tokens" for kind in ("input", "output")}

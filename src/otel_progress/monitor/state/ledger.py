@@ -35,6 +35,8 @@ earlier events may only have been delayed.
 """
 OWNERS_ABOVE: Final = 8
 """The most ancestors that are searched for the owner of an operation."""
+MARK: Final = "spans:"
+"""The prefix of the instance of a process that is known only by its spans."""
 WORDS: Final = 200
 KEY_LENGTH: Final = 1_024
 """The most characters of an id; an event with a longer one is invalid."""

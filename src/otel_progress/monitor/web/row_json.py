@@ -14,7 +14,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.states import TROUBLE, Label, state_of
 from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.state.child_processes import Judgement
-from otel_progress.monitor.state.foreign_traces import MARK
+from otel_progress.monitor.state.ledger import MARK
 from otel_progress.monitor.state.rollup import Whole
 
 if TYPE_CHECKING:

@@ -1,0 +1,71 @@
+"""`otel-progress resend`: dead letters go again, signed and with their ids; what fails again stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import standardwebhooks
+from webhook_receiver import Hook
+
+from otel_progress.cli import main
+from otel_progress.outbound.dead_letters import DeadLetter, DeadLetters
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
+    """A receiver."""
+    monkeypatch.setenv("OTEL_PROGRESS_WEBHOOK_SECRET", SECRET)
+    made = Hook()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Two dead letters."""
+    found = tmp_path / "dead.jsonl"
+    DeadLetters(found).add(DeadLetter("refused", id, "failed", "op", b'{"id":"%s"}' % id.encode()) for id in "ab")
+    return found
+
+
+def test_letters_arrive_with_their_ids(hook: Hook, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Signed anew, so that the receiver does not find them too old."""
+    assert main(["resend", str(file), "--webhook", hook.url]) == 0
+    for id, post in zip("ab", hook.posts):
+        assert standardwebhooks.Webhook(SECRET).verify(post.body, post.headers) == {"id": id}
+        assert post.headers["webhook-id"] == id
+    assert capsys.readouterr().out == "2 deliveries arrived\n"
+    assert not file.exists()
+    assert main(["resend", str(file), "--webhook", hook.url]) == 1
+    assert "can't be read" in capsys.readouterr().err
+
+
+def test_a_refused_one_stays_and_the_next_is_tried(
+    hook: Hook, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command says which, and ends with 1."""
+    monkeypatch.setenv("OTEL_PROGRESS_WEBHOOK_URL", hook.url)
+    hook.answer = lambda post: (400 if post.said["id"] == "a" else 200, {})
+    assert main(["resend", str(file)]) == 1
+    assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == ["a"]
+    assert "1 deliveries arrived, 1 stay in" in capsys.readouterr().err
+
+
+def test_a_receiver_that_is_away_is_asked_once(hook: Hook, file: Path) -> None:
+    """The rest is put back untried."""
+    hook.answer = lambda _: (503, {})
+    assert main(["resend", str(file), "--webhook", hook.url]) == 1
+    assert len(hook.posts) == 1
+    assert len(file.read_text().splitlines()) == 2
+
+
+def test_a_url_is_needed(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names the variable."""
+    with pytest.raises(SystemExit):
+        main(["resend", str(file)])
+    assert "OTEL_PROGRESS_WEBHOOK_URL" in capsys.readouterr().err
