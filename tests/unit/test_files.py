@@ -256,6 +256,8 @@ OWN_WAY = {
     "outbound/grpc_transport.py": "reads certificates",
     "outbound/spool.py": "wraps the descriptor of a private file",
     "procfs.py": "reads what the kernel says",
+    "cli/run/deaths.py": "makes a private file by mkstemp, and removes it",
+    "durable/told.py": "adds to the file that `run` made, and makes none",
 }
 """Modules that open files in another way, and why they may."""
 OPENS = re.compile(
