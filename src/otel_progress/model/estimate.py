@@ -190,7 +190,7 @@ class Pace:
         since, base = self._course.since
         if self._seen == 2 and (first := self._course.at_once(_LOOK)) is not None:
             since, base = first
-        elif self._course.renew(time, units):
+        elif self._course.renew():
             since, base = self._course.since
         else:
             return

@@ -22,6 +22,8 @@ from array import array
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_progress.model.change import STEADY, change_of_pace
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -75,12 +77,6 @@ _CALIBRATED: Final = 1.2
 """Factor from the errors of the tests to those of forecasts: they cover more of the run, and what changes in it."""
 _STEADY: Final = 0.8
 """Part of the squared error that does not depend on how far ahead a forecast is."""
-_PROOF_PARTS, _PROOF_UNITS, _PROOF_SECONDS = 2, 5.0, 2.0
-"""What proves a change of pace: parts of the course, units and seconds at the new pace."""
-_JUMP, _LEAP = math.log(3.0), math.log(8.0)
-"""The least change of pace; the latter if there are only `_PROOF_PARTS` parts before or after it."""
-_BEYOND: Final = 4.0
-"""How many times the spread of the parts a change of pace is at least."""
 _AT_ONCE: Final = 3.0
 """A first batch that took this many times less, unit by unit, than the second came at once."""
 _WIDEST: Final = 1.2
@@ -132,14 +128,15 @@ class Review(NamedTuple):
 class Course:
     """How a count went: times and counts, about evenly spaced in time, in constant memory."""
 
-    __slots__ = ("_newest", "counts", "leap", "said", "since", "step", "times")
+    __slots__ = ("_asked", "_newest", "_quickest", "_said", "_slowest", "counts", "leap", "since", "step", "times")
 
     def __init__(self) -> None:
         """Start at time 0 with no unit."""
         self.since = (0.0, 0.0)
         self.times = array("d", (0.0,))
         self.counts = array("d", (0.0,))
-        self.said = array("f", (0.0,) * OWN)
+        self._said, self._asked = array("f"), 0
+        self._quickest, self._slowest = math.inf, 0.0
         self.step = self.leap = 0.0
         self._newest = (0.0, 0.0)
 
@@ -160,8 +157,9 @@ class Course:
         return True
 
     def _keep(self, time: float, count: float) -> None:
+        each = (time - self.times[-1]) / (count - self.counts[-1])
+        self._quickest, self._slowest = min(each, self._quickest), max(each, self._slowest)
         # sums, as an array that grows in place keeps room for more
-        self.said = self.said + array("f", self._say(time, count))
         self.times = self.times + array("d", (time,))
         self.counts = self.counts + array("d", (count,))
         if len(self.times) > KNOTS:
@@ -179,19 +177,41 @@ class Course:
             or times[knot] - times[knot - 1] > long
             or (knot < last and times[knot + 1] - times[knot] > long)
         ]
+        first = bisect_left(counts, self.since[1])
+        said = [(place, self.said_at(knot)) for place, knot in enumerate(kept) if knot > first]
+        self._said, self._asked = array("f"), 0
+        for place, there in said:
+            self._said = self._said + there
+            self._asked |= 1 << place
         self.times = array("d", (times[knot] for knot in kept))
         self.counts = array("d", (counts[knot] for knot in kept))
-        self.said = array("f", (one for knot in kept for one in self.said[OWN * knot : OWN * (knot + 1)]))
+        self._find_extremes()
 
-    def renew(self, time: float, done: float) -> bool:
-        """Forget the pace before a proven change of pace, but not the course; returns whether there was one.
+    def said_at(self, knot: int) -> array[float]:
+        """What the forecasters said at a point; found when it is first asked, from the points up to there."""
+        place = OWN * (self._asked & (1 << knot) - 1).bit_count()
+        if not self._asked >> knot & 1:
+            told = array("f", self._say(self.times[knot], self.counts[knot]))
+            self._said = self._said[:place] + told + self._said[place:]
+            self._asked |= 1 << knot
+        return self._said[place : place + OWN]
 
-        The parts after the change must differ from those before by far more than these do among themselves.
-        """
-        found = self._change(time, done)
+    def _find_extremes(self) -> None:
+        """Find the quickest and the slowest part since the pace began, in seconds a unit."""
+        first = bisect_left(self.counts, self.since[1])
+        times, counts = self.times[first:], self.counts[first:]
+        parts = [(t - at) / (n - of) for at, t, of, n in zip(times, times[1:], counts, counts[1:], strict=False)]
+        self._quickest, self._slowest = min(parts, default=math.inf), max(parts, default=0.0)
+
+    def renew(self) -> bool:
+        """Forget the pace before a proven change of pace, but not the course; returns whether there was one."""
+        if self._slowest < STEADY * self._quickest:
+            return False
+        first = bisect_left(self.counts, self.since[1])
+        found = change_of_pace(self.times[first:], self.counts[first:])
         if found is None:
             return False
-        self._start_at(found)
+        self._start_at(first + found)
         return True
 
     def at_once(self, soon: float) -> tuple[float, float] | None:
@@ -212,29 +232,8 @@ class Course:
     def _start_at(self, knot: int) -> None:
         """Let the pace begin at this point."""
         self.since = self.times[knot], self.counts[knot]
-        for later in range(knot + 1, len(self.times)):
-            self.said[OWN * later : OWN * (later + 1)] = array("f", self._say(self.times[later], self.counts[later]))
-
-    def _change(self, time: float, done: float) -> int | None:
-        """The point after which the pace is another one."""
-        first = max(0, bisect_left(self.counts, self.since[1]))
-        if time - self.times[first] <= _PROOF_SECONDS or done - self.counts[first] <= _PROOF_UNITS:
-            return None
-        points = [*zip(self.times[first:], self.counts[first:])]
-        if done > points[-1][1] and time - points[-1][0] > INSTANT:
-            points.append((time, done))
-        paces = [math.log((t - at) / (n - of)) for (at, of), (t, n) in itertools.pairwise(points)]
-        if max(paces) - min(paces) < _JUMP:
-            return None
-        best, found = 1.0, 0
-        for start in range(1, len(paces) - _PROOF_PARTS + 1):
-            for end in (start, start - 1):  # the change may lie within a part
-                proof = _proof(paces[:end], paces[start:]) if end else 0.0
-                if proof > best:
-                    best, found = proof, start
-        at, of = points[found]
-        proven = found and time - at >= _PROOF_SECONDS and done - of >= _PROOF_UNITS
-        return first + found if proven else None
+        self._said, self._asked = array("f"), 0
+        self._find_extremes()
 
     def time_at(self, count: float, time: float, done: float) -> float:
         """Return when a count was reached, if `done` was reached at `time`."""
@@ -328,7 +327,7 @@ class Course:
         ends.append((done, time))
         for index, i in enumerate(origins):
             n, t = ends[index]
-            said, later = self.said[OWN * i : OWN * (i + 1)], ends[index + 1 :]
+            said, later = self.said_at(i), ends[index + 1 :]
             units = n - self.since[1]
             ahead = units * horizon
             near = [1.0 / (1.0 + _NEAR * abs(math.log((end - n) / ahead))) for end, _ in later]
@@ -392,21 +391,6 @@ class Course:
             assumed *= ((_DOUBT + number * uneven) / (_DOUBT + number)) ** 2
         error = math.sqrt((_ASSUMED * assumed + squares) / (_ASSUMED + number))
         return _CALIBRATED * error * (1.0 if past is None else 1.0 + known * (past.wide - 1.0))
-
-
-def _proof(before: Sequence[float], after: Sequence[float]) -> float:
-    """How far two series of paces (log) differ, as a multiple of what proves a change."""
-    jump, squares = abs(_mean(after) - _mean(before)), 0.0
-    for series in (before, after):
-        middle = _mean(series)
-        squares += sum((one - middle) ** 2 for one in series)
-    spread = math.sqrt(squares / max(1, len(before) + len(after) - 2))
-    least = _JUMP if min(len(before), len(after)) > _PROOF_PARTS else _LEAP
-    return jump / max(least, _BEYOND * spread)
-
-
-def _mean(series: Sequence[float]) -> float:
-    return sum(series) / len(series)
 
 
 def _ahead_of(horizon: float) -> float:

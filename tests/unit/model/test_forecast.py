@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_progress.model.estimate import Pace, interval
-from otel_progress.model.forecast import KNOTS, OWN, Course
+from otel_progress.model.forecast import KNOTS, Course
 from otel_progress.model.past import PARTS, WIDE, Past, Record
 
 STEPS = st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e6, 1e9), st.floats(0, 1e4)), min_size=1, max_size=60)
@@ -166,16 +166,31 @@ def test_forecasts_by_earlier_runs_are_finite(time: float, done: float, total: f
 
 
 def test_points_remember_what_was_foretold_there() -> None:
-    """What the forecasters said at a kept point is kept with it, also after points were dropped."""
-    course = Course()
+    """What the forecasters said at a kept point is the same whenever it is asked, also after points were dropped."""
+    at_once, later = Course(), Course()
     rng, at = random.Random(3), 0.0
     for count in range(1, 200):
         at += rng.uniform(0.5, 1.5)
-        course.add(at, float(count))
-    assert len(course.said) == OWN * len(course.times)
-    for knot, (time, count) in enumerate(zip(course.times, course.counts)):
+        later.add(at, float(count))
+        if at_once.add(at, float(count)):
+            at_once.said_at(len(at_once.times) - 1)
+    for knot, (time, count) in enumerate(zip(later.times, later.counts)):
         if knot:
-            assert course.said[OWN * knot] == pytest.approx(math.log(time / count), rel=1e-5)
+            said = later.said_at(knot)
+            assert said[0] == pytest.approx(math.log(time / count), rel=1e-5)
+            assert said == at_once.said_at(knot)
+
+
+def test_what_forecasters_said_follows_a_new_start() -> None:
+    """After a proven change of pace, points after it say what the new pace says, whatever was asked before."""
+    course, at = Course(), 0.0
+    for count in range(1, 31):
+        at += 10.0 if count <= 15 else 1.0
+        if course.add(at, float(count)):
+            course.said_at(len(course.times) - 1)
+            course.renew()
+    assert course.since == (150.0, 15.0)
+    assert course.said_at(len(course.times) - 1)[0] == pytest.approx(0.0, abs=1e-6)
 
 
 @pytest.mark.parametrize("error", [0.01, 0.1, 0.3, 0.6, 1.0, 1.5])
@@ -287,8 +302,7 @@ def test_a_pause_is_no_change_of_pace() -> None:
         course, at = Course(), 0.0
         for count, each in enumerate(units, 1):
             at += each
-            course.add(at, float(count))
-            assert not course.renew(at, float(count))
+            assert not (course.add(at, float(count)) and course.renew())
 
 
 def test_quick_units_at_first_do_not_disprove_earlier_runs() -> None:
