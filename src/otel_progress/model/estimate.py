@@ -176,7 +176,7 @@ class Pace:
             if self._still:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
-            reached = self._reached_at(now, done, moved)
+            reached = self._placed(now, done, moved)
             self._time += max(0.0, reached - self._counted)
             self._counted = reached
             self._usual = self._time / self._moves
@@ -316,7 +316,8 @@ class Pace:
                 estimate follows the rate.
             wider: by how much the error is larger than that of a count.
         """
-        if self._rate is None or not 0 < remaining < math.inf:
+        rate = self._rate
+        if rate is None or not 0 < remaining < math.inf:
             return None
         done = self._last if done is None else max(done, self._last)  # a lower one is a fall that was not observed yet
         units, at = done - self._base, self._reached_at(now, done, moved)
@@ -326,7 +327,7 @@ class Pace:
         if not (units > 0 and time > 0):
             return None
         self._follow(time, units, remaining + done)
-        found = None if self.is_overtaken else self._forecast(time, units, remaining, grain, may_review)
+        found = None if self.is_overtaken else self._forecast(time, units, remaining, grain, rate, may_review)
         if found is None:
             return None
         known = found.known
@@ -346,10 +347,11 @@ class Pace:
         return Estimate(eta, low, high, "history" if known > _MAINLY else "rate", runs)
 
     def _forecast(
-        self, time: float, units: float, left: float, grain: float, may_review: MayReview
+        self, time: float, units: float, left: float, grain: float, rate: float, may_review: MayReview
     ) -> _Forecast | None:
         """Combine the forecasters; None if the result is not finite."""
-        if not units > self._course.since[1] or not time > self._course.since[0]:
+        since, base = self._course.since
+        if not units > base or not time > since:
             return None
         horizon, total = self._course.horizon(units, left), units + left
         if not (0 < horizon < math.inf and time > INSTANT and units < MANY and 0 < time / units < math.inf):
@@ -363,7 +365,7 @@ class Pace:
             if may_review():
                 review = self._reviewed = self._course.review(time, units, left, past)
             elif review is None:
-                return _Forecast(1.0 / (self._rate or math.inf), untested(horizon, steps), 0.0, units, total)
+                return _Forecast(1.0 / rate, untested(horizon, steps), 0.0, units, total)
         said = self._course.forecasts(time, units, left, past)
         each = math.exp(sum(weight * one for weight, one in zip(review.weights, said)))
         if not 0 < each < math.inf:
@@ -429,7 +431,12 @@ class Pace:
 
     def _reached_at(self, now: float, done: float, moved: float | None) -> float:
         """When the last unit was completed, as nearly as looks at the count can tell."""
-        unit_at = self._unit(now, done, moved)
+        self._look(now, done, moved)
+        return self._placed(now, done, moved)
+
+    def _placed(self, now: float, done: float, moved: float | None) -> float:
+        """The same, after the look at this moment."""
+        unit_at = self._unit_at
         if moved is None or done <= self._base:
             return unit_at
         each = (unit_at - self._start) / (done - self._base)

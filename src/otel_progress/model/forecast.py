@@ -20,6 +20,7 @@ import itertools
 import math
 from array import array
 from bisect import bisect_left, bisect_right
+from operator import mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.model.change import STEADY, change_of_pace
@@ -301,11 +302,9 @@ class Course:
     def _typical(self, time: float, done: float) -> tuple[float, float]:
         """The median time per unit of its parts, weighted by their units, and the mean without the longest pause."""
         times, counts, (since, base) = self.times, self.counts, self.since
-        first, n = bisect_left(counts, base) + 1, bisect_left(counts, done)
-        parts = [
-            ((times[i] - times[i - 1]) / (counts[i] - counts[i - 1]), counts[i] - counts[i - 1])
-            for i in range(first, n)
-        ]
+        first, n = bisect_left(counts, base), bisect_left(counts, done)
+        marks = itertools.pairwise(zip(times[first:n], counts[first:n]))
+        parts = [((t - at) / (count - of), count - of) for (at, of), (t, count) in marks]
         parts.append(((time - times[n - 1]) / (done - counts[n - 1]), done - counts[n - 1]))
         mean = (time - since) / (done - base)
         each, units = max(parts, key=lambda part: (part[0] - mean) * part[1])
@@ -332,10 +331,14 @@ class Course:
             ahead = units * horizon
             near = [1.0 / (1.0 + _NEAR * abs(math.log((end - n) / ahead))) for end, _ in later]
             share = max(near) / sum(near)
+            own = said.tolist()
+            half, slope = own[HALF], own[TREND]
             for (end, at), weight in zip(later, near):
-                real = math.log((at - t) / (end - n))
-                errors = [each - real for each in self._ahead(said, t, n, end - n, past)]
-                found.append(Test(units, end - n, weight * share, errors))
+                left = end - n
+                own[TREND] = half + slope * min(1.0, left / units + 0.5)
+                told = own if past is None else [*own, *past.forecasts(t, n, left, self.spent(t, n, past))]
+                real = math.log((at - t) / left)
+                found.append(Test(units, left, weight * share, [each - real for each in told]))
         return found
 
     def _origins(self, time: float, done: float) -> list[int]:
@@ -380,7 +383,7 @@ class Course:
         known = sum(weights[OWN:])
         squares = number = 0.0
         for units, left, weight, errors in tests:
-            error = sum(map(_product, weights, errors))
+            error = sum(map(mul, weights, errors))
             squares += weight * error * error / _ahead_of(left / units)
             number += weight
         assumed = _SPREAD * _SPREAD
@@ -412,6 +415,3 @@ def _log(each: float) -> float:
     """The logarithm, finite for whatever times and counts come."""
     return math.log(min(max(each, FEW), MANY))
 
-
-def _product(one: float, other: float) -> float:
-    return one * other

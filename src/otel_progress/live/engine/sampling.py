@@ -24,7 +24,8 @@ def sample(operation: OperationState, now: float) -> bool:
     moved = _counted(operation, now)
     if moved:
         before, operation._moved_at = operation._moved_at, now
-        _learn(operation, operation, before, now)
+        if now - before >= STEADY or operation._lanes is not None:
+            _learn(operation, operation, before, now)
         if operation._loops is not None and not operation._only_failed:
             operation._loops.progressed(operation, now)
     if now >= operation._observe_at or (moved and operation._pace is None):
