@@ -123,8 +123,8 @@ class Pace:
     def _forget(self) -> None:
         self._done = self._time = 0.0
         self._course = Course()
-        self._reviewed: Review | None = None
-        self._kept: _Forecast | None = None
+        self._reviewed: array[float] | None = None
+        self._kept: array[float] | None = None
         self._foretold: array[float] | None = None
         self._moves = self._pause = self._usual = 0.0
         self._known_pause = 0.0
@@ -356,14 +356,16 @@ class Pace:
         horizon, total = self._course.horizon(units, left), units + left
         if not (0 < horizon < math.inf and time > INSTANT and units < MANY and 0 < time / units < math.inf):
             return None
-        kept = self._kept
-        if kept is not None and kept.total == total and kept.units <= units < _SAME * kept.units:
-            return kept
+        if self._kept is not None:
+            kept = _Forecast(*self._kept)
+            if kept.total == total and kept.units <= units < _SAME * kept.units:
+                return kept
         past, steps = self._prepared(total), left / (grain or self._step or left)
-        review = self._reviewed
+        review = None if self._reviewed is None else Review(*self._reviewed[:3], self._reviewed[3:])
         if review is None or review.total != total or not review.units <= units < _AGAIN * review.units:
             if may_review():
-                review = self._reviewed = self._course.review(time, units, left, past)
+                review = self._course.review(time, units, left, past)
+                self._reviewed = array("d", (*review[:3], *review.weights))
             elif review is None:
                 return _Forecast(1.0 / rate, untested(horizon, steps), 0.0, units, total)
         said = self._course.forecasts(time, units, left, past)
@@ -372,7 +374,8 @@ class Pace:
             return None
         known = sum(review.weights[OWN:])
         error = review.error_at(horizon, steps, time / (time + each * left))
-        kept = self._kept = _Forecast(each, error, known, units, total)
+        kept = _Forecast(each, error, known, units, total)
+        self._kept = array("d", kept)
         return kept
 
     def _pause_known(self, time: float, units: float, left: float, grain: float) -> float:
@@ -408,7 +411,7 @@ class Pace:
         """Keep an interval for the end, to see later whether it held."""
         if self._record is None or self._reviewed is None:
             return
-        units, kept = self._reviewed.units, self._foretold
+        units, kept = self._reviewed[1], self._foretold
         if kept is None:
             kept = self._foretold = array("f")
         if not kept or units >= _NEXT * kept[-1]:

@@ -20,7 +20,8 @@ import itertools
 import math
 from array import array
 from bisect import bisect_left, bisect_right
-from operator import mul
+from itertools import repeat
+from operator import add, mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.model.change import STEADY, change_of_pace
@@ -90,6 +91,10 @@ _LATE: Final = 2.5
 """How much larger the relative error of a forecast by earlier runs is at the end than at the start."""
 
 
+_NOTHING: Final = array("f")
+"""What was said at no point; never modified."""
+
+
 class Test(NamedTuple):
     """What all forecasters said after `units` about the next `left`: their errors (log)."""
 
@@ -103,16 +108,16 @@ class Review(NamedTuple):
     """What the tests at one moment of a run say.
 
     Attributes:
-        weights: the weight of each forecaster.
         error: the standard error (log) of a forecast that is far ahead.
         units: completed units at that moment.
         total: units in all.
+        weights: the weight of each forecaster.
     """
 
-    weights: array[float]
     error: float
     units: float
     total: float
+    weights: array[float]
 
     def error_at(self, horizon: float, steps: float, late: float) -> float:
         """Return the standard error (log) for a horizon.
@@ -129,17 +134,17 @@ class Review(NamedTuple):
 class Course:
     """How a count went: times and counts, about evenly spaced in time, in constant memory."""
 
-    __slots__ = ("_asked", "_newest", "_quickest", "_said", "_slowest", "counts", "leap", "since", "step", "times")
+    __slots__ = ("_asked", "_at", "_of", "_quickest", "_said", "_slowest", "counts", "leap", "since", "step", "times")
 
     def __init__(self) -> None:
         """Start at time 0 with no unit."""
         self.since = (0.0, 0.0)
         self.times = array("d", (0.0,))
         self.counts = array("d", (0.0,))
-        self._said, self._asked = array("f"), 0
+        self._said, self._asked = _NOTHING, 0
         self._quickest, self._slowest = math.inf, 0.0
         self.step = self.leap = 0.0
-        self._newest = (0.0, 0.0)
+        self._at = self._of = 0.0
 
     def add(self, time: float, count: float) -> bool:
         """Add that the count was reached at this time, in seconds since the start, without waits.
@@ -149,7 +154,7 @@ class Course:
         times, counts = self.times, self.counts
         if not (time - times[-1] >= INSTANT and max(counts[-1], FEW) < count < MANY):
             return False
-        (at, of), self._newest = self._newest, (time, count)
+        at, of, self._at, self._of = self._at, self._of, time, count
         if times[-1] + INSTANT <= at <= time - max(INSTANT, 2 * self.step) and max(counts[-1], FEW) < of < count:
             self._keep(at, of)  # a long pause began there
         if time - times[-1] < self.step and count - counts[-1] < self.leap:
@@ -180,7 +185,7 @@ class Course:
         ]
         first = bisect_left(counts, self.since[1])
         said = [(place, self.said_at(knot)) for place, knot in enumerate(kept) if knot > first]
-        self._said, self._asked = array("f"), 0
+        self._said, self._asked = _NOTHING, 0
         for place, there in said:
             self._said = self._said + there
             self._asked |= 1 << place
@@ -233,7 +238,7 @@ class Course:
     def _start_at(self, knot: int) -> None:
         """Let the pace begin at this point."""
         self.since = self.times[knot], self.counts[knot]
-        self._said, self._asked = array("f"), 0
+        self._said, self._asked = _NOTHING, 0
         self._find_extremes()
 
     def time_at(self, count: float, time: float, done: float) -> float:
@@ -360,7 +365,8 @@ class Course:
         if tests:
             sums = [0.0] * len(prior)
             for _, _, weight, errors in tests:
-                sums = [one + weight * min(abs(error), _WORST) for one, error in zip(sums, errors)]
+                told = map(min, map(abs, errors), repeat(_WORST))
+                sums = [*map(add, sums, map(mul, repeat(weight), told))]
             best, many = min(sums), len({test.units for test in tests})
             scale = _SHARPNESS * many / len(ORIGINS) / (best + _EXACT * (1 + many))
             seen = min(1.0, _EARLY * done / (done + left))
@@ -376,7 +382,7 @@ class Course:
         weights = [math.exp(least - each) for each in losses]
         whole = sum(weights)
         shares = array("f", (each / whole for each in weights))
-        return Review(shares, self._error(tests, shares, horizon, past), done, done + left)
+        return Review(self._error(tests, shares, horizon, past), done, done + left, shares)
 
     def _error(self, tests: list[Test], weights: Sequence[float], horizon: float, past: Past | None) -> float:
         """The standard error (log) of a forecast that is far ahead: from the tests, and what is assumed before any."""
