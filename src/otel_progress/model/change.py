@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 _PROOF_PARTS, _PROOF_UNITS, _PROOF_SECONDS = 2, 5.0, 2.0
@@ -44,19 +44,17 @@ def change_of_pace(times: Sequence[float], counts: Sequence[float]) -> int | Non
     return found if proven else None
 
 
-def _candidates(paces: Sequence[float]) -> list[tuple[int, int]]:
+def _candidates(paces: Sequence[float]) -> Iterator[tuple[int, int]]:
     """Where a change may be: the end of the parts before, and the start of those after; one may lie in between.
 
     Their means differ by the least change.
     """
     sums, many = [0.0, *itertools.accumulate(paces)], len(paces)
-    found = []
     for start in range(1, many - _PROOF_PARTS + 1):
         after = (sums[many] - sums[start]) / (many - start)
         for end in (start, start - 1):
             if end and abs(after - sums[end] / end) > _least(end, many - start) - _ROUNDING:
-                found.append((end, start))
-    return found
+                yield end, start
 
 
 def _least(before: int, after: int) -> float:

@@ -420,4 +420,3 @@ def untested(horizon: float, steps: float) -> float:
 def _log(each: float) -> float:
     """The logarithm, finite for whatever times and counts come."""
     return math.log(min(max(each, FEW), MANY))
-
