@@ -13,7 +13,7 @@ import sys
 import threading
 import weakref
 from collections import Counter, deque
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock, semconv
@@ -86,7 +86,7 @@ class NotebookPanel:
         self.runs = bool(rows)
         rows, more = fitting(rows, ROWS, more)
         told = [*self._summary(), *self._told]
-        when: list[Line] = [((f"as of {datetime.fromtimestamp(clock.time()):%H:%M:%S}", "dim"),)] if rows else []
+        when: list[Line] = [((f"as of {datetime.fromtimestamp(clock.time_ns() / 1e9, timezone.utc).astimezone():%H:%M:%S}", "dim"),)] if rows else []
         plain = [*told, *self._layout.lines(rows, WIDTH, ROWS + 1, more), *when]
         return {
             "text/html": html.panel((html.lines(told), html.tree(rows, more), html.lines(when))),
@@ -142,7 +142,7 @@ class NotebookHandler(Outlet):
         self._borrows = False
         self._panels: list[NotebookPanel] = []
         self._homes: weakref.WeakKeyDictionary[OperationState, NotebookPanel] = weakref.WeakKeyDictionary()
-        self._lock, self._stopping = threading.RLock(), threading.Event()
+        self._lock, self._drawing, self._stopping = threading.RLock(), threading.RLock(), threading.Event()
 
     # -- life cycle
 
@@ -199,8 +199,6 @@ class NotebookHandler(Outlet):
         """Stop, and give away the panels as they are."""
         panels, homes = self._panels, self._homes
         self._leave()
-        for panel in panels:
-            panel.view.forget(homes.get)
         self._panels, self._homes = [], weakref.WeakKeyDictionary()
         return panels, homes
 
@@ -222,7 +220,7 @@ class NotebookHandler(Outlet):
     def _after_fork_in_child(self) -> None:
         """The panels are the parent's."""
         global _active
-        self._lock, self._stopping = threading.RLock(), threading.Event()
+        self._lock, self._drawing, self._stopping = threading.RLock(), threading.RLock(), threading.Event()
         self._panels, self._homes, _active = [], weakref.WeakKeyDictionary(), None
         self._leave()
         super()._after_fork_in_child()
@@ -237,7 +235,7 @@ class NotebookHandler(Outlet):
         try:
             request = _request(self._shell)
             cell = _cell(request)
-            with self._lock:
+            with self._drawing, self._lock:
                 for panel in [one for one in self._panels if cell is not None and _cell(one.request) == cell]:
                     if panel.runs:
                         panel.attach(request)
@@ -293,12 +291,15 @@ class NotebookHandler(Outlet):
     def refresh(self) -> None:
         """Update the panels in which something runs or ended; called by the thread."""
         try:
-            with self._lock:
-                if self._running:
+            with self._drawing:
+                if not self._running:
+                    return
+                with self._lock:
                     for operation in registry.operations():
                         self._panel_of(operation)
-                    for panel in [one for one in self._panels if one.runs]:
-                        self._draw(panel)
+                    panels = [one for one in self._panels if one.runs]
+                for panel in panels:
+                    self._draw(panel)
         except Exception:
             tell_once("the notebook handler could not show a panel; the job goes on")
 
@@ -311,17 +312,20 @@ class NotebookHandler(Outlet):
         panel.shown = shown
 
     def _publish(self, bundle: dict[str, str], panel: NotebookPanel) -> None:
-        """Show a bundle below the cell of a panel, whichever cell runs now."""
+        """Show a bundle below the cell of a panel, whichever cell runs now.
+
+        An update names the display and no cell: programs such as nbclient read only messages of the cell that runs.
+        """
         from IPython.display import display, update_display
 
+        if panel.shown:
+            update_display(bundle, display_id=panel.display_id, raw=True)
+            return
         publisher = self._shell.display_pub
         enter = getattr(publisher, "set_thread_parent", None)  # without it, the display goes to the newest cell
         token = enter(panel.request) if enter is not None else None
         try:
-            if panel.shown:
-                update_display(bundle, display_id=panel.display_id, raw=True)
-            else:
-                display(bundle, display_id=panel.display_id, raw=True)
+            display(bundle, display_id=panel.display_id, raw=True)
         finally:
             if enter is not None:
                 publisher.reset_thread_parent(token)
