@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from otel_progress import clock, semconv
 from otel_progress.live.guard import drops
+from otel_progress.live.handles import Operation
 from otel_progress.live.registry import registry
+from otel_progress.live.reporting import announce
 from otel_progress.live.state import HandleState
 from otel_progress.model.distinguish import Kin
 from otel_progress.model.feed import RUNNING
@@ -57,6 +59,21 @@ _TOLD: Final = {
     semconv.WAIT_ENDED,
     semconv.NOTE,
 }
+
+
+def take_notice(wanted: str | None = None) -> OperationState | None:
+    """Have the operations reported that run already, though nobody looked until now.
+
+    Args:
+        wanted: the id of the only one that matters; it is returned if it runs.
+    """
+    found = None
+    for operation in registry.in_flight(Operation):
+        if wanted is None or operation.id == wanted:
+            found = operation
+            if not operation._announced:
+                announce(operation)
+    return found
 
 
 class LiveView:
@@ -138,8 +155,7 @@ class LiveView:
 
     def _ending(self, event: Event, child: bool) -> list[Line]:
         snapshot, label = event.snapshot, self._label(event.snapshot)
-        for store in (self._seen, self._told_at, self._over):
-            store.pop(snapshot.operation_id, None)
+        self.forget(snapshot.operation_id)
         if not child:
             room = ALL if self._verbosity == "verbose" else STAGES
             return plain.closing(snapshot, label, room)
@@ -149,6 +165,11 @@ class LiveView:
         if snapshot.status is Status.COMPLETED and not told:
             return []
         return [self._stamped(event, ((plain.outcome(snapshot), STYLES[snapshot.status]),), label)]
+
+    def forget(self, operation_id: str) -> None:
+        """Leave an operation that ended out of the tree from now on."""
+        for store in (self._seen, self._told_at, self._over):
+            store.pop(operation_id, None)
 
     def _stamped(self, event: Event, line: Line, label: str = "") -> Line:
         when = datetime.fromtimestamp(event.timestamp / 1e9, timezone.utc).astimezone()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.handlers.console import Console
-from otel_progress.handlers.live_view import LiveView, Verbosity
+from otel_progress.handlers.live_view import LiveView, Verbosity, take_notice
 from otel_progress.handlers.outlet import Outlet
 from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
@@ -29,6 +29,7 @@ from otel_progress.live.state import HandleState
 from otel_progress.model.status import Status
 from otel_progress.render import html
 from otel_progress.render.tree import TreeLayout, fitting
+from otel_progress.render.words import joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,11 +87,15 @@ class NotebookPanel:
         self.runs = bool(rows)
         rows, more = fitting(rows, ROWS, more)
         told = [*self._summary(), *self._told]
-        when: list[Line] = [((f"as of {datetime.fromtimestamp(clock.time_ns() / 1e9, timezone.utc).astimezone():%H:%M:%S}", "dim"),)] if rows else []
+        when: list[Line] = (
+            [((f"as of {datetime.fromtimestamp(clock.time_ns() / 1e9, timezone.utc).astimezone():%H:%M:%S}", "dim"),)]
+            if rows
+            else []
+        )
         plain = [*told, *self._layout.lines(rows, WIDTH, ROWS + 1, more), *when]
         return {
             "text/html": html.panel((html.lines(told), html.tree(rows, more), html.lines(when))),
-            "text/plain": "\n".join("".join(text for text, _ in line).rstrip() for line in plain),
+            "text/plain": "\n".join(joined(line).rstrip() for line in plain),
         }
 
     def _keep(self, line: Line) -> None:
@@ -116,8 +121,8 @@ class NotebookHandler(Outlet):
     over what it left running. While anything runs, the panel says as of when it is, so that the saved notebook of a
     killed kernel tells what was known last.
 
-    Where there is no notebook (a script, a terminal) it is a `Console`. A kernel needs one handler: a second one that is
-    started takes over the panels, and `with` uses the one that runs already.
+    Where there is no notebook (a script, a terminal) it is a `Console`. A kernel needs one handler: a second one that
+    is started takes over the panels, and `with` uses the one that runs already.
 
     Args:
         verbosity: as of `Console`.
@@ -152,7 +157,9 @@ class NotebookHandler(Outlet):
             self._console = self._console or Console(self._verbosity)
             self._console.start()
             return self
-        return super().start()
+        super().start()
+        take_notice()
+        return self
 
     def stop(self) -> None:
         """Show what happened so far as the last state; it may be called twice."""
@@ -171,13 +178,13 @@ class NotebookHandler(Outlet):
         if not self._borrows:
             self.stop()
         elif _active is not None:
-            _active._settle()
+            _active.settle()
 
     def _begin(self) -> None:
         global _active
         before, _active = _active, self
         if before is not None and before is not self and before._running:
-            self._panels, self._homes = before._hand_over()
+            self._panels, self._homes = before.hand_over()
         self._shell = _shell()
         self._stopping.clear()
         for name, call in self._cell_events():
@@ -195,8 +202,8 @@ class NotebookHandler(Outlet):
         self._leave()
         self._panels, self._homes = [], weakref.WeakKeyDictionary()
 
-    def _hand_over(self) -> tuple[list[NotebookPanel], Any]:
-        """Stop, and give away the panels as they are."""
+    def hand_over(self) -> tuple[list[NotebookPanel], Any]:
+        """Stop, and give away the panels as they are, to the handler that takes its place."""
         panels, homes = self._panels, self._homes
         self._leave()
         self._panels, self._homes = [], weakref.WeakKeyDictionary()
@@ -245,9 +252,9 @@ class NotebookHandler(Outlet):
             tell_once("the notebook handler failed; the job goes on")
 
     def _cell_ended(self, *_: object) -> None:
-        self._settle()
+        self.settle()
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Bring the panels up to date, before the cell counts as done."""
         if any(panel.runs for panel in self._panels) or registry.changes:
             runtime.ticker.ask(runtime.ticker.round, 0.5)

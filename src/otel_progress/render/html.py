@@ -22,10 +22,10 @@ COLOURS: Final = {
     "cyan": "#0d7f9b",
     "magenta": "#a450c2",
 }
-"""The colours of the terminal's styles; each has a contrast of 4.5 to white, and of 3.7 to the grounds of dark pages."""
+"""The colours of the terminal's styles, with a contrast of 4.5 to white and of 3.7 to the ground of dark pages."""
 TRACK: Final = "rgba(128,128,128,.25)"
 """The colour of the part of a bar that is still empty."""
-CELL: Final = "padding:1px 12px 1px 0;border:0;text-align:{};white-space:nowrap;background:transparent;color:inherit"
+CELL: Final = "padding:1px 12px 1px 0;border:0;text-align:{};white-space:nowrap"
 FONT: Final = "font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace"
 NAME: Final = 60
 """Characters of a name before it is wrapped."""
@@ -104,7 +104,13 @@ def _row(row: TreeRow) -> str:
         f'<td style="{left};padding-left:{1.2 * row.depth:.4g}em">{name}</td>',
         f'<td style="{CELL.format("left")}">{"" if row.ratio is None else bar(row.ratio, row.style)}</td>',
     ]
-    columns = ((row.percent, strong), (row.amount, faint), (row.rate, "dim"), (row.eta, "magenta"), (row.elapsed, "dim"))
+    columns = (
+        (row.percent, strong),
+        (row.amount, faint),
+        (row.rate, "dim"),
+        (row.eta, "magenta"),
+        (row.elapsed, "dim"),
+    )
     cells += [f'<td style="{CELL.format("right")}">{_span(value, style)}</td>' for value, style in columns]
     return f'<tr style="background:transparent">{"".join(cells)}</tr>'
 

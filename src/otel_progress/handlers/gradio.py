@@ -1,0 +1,77 @@
+"""Gradio: `gr.Progress` fed by the operations that an event listener runs."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+from otel_progress.errors import InvalidArgument
+from otel_progress.handlers.scoped import ScopedHandler
+from otel_progress.model.health import NOT_MOVING
+from otel_progress.render import plain
+from otel_progress.render.words import ICONS, clean, joined
+
+if TYPE_CHECKING:
+    from otel_progress.handlers.scoped import ScopedOperation
+    from otel_progress.model.snapshot import Snapshot
+
+__all__ = ["GradioHandler"]
+
+
+class GradioHandler(ScopedHandler):
+    """Shows the operation that runs inside its `with` block as the progress of a Gradio event listener.
+
+    The bar is the progress of the operation if that is known; the text tells its name, counts, stage, rate, ETA and
+    trouble. If several operations run at once, the oldest is shown, and the others are counted.
+
+    Args:
+        progress: the `gr.Progress` of the event listener.
+        operation_id: the id of the one operation to show; by default, those of the block.
+
+    Example:
+        ```python
+        def run(path, progress=gr.Progress()):
+            with GradioHandler(progress):
+                return work(path)
+        ```
+    """
+
+    def __init__(self, progress: Any, operation_id: str | None = None) -> None:
+        """Create it in the event listener: `gr.Progress` knows by the context which request it belongs to."""
+        super().__init__(operation_id)
+        if not callable(progress) or isinstance(progress, type):
+            raise InvalidArgument(f"progress must be a gr.Progress(), not {progress!r}")
+        self._progress = progress
+        self._context = contextvars.copy_context()
+        self._shown: tuple[Any, str] | None = None
+
+    def draw(self, operations: list[ScopedOperation], now: float) -> None:
+        """Show the oldest operation that runs; the one that ended last if none does."""
+        running = [one for one in operations if not one.over]
+        shown = running[0] if running else operations[-1] if operations else None
+        snapshot = shown.look(now)[0] if shown is not None else None
+        if snapshot is None:
+            return
+        more = f" (+ {len(running) - 1:,} more)" if len(running) > 1 else ""
+        new = _ratio(snapshot), _text(snapshot) + more
+        if new != self._shown:
+            self._shown = new
+            self._context.copy().run(self._progress, new[0], desc=new[1])
+
+
+def _ratio(snapshot: Snapshot) -> float | tuple[float, None] | None:
+    """The bar: a part of the whole, or a count of what has no known total, or none."""
+    whole = snapshot.progress
+    if whole.stated is not None:
+        return whole.stated
+    return None if whole.completed is None else (whole.completed, None)
+
+
+def _text(snapshot: Snapshot) -> str:
+    name = clean(snapshot.name)
+    if snapshot.status.final:
+        return f"{ICONS[snapshot.status]} {name} {plain.outcome(snapshot)}"
+    trouble = joined(plain.trouble(snapshot))
+    if trouble and snapshot.health in NOT_MOVING:
+        return f"{name}: {trouble}"
+    return f"{name}: {plain.progressed(snapshot)}" + (f"  {trouble}" if trouble else "")
