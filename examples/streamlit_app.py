@@ -19,7 +19,7 @@ def import_files(job: progress.Operation) -> None:
             time.sleep(1)
         with progress.stage("load", total=40, unit="file"):
             for number in range(40):
-                progress.set(message=f"file {number}.csv")
+                progress.update(message=f"file {number}.csv")
                 progress.advance(1)
                 time.sleep(0.1)
         with progress.stage("index"):

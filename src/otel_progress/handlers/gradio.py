@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from otel_progress.errors import InvalidArgument
 from otel_progress.handlers.scoped import ScopedHandler
 from otel_progress.model.health import NOT_MOVING
-from otel_progress.render import plain
-from otel_progress.render.words import ICONS, clean, joined
+from otel_progress.model.status import Status
+from otel_progress.render import plain, words
+from otel_progress.render.words import DOT, ICONS, clean, joined
 
 if TYPE_CHECKING:
     from otel_progress.handlers.scoped import ScopedOperation
@@ -21,7 +22,7 @@ __all__ = ["GradioHandler"]
 class GradioHandler(ScopedHandler):
     """Shows the operation that runs inside its `with` block as the progress of a Gradio event listener.
 
-    The bar is the progress of the operation if that is known; the text tells its name, counts, stage, rate, ETA and
+    The bar is the progress of the operation if that is known; the text tells its name, counts, stage, message, ETA and
     trouble. If several operations run at once, the oldest is shown, and the others are counted.
 
     Args:
@@ -71,7 +72,17 @@ def _text(snapshot: Snapshot) -> str:
     name = clean(snapshot.name)
     if snapshot.status.final:
         return f"{ICONS[snapshot.status]} {name} {plain.outcome(snapshot)}"
-    trouble = joined(plain.trouble(snapshot))
-    if trouble and snapshot.health in NOT_MOVING:
-        return f"{name}: {trouble}"
-    return f"{name}: {plain.progressed(snapshot)}" + (f"  {trouble}" if trouble else "")
+    whole, here = snapshot.progress, _stage(snapshot)
+    bad = joined(plain.trouble(snapshot))
+    parts = [words.counted(whole), here, clean(snapshot.message or ""), bad]
+    if snapshot.health not in NOT_MOVING:
+        parts.append(words.remaining(whole, waits=snapshot.status is Status.WAITING))
+    if snapshot.wait is not None and not bad:
+        parts.append(words.waiting(snapshot.wait))
+    return ": ".join(filter(None, (name, DOT.join(filter(None, parts)))))
+
+
+def _stage(snapshot: Snapshot) -> str:
+    """The stage that runs, with its counts."""
+    here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
+    return "" if here is None else f"{clean(here.path)} {words.counted(here.progress)}".strip()

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 Verbosity = Literal["quiet", "normal", "verbose"]
 
 QUEUE: Final = 1_000
-"""The most events that wait for the console; as many ends may wait in addition."""
+"""The most events that wait for the screen; as many ends may wait in addition."""
+MOST: Final = 100_000
+"""The most events that wait if operations do not complete: their ends are not dropped before."""
 LINES: Final = 40
 """The most lines between two frames; trouble and ends other than `completed` are always shown."""
 RUNS: Final = 10
@@ -111,7 +113,8 @@ class LiveView:
         if event.name not in _TOLD and not turned:
             return
         ended = event.name == semconv.OPERATION_ENDED
-        if len(self.queue) >= QUEUE * (1 + ended):
+        room = QUEUE if not ended else 2 * QUEUE if snapshot.status is Status.COMPLETED else MOST
+        if len(self.queue) >= room:
             drops.add(semconv.DROP_LISTENER)
             return
         child = (

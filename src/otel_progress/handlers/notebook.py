@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
 import threading
 import weakref
@@ -50,6 +51,8 @@ LINES: Final = 200
 """The most lines of ends and trouble in a panel; completed ones make room first."""
 WIDTH: Final = 120
 """Characters of a line of the plain text."""
+CELL: Final = re.compile(r"ipykernel_\d+/(\d+\.py):(\d+)")
+"""A place in the file that a cell is compiled from."""
 PANELS: Final = 200
 """The most panels that are remembered; those in which nothing runs are forgotten first."""
 
@@ -311,12 +314,25 @@ class NotebookHandler(Outlet):
             tell_once("the notebook handler could not show a panel; the job goes on")
 
     def _draw(self, panel: NotebookPanel) -> None:
-        bundle = panel.bundle(clock.monotonic())
+        bundle = {kind: self._with_cells(text) for kind, text in panel.bundle(clock.monotonic()).items()}
         shown = bundle["text/html"]
         if not bundle["text/plain"] or shown == panel.shown:
             return
         self._publish(bundle, panel)
         panel.shown = shown
+
+    def _with_cells(self, text: str) -> str:
+        """Name lines of cells as tracebacks do: `In[8] line 2`, not the file that a cell is compiled from."""
+        known = getattr(self._shell.compile, "format_code_name", None)
+        if known is None or "ipykernel_" not in text:
+            return text
+        from ipykernel.compiler import get_tmp_directory
+
+        def named(found: re.Match[str]) -> str:
+            cell = known(f"{get_tmp_directory()}{os.sep}{found[1]}")
+            return found[0] if cell is None else f"{cell[1]} line {found[2]}"
+
+        return CELL.sub(named, text)
 
     def _publish(self, bundle: dict[str, str], panel: NotebookPanel) -> None:
         """Show a bundle below the cell of a panel, whichever cell runs now.
