@@ -37,6 +37,8 @@ class GradioHandler(ScopedHandler):
         ```
     """
 
+    _name = "gradio"
+
     def __init__(self, progress: Any, operation_id: str | None = None) -> None:
         """Create it in the event listener: `gr.Progress` knows by the context which request it belongs to."""
         super().__init__(operation_id)

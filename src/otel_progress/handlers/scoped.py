@@ -62,9 +62,14 @@ class ScopedOperation:
         self._lock = threading.Lock()
 
     @property
+    def status(self) -> Status:
+        """Its status, as it was last reported."""
+        return Status.RUNNING if self._last is None else self._last.status
+
+    @property
     def over(self) -> bool:
         """Whether its end was reported."""
-        return self._last is not None and self._last.status.final
+        return self.status.final
 
     def take(self, event: Event) -> None:
         """Take an event of it; called by the ticker."""
@@ -224,11 +229,11 @@ class ScopedHandler(Outlet):
 
     def _make_room(self) -> None:
         """Forget the oldest operation that ended, and count it."""
-        over = next((one for one in self._roots.values() if one.over), None)
-        if len(self._roots) >= self.most and over is not None:
-            snapshot = over.look(clock.monotonic())[0]
-            self.forgotten[Status.COMPLETED if snapshot is None else snapshot.status] += 1
-            del self._roots[over.id]
+        if len(self._roots) >= self.most:
+            over = next((one for one in self._roots.values() if one.over), None)
+            if over is not None:
+                self.forgotten[over.status] += 1
+                del self._roots[over.id]
 
     def _parent_root(self, operation: OperationState) -> str | None:
         parent = operation._opts.parent or operation._parent
@@ -236,17 +241,28 @@ class ScopedHandler(Outlet):
 
     def _take(self, event: Event, operation: OperationState) -> None:
         """Keep an event of ours; called by the ticker."""
+        ends = event.name == semconv.OPERATION_ENDED
+        if operation in self._unlisted and not self._listed(operation, event, ends):
+            return
         root = self._root_of.get(operation)
         if root is None and (self._parent_root(operation) is not None or operation.id == self._wanted):
             root = self._add(operation)
         found = None if root is None else self._roots.get(root)
         if found is None:
             return
-        ends = event.name == semconv.OPERATION_ENDED
         if event.snapshot.operation_id == found.id:
             found.take(event)
         if not ends or event.snapshot.operation_id != found.id:  # its own end is shown in another way
             found.take_below(event, operation)
+
+    def _listed(self, operation: OperationState, event: Event, ends: bool) -> bool:
+        """Whether there is room now for an operation for which there was none; one that ended is counted."""
+        with self._lock:
+            self._unlisted.discard(operation)
+            if ends:
+                self.forgotten[event.snapshot.status] += 1
+                return False
+        return self._add(operation) in self._roots
 
     # -- frames
 

@@ -120,6 +120,8 @@ class StreamlitHandler(ScopedHandler):
         InvalidArgument: if `container` is no container of Streamlit.
     """
 
+    _name = "streamlit"
+
     def __init__(self, container: Any = None, operation_id: str | None = None) -> None:
         """Create it in the script; its place in the container is taken now."""
         super().__init__(operation_id)
@@ -169,6 +171,7 @@ class StreamlitHandler(ScopedHandler):
 class ShownOperations(ScopedHandler):
     """Keeps the state of operations that `show` was asked for, for every page of this process; draws nothing."""
 
+    _name = "streamlit-shown"
     most = SHOWN
 
     def start(self) -> Self:
