@@ -56,7 +56,7 @@ def serve(python: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
     """Return a function that starts an app on a free port, and returns its address when it answers."""
     with contextlib.ExitStack() as stack:
 
-        def served(kind: str, app: Path) -> str:
+        def served(kind: str, app: Path, **variables: str) -> str:
             with socket.socket() as probe:
                 probe.bind(("127.0.0.1", 0))
                 port = str(probe.getsockname()[1])
@@ -65,7 +65,7 @@ def serve(python: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
             log = stack.enter_context((tmp_path / "server.log").open("w"))
             process = subprocess.Popen(
                 [python, *command],
-                env={**os.environ, **QUIET, "GRADIO_SERVER_PORT": port},
+                env={**os.environ, **QUIET, "GRADIO_SERVER_PORT": port, **variables},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -75,6 +75,8 @@ def serve(python: Path, tmp_path: Path) -> Iterator[Callable[..., str]]:
             return f"http://127.0.0.1:{port}"
 
         yield served
+    log = tmp_path / "server.log"
+    assert not log.exists() or "Traceback" not in log.read_text(), log.read_text()
 
 
 def wait_for(address: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from otel_progress.render import words
+
 ROOT = Path(__file__).parents[2]
 BEGIN = """
 import asyncio, threading, time
@@ -158,7 +160,7 @@ def test_a_block(pages: Pages) -> None:
     assert page["errors"] == []
     assert page["bars"] == [100]
     assert page["metrics"]["Stage"] == "2 of 2"
-    assert page["metrics"]["Left"] == "–"
+    assert page["metrics"]["Left"] == words.DASH
     assert re.search(r"✓\s+import\s+completed after", page["said"])
     assert re.search(r"✓\s+scan", page["said"])
     assert "10 files" in page["said"]
@@ -247,5 +249,9 @@ def test_the_example_in_a_browser(serve: Callable[..., str], browser: Any) -> No
     page.get_by_text("/40 files").wait_for()
     page.get_by_role("button", name="Export while the page waits").click()
     page.get_by_text("/20 rows").wait_for()
+    page.get_by_role("button", name="Export while the page waits").click()
+    page.get_by_text("/20 rows").wait_for()
     page.get_by_text("All files are there.").wait_for()
+    page.get_by_role("button", name="Export while the page waits").click()
+    page.get_by_text("/20 rows").wait_for()
     page.close()

@@ -46,7 +46,7 @@ class GradioHandler(ScopedHandler):
             raise InvalidArgument(f"progress must be a gr.Progress(), not {progress!r}")
         self._progress = progress
         self._context = contextvars.copy_context()
-        self._shown: tuple[Any, str] | None = None
+        self._shown: tuple[Any, Any] | None = None
 
     def draw(self, operations: list[ScopedOperation], now: float) -> None:
         """Show the oldest operation that runs; the one that ended last if none does."""
@@ -56,18 +56,17 @@ class GradioHandler(ScopedHandler):
         if snapshot is None:
             return
         more = f" (+ {len(running) - 1:,} more)" if len(running) > 1 else ""
-        new = _ratio(snapshot), _text(snapshot) + more
-        if new != self._shown:
-            self._shown = new
-            self._context.copy().run(self._progress, new[0], desc=new[1])
+        ratio, text = snapshot.progress.stated, _text(snapshot) + more
+        if ratio is not None:
+            self._say(ratio, desc=text)
+        else:  # without a bar Gradio shows a count and its unit alone: here, the seconds that passed
+            self._say((int(snapshot.elapsed), None), unit=f"s{DOT}{text}")
 
-
-def _ratio(snapshot: Snapshot) -> float | tuple[float, None] | None:
-    """The bar: a part of the whole, or a count of what has no known total, or none."""
-    whole = snapshot.progress
-    if whole.stated is not None:
-        return whole.stated
-    return None if whole.completed is None else (whole.completed, None)
+    def _say(self, progress: float | tuple[int, None], **texts: str) -> None:
+        """Pass it on, if it is new, in the context of the request."""
+        if (progress, texts) != self._shown:
+            self._shown = progress, texts
+            self._context.copy().run(self._progress, progress, **texts)
 
 
 def _text(snapshot: Snapshot) -> str:
