@@ -26,7 +26,7 @@ SHRINK = """
 import io, sys
 from PIL import Image
 picture = Image.open(io.BytesIO(sys.stdin.buffer.read())).convert("RGB")
-picture.quantize(64, dither=Image.Dither.NONE).save(sys.argv[1], optimize=True)
+picture.quantize(128, dither=Image.Dither.NONE).save(sys.argv[1], optimize=True)
 """
 
 
@@ -62,7 +62,7 @@ def notebook(page: Page, path: Path, folder: Path) -> None:
     source = json.loads((HERE / "examples" / "notebook.ipynb").read_text(encoding="utf-8"))
     (folder / "notebook.ipynb").write_text(json.dumps(source), encoding="utf-8")
     subprocess.run([PYTHON, "-m", "nbconvert", str(folder / "notebook.ipynb"), *options], check=True)
-    page.set_viewport_size({"width": 900, "height": 780})
+    page.set_viewport_size({"width": 900, "height": 740})
     page.goto((folder / "notebook.html").as_uri(), wait_until="domcontentloaded")
     page.wait_for_timeout(500)
     keep(page, path)
@@ -82,7 +82,7 @@ def main() -> None:
             page.get_by_text("/40 files").first.wait_for()
             page.wait_for_timeout(1500)
             keep(page, into / "streamlit.png")
-        page.set_viewport_size({"width": 760, "height": 230})
+        page.set_viewport_size({"width": 900, "height": 230})
         with serving("examples/gradio_app.py") as address:
             page.goto(address)
             page.get_by_role("textbox").first.fill("why")

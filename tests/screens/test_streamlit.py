@@ -84,7 +84,6 @@ SCRIPTS: dict[str, tuple[str, list[str | float]]] = {
             with progress.stage("<i>stage"):
                 progress.advance(1)
             progress.note("<u>note", status="failed")
-            progress.current_operation().fail("<s>reason") if hasattr(progress, "current_operation") else None
         """,
         ["run"],
     ),
