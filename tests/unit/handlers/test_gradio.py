@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import subprocess
+import sys
+import textwrap
 import threading
 from typing import Any
 
@@ -176,3 +179,30 @@ def test_stopped_in_another_context(progress_capture: Capture) -> None:
     with progress.operation("after"):
         pass
     assert kept.drawn == []
+
+
+def test_in_a_fork() -> None:
+    """A forked child draws nothing, ends well, and may start a handler of its own; the parent goes on drawing."""
+    code = """
+        import os, sys
+        import otel_progress as progress
+        from otel_progress.handlers.gradio import GradioHandler
+        said = []
+        def bar(value, desc="", unit=""):
+            said.append((os.getpid(), desc or unit))
+        with GradioHandler(bar), progress.operation("parent"):
+            child = os.fork()
+            if not child:
+                with progress.operation("child"):
+                    pass
+                assert said == [] or all(pid != os.getpid() for pid, _ in said)
+                with GradioHandler(bar), progress.operation("own"):
+                    pass
+                assert any("own" in text for _, text in said)
+                os._exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert "parent completed" in said[-1][1], said
+    """
+    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
