@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+# Streamlit, Gradio and Jupyter, for tests/screens: too large for every developer's environment.
+SCREENS := $(VENV)/screens
 RELEASE := $(VENV)/release
 
 # If there is no Go on the PATH, use the one in the user's cache; it is installed there first.
@@ -15,7 +17,7 @@ PARALLEL := -n 4
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack check format hooks stack alert-demo bench incident coverage versions dashboards lock dist clean
+.PHONY: help demo test test-all test-again test-stack test-screens check format hooks stack alert-demo bench incident coverage versions dashboards lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,13 +26,20 @@ $(READY): requirements-dev.txt pyproject.toml
 	@$(PYTHON) tools/environment.py $(VENV)
 	@touch $@
 
+$(SCREENS)/.ready: requirements-screens.txt | $(READY)
+	@echo "setting up $(SCREENS); this happens once and takes about a minute"
+	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(SCREENS)
+	@$(VENV)/bin/uv pip install --quiet --python $(SCREENS)/bin/python -r requirements-screens.txt
+	@$(VENV)/bin/uv pip install --quiet --python $(SCREENS)/bin/python --no-deps --editable .
+	@touch $@
+
 demo: $(READY)  ## run a monitor with its page, and jobs that work, wait, fail, hang, loop and are killed
 	@$(RUN) examples/tour
 
 test: $(READY)  ## run the tests that need nothing else installed; less than 5 minutes
 	$(RUN) -m pytest $(PARALLEL) $(FAST_TESTS)
 
-test-all: stack  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
+test-all: stack $(SCREENS)/.ready  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
 	@$(WITH_GO) $(RUN) -m pytest $(PARALLEL)
 
 test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most three; passing tests are reported as flaky
@@ -38,6 +47,10 @@ test-again: $(READY)  ## rerun the tests that just failed, one by one, if they a
 
 test-stack: stack  ## run only the tests against the real Collector, Prometheus, Jaeger and VictoriaLogs
 	@$(WITH_GO) $(RUN) -m pytest $(PARALLEL) tests/stack
+
+test-screens: $(SCREENS)/.ready  ## run only the tests with real notebooks, Streamlit and Gradio
+	@sh tools/install.sh chromium
+	$(RUN) -m pytest tests/screens
 
 check: $(READY)  ## check lint, format, types, import layers and spelling
 	$(RUN) -m ruff check .
@@ -88,8 +101,10 @@ dashboards: $(READY)  ## generate grafana/dashboards
 	$(RUN) -m grafana.generator
 
 lock: $(READY)  ## pin the newest versions of the packages for development and releases
-	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --all-extras requirements-dev.in --universal --python-version 3.10 \
+	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra all requirements-dev.in --universal --python-version 3.10 \
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements-dev.txt
+	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra notebook --extra streamlit --extra gradio requirements-screens.in \
+	  --constraint requirements-dev.txt --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header --output-file requirements-screens.txt
 	$(VENV)/bin/uv pip compile --quiet --upgrade requirements-release.in --constraint requirements-dev.txt --universal --python-version 3.10 \
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements-release.txt
 

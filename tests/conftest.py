@@ -14,6 +14,7 @@ FIRST = (
     "tests/stress",
     "tests/terminal",
     "tests/browser",
+    "tests/screens",
     "tests/unit/test_benchmarks.py",
     "tests/alerts",
     "tests/unit/test_examples.py",

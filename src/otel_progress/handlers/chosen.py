@@ -25,6 +25,7 @@ BUILT_IN: Final = {
     "console": "console:Console",
     "jsonlines": "jsonlines:JsonLines",
     "logging": "log_records:LoggingHandler",
+    "notebook": "notebook:NotebookHandler",
     "redis": "redis:RedisHandler",
     "webhook": "webhook:WebhookHandler",
 }

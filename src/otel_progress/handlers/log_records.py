@@ -12,7 +12,7 @@ from otel_progress.handlers.mailbox import PLAIN
 from otel_progress.model.feed import BAD
 from otel_progress.model.status import Status
 from otel_progress.render import plain
-from otel_progress.render.words import clean
+from otel_progress.render.words import clean, joined
 
 if TYPE_CHECKING:
     from otel_progress.model.snapshot import Event
@@ -86,7 +86,7 @@ def _said(event: Event) -> str:
         line = plain.verdict(event)
     else:
         line = plain.changed(event)
-    return "".join(text for text, _ in line)
+    return joined(line)
 
 
 def _fields(event: Event) -> dict[str, Any]:

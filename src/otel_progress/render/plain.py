@@ -48,13 +48,18 @@ def changed(event: Event) -> Line:
 
 def verdict(event: Event) -> Line:
     """Trouble with its evidence, or a recovery."""
-    snapshot, bad = event.snapshot, words.trouble(event.snapshot)
-    if bad is not None:
-        reason, stage = spelled(snapshot.health_reason or ""), words.clean(snapshot.stage or "")
-        where = f" in {stage}" if stage and not reason.startswith(f"{stage}: ") else ""
-        where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
-        return ((bad[0], f"bold {bad[1]}"), (f" {reason}{where}", ""))
-    return recovered(event)
+    return trouble(event.snapshot) or recovered(event)
+
+
+def trouble(snapshot: Snapshot) -> Line:
+    """The badge, the evidence and the place of trouble; empty without trouble."""
+    bad = words.trouble(snapshot)
+    if bad is None:
+        return ()
+    reason, stage = spelled(snapshot.health_reason or ""), words.clean(snapshot.stage or "")
+    where = f" in {stage}" if stage and not reason.startswith(f"{stage}: ") else ""
+    where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
+    return ((bad[0], f"bold {bad[1]}"), (f" {reason}{where}", ""))
 
 
 def recovered(event: Event) -> Line:

@@ -341,6 +341,15 @@ def _trouble_of(snapshot: Snapshot, stage: StageSnapshot) -> str | None:
 # -- from rows to lines
 
 
+def fitting(rows: Sequence[TreeRow], height: int, more: int = 0) -> tuple[list[TreeRow], int]:
+    """The rows that fit `height` lines, the most important ones if not all do; and how many items are not shown."""
+    if len(rows) + bool(more) <= height:
+        return list(rows), more
+    best = sorted(range(len(rows)), key=lambda at: (rows[at].rank, at))[: height - 1]
+    shown = [rows[at] for at in sorted(best)]
+    return shown, more + sum(row.free is None for row in rows) - sum(row.free is None for row in shown)
+
+
 class TreeLayout:
     """Lays rows out; a column never gets narrower while something is shown, so that nothing jitters."""
 
@@ -353,11 +362,7 @@ class TreeLayout:
         if not rows:
             self._widths.clear()
             return []
-        shown = list(rows)
-        if len(rows) + bool(more) > height:
-            best = sorted(range(len(rows)), key=lambda at: (rows[at].rank, at))[: height - 1]
-            shown = [rows[at] for at in sorted(best)]
-            more += sum(row.free is None for row in rows) - sum(row.free is None for row in shown)
+        shown, more = fitting(rows, height, more)
         columns = self._columns(shown, width)
         lines = [_line(row, columns, width - 1) for row in shown]
         return [*lines, ((f"+ {more:,} more", "dim"),)] if more else lines

@@ -132,6 +132,11 @@ def clean(words: object) -> str:
     return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
 
 
+def joined(line: Line) -> str:
+    """A line without its styles."""
+    return "".join(text for text, _ in line)
+
+
 def counted(progress: Progress) -> str:
     """`1,102/1,812 files`."""
     if progress.completed is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import logging
 import os
@@ -22,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import otel_progress as progress
-from otel_progress.handlers import console as module
+from otel_progress.handlers import live_view as module
 from otel_progress.handlers.console import Console
 from otel_progress.live import guard, hooks
 from otel_progress.live.engine import runtime
@@ -315,7 +316,7 @@ def test_a_wrong_verbosity_is_told() -> None:
 
 def test_rich_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Rich the error says what to install."""
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(progress.MissingDependency, match=r"pip install \"otel-progress\[console\]\""):
         Console()
 
@@ -881,9 +882,9 @@ def test_the_queue_is_bounded(progress_capture: Capture) -> None:
                     pass
             progress_capture.advance(1)
     progress_capture.look()
-    assert len(console._queue) <= module.QUEUE + 1
+    assert len(console._view.queue) <= module.QUEUE + 1
     assert progress_capture.drops["listener"] > 0
-    assert console._queue[-1][0].name == "progress.operation.ended"
+    assert console._view.queue[-1][0].name == "progress.operation.ended"
     console.stop()
 
 
