@@ -17,6 +17,8 @@ STUCK_FOR, SLOW_FOR, LOST_FOR, NAME_FOR, LOOP_FOR, WAIT_FOR, PENDING_FOR, DOWN_F
 )  # fmt: skip
 AGAIN_KEEP = 120
 """How long a trouble goes on that came back within 10 minutes."""
+CLOCK_KEEP = 60
+"""How long a run is heard after its last sample arrived, whatever its clock says."""
 NAME_GAP = 300
 """How long the series of StuckByName may be missing."""
 BLIND = 300
@@ -648,6 +650,14 @@ def clock_behind(scraped: bool) -> Scenario:
 def clock_behind_fine(scraped: bool) -> Scenario:
     """The clock is two minutes behind, and the run is healthy to the end."""
     return Scenario("clock_behind_fine", _world(scraped, Run(end=800), way=Way(skew=-120)))
+
+
+@scenario
+def clock_far_behind(scraped: bool) -> Scenario:
+    """The clock is four minutes behind: a run that is heard is never lost, and one that is killed is lost two minutes later."""
+    alerts = lost(790) if scraped else (Fires("OperationLost", 790 + CLOCK_KEEP + LOST_FOR, id="r1"),)
+    run = Run(process=Process(gone=800))
+    return Scenario("clock_far_behind", _world(scraped, run, way=Way(skew=-240)), alerts)
 
 
 @scenario
@@ -1329,9 +1339,20 @@ def stuck_killed_recovered(scraped: bool) -> Scenario:
 @scenario
 def branch_hangs_beside_loop(scraped: bool) -> Scenario:
     """One branch loops, another one hangs beside it and recovers: both are told, and Alertmanager sends the hang."""
-    branches = (Line("circles", loops=((100, 800),)), Line("hangs", moves=((0, 200), (600, math.inf))))
+    branches = (Line("circles", loops=((100, 800),), line="agent.py:7 in turn"), Line("hangs", moves=((0, 200), (600, math.inf))))
     alerts = (*stuck(260, 600), Fires("OperationLooping", 100 + LOOP_FOR, 800, "r1"))
     return Scenario("branch_hangs_beside_loop", _world(scraped, Run(branches=branches)), alerts)
+
+
+@scenario
+def branch_overdue_beside_hang(scraped: bool) -> Scenario:
+    """The wait of one branch is overdue beside a branch that hangs: both are told, each with its own stage."""
+    branches = (
+        Line("hangs", moves=((0, 100), (700, math.inf))),
+        Line("approval", moves=((0, 100), (800, math.inf)), waits=((100, 800, 200),)),
+    )
+    alerts = (*stuck(160, 700), Fires("OperationOverdueWait", 300 + WAIT_FOR, 800, "r1"))
+    return Scenario("branch_overdue_beside_hang", _world(scraped, Run(branches=branches)), alerts)
 
 
 SCENARIOS = tuple(make(scraped) for make in _MAKERS for scraped in (True, False))
