@@ -1304,19 +1304,23 @@ def unseen_stuck_beside_parent(scraped: bool) -> Scenario:
 def parent_stuck_and_restart(scraped: bool) -> Scenario:
     """A parent is stuck minutes after its child elsewhere was killed; restarts of the Collector bring it not back."""
     child_gone = child(process=Process("b", gone=400))
-    world = _world(
-        scraped, Run(moves=IDLE_FOR_GOOD), child_gone, way=Way(down=((800, 820), (1000, 1040))), until=1500
+    world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child_gone, way=Way(down=((800, 820), (1000, 1040))), until=1500)
+    return Scenario(
+        "parent_stuck_and_restart", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(400 + GAP))
     )
-    return Scenario("parent_stuck_and_restart", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(400 + GAP)))
 
 
 @scenario
 def parent_once_stuck_and_outage(scraped: bool) -> Scenario:
-    """A parent was stuck, went on, and waits for a child elsewhere: in an outage it is held back, as that may still work."""
-    where = Process("b", cut=((1000, 1480),))
-    runs = (Run(moves=((0, 100), (400, 700), (1600, math.inf))), child(start=350, end=1590, process=where))
-    world = _world(scraped, *runs, way=Way(down=((1000, 1300),)), until=1800)
-    return Scenario("parent_once_stuck_and_outage", world, (*stuck(160, 355), *down(1000, 1300)))
+    """A parent was stuck and went on; in an outage it may wait for a new child elsewhere, so it is held back."""
+    runs = (
+        Run(moves=((0, 100), (400, 900), (1500, math.inf))),
+        child(end=150),
+        child("c2", "c", start=905, end=1490, process=Process("c", cut=((900, 1280),))),
+    )
+    world = _world(scraped, *runs, way=Way(down=((900, 1100),)), until=1800)
+    alerts = (*stuck(150 - ROUND + 60 + CHILD_KNOWN, 400), *down(900, 1100))
+    return Scenario("parent_once_stuck_and_outage", world, alerts)
 
 
 @scenario
@@ -1324,7 +1328,11 @@ def parent_stuck_before_its_child_and_outage(scraped: bool) -> Scenario:
     """A parent is stuck until a child begins elsewhere, which an outage cuts off: the parent is held back meanwhile."""
     where = Process("b", cut=((700, 1180),))
     world = _world(
-        scraped, Run(moves=((0, 100), (1500, math.inf))), child(start=400, end=1490, process=where), way=Way(down=((700, 1000),)), until=1800
+        scraped,
+        Run(moves=((0, 100), (1500, math.inf))),
+        child(start=400, end=1490, process=where),
+        way=Way(down=((700, 1000),)),
+        until=1800,
     )
     return Scenario("parent_stuck_before_its_child_and_outage", world, (*stuck(160, 405), *down(700, 1000)))
 
@@ -1339,7 +1347,10 @@ def stuck_killed_recovered(scraped: bool) -> Scenario:
 @scenario
 def branch_hangs_beside_loop(scraped: bool) -> Scenario:
     """One branch loops, another one hangs beside it and recovers: both are told, and Alertmanager sends the hang."""
-    branches = (Line("circles", loops=((100, 800),), line="agent.py:7 in turn"), Line("hangs", moves=((0, 200), (600, math.inf))))
+    branches = (
+        Line("circles", loops=((100, 800),), line="agent.py:7 in turn"),
+        Line("hangs", moves=((0, 200), (600, math.inf))),
+    )
     alerts = (*stuck(260, 600), Fires("OperationLooping", 100 + LOOP_FOR, 800, "r1"))
     return Scenario("branch_hangs_beside_loop", _world(scraped, Run(branches=branches)), alerts)
 

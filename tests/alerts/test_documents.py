@@ -303,7 +303,7 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
     checked(promtool, test, rules, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["a/b c+d%&e", 'run "A"&b=1 {x}#% \\', "Prüfung №1", "a\tb\u202e \u00a0👩‍💻"])
+@pytest.mark.parametrize("key", ["a/b c+d%&e", 'run "A"&b=1 {x}#% \\', "Prüfung №1", "a\tb\u202e \u00a0"])
 def test_links_lead_to_the_run(promtool: str, key: str, tmp_path: Path) -> None:
     """Every link of an alert is absolute, survives odd names, and has the run's name, its id and its own time range."""
     [scenario] = [it for it in SCENARIOS if str(it) == "stuck_recovers-pushed"]
@@ -314,7 +314,8 @@ def test_links_lead_to_the_run(promtool: str, key: str, tmp_path: Path) -> None:
         "%22%2C%22queries%22%3A%5B%7B%22refId%22%3A%22A%22%2C%22datasource%22%3A%7B%22type%22%3A%22{0}%22%2C%22uid%22%3A%22"
         "otel-progress-{0}%22%7D%2C{1}%7D%5D%2C%22range%22%3A%7B%22from%22%3A%22-60000%22%2C%22to%22%3A%22now%22%7D%7D%7D"
     )
-    text = json.dumps(key, ensure_ascii=False)
+    # Go, and so Loki and Tempo, write these with escapes.
+    text = re.sub(r"[\u202e\u00a0]", lambda it: f"\\u{ord(it[0]):04x}", json.dumps(key, ensure_ascii=False))
     # Alertmanager knows no other escapes than these: others it compares as they are written.
     matcher = '"' + key.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
     of = quote_plus(json.dumps(text, ensure_ascii=False)[1:-1])
@@ -423,7 +424,7 @@ def test_alertmanager_takes_its_configuration() -> None:
 
 def test_inhibition_names_alerts() -> None:
     """Each alert named in an inhibition exists, and PipelineDown inhibits every other one."""
-    text = ALERTMANAGER.read_text(encoding="utf-8")
+    _, text = ALERTMANAGER.read_text(encoding="utf-8").split("inhibit_rules:")
     patterns = re.findall(r'alertname=~?"([^"]+)"', text)
     for pattern in patterns:
         for part in pattern.split("|"):
@@ -508,7 +509,7 @@ def test_the_watchdog_reaches_nobody_but_its_receiver(name: str) -> None:
 def test_the_watchdog_fires_from_the_start(promtool: str, tmp_path: Path) -> None:
     """The watchdog needs no data, and nothing inhibits it."""
     (tmp_path / "watchdog.yaml").write_text(WATCHDOG.read_text(encoding="utf-8"), encoding="utf-8")
-    labels = selected = f'ALERTS{{alertname="Watchdog", alertstate="firing", product="otel-progress", severity="none"}}'
+    labels = selected = 'ALERTS{{alertname="Watchdog", alertstate="firing", product="otel-progress", severity="none"}}'
     test = {
         "interval": "10s",
         "promql_expr_test": [{"expr": selected, "eval_time": "10s", "exp_samples": [{"labels": labels, "value": 1}]}],
@@ -764,10 +765,12 @@ def test_templates(name: str, kind: str, wanted: list[str], tmp_path: Path) -> N
 def test_names_are_no_markup(tmp_path: Path) -> None:
     """A name, an id, a stage or a reason can neither mention a channel nor link in Slack, nor break a line or a subject."""
     evil = "<!channel> & <http://x|y>\n`a`"
-    alert = sent("firing", evil, stage=evil, description=f"waits for {evil}", summary=f"{evil} is stuck")
+    alert = sent("firing", "r1", stage=evil, description=f"waits for {evil}", summary=f"{evil} is stuck")
     common = {"alertname": "OperationStuck", label(s.OPERATION_NAME): evil, label(s.OPERATION_ID): evil, "job": "work"}
     message: dict[str, object] = {"status": "firing", "commonLabels": common, "alerts": [alert]}
-    over = {**message, "status": "resolved", "alerts": [sent("resolved", evil)]}
+    over = {**message, "status": "resolved", "alerts": [sent("resolved", "r1")]}
+    for one in (message, over):
+        one["alerts"][0]["labels"][label(s.OPERATION_ID)] = evil  # type: ignore[index]
     for one in (message, over):
         for name in ("slack.title", "slack.text"):
             shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", message=one)

@@ -271,7 +271,7 @@ def _finding_head(operation: OperationState, found: Finding) -> bytes:
 
 
 def _beside(operation: OperationState, seen: Figures, cached: Cached) -> dict[bytes, float]:
-    """The head and value of the health point of a loop beside a stuck branch; the value is 0 a few times once it is over."""
+    """The heads and values of the health points of loops beside a stuck branch; 0 a few times once one is over."""
     known, now = cached.beside, None
     if operation._health is Health.SILENT and seen.beside is not None:
         live, branch, *_ = seen.beside

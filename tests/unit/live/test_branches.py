@@ -927,7 +927,9 @@ def _hangs_beside(captured: Capture, op: progress.Operation, rounds: Callable[[W
         assert seen.loop is None
         assert seen.health_reason is not None
         assert seen.health_reason.removeprefix("A-stuck: ").startswith("no progress for ")
-        told = [event for event in captured.of(semconv.STALLED) if "A-stuck" in event.attributes[semconv.STUCK_BRANCHES]]
+        told = [
+            event for event in captured.of(semconv.STALLED) if "A-stuck" in event.attributes[semconv.STUCK_BRANCHES]
+        ]
         if sure:
             assert len(told) == 1
             assert " came " not in str(told[0].attributes[semconv.HEALTH_REASON])

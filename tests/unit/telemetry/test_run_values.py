@@ -270,8 +270,10 @@ def verdicts(captured: Capture, since: int = 0) -> dict[tuple[str, str | None, s
 def test_a_loop_beside_a_hang_stays_visible(progress_capture: Capture) -> None:
     """A stuck branch is the verdict; a loop beside it has a series of its own, and both are over when they are over."""
     silent, loops = ("silent", "hangs", None), ("looping", "searches", "search cats")
+    over = 0
     with progress.operation("agent", loop_after=5) as op:
-        searches, hangs = op.stage("searches").start(), op.stage("hangs", stall_after=30).start()
+        searches = op.stage("searches").start()
+        op.stage("hangs", stall_after=30).start()
         for second in range(90):
             if second < 70:
                 searches.step("search cats")
@@ -284,7 +286,8 @@ def test_a_loop_beside_a_hang_stays_visible(progress_capture: Capture) -> None:
                 assert last(progress_capture, op, "loop.repeats") == pytest.approx(50, abs=10)
             if second == 80:
                 searches.advance()
-            over = len(progress_capture.series) if second == 45 else 0 if second < 45 else over
+            if second == 45:
+                over = len(progress_capture.series)
             progress_capture.advance(1)
         found = verdicts(progress_capture)
         assert (found[silent], found[loops]) == (1, 0)

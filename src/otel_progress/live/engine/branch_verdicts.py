@@ -141,8 +141,8 @@ def _fields(idle: float, limit: float | None, source: str | None) -> dict[str, A
 class Figures(NamedTuple):
     """The values for the run series of an operation, from its own branches; children have series of their own.
 
-    `node`, `stuck_at` and `loop` are those of the branch that determines the verdict, `wait` and `waits_in` those of the
-    wait that is due first. `beside` is a branch that loops while another one is stuck.
+    `node`, `stuck_at` and `loop` are those of the branch that determines the verdict, `wait` and `waits_in` those of
+    the wait that is due first. `beside` is a branch that loops while another one is stuck.
     """
 
     idle: float
