@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant(_TROUBLE, _IS_ACTIVE, "", "stuck_ends"),
     Mutant(_TROUBLE, ">=", "<", "stuck_shortly"),
     Mutant(_TROUBLE, f"{_now(_IDLE)}\n            - 30", "(time() - run:progress_start_time_seconds:last6h)\n            - 30", "progressing"),
-    Mutant(_TROUBLE, "run:progress_stall_after_seconds:last3m", "300", "stuck_shortly"),
+    Mutant(_TROUBLE, _now(_LIMIT), "300", "stuck_shortly"),
     Mutant(_TROUBLE, 'progress_health="silent"', 'progress_health="waiting"', "stuck_shortly"),
     Mutant(_TROUBLE, ">= 30  # seconds", ">= 0", "child_elsewhere_of_an_impatient_parent"),
     Mutant(_TROUBLE, "- 30  # seconds", "- 0", "stuck_without_a_verdict"),
