@@ -509,7 +509,7 @@ def test_the_watchdog_reaches_nobody_but_its_receiver(name: str) -> None:
 def test_the_watchdog_fires_from_the_start(promtool: str, tmp_path: Path) -> None:
     """The watchdog needs no data, and nothing inhibits it."""
     (tmp_path / "watchdog.yaml").write_text(WATCHDOG.read_text(encoding="utf-8"), encoding="utf-8")
-    labels = selected = 'ALERTS{{alertname="Watchdog", alertstate="firing", product="otel-progress", severity="none"}}'
+    labels = selected = 'ALERTS{alertname="Watchdog", alertstate="firing", product="otel-progress", severity="none"}'
     test = {
         "interval": "10s",
         "promql_expr_test": [{"expr": selected, "eval_time": "10s", "exp_samples": [{"labels": labels, "value": 1}]}],
