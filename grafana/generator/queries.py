@@ -123,6 +123,9 @@ def verdict(health: str, which: str, labels: str = f"{WHO}, {STAGE}, {STUCK_AT},
     stands = f"({last(s.RUN_HEALTH, chosen)} == 1)"
     if health == Health.SILENT.value:
         stands = f"({stands} unless on ({RUN}) {HELD_BACK})"
+    if health == Health.LOOPING.value:  # beside a stuck branch it is not the worst
+        silent = last(s.RUN_HEALTH, f'{which}, {HEALTH}="{Health.SILENT.value}"')
+        stands = f"({stands} unless on ({RUN}) (({silent} == 1) unless on ({RUN}) {HELD_BACK}))"
     if health == Health.WAITING.value:
         silent = last(s.RUN_HEALTH, f'{which}, {HEALTH}="{Health.SILENT.value}"')
         stands = f"({stands} or ({silent} == 1) and on ({RUN}) {HELD_BACK})"
@@ -148,7 +151,8 @@ def with_stage(runs: str, which: str, labels: str = WHO) -> str:
         which: the selector.
         labels: the labels of the result beside the stage and the line.
     """
-    stood = f"topk by ({RUN}) (1, {last(s.RUN_HEALTH, which, '$known')} == 1)"
+    hang = last(s.RUN_HEALTH, f'{which}, {HEALTH}="{Health.SILENT.value}"', "$known")
+    stood = f"topk by ({RUN}) (1, (2 * {hang} or {last(s.RUN_HEALTH, which, '$known')}) > 0)"
     anywhere = f"{stood} or on ({RUN}) {last(s.RUN_ACTIVE, which, '$known')} + 1"  # the value plays no part
     place = f"{STAGE}, {STUCK_AT}, {LOOP}"
     return f"max by ({labels}, {place}) ({runs} * on ({RUN}) group_left ({place}) ({anywhere}))"

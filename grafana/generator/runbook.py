@@ -26,6 +26,7 @@ SHORT: Final = {
     "ReporterLost": "a process with work is not heard from",
     "PipelineDown": "no Collector works, so nothing is known",
     "ErrorRate": "too many runs of a kind fail",
+    "Watchdog": "always fires; its absence is the alarm",
 }
 """Each alert in a few words, for the title of its row."""
 RUN_VARIABLES: Final = (

@@ -32,6 +32,7 @@ _ACTIVE = "run:progress_active:last6h"
 _START = "run:progress_start_time_seconds:last6h"
 _IDLE = "run:progress_idle_seconds:last3m"
 _HEALTH = "run:progress_health:last3m"
+_LIMIT = "run:progress_stall_after_seconds:last3m"
 _CHILDREN = "instance:progress_children:last3m"
 _ELSEWHERE = "run:progress_child_elsewhere_time_seconds"
 _HELD = "run:progress_idle_held_back_seconds"
@@ -44,6 +45,13 @@ _HEARD, _OUTAGE, _SILENT, _LOST, _GONE = (
 _REPORTER_HEARD, _REPORTER_OUTAGE, _REPORTER_SILENT, _REPORTER_LOST = (
     f"instance:progress_{what}_time_seconds" for what in ("heard", "outage", "silent", "lost")
 )
+
+
+def _now(series: str) -> str:
+    """Return the query for what a rule recorded in this evaluation."""
+    return f"last_over_time({series}[1s])"
+
+
 _NEWEST = """and (
             run:progress_start_time_seconds:last6h
             == on (job, progress_operation_name, progress_operation_id) group_left ()
@@ -78,17 +86,17 @@ MUTANTS = (
     # Troubles
     Mutant(_TROUBLE, _IS_ACTIVE, "", "stuck_ends"),
     Mutant(_TROUBLE, ">=", "<", "stuck_shortly"),
-    Mutant(_TROUBLE, f"{_IDLE}\n            - 30", "(time() - run:progress_start_time_seconds:last6h)\n            - 30", "progressing"),
-    Mutant(_TROUBLE, "run:progress_stall_after_seconds:last3m", "300", "stuck_shortly"),
+    Mutant(_TROUBLE, f"{_now(_IDLE)}\n            - 30", "(time() - run:progress_start_time_seconds:last6h)\n            - 30", "progressing"),
+    Mutant(_TROUBLE, _now(_LIMIT), "300", "stuck_shortly"),
     Mutant(_TROUBLE, 'progress_health="silent"', 'progress_health="waiting"', "stuck_shortly"),
     Mutant(_TROUBLE, ">= 30  # seconds", ">= 0", "child_elsewhere_of_an_impatient_parent"),
     Mutant(_TROUBLE, "- 30  # seconds", "- 0", "stuck_without_a_verdict"),
     Mutant(_TROUBLE, "- 30  # seconds", "- 300", "stuck_without_a_verdict"),
     Mutant(_TROUBLE, '{progress_health="looping"}', "", "progressing"),
     Mutant(_TROUBLE, '"looping"', '"silent"', "looping"),
-    Mutant(_TROUBLE, f'"looping"}}\n          )\n          {_IS_ACTIVE}', '"looping"}\n          )', "looping_ends"),
-    Mutant(_TROUBLE, f"max by (job, instance, progress_operation_name, progress_operation_id) (\n            {_HEALTH}", f"max by (progress_operation_id) (\n            {_HEALTH}", "looping"),
-    Mutant(_TROUBLE, f":last3m\n            {_IS_ACTIVE}", ":last3m", "slow_ends"),
+    Mutant(_TROUBLE, f'"looping"}}[1s])\n          )\n          {_IS_ACTIVE}', '"looping"}[1s])\n          )', "looping_ends"),
+    Mutant(_TROUBLE, f"max by (job, instance, progress_operation_name, progress_operation_id) (\n            last_over_time({_HEALTH}", f"max by (progress_operation_id) (\n            last_over_time({_HEALTH}", "looping"),
+    Mutant(_TROUBLE, f":last3m[1s])\n            {_IS_ACTIVE}", ":last3m[1s])", "slow_ends"),
     Mutant(_TROUBLE, ":last6h) >=", ":last6h) <", "slow"),
     Mutant(_TROUBLE, '{progress_health="waiting"}', '{progress_health="silent"}', "slow_waits"),
     Mutant(_TROUBLE, "(time() - run:progress_start_time_seconds:last6h)", _IDLE, "slow"),
@@ -103,10 +111,16 @@ MUTANTS = (
     Mutant(_AGAIN, "[10s]", "[10m]", "stuck_dithers"),
     Mutant(_AGAIN, "[10m]", "[1h]", "stuck_again_later"),
     Mutant(_AGAIN, "[10m]", "[1m]", "stuck_dithers"),
-    Mutant(_TOLD, "last_over_time(run:progress_trouble_seconds:held[1m])", "(run:progress_trouble_seconds:held < 0)", "troubled_killed"),
-    Mutant(_TOLD, "run:progress_silent_time_seconds or ", "", "troubled_in_an_outage"),
-    Mutant(_TOLD, " or run:progress_gone_time_seconds", "", "stuck_proven"),
-    Mutant(_TOLD, "and on (job, instance, progress_operation_name, progress_operation_id)\n          (run:progress_silent_time_seconds or run:progress_gone_time_seconds)", "", "stuck_recovers"),
+    Mutant(_TOLD, "last_over_time(run:progress_trouble_seconds:held[1h])", "(run:progress_trouble_seconds:held < 0)", "troubled_killed"),
+    Mutant(_TOLD, "and (last_over_time(run:progress_trouble_held_time_seconds[1h]) >= on () group_left () progress:listened_time_seconds)", "", "stuck_killed_recovered"),
+    Mutant("run:progress_trouble_held_time_seconds", "time() + 0 * ", "0 * ", "stuck_killed"),
+    Mutant("run:progress_trouble_time_seconds", "time() + 0 * ", "0 * ", "parent_stuck_and_restart"),
+    Mutant("progress:listened_time_seconds", "last_over_time(progress:listening_time_seconds[6h])", "vector(0)", "stuck_dithers"),
+    Mutant(_AGAIN, "< 25  # seconds", "< 5", "stuck_dithers"),
+    Mutant(_TOLD, f"{_now(_SILENT)} and on ()", f"({_now(_SILENT)} < 0) and on ()", "troubled_in_an_outage"),
+    Mutant(_TOLD, "< 180  # seconds", "< 5", "troubled_in_an_outage"),
+    Mutant(_TOLD, f"or {_now(_GONE)}", "", "stuck_proven"),
+    Mutant(_TOLD, f"last_over_time({_SILENT}[1s])", "run:progress_active:last6h", "stuck_recovers"),
     Mutant(_TOLD, "[2m]", "[20s]", "stuck_dithers"),
     Mutant(_TOLD, "[2m]", "[5m]", "stuck_dithers"),
     Mutant(_TOLD, "and last_over_time(run:progress_trouble_again_time_seconds[10m])", "", "stuck_again_later"),
@@ -136,6 +150,9 @@ MUTANTS = (
     Mutant(_SILENT, "[3m]", "[10m]", "killed"),
     Mutant(_SILENT, "unless on (job, progress_operation_name, progress_operation_id)", "unless on (job)", "one_of_two_killed"),
     Mutant(_SILENT, "(last_over_time(run:progress_silent_time_seconds[1m]) or time() + 0 * run:progress_active:last6h)", "(time() + 0 * run:progress_active:last6h)", "killed"),
+    Mutant(_SILENT, "< 60  # seconds", "< 0", "clock_far_behind"),
+    Mutant("run:progress_arrived_time_seconds", "> last_over_time(run:progress_sample_time_seconds[1h])", ">= last_over_time(run:progress_sample_time_seconds[1h])", "clock_far_behind"),
+    Mutant("run:progress_sample_time_seconds", "timestamp(progress_run_active)", "0 * progress_run_active", "clock_far_behind"),
     Mutant(_LOST, _GUARD, "", "outage"),
     Mutant(_LOST, _GUARD, "and on () (collector:progress_works:count > 0)", "unwatched"),
     Mutant(_LOST, "collector:progress_blind:last5m", "(collector:progress_works:count == 0)", "late_reconnect"),
@@ -158,9 +175,9 @@ MUTANTS = (
             < on (job, progress_operation_name, progress_operation_id) group_left ()
             max by (job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
           )""", "", "proven_resumed_behind"),
-    Mutant("OperationLost", "(time() - run:progress_gone_time_seconds)", "(time() - run:progress_gone_time_seconds) < 60", "proven"),
-    Mutant("OperationLost", "unless run:progress_outage_time_seconds", "", "killed_in_an_outage"),
-    Mutant("OperationLost", "and run:progress_outage_time_seconds", "", "killed"),
+    Mutant("OperationLost", f"(time() - {_now(_GONE)})", f"(time() - {_now(_GONE)}) < 60", "proven"),
+    Mutant("OperationLost", f"unless {_now(_OUTAGE)}", "", "killed_in_an_outage"),
+    Mutant("OperationLost", f"and {_now(_OUTAGE)}", "", "killed"),
     Mutant(_REPORTER_HEARD, "last_over_time(instance:progress_heard_time_seconds[1h]) and instance:progress_in_flight:last1h", "0 * instance:progress_in_flight:last1h", "unseen_silent_after_outage"),
     Mutant(_REPORTER_OUTAGE, "- 90  # seconds", "- 900", "unseen_killed_before_an_outage"),
     Mutant(_REPORTER_OUTAGE, "<= on () group_left () collector:progress_start_time_seconds", "< on () group_left () (0 * collector:progress_start_time_seconds)", "ends_before_a_restart"),
@@ -175,8 +192,8 @@ MUTANTS = (
     Mutant(_REPORTER_LOST, _GUARD, "", "unseen_gap"),
     Mutant(_REPORTER_LOST, ">= 60  # seconds", ">= 0", "unseen_killed"),
     Mutant(_REPORTER_LOST, "> instance:progress_heard_time_seconds", "< instance:progress_heard_time_seconds", "restart_while_lost"),
-    Mutant("ReporterLost", "unless instance:progress_outage_time_seconds", "", "unseen_silent_after_outage"),
-    Mutant("ReporterLost", "and instance:progress_outage_time_seconds", "", "unseen_killed"),
+    Mutant("ReporterLost", f"unless {_now(_REPORTER_OUTAGE)}", "", "unseen_silent_after_outage"),
+    Mutant("ReporterLost", f"and {_now(_REPORTER_OUTAGE)}", "", "unseen_killed"),
     # OperationNotStarted
     Mutant("OperationNotStarted", ">=", "<", "starts_late"),
     Mutant("OperationNotStarted", "last_over_time(progress_run_pending_seconds[3m])", "progress_run_pending_seconds", "starts_late"),
@@ -239,20 +256,22 @@ MUTANTS = (
     Mutant(_CHILDREN, '"$1", "progress_operation_parent_id"', '"$1", "progress_operation_id"', "child_elsewhere"),
     Mutant(_ELSEWHERE, "> 1", "> 0", "child_here_beside_hang"),
     Mutant(_ELSEWHERE, "> 1", "> 2", "children_here_and_elsewhere"),
-    Mutant(_ELSEWHERE, "unless on (job, instance, progress_operation_id) instance:progress_children:last3m", "", "child_here_beside_hang"),
+    Mutant(_ELSEWHERE, f"unless on (job, instance, progress_operation_id) {_now(_CHILDREN)}", "", "child_here_beside_hang"),
     Mutant(_ELSEWHERE, "unless on (job, instance, progress_operation_id)", "unless on (progress_operation_id)", "child_elsewhere"),
     Mutant(_ELSEWHERE, "count by (progress_operation_id)", "count by (instance, progress_operation_id)", "children_here_and_elsewhere"),
-    Mutant(_ELSEWHERE, "and on (progress_operation_id) instance:progress_children:last3m", "and on () instance:progress_children:last3m", "one_of_two_waits_for_a_child"),
+    Mutant(_ELSEWHERE, f"and on (progress_operation_id) {_now(_CHILDREN)}", f"and on () {_now(_CHILDREN)}", "one_of_two_waits_for_a_child"),
     Mutant(_HELD, "time() - last_over_time(run:progress_child_elsewhere_time_seconds[6h])\n              - 30  # seconds", "0 * last_over_time(run:progress_child_elsewhere_time_seconds[6h])", "child_elsewhere_ends"),
-    Mutant(_HELD, "< run:progress_stall_after_seconds:last3m", "< 1", "children_elsewhere_in_turn"),
+    Mutant(_HELD, f"< {_now(_LIMIT)}", "< 1", "children_elsewhere_in_turn"),
     Mutant(_HELD, "run:progress_child_elsewhere_time_seconds[6h]", "run:progress_child_elsewhere_time_seconds[15s]", "children_elsewhere_in_turn"),
     Mutant(_HELD, "and on () collector:progress_blind:last5m", "and on () (collector:progress_blind:last5m == 0)", "child_elsewhere_after_outage"),
     Mutant(_HELD, "- 30  # seconds", "", "children_elsewhere_in_turn"),
+    Mutant(_HELD, "> time() - last_over_time(run:progress_idle_seconds:last3m[1s])", "", "parent_once_stuck_and_outage"),
+    Mutant(_HELD, "> last_over_time(run:progress_child_elsewhere_time_seconds[6h])\n", "> 0 * last_over_time(run:progress_child_elsewhere_time_seconds[6h])\n", "parent_stuck_before_its_child_and_outage"),
     Mutant(_HELD, "and on () collector:progress_blind:last5m", "", "child_elsewhere_ends"),
-    Mutant(_HELD, "run:progress_idle_seconds:last3m >= run:progress_stall_after_seconds:last3m", "run:progress_idle_seconds:last3m", "unseen_stuck_beside_parent"),
-    Mutant(_TROUBLE, "unless run:progress_idle_held_back_seconds", "", "child_elsewhere"),
-    Mutant(_TROUBLE, "unless run:progress_idle_held_back_seconds", "unless on (job, instance) run:progress_idle_held_back_seconds", "one_of_two_waits_for_a_child"),
-    Mutant(_TROUBLE, "unless run:progress_idle_held_back_seconds", "unless on (progress_operation_id) instance:progress_children:last3m", "child_here_beside_hang"),
+    Mutant(_HELD, f"{_now(_IDLE)} >= {_now(_LIMIT)}", _now(_IDLE), "unseen_stuck_beside_parent"),
+    Mutant(_TROUBLE, f"unless {_now(_HELD)}", "", "child_elsewhere"),
+    Mutant(_TROUBLE, f"unless {_now(_HELD)}", f"unless on (job, instance) {_now(_HELD)}", "one_of_two_waits_for_a_child"),
+    Mutant(_TROUBLE, f"unless {_now(_HELD)}", f"unless on (progress_operation_id) {_now(_CHILDREN)}", "child_here_beside_hang"),
     Mutant("StuckByName", "unless on (job, instance, progress_operation_name) last_over_time(run:progress_idle_held_back_seconds[3m])", "", "child_elsewhere"),
     Mutant("StuckByName", "last_over_time(run:progress_idle_held_back_seconds[3m])", "last_over_time(run:progress_idle_held_back_seconds[6h])", "unseen_stuck_beside_parent"),
     Mutant("StuckByName", "last_over_time(run:progress_idle_held_back_seconds[3m])", "run:progress_idle_held_back_seconds", "child_elsewhere_seldom_counted"),

@@ -84,6 +84,8 @@ def _rules_for(behind: int, rules: str) -> str:
 
     A sample that arrives now with a time two minutes ago is two minutes deep in every window.
     """
+    if behind >= GAP:  # no window of 3m ever has a sample: one between two exports
+        return re.sub(r"(?<![\w:])(progress_\w+(?:\{[^}]*\})?)\[3m\]", r"\1[1s] offset 5s", rules)
     return rules.replace("[3m]", f"[{GAP - behind}s]") if behind else rules
 
 

@@ -17,6 +17,8 @@ STUCK_FOR, SLOW_FOR, LOST_FOR, NAME_FOR, LOOP_FOR, WAIT_FOR, PENDING_FOR, DOWN_F
 )  # fmt: skip
 AGAIN_KEEP = 120
 """How long a trouble goes on that came back within 10 minutes."""
+CLOCK_KEEP = 60
+"""How long a run is heard after its last sample arrived, whatever its clock says."""
 NAME_GAP = 300
 """How long the series of StuckByName may be missing."""
 BLIND = 300
@@ -648,6 +650,14 @@ def clock_behind(scraped: bool) -> Scenario:
 def clock_behind_fine(scraped: bool) -> Scenario:
     """The clock is two minutes behind, and the run is healthy to the end."""
     return Scenario("clock_behind_fine", _world(scraped, Run(end=800), way=Way(skew=-120)))
+
+
+@scenario
+def clock_far_behind(scraped: bool) -> Scenario:
+    """The clock is four minutes behind: a run that is heard is never lost, and one that is killed is lost two minutes later."""
+    alerts = lost(790) if scraped else (Fires("OperationLost", 790 + CLOCK_KEEP + LOST_FOR, id="r1"),)
+    run = Run(process=Process(gone=800))
+    return Scenario("clock_far_behind", _world(scraped, run, way=Way(skew=-240)), alerts)
 
 
 @scenario
@@ -1288,6 +1298,72 @@ def unseen_stuck_beside_parent(scraped: bool) -> Scenario:
     process = Process(unseen=((0, math.inf),), ratio=((0, 0.1), (700, 2.0)))
     world = _world(scraped, Run(process=process, moves=((0, 100), (400, math.inf))), child())
     return Scenario("unseen_stuck_beside_parent", world, (Fires("StuckByName", 700 + NAME_FOR),))
+
+
+@scenario
+def parent_stuck_and_restart(scraped: bool) -> Scenario:
+    """A parent is stuck minutes after its child elsewhere was killed; restarts of the Collector bring it not back."""
+    child_gone = child(process=Process("b", gone=400))
+    world = _world(scraped, Run(moves=IDLE_FOR_GOOD), child_gone, way=Way(down=((800, 820), (1000, 1040))), until=1500)
+    return Scenario(
+        "parent_stuck_and_restart", world, (*lost(390, math.inf, "c1", "b", "part"), *stuck_after(400 + GAP))
+    )
+
+
+@scenario
+def parent_once_stuck_and_outage(scraped: bool) -> Scenario:
+    """A parent was stuck and went on; in an outage it may wait for a new child elsewhere, so it is held back."""
+    runs = (
+        Run(moves=((0, 100), (400, 900), (1500, math.inf))),
+        child(end=150),
+        child("c2", "c", start=905, end=1490, process=Process("c", cut=((900, 1280),))),
+    )
+    world = _world(scraped, *runs, way=Way(down=((900, 1100),)), until=1800)
+    alerts = (*stuck(150 - ROUND + 60 + CHILD_KNOWN, 400), *down(900, 1100))
+    return Scenario("parent_once_stuck_and_outage", world, alerts)
+
+
+@scenario
+def parent_stuck_before_its_child_and_outage(scraped: bool) -> Scenario:
+    """A parent is stuck until a child begins elsewhere, which an outage cuts off: the parent is held back meanwhile."""
+    where = Process("b", cut=((700, 1180),))
+    world = _world(
+        scraped,
+        Run(moves=((0, 100), (1500, math.inf))),
+        child(start=400, end=1490, process=where),
+        way=Way(down=((700, 1000),)),
+        until=1800,
+    )
+    return Scenario("parent_stuck_before_its_child_and_outage", world, (*stuck(160, 405), *down(700, 1000)))
+
+
+@scenario
+def stuck_killed_recovered(scraped: bool) -> Scenario:
+    """It is stuck and not heard for a minute, goes on, and is not heard again half an hour later: that is no trouble."""
+    run = Run(process=Process(cut=((300, 520), (1000, 1200))), moves=((0, 100), (500, math.inf)))
+    return Scenario("stuck_killed_recovered", _world(scraped, run, until=1500), stuck(160, 520))
+
+
+@scenario
+def branch_hangs_beside_loop(scraped: bool) -> Scenario:
+    """One branch loops, another one hangs beside it and recovers: both are told, and Alertmanager sends the hang."""
+    branches = (
+        Line("circles", loops=((100, 800),), line="agent.py:7 in turn"),
+        Line("hangs", moves=((0, 200), (600, math.inf))),
+    )
+    alerts = (*stuck(260, 600), Fires("OperationLooping", 100 + LOOP_FOR, 800, "r1"))
+    return Scenario("branch_hangs_beside_loop", _world(scraped, Run(branches=branches)), alerts)
+
+
+@scenario
+def branch_overdue_beside_hang(scraped: bool) -> Scenario:
+    """The wait of one branch is overdue beside a branch that hangs: both are told, each with its own stage."""
+    branches = (
+        Line("hangs", moves=((0, 100), (700, math.inf))),
+        Line("approval", moves=((0, 100), (800, math.inf)), waits=((100, 800, 200),)),
+    )
+    alerts = (*stuck(160, 700), Fires("OperationOverdueWait", 300 + WAIT_FOR, 800, "r1"))
+    return Scenario("branch_overdue_beside_hang", _world(scraped, Run(branches=branches)), alerts)
 
 
 SCENARIOS = tuple(make(scraped) for make in _MAKERS for scraped in (True, False))

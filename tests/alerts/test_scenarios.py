@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from otel_progress import semconv as s
+
 from . import promtool as tool
 from .mutants import MUTANTS, Mutant
+from .runs import label
 from .scenarios import SCENARIOS, Scenario
 
 PARTS = 16
@@ -64,3 +69,55 @@ def fails(promtool: str, broken: Path, mutant: Mutant, folder: Path) -> bool:
 def test_every_rule_has_mutants() -> None:
     """Each rule, alert or recording, has a mutant."""
     assert {mutant.rule for mutant in MUTANTS} == tool.alerts() | tool.records()
+
+
+TROUBLES = ("OperationStuck", "OperationLooping", "OperationSlow", "OperationOverdueWait")
+
+
+def left_over() -> list[dict[str, str]]:
+    """Return what the rules recorded until a restart of Prometheus, of a run that ended while it was away.
+
+    Without Prometheus nothing marks these series as stale.
+    """
+    run = (("job", "work"), ("instance", "a"), (label(s.OPERATION_NAME), "load"), (label(s.OPERATION_ID), "r1"))
+    silent = (*run, (label(s.HEALTH), "silent"), (label(s.STAGE_NAME), "fetch"))
+    found = [
+        ("run:progress_active:last6h", run),
+        ("run:progress_idle_seconds:last3m", run),
+        ("run:progress_stall_after_seconds:last3m", run),
+        ("run:progress_health:last3m", silent),
+        ("run:progress_gone_time_seconds", run),
+        ("run:progress_lost_time_seconds", run),
+        ("instance:progress_lost_time_seconds", run[:2]),
+        ("instance:progress_in_flight:last1h", run[:2]),
+    ]
+    for alert in TROUBLES:
+        found += [(f"run:progress_trouble_seconds{it}", (*run, ("alert", alert))) for it in ("", ":held")]
+    return [{"series": tool.selector(name, labels), "values": "1000+0x2"} for name, labels in found]
+
+
+def test_what_was_over_before_a_restart_is_not_told(promtool: str, tmp_path: Path) -> None:
+    """What Prometheus recorded before it restarted is no reason for an alert after it."""
+    (tmp_path / "rules.yaml").write_text(tool.RULES.read_text(encoding="utf-8"), encoding="utf-8")
+    content = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": "10s",
+        "tests": [
+            {
+                "interval": "10s",
+                "input_series": left_over(),
+                "promql_expr_test": [
+                    {"expr": tool.FIRING, "eval_time": f"{at}s", "exp_samples": []} for at in (40, 100, 200, 290)
+                ],
+            }
+        ],
+    }
+    (tmp_path / "test.json").write_text(json.dumps(content), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(tmp_path / "test.json")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -202,6 +202,13 @@ class World:
         yield metric(s.RUN_HEALTH), now, 1
         if other is not None:
             yield metric(s.RUN_HEALTH), other, 0
+        for line in run.branches:  # a loop beside a hang
+            if any(begin <= time for begin, _ in line.loops):
+                beside: Labels = (*labels, (label(s.HEALTH), "looping"), (label(s.STAGE_NAME), line.stage))
+                beside = (*beside, (label(s.STUCK_AT), line.line), (label(s.LOOP), "read → search"))
+                if beside != now:
+                    there = run.health(time) is Health.SILENT and line.state(time) == "looping"
+                    yield metric(s.RUN_HEALTH), beside, float(there)
 
     def _stored(self, sent: Mapping[int, float]) -> list[Point]:
         way = self.way

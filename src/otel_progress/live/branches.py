@@ -397,9 +397,11 @@ def loop_of(node: HandleState) -> Loop | None:
 
 
 def who_loops(node: HandleState) -> HandleState | None:
-    """The nearest handle, from this one outward, that is caught in a loop."""
+    """The nearest handle, from this one outward, that is caught in a loop which this one takes part in."""
     around: HandleState | None = node
-    while around is not None and around._loop is None:
+    while around is not None and (
+        around._loop is None or (around is not node and not around._loops.involves(node, around))
+    ):
         around = around._parent if around is not around.operation else None
     return around
 

@@ -330,8 +330,7 @@ class Handle(HandleState):
         about = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         if cost is not None:
             about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
-        if self.operation._loops is None:
-            preload.get("live.engine.loops").loops_of(self.operation, clock.monotonic())
+        preload.get("live.engine.loops").spends(self)
         usage = self.operation._with_extras().usage
         for key, raw in about.items():
             amount = accepted("usage", key.partition(".")[0], raw) if raw is not None else None

@@ -55,7 +55,9 @@ class Cached(NamedTuple):
         before: that of the previous verdict, which is sent as 0, so that a query over time never finds two verdicts.
         had: the columns that had a value, and how often their end is still to be marked.
         costs: the heads of the points of what loops spent, by currency.
-        overdue: those of the limits of overdue waits, by reason, and how often their end is still to be marked.
+        overdue: those of the limits of overdue waits, by reason and stage, and how often their end is still to be
+            marked.
+        beside: the same of health points of loops beside a stuck branch.
     """
 
     head: bytes
@@ -65,7 +67,8 @@ class Cached(NamedTuple):
     before: bytes
     had: dict[int, int]
     costs: dict[str, bytes]
-    overdue: dict[str, tuple[bytes, int]]
+    overdue: dict[tuple[str, str | None], tuple[bytes, int]]
+    beside: dict[Finding, tuple[bytes, int]]
 
 
 class RunSeries:
@@ -232,8 +235,10 @@ class RunSeries:
                 costs += _costs(operation, seen, cached, time)
                 limits += _overdue(operation, seen, cached, time)
                 healths.append(cached.health_head + time + encode(1.0))
+                others = _beside(operation, seen, cached)
                 if cached.before:
-                    healths.append(cached.before + time + encode(0.0))
+                    others.setdefault(cached.before, 0.0)
+                healths += [other + time + encode(value) for other, value in others.items()]
             except Exception:
                 tell_once("the series of an operation could not be made; those of the others are")
         metrics = [otlp.gauge(column.metric, encoded) for column, encoded in zip(COLUMNS, points) if encoded]
@@ -246,15 +251,42 @@ class RunSeries:
     def _health_head(self, operation: OperationState, seen: Figures) -> Cached:
         cached = self._shown[operation.id]
         verdict, name = operation._health, None if seen.node is operation else seen.node.name
-        at, what = seen.stuck_at if verdict in NOT_MOVING else None, what_repeats(loop_of(operation, seen))
-        if cached.health != (verdict, name, at, what):
-            labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at, s.LOOP: what}
-            said = {key: value for key, value in labels.items() if value is not None}
-            head = otlp.point_head(_labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, said))
+        at = seen.stuck_at if verdict in NOT_MOVING else None
+        what = what_repeats(seen.loop) if verdict is Health.LOOPING else None
+        found = verdict, name, at, what
+        if cached.health != found:
+            head = _finding_head(operation, found)
             cached = self._shown[operation.id] = cached._replace(
-                health=(verdict, name, at, what), health_head=head, before=cached.health_head
+                health=found, health_head=head, before=cached.health_head
             )
         return cached
+
+
+def _finding_head(operation: OperationState, found: Finding) -> bytes:
+    """The head of the health point of a finding."""
+    verdict, name, at, what = found
+    labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at, s.LOOP: what}
+    said = {key: value for key, value in labels.items() if value is not None}
+    return otlp.point_head(_labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, said))
+
+
+def _beside(operation: OperationState, seen: Figures, cached: Cached) -> dict[bytes, float]:
+    """The heads and values of the health points of loops beside a stuck branch; 0 a few times once one is over."""
+    known, now = cached.beside, None
+    if operation._health is Health.SILENT and seen.beside is not None:
+        live, branch, *_ = seen.beside
+        name = None if live.node is operation else live.node.name
+        now = Health.LOOPING, name, branch.stuck_at, what_repeats(branch.loop)
+        known[now] = _finding_head(operation, now), MARKS
+    points = {}
+    for found, (head, marks) in tuple(known.items()):
+        left = MARKS if found == now else marks - 1
+        known[found] = head, left
+        if not left:
+            del known[found]
+        if head != cached.health_head:
+            points[head] = 1.0 if found == now else 0.0
+    return points
 
 
 def _gone(operation: OperationState, column: int, had: dict[int, int], head: bytes, at: int) -> Iterator[bytes]:
@@ -281,16 +313,17 @@ def _costs(operation: OperationState, seen: Figures, cached: Cached, time: bytes
 
 def _overdue(operation: OperationState, seen: Figures, cached: Cached, time: bytes) -> Iterator[bytes]:
     """The points of the limit of an overdue wait; 0 a few times once it is over, so that queries find only one wait."""
-    now, known = overdue(seen), cached.overdue
-    for reason in now.keys() - known.keys():
-        labels = _labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.WAIT_REASON: reason})
-        known[reason] = otlp.point_head(labels), MARKS
-    for reason, (head, marks) in tuple(known.items()):
-        left = MARKS if reason in now else marks - 1
-        known[reason] = head, left
+    now, known = overdue(operation, seen), cached.overdue
+    for reason, stage in now.keys() - known.keys():
+        about = {s.WAIT_REASON: reason} | ({} if stage is None else {s.STAGE_NAME: stage})
+        labels = _labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, about)
+        known[reason, stage] = otlp.point_head(labels), MARKS
+    for wait, (head, marks) in tuple(known.items()):
+        left = MARKS if wait in now else marks - 1
+        known[wait] = head, left
         if not left:
-            del known[reason]
-        yield head + time + otlp.point_value(now.get(reason, 0.0))
+            del known[wait]
+        yield head + time + otlp.point_value(now.get(wait, 0.0))
 
 
 def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
@@ -321,7 +354,7 @@ def _encode(operation: OperationState) -> Cached:
     parent = operation.parent_id
     of = b"" if parent is None else otlp.attributes(otlp.POINT_ATTRIBUTES, {s.OPERATION_PARENT_ID: parent})
     nothing = (Health.UNKNOWN, None, None, None)
-    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), nothing, b"", b"", {}, {}, {})
+    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), nothing, b"", b"", {}, {}, {}, {})
 
 
 def _nothing() -> None:

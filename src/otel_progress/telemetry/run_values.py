@@ -80,7 +80,9 @@ def values(operation: OperationState, seen: Figures, now: float) -> tuple[float 
 
 
 def loop_of(operation: OperationState, seen: Figures) -> Loop | None:
-    """The loop that the verdict on an operation is about."""
+    """The loop that the verdict on an operation is about, or that of a branch beside the stuck one."""
+    if operation._health is Health.SILENT and seen.beside is not None:
+        return seen.beside.branch.loop
     return seen.loop if operation._health is Health.LOOPING else None
 
 
@@ -91,12 +93,13 @@ def what_repeats(loop: Loop | None) -> str | None:
     return _label(loop.what)
 
 
-def overdue(seen: Figures) -> dict[str, float]:
-    """The limit of the wait that is overdue, by its reason; empty if none is."""
+def overdue(operation: OperationState, seen: Figures) -> dict[tuple[str, str | None], float]:
+    """The limit of the wait that is overdue, by its reason and its stage (None without one); empty if none is."""
     wait = seen.wait
     if wait is None or wait.overdue_after is None or wait.elapsed < wait.overdue_after:
         return {}
-    return {_label(wait.reason): wait.overdue_after}
+    stage = None if seen.waits_in is None or seen.waits_in is operation else seen.waits_in.name
+    return {(_label(wait.reason), stage): wait.overdue_after}
 
 
 def _label(text: str) -> str:

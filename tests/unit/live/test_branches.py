@@ -6,7 +6,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -905,3 +905,96 @@ def test_the_evidence_of_a_child_is_of_now_at_any_depth(progress_capture: Captur
         assert seen.idle == 14
         assert seen.health_reason == "child mid: child kid: no progress for 14 s, stall_after is 3 s"
         assert seen.branches[0].reason == "child kid: no progress for 14 s, stall_after is 3 s"
+
+
+# -- a hang beside a loop
+
+
+def _hangs_beside(captured: Capture, op: progress.Operation, rounds: Callable[[Worker], None], sure: bool) -> None:
+    """One thread hangs in a stage, with a limit of 20 s, while another one repeats itself for a minute.
+
+    `sure`: before the limit, too, it is known which of them repeats itself.
+    """
+    with workers("hung", "busy") as (hung, busy):
+        stage = progress.stage("A-stuck", stall_after=20)
+        hung.do(stage.__enter__)
+        for _ in range(60):
+            rounds(busy)
+            captured.advance(1)
+        seen = op.snapshot()
+        assert seen.health is Health.SILENT
+        assert seen.stage == "A-stuck"
+        assert seen.loop is None
+        assert seen.health_reason is not None
+        assert seen.health_reason.removeprefix("A-stuck: ").startswith("no progress for ")
+        told = [
+            event for event in captured.of(semconv.STALLED) if "A-stuck" in event.attributes[semconv.STUCK_BRANCHES]
+        ]
+        if sure:
+            assert len(told) == 1
+            assert " came " not in str(told[0].attributes[semconv.HEALTH_REASON])
+        hung.do(lambda: stage.__exit__(None, None, None))
+
+
+def _in_one_stage() -> Callable[[Worker], None]:
+    stage = progress.stage("B-loop")
+    begun: list[Any] = []
+
+    def rounds(busy: Worker) -> None:
+        if not begun:
+            begun.append(busy.do(stage.__enter__))
+        busy.do(lambda: progress.step("search cats"))
+
+    return rounds
+
+
+def _turn(name: str = "turn", *, fails: bool = False, key: str = "search cats") -> Callable[[Worker], None]:
+    def once() -> None:
+        with suppress(ValueError), progress.stage(name):
+            if fails:
+                raise ValueError
+            progress.step(key)
+
+    return lambda busy: busy.do(once)
+
+
+def _spends() -> Callable[[Worker], None]:
+    stage = progress.stage("B-spends", stall_after=20)
+    begun: list[Any] = []
+
+    def rounds(busy: Worker) -> None:
+        if not begun:
+            begun.append(busy.do(stage.__enter__))
+        busy.do(lambda: progress.usage(input_tokens=10))
+
+    return rounds
+
+
+@pytest.mark.parametrize("kind", ["one stage", "a stage each", "same name", "failures", "without a stage", "tokens"])
+def test_a_hang_beside_a_loop_is_a_hang(kind: str, progress_capture: Capture) -> None:
+    """The steps, failures and cost of one branch are never the loop of another one: a hang beside it is told."""
+    with progress.operation("agents", loop_after=10, stall_after=15) as op:
+        rounds = {
+            "one stage": _in_one_stage,
+            "a stage each": _turn,
+            "same name": lambda: _turn("A-stuck"),
+            "failures": lambda: _turn("fetch", fails=True),
+            "without a stage": lambda: lambda busy: busy.do(lambda: op.step("search cats")),
+            "tokens": _spends,
+        }[kind]()
+        _hangs_beside(progress_capture, op, rounds, sure=kind not in ("same name", "without a stage"))
+
+
+def test_a_loop_with_pauses_in_stages_of_their_own_is_one_loop(progress_capture: Capture) -> None:
+    """A stage between two turns of a loop, in the same thread, is a part of it: told once, and never over."""
+    with progress.operation("agent", loop_after=5) as op:
+        for _ in range(20):
+            with progress.stage("think"):
+                progress.step("search cats")
+                progress_capture.advance(0.5)
+            with progress.stage("pause"):
+                progress_capture.advance(1)
+                health = op.snapshot().health
+        assert health is Health.LOOPING
+        assert len(progress_capture.of(semconv.STALLED)) == 1
+        assert progress_capture.of(semconv.RECOVERED) == []

@@ -253,3 +253,55 @@ def test_the_reason_of_an_overdue_wait_is_bounded_and_redacted(progress_capture:
     [(reason, _)] = set(limits(progress_capture))
     assert "hunter2" not in reason
     assert len(reason) <= LABEL_TEXT
+
+
+# -- several troubles at once
+
+
+def verdicts(captured: Capture, since: int = 0) -> dict[tuple[str, str | None, str | None], float]:
+    """The last value of each series of verdicts from a point on, by verdict, stage and loop."""
+    return {
+        tuple(point.attributes.get(key) for key in (semconv.HEALTH, semconv.STAGE_NAME, semconv.LOOP)): point.value  # type: ignore[misc]
+        for point in captured.series[since:]
+        if point.name == semconv.RUN_HEALTH.name
+    }
+
+
+def test_a_loop_beside_a_hang_stays_visible(progress_capture: Capture) -> None:
+    """A stuck branch is the verdict; a loop beside it has a series of its own, and both are over when they are over."""
+    silent, loops = ("silent", "hangs", None), ("looping", "searches", "search cats")
+    over = 0
+    with progress.operation("agent", loop_after=5) as op:
+        searches = op.stage("searches").start()
+        op.stage("hangs", stall_after=30).start()
+        for second in range(90):
+            if second < 70:
+                searches.step("search cats")
+            if second == 25:  # the loop is the verdict so far
+                found = verdicts(progress_capture)
+                assert (found[loops], silent in found) == (1, False)
+            if second == 55:
+                found = verdicts(progress_capture, over)
+                assert (found[silent], found[loops]) == (1, 1)
+                assert last(progress_capture, op, "loop.repeats") == pytest.approx(50, abs=10)
+            if second == 80:
+                searches.advance()
+            if second == 45:
+                over = len(progress_capture.series)
+            progress_capture.advance(1)
+        found = verdicts(progress_capture)
+        assert (found[silent], found[loops]) == (1, 0)
+        times = [point for point in progress_capture.series if point.name == semconv.RUN_HEALTH.name]
+        assert len({(str(it.attributes), it.time) for it in times}) == len(times), "two values at one time"
+
+
+def test_an_overdue_wait_beside_a_hang_has_its_own_stage(progress_capture: Capture) -> None:
+    """The stage of an overdue wait is the one that waits, not the one that is stuck beside it."""
+    with progress.operation("order") as op:
+        approval, net = op.stage("approval").start(), op.stage("net", stall_after=20).start()
+        with approval.waiting("the boss", overdue_after=40):
+            progress_capture.advance(60)
+        points = [point for point in progress_capture.series if point.name == semconv.RUN_OVERDUE_AFTER.name]
+        assert {point.attributes.get(semconv.STAGE_NAME) for point in points} == {"approval"}
+        assert health(progress_capture).attributes[semconv.STAGE_NAME] == "net"
+        net.complete()

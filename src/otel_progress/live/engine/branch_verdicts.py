@@ -139,7 +139,11 @@ def _fields(idle: float, limit: float | None, source: str | None) -> dict[str, A
 
 
 class Figures(NamedTuple):
-    """The values for the run series of an operation, from its own branches; children have series of their own."""
+    """The values for the run series of an operation, from its own branches; children have series of their own.
+
+    `node`, `stuck_at` and `loop` are those of the branch that determines the verdict, `wait` and `waits_in` those of
+    the wait that is due first. `beside` is a branch that loops while another one is stuck.
+    """
 
     idle: float
     stall_after: float | None
@@ -148,6 +152,8 @@ class Figures(NamedTuple):
     stuck_at: str | None = None
     loop: Loop | None = None
     wait: Wait | None = None
+    waits_in: HandleState | None = None
+    beside: Judged | None = None
 
 
 def figures(operation: OperationState, now: float) -> Figures:
@@ -161,9 +167,11 @@ def figures(operation: OperationState, now: float) -> Figures:
         first = found[0].branch
         return Figures(0.0, stall_after(operation), None, found[0].live.node, first.stuck_at, first.loop)
     worst = max(own, key=lambda judged: (rank(judged.verdict), judged.pressure))
-    first_due = min((judged.branch for judged in own), key=_due)
-    left = _due(first_due)
+    first_due = min(own, key=lambda judged: _due(judged.branch))
+    left = _due(first_due.branch)
     troubled = rank(found[0].verdict) >= _TROUBLED
+    silent = found[0].verdict.health is Health.SILENT
+    loops = (judged for judged in own if silent and judged.verdict.health is Health.LOOPING)
     return Figures(
         0.0 if worst.branch.wait is not None else worst.branch.idle,
         worst.branch.stall_after,
@@ -171,7 +179,9 @@ def figures(operation: OperationState, now: float) -> Figures:
         found[0].live.node if troubled else innermost(operation),
         found[0].branch.stuck_at,
         found[0].branch.loop,
-        first_due.wait,
+        first_due.branch.wait,
+        first_due.live.node,
+        next(loops, None),
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress.live import redaction
-from otel_progress.live.branches import named_stall_after, stall_after
+from otel_progress.live.branches import key_of, named_stall_after, stall_after
 from otel_progress.live.counting import life
+from otel_progress.live.diagnosis.places import here
 from otel_progress.live.engine import learning
 from otel_progress.live.nested_counts import outer_of
 from otel_progress.live.running import STAGES, around
@@ -19,6 +21,7 @@ from otel_progress.model.values import Attributes, Number
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.state import HandleState, OperationState
 
 
@@ -32,6 +35,10 @@ STAGES_QUIET: Final = 300.0
 """The same for completed stages, if no limit is named."""
 KNOWN: Final = 3
 """Units completed without a loop after which the time that one takes is known."""
+USAGE: Final = ""
+"""Stands for tokens and cost among the steps that handles made."""
+MAKERS: Final = 32
+"""Handles and steps of which it is known who made which."""
 GROWN: Final = 3
 """Times that tokens or cost must have grown since the last progress."""
 
@@ -46,11 +53,17 @@ def loops_of(node: HandleState, now: float) -> Loops:
 
 def step(node: HandleState, key: str) -> None:
     """The work of a handle took a step; those around it record it too."""
-    now = clock.monotonic()
+    now, at = clock.monotonic(), here()
     loops_of(node, now)
     lives = Lives(node.operation)
     for each in around(node):
         loops_of(each, now).step(each, key, now, lives)
+        each._loops.makers.add(key, node, at)
+
+
+def spends(node: HandleState) -> None:
+    """The work of a handle spent tokens or cost, which the operation sums up."""
+    loops_of(node.operation, clock.monotonic()).makers.add(USAGE, node, here())
 
 
 class Loops:
@@ -64,11 +77,13 @@ class Loops:
         "_grown",
         "_grown_at",
         "_grows_each",
+        "_keys",
         "_last_at",
         "_life",
         "_since",
         "_spent",
         "longest",
+        "makers",
         "stages",
         "steps",
     )
@@ -77,6 +92,8 @@ class Loops:
         """Nothing is recorded yet, at a monotonic time."""
         self.steps: Steps | None = None
         self.stages = Steps()
+        self.makers = Makers()
+        self._keys: tuple[str, ...] = ()
         self._life: Any = None
         self._since = node._moved_at
         self.longest = learning.learning.longest(node.operation, node)
@@ -102,7 +119,9 @@ class Loops:
     def stage_started(self, stage: HandleState, now: float) -> None:
         """Record the start of a stage."""
         self._last_at = now
-        self.stages.add(_what(stage))
+        what = _what(stage)
+        self.makers.add(what, stage, stage._place)
+        self.stages.add(what)
 
     def stage_ended(self, node: HandleState, stage: HandleState, now: float) -> None:
         """Record the end of a stage inside the node; what it completed is progress."""
@@ -152,6 +171,10 @@ class Loops:
             self._grown += 1
             self._grown_at = now
 
+    def involves(self, inner: HandleState, outer: HandleState) -> bool:
+        """Whether the loop of the outer handle, which has this memory, is also one of a branch in an inner handle."""
+        return self.makers.involve(inner, outer, self._keys)
+
     def found(self, node: HandleState, now: float) -> Loop | None:
         """The loop it is in now, if any."""
         said = node.operation._opts.loop_after
@@ -190,8 +213,76 @@ class Loops:
     ) -> Loop:
         usage = node._extras.usage if node._extras is not None else {}
         spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
+        self._keys = keys or (USAGE,)
         shown = tuple(redaction.masked("step", key) for key in keys)
         return Loop(kind, shown, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))
+
+
+class Makers:
+    """Which handles made the steps that a handle around them remembers: a loop concerns only their branches."""
+
+    __slots__ = ("_made",)
+
+    def __init__(self) -> None:
+        """Nobody made a step yet."""
+        self._made: dict[tuple[str, str], tuple[weakref.ref[HandleState], Place | None]] = {}
+
+    def add(self, key: str, by: HandleState, place: Place | None) -> None:
+        """Record which handle made a step, in which thread and task; the oldest are forgotten."""
+        made, label = self._made, (key, _path(by))
+        if label not in made and len(made) >= MAKERS:
+            made.pop(next(iter(made), label), None)
+        made[label] = weakref.ref(by), place
+
+    def involve(self, inner: HandleState, outer: HandleState, keys: tuple[str, ...]) -> bool:
+        """Whether a branch in an inner handle makes these steps of an outer one.
+
+        It made one itself, continues a stage of the same path that did, or runs in the same thread and task. What is
+        not known counts for it, unless others that made the steps still run.
+        """
+        chain = _inside(inner, outer)
+        made = [(path, *who) for (key, path), who in tuple(self._made.items()) if key in keys]
+        unknown, others = not made, False
+        for path, ref, place in made:
+            by = ref()
+            runs, elsewhere = by is not None and not by._status.final, _elsewhere(inner, place)
+            goes_on = not runs and any(_path(each) == path for each in chain) and not (elsewhere and _hangs(inner))
+            if by in chain or goes_on or _same(inner, place):
+                return True
+            others = others or (runs and by is not outer)
+            unknown = unknown or not elsewhere or (by is outer and not _hangs(inner))
+        return unknown and not others
+
+
+def _path(node: HandleState) -> str:
+    return node._path or node.name
+
+
+def _inside(inner: HandleState, outer: HandleState) -> list[HandleState]:
+    """An inner handle and those around it, up to the outer one, which is left out."""
+    chain: list[HandleState] = []
+    node: HandleState | None = inner
+    while node is not None and node is not outer:
+        chain.append(node)
+        node = node._parent if node is not node.operation else None
+    return chain
+
+
+def _same(node: HandleState, place: Place | None) -> bool:
+    """Whether a handle was entered in this thread and task, which still run."""
+    mine = None if node._context is None else key_of(node._place)
+    return mine is not None and mine == key_of(place)
+
+
+def _elsewhere(node: HandleState, place: Place | None) -> bool:
+    """Whether a handle was entered in another thread or task."""
+    return node._context is not None and node._place is not None and place is not None and node._place != place
+
+
+def _hangs(node: HandleState) -> bool:
+    """Whether a handle is beyond its own limit."""
+    limit = stall_after(node)
+    return limit is not None and clock.monotonic() - max(node._moved_at, node._counted_at) >= limit
 
 
 class Lives:
