@@ -262,6 +262,7 @@ def track(
     unit: str | None = None,
     total: Number | None = None,
     desc: object = None,
+    label: Callable[[T], object] | None = None,
     initial: Number = 0,
     key: Callable[[T], object] | None = None,
     mark: bool | None = None,
@@ -274,6 +275,7 @@ def track(
     unit: str | None = None,
     total: Number | None = None,
     desc: object = None,
+    label: Callable[[T], object] | None = None,
     initial: Number = 0,
     key: Callable[[T], object] | None = None,
     mark: bool | None = None,
@@ -285,6 +287,7 @@ def track(
     unit: str | None = None,
     total: Number | None = None,
     desc: object = None,
+    label: Callable[[Any], object] | None = None,
     initial: Number = 0,
     key: Callable[[Any], object] | None = None,
     mark: bool | None = None,
@@ -301,6 +304,9 @@ def track(
             that has none.
         total: The number of items, if the iterable does not know it (a generator) or reports it wrong.
         desc: What the loop does, in words. It is the current step while the loop runs.
+        label: What an item is called, as a function of the item, such as `str`. The item in hand is then the current
+            step, after `desc`, unless `update(message=)` was called in the loop. It is not called in the loop but by
+            whoever takes a snapshot, in another thread, so it must only read the item; see the guide.
         initial: Items that an earlier run completed, as by a checkpoint. They count as done, never as pace. The
             iterable has only the rest, so that `track(range(500, 1000), initial=500)` begins at 500 of 1,000; a given
             total includes them. Units that `restored=` names as well count once.
@@ -332,7 +338,7 @@ def track(
             swallow(error, "track")
         except NOTHING_LEFT:
             pass
-    return tracked(iterable, node, unit, total, desc, initial, key, mark, retry_failed)
+    return tracked(iterable, node, unit, total, desc, initial, key, mark, retry_failed, label)
 
 
 def advance(n: Number = 1, unit: str | None = None) -> None:

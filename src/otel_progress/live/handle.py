@@ -141,6 +141,7 @@ class Handle(HandleState):
         unit: str | None = None,
         total: Number | None = None,
         desc: object = None,
+        label: Callable[[T], object] | None = None,
         initial: Number = 0,
         key: Callable[[T], object] | None = None,
         mark: bool | None = None,
@@ -154,6 +155,7 @@ class Handle(HandleState):
         unit: str | None = None,
         total: Number | None = None,
         desc: object = None,
+        label: Callable[[T], object] | None = None,
         initial: Number = 0,
         key: Callable[[T], object] | None = None,
         mark: bool | None = None,
@@ -166,6 +168,7 @@ class Handle(HandleState):
         unit: str | None = None,
         total: Number | None = None,
         desc: object = None,
+        label: Callable[[Any], object] | None = None,
         initial: Number = 0,
         key: Callable[[Any], object] | None = None,
         mark: bool | None = None,
@@ -181,7 +184,7 @@ class Handle(HandleState):
                 swallow(error, "track")
             except NOTHING_LEFT:
                 pass
-        return tracked(iterable, self, unit, total, desc, initial, key, mark, retry_failed)
+        return tracked(iterable, self, unit, total, desc, initial, key, mark, retry_failed, label)
 
     # -- progress, attributes, feed
 

@@ -7,6 +7,9 @@ notices that. Both hooks only set fields of the lane: a `__del__` may run at any
 
 A loop is stopped from outside by changing the class of its iterator to one whose `__next__` raises: the interpreter
 looks up `__next__` for each item, so this costs nothing while no loop is stopped.
+
+The item in hand is read from outside, too: in a list, tuple or range by its position, else from a deque of one that
+`filterfalse` fills in C. Only loops with a label have that deque; it is emptied when the loop is over.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import itertools
 import operator
 import sys
 import weakref
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -81,11 +85,17 @@ class Lane:
         ended: whether the items are exhausted.
         closed: whether the loop is over.
         request: what the loop raises at its next item.
+        label: says what an item is called; None once the loop is over.
+        holder: the item in hand, of a loop with a label whose iterable has no positions.
+        asked: the number of the item that was asked for its name last; 0 for none.
+        called: what that item is called, or None if it said nothing.
+        pending: the question that has no answer yet (`engine/labels.py`).
+        longest: the greatest length of a list with a label.
     """
 
     __slots__ = (
         *("_length", "_loop", "source", "before", "calls", "closed", "desc", "ended", "moved_at", "named", "nested"),
-        *("over", "place", "request", "seen", "unit"),
+        *("over", "place", "request", "seen", "unit", "label", "holder", "asked", "called", "pending", "longest"),
     )
 
     def __init__(self, total: int | None, unit: str | None, place: Place, nested: bool, now: float = 0.0) -> None:
@@ -105,6 +115,11 @@ class Lane:
         self.source: Any = None
         self._loop: weakref.ref[Any] | None = None
         self.request: Request | None = None
+        self.label: Callable[[Any], object] | None = None
+        self.holder: deque[Any] | None = None
+        self.asked = self.longest = 0
+        self.called: str | None = None
+        self.pending: Any = None
 
     def begun(self, loop: Any) -> None:
         """Remember the iterator of the loop."""
@@ -134,8 +149,10 @@ class Lane:
         """Stop counting: keep the count, and release the source."""
         if not self.closed:
             self.calls, self._length = self._handed(), self.total
-            self.source = None
+            self.source = self.label = self.called = self.pending = None
             self.closed = True
+            if self.holder is not None:
+                self.holder.clear()
 
     @property
     def total(self) -> int | None:
@@ -162,6 +179,42 @@ class Lane:
         """The items taken, less the one in progress."""
         handed = self._handed()
         return handed if self.ended or not handed else handed - 1
+
+    @property
+    def words(self) -> str | None:
+        """What the loop does now: its description, the item in hand, or both."""
+        called = self.called
+        if called is None or self.desc is None:
+            return self.desc if called is None else called
+        return f"{self.desc}: {called}"
+
+    def held(self) -> tuple[int, Any]:
+        """The number of the item in hand, from 1, and the item.
+
+        Raises:
+            LookupError: if there is none, or it can't be known, as a list became shorter.
+        """
+        source, holder = self.source, self.holder
+        if holder is not None:
+            item = holder[0]
+            return self._handed(), item
+        if type(source) is not tuple or self.closed:
+            raise LookupError
+        items, rest = source
+        size = len(items)
+        number = size - operator.length_hint(rest)
+        if number < 1 or size < self.longest:
+            self.longest = sys.maxsize if size < self.longest else size
+            raise LookupError
+        self.longest = size
+        return number, items[number - 1]
+
+    def held_back(self, iterable: Iterable[T]) -> Iterable[T]:
+        """The iterable; of a loop with a label, one that puts each item into the holder as well."""
+        if self.label is None:
+            return iterable
+        self.holder = deque(maxlen=1)
+        return itertools.filterfalse(self.holder.append, iterable)  # append returns None, so nothing is left out
 
     def _handed(self) -> int:
         source = self.source
@@ -238,7 +291,7 @@ class _Plain(_PlainBase[T]):
 def loop(iterable: Iterable[T], lane: Lane) -> Iterator[T]:
     """An iterator over the iterable, readable by the lane."""
     if sys.implementation.name != "cpython":
-        plain = _Plain(iterable, lane)
+        plain = _Plain(lane.held_back(iterable), lane)
         lane.begun(plain)
         return plain
     if type(iterable) in _POSITIONED:
@@ -249,7 +302,7 @@ def loop(iterable: Iterable[T], lane: Lane) -> Iterator[T]:
         lane.begun(positioned)
         return positioned
     lane.source = selectors = itertools.repeat(True, _MANY)
-    counted = _Counted(itertools.chain(iterable, lane), selectors)
+    counted = _Counted(itertools.chain(lane.held_back(iterable), lane), selectors)
     counted.lane = lane
     lane.begun(counted)
     return counted
@@ -281,9 +334,33 @@ class _AsyncLoop(_AsyncBase[T]):
         return self._next()
 
 
+class _AsyncHeld(_AsyncBase[T]):
+    """The same for a loop with a label."""
+
+    __slots__ = ()
+
+    async def __anext__(self) -> T:
+        lane = self.lane
+        if not lane.closed:
+            lane.calls += 1
+        holder = lane.holder
+        if holder is None or lane.closed:
+            return await self._next()
+        holder.clear()
+        item: T = await self._next()
+        if not lane.closed:
+            holder.append(item)
+        return item
+
+
 def async_loop(iterable: AsyncIterable[T], lane: Lane) -> AsyncIterator[T]:
     """An async iterator over the iterable, readable by the lane."""
-    counted = _AsyncLoop(iterable, lane)
+    counted: _AsyncBase[T]
+    if lane.label is None:
+        counted = _AsyncLoop(iterable, lane)
+    else:
+        lane.holder = deque(maxlen=1)
+        counted = _AsyncHeld(iterable, lane)
     lane.begun(counted)
     return counted
 
@@ -321,4 +398,5 @@ _STOPPED: Final[dict[type, type]] = {
     _Counted: _StoppedCounted,
     _Plain: _StoppedPlain,
     _AsyncLoop: _StoppedAsync,
+    _AsyncHeld: _StoppedAsync,
 }

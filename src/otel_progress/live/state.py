@@ -224,10 +224,10 @@ class HandleState:
 
     @property
     def _current_step(self) -> str | None:
-        """The current step in words: from `update(message=)`, or the `desc` of a loop opened after it."""
+        """The current step in words: from `update(message=)`, or the `desc` and item of a loop opened after it."""
         for lane in reversed(self._lanes or ()):
-            if lane.desc is not None and not lane.closed:
-                return lane.desc if lane.over is self._message else self._message
+            if not lane.closed and (words := lane.words) is not None:
+                return words if lane.over is self._message else self._message
         return self._message
 
     def _with_extras(self) -> Extras:
@@ -284,6 +284,8 @@ class OperationState(HandleState):
     """All declared waits that are open in it or its stages, and where. Written: job. Read: ticker, look."""
     _has_tracked = False
     """Whether a `track` loop was opened anywhere in it. Written: job. Read: job, ticker."""
+    _has_labels = False
+    """Whether one of them has a label. Written: job. Read: ticker, look (labels)."""
 
     # -- told
     _revision = 0

@@ -40,7 +40,11 @@ LANES: Final = 16
 class _Tracked:
     """An iterable that `track` returns: each loop over it opens a lane of its own."""
 
-    __slots__ = ("_begun_by", "_desc", "_initial", "_iterable", "_iterator", "_node", "_resumed", "_total", "_unit")
+    __slots__ = (
+        *("_begun_by", "_desc", "_initial", "_iterable", "_iterator", "_label", "_node", "_resumed"),
+        "_total",
+        "_unit",
+    )
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class _Tracked:
         desc: object,
         initial: Number = 0,
         resumed: LoopOptions | None = None,
+        label: Callable[[Any], object] | None = None,
     ) -> None:
         """An iterable for loops of a handle; without a handle nothing is counted."""
         self._iterable = iterable
@@ -62,6 +67,7 @@ class _Tracked:
         self._iterator: Any = None
         self._resumed = resumed
         self._begun_by: tuple[int, int] | None = None
+        self._label = label
 
     def _lane(self) -> Lane | None:
         """A lane for a new loop, or None if no running handle takes it."""
@@ -69,7 +75,7 @@ class _Tracked:
         try:
             if node is not None and not node._status.final:
                 initial, self._initial = self._initial, 0  # a second loop repeats the work
-                return open_lane(node, self._iterable, self._unit, self._total, self._desc, int(initial))
+                return open_lane(node, self._iterable, self._unit, self._total, self._desc, int(initial), self._label)
         except BaseException as error:
             try:
                 swallow(error, "track")
@@ -216,6 +222,7 @@ def tracked(
     key: Callable[[Any], Any] | None = None,
     mark: bool | None = None,
     retry_failed: bool = True,
+    label: Callable[[Any], object] | None = None,
 ) -> Any:
     """The iterable for loops of a handle over anything iterable.
 
@@ -226,6 +233,9 @@ def tracked(
     if key is not None or mark is not None:
         resumed = _resumed(iterable, node, key, mark, retry_failed)
     try:
+        if label is not None and not callable(label):
+            misuse.refused("track", "label", label, "a function of an item, such as str")
+            label = None
         initial = accepted("track", "initial", initial) or 0
         if total is not None:
             total = accepted("track", "total", total)
@@ -235,7 +245,7 @@ def tracked(
         many, later = hasattr(iterable, "__iter__"), hasattr(iterable, "__aiter__")
         kind = (_Both if many else AsyncTracked) if later else Tracked
         if many or later:
-            return kind(iterable, node, unit, total, desc, initial, resumed)
+            return kind(iterable, node, unit, total, desc, initial, resumed, label)
     except BaseException as error:
         try:
             swallow(error, "track")
@@ -268,6 +278,7 @@ def open_lane(
     total: Number | None = None,
     desc: object = None,
     initial: int = 0,
+    label: Callable[[Any], object] | None = None,
 ) -> Lane:
     """Open a lane for a new loop over an iterable, of which `initial` items were done by an earlier run."""
     place = here()
@@ -284,14 +295,17 @@ def open_lane(
     opened = Lane(length(iterable) if total is None else int(total), known, place, nested, clock.monotonic())
     if total is not None:
         opened.named = True
+    opened.over, opened.label = node._message, label
     if desc is not None:
-        opened.desc, opened.over = redaction.text("message", desc), node._message
+        opened.desc = redaction.text("message", desc)
     if len(lanes) >= LANES:
         _fold_lanes(node)
     lanes.append(opened)
     operation = node.operation
     operation._revision += 1
     operation._has_tracked = True
+    if label is not None:
+        operation._has_labels = True
     request = operation._request
     if request is not None and _stops(request, place):
         opened.request = request

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from otel_progress.live import hooks, redaction
 from otel_progress.live.counting import plain_advanced
-from otel_progress.live.engine import branch_verdicts, learning
+from otel_progress.live.engine import branch_verdicts, labels, learning
 from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import progress_of
 from otel_progress.live.engine.sampling import sample
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 def capture(operation: OperationState, now: float, now_ns: int) -> Snapshot:
     """The snapshot of an operation at a monotonic time (s) and a timestamp (ns)."""
+    labels.ask(operation)
     survey = Survey(operation)  # it may run code of the user's number, which must not hold the lock
     with registry.lock:
         snapshot = _capture(operation, now, now_ns, survey)
@@ -105,6 +106,8 @@ def capture_stage(stage: StageState, now: float) -> StageSnapshot:
     operation = stage._op
     if operation is not None and not operation._announced and not operation._status.final:
         sample(operation, now)  # nobody else looks
+    if operation is not None:
+        labels.ask(operation)
     plain_advanced(stage)
     with registry.lock:
         return _stage(stage, now, Survey(operation))

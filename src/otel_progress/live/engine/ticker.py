@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse
 from otel_progress.live.branches import DEPTH, touch_lanes
-from otel_progress.live.engine import learning, outlines, process, watchdog
+from otel_progress.live.engine import labels, learning, outlines, process, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
@@ -318,7 +318,9 @@ class Ticker:
                 if moved:
                     self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
-                elif operation._revision != operation._sent_revision:
+                elif operation._revision != operation._sent_revision or (
+                    operation._has_labels and labels.news(operation)
+                ):
                     self._wait_with_parents(operation)
                     waiting.setdefault(operation, number)
                 elif now >= operation._estimate_ends:
