@@ -185,6 +185,7 @@ def work(captured: Capture) -> None:
                 op.request_cancel()
                 captured.advance(2)
                 if error:
+                    error.__notes__ = ["say yes"]  # type: ignore[attr-defined] # as add_note does
                     raise error
         except ValueError:
             pass

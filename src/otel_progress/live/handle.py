@@ -478,12 +478,24 @@ class Handle(HandleState):
         self._finish(Status.COMPLETED, said, None)
 
     @public()
-    def fail(self, error: BaseException | str | None = None) -> None:
-        """End it as failed, with an exception or a reason; a later end changes nothing."""
-        if isinstance(error, BaseException):
-            self._finish(Status.FAILED, words(error), error)
-        else:
-            self._finish(Status.FAILED, None if error is None else redaction.text("reason", error), None)
+    def fail(self, error: BaseException | str | None = None, *, hint: object = None) -> None:
+        """End it as failed, with an exception or a reason; a later end changes nothing.
+
+        Args:
+            error: the exception, or the reason in words.
+            hint: what to do about it, shown with the reason; without one, the notes of the exception
+                (`add_note`) are it. Of a stage it becomes part of its reason.
+
+        Example: `op.fail("the disk is full", hint="run `make clean`, then start it again")`
+        """
+        given = error if isinstance(error, BaseException) else None
+        reason = words(given) if given is not None or error is None else redaction.text("reason", error)
+        said = None if hint is None else redaction.text("hint", hint)
+        if said is not None and self._kind == "stage":
+            reason = said if reason is None else f"{reason} (hint: {said})"
+        elif said is not None and not self._status.final:
+            self._hint = said
+        self._finish(Status.FAILED, reason, given)
 
     @public()
     def cancel(self, reason: str | None = None) -> None:

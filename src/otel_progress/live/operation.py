@@ -16,7 +16,7 @@ from otel_progress.live.counting import restore
 from otel_progress.live.diagnosis.places import sleep
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow, tell_once
 from otel_progress.live.handle import Handle, redact_options
-from otel_progress.live.outcome import ending, why, words
+from otel_progress.live.outcome import ending, hint_of, why, words
 from otel_progress.live.records import PLAIN, UNSAID, OperationOptions, Parent, Resume, idle_limit
 from otel_progress.live.registry import registry
 from otel_progress.live.reporting import announce, report
@@ -243,6 +243,7 @@ class OperationLife(Handle, OperationState):
         running, self._running = self._running, {}  # at once, so that many stages end in a time that grows as they do
         for stage in reversed(tuple(running or ())):
             stage._finish(status, reason, None)
+        hint = None if error is None or status is Status.COMPLETED else hint_of(error)
         with registry.lock:
             before = self._status
             if before is not Status.RUNNING and before is not Status.PENDING:
@@ -250,6 +251,8 @@ class OperationLife(Handle, OperationState):
             if status is Status.CANCELLED:
                 reason = why(reason, self._cancel_reason)
             self._reason = reason
+            if hint is not None and self._hint is None:
+                self._hint = hint
             self._ended = clock.monotonic()
             self._final_advanced = self._advanced
             self._status = status

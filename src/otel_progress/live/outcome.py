@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import islice
+from typing import Final
+
 from otel_progress.errors import OperationCancelled
 from otel_progress.live import redaction
 from otel_progress.live.guard import drops
@@ -19,6 +22,11 @@ _CANCELLED = frozenset(
 )
 
 
+NOTES: Final = 8
+"""Notes of an exception that are read."""
+INNER: Final = 32
+"""Exceptions of a group whose notes are read."""
+_READ: Final = slice(values.MESSAGE_LENGTH + redaction.MARGIN)
 _OF_A_SCOPE = ("Cancelled via cancel scope ", "cancelled due to unknown")
 """How anyio and trio begin the message of a cancel without a reason; anyio's names objects in memory."""
 
@@ -59,6 +67,33 @@ def message(error: BaseException, limit: int = values.MESSAGE_LENGTH) -> str:
     if said.startswith(_OF_A_SCOPE):
         return ""
     return said if len(said) <= limit else f"{said[: limit - 1]}…"
+
+
+def hint_of(error: BaseException) -> str | None:
+    """What the notes of an exception say (PEP 678), or those of the exceptions in a group, in one line; safe."""
+    try:
+        return _hint_of(error)
+    except BaseException as broken:
+        if of_the_job(broken):
+            raise
+        return None
+
+
+def _hint_of(error: BaseException) -> str | None:
+    lines: list[str] = []
+    waiting, looked = [error], 0
+    while looked < len(waiting) and len(lines) < NOTES:
+        one = waiting[looked]
+        looked += 1
+        notes = getattr(one, "__notes__", None)
+        for note in islice(notes, NOTES) if type(notes) is list else ():
+            line = " ".join(str.__getitem__(note, _READ).split()) if isinstance(note, str) else ""
+            if line and line not in lines:
+                lines.append(line)
+        inner = getattr(one, "exceptions", None)
+        if type(inner) is tuple and len(waiting) < INNER:
+            waiting += [each for each in inner[:INNER] if isinstance(each, BaseException)]
+    return redaction.text("hint", "; ".join(lines)) if lines else None
 
 
 def why(reason: str | None, asked: str | None) -> str | None:

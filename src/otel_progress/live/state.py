@@ -69,6 +69,8 @@ class HandleState:
     """What happened to it. Written: job; ticker for those dropped without an end. Read: all."""
     _reason: str | None = None
     """Why it ended. Written: with `_status`. Read: look."""
+    _hint: str | None = None
+    """What to do about its failure; only of an operation. Written: with `_status`. Read: look."""
     _created = 0.0
     """When it was created (s, monotonic); only with `start_within`. Written: job. Read: ticker, look."""
     _started: float | None = None

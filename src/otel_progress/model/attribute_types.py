@@ -75,6 +75,7 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
             s.STALL_AFTER_SOURCE,
             s.SLOW_AFTER_SOURCE,
             s.STATUS_REASON,
+            s.STATUS_HINT,
             s.HEALTH_REASON,
             s.STUCK_AT,
             s.STACK,

@@ -256,6 +256,7 @@ class SnapshotFields:
     cancel_requested: bool = False
     span: SpanIds | None = None
     repeated: tuple[StageRuns, ...] = ()
+    hint: str | None = None
 
     def at(self, now: float) -> Self:
         """Return the same operation at `now` (seconds since 1970), assuming that nothing happened since."""

@@ -35,7 +35,8 @@ def _started(event: Event) -> str:
 
 def _ended(event: Event) -> str:
     snapshot = event.snapshot
-    return f" {snapshot.status.value} after {duration(snapshot.elapsed)}{_percent(snapshot)}{_because(snapshot.reason)}"
+    what = f" {snapshot.status.value} after {duration(snapshot.elapsed)}{_percent(snapshot)}{_because(snapshot.reason)}"
+    return f"{what}; hint: {snapshot.hint}" if snapshot.hint else what
 
 
 def _stage_ended(event: Event) -> str:

@@ -34,6 +34,8 @@ class Snapshot(SnapshotFields):
     user set it. While the operation is silent or looping, `stuck_at` is the line of the user's code, and `stack` the
     call stack.
 
+    `hint` says what to do about a failure, where the code said it: `fail(hint=...)`, or a note of the exception.
+
     `branches` holds at most 16 concurrent lines of work, the worst first; it is empty if there is only one. While a
     branch is in trouble, `stage`, `idle`, `stall_after`, `wait` and `stuck_at` are those of the worst branch.
     `overdue` is true if a declared wait is past its own limit.

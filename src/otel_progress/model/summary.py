@@ -17,7 +17,7 @@ NOTES: Final = 5
 """Notes that a summary shows; failures and warnings come before others."""
 _SAID: Final = ("outcomes", "counters", "usage", "result", "attributes")
 _KEYS: Final = (
-    *("operation_id", "name", "status", "reason", "attempt", "percentage", "current_step", "verdict"),
+    *("operation_id", "name", "status", "reason", "hint", "attempt", "percentage", "current_step", "verdict"),
     *("started_at", "elapsed_time", "estimated_completion", "total_stages", "stages_completed", "failed_stage"),
     *("average_stage_duration", "stage_history", "repeated", *_SAID),
 )
@@ -37,7 +37,8 @@ def summary(snapshot: Snapshot) -> str:
         head += f", {percent(snapshot.progress.stated)}"
     if snapshot.reason:
         head += f" ({snapshot.reason})"
-    lines = [head, *_now(snapshot), *_stages(snapshot)]
+    hint = [f"  hint: {snapshot.hint}"] if snapshot.hint else []
+    lines = [head, *hint, *_now(snapshot), *_stages(snapshot)]
     for what in _SAID:
         said = pairs(getattr(snapshot, what))
         if said:

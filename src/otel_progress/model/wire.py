@@ -36,6 +36,7 @@ _FLAT: Final = (
     (s.STALL_AFTER_SOURCE, "stall_after_source"),
     (s.SLOW_AFTER_SOURCE, "slow_after_source"),
     (s.STATUS_REASON, "reason"),
+    (s.STATUS_HINT, "hint"),
     (s.HEALTH_REASON, "health_reason"),
     (s.STUCK_AT, "stuck_at"),
     (s.STACK, "stack"),

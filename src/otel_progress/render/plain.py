@@ -109,7 +109,10 @@ def closing(snapshot: Snapshot, label: str, room: int) -> list[Line]:
         head.append((f"  {words.counted(snapshot.progress)}", ""))
     if snapshot.reason:
         head.append((f": {words.clean(snapshot.reason)}", style))
-    lines: list[Line] = [tuple(head), *_stages(snapshot, room)]
+    lines: list[Line] = [tuple(head)]
+    if snapshot.hint:
+        lines.append(((f"    hint: {words.clean(snapshot.hint)}", "bold"),))
+    lines.extend(_stages(snapshot, room))
     if counts := words.tally(snapshot):
         lines.append((("    ", ""), *counts))
     if snapshot.result:

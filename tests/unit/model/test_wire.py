@@ -88,6 +88,7 @@ SNAPSHOT = st.builds(
     health=st.sampled_from(Health),
     health_reason=st.none() | TEXT,
     reason=st.none() | TEXT,
+    hint=st.none() | TEXT,
     started_at=st.none() | FLOAT,
     elapsed=FLOAT,
     idle=FLOAT,

@@ -74,7 +74,7 @@ def fill(served: Served) -> None:
         event("waiting", status="waiting", WAIT_REASON="approval", WAIT_DURATION=2.0, WAIT_REMAINING=8.0),
         event("pending", status="pending", kind=s.OPERATION_STARTED),
         event("done", status="completed", kind=s.OPERATION_ENDED),
-        event("bad", status="failed", kind=s.OPERATION_ENDED, STATUS_REASON="ValueError: x"),
+        event("bad", status="failed", kind=s.OPERATION_ENDED, STATUS_REASON="ValueError: x", STATUS_HINT="say y"),
         event("a/b?c#d e%2F..", status="lost", kind=s.OPERATION_ENDED),
     )
     served.send(event("process", kind=s.PROCESS_HEARTBEAT, HEARTBEAT_INTERVAL=5.0))

@@ -90,6 +90,7 @@ def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
         health=health,
         health_reason=reason,
         reason=text(row.get("reason")),
+        hint=text(row.get("hint")),
         started_at=number(row.get("started_at")),
         elapsed=number(row.get("elapsed")) or 0.0,
         idle=number(row.get("idle")) or 0.0,

@@ -167,6 +167,7 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     """The verdict with its evidence; of an ended operation, the reason for its end."""
     if one.status.final:
         said = [one.reason] if one.reason else []
+        said += [f"hint: {one.hint}"] if one.hint else []
         said += [f"was stuck at {one.stuck_at}"] if one.stuck_at else []
         return [((f"  {line}", words.STYLES.get(one.status, "")),) for line in said]
     verdict, bad = mapping(detail.get("verdict")), words.trouble(one)

@@ -75,6 +75,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
         parent_id=operation.parent_id,
         sequence=operation._sequence,
         reason=operation._reason,
+        hint=operation._hint,
         started_at=operation._started_ns / 1e9 if operation._started is not None else None,
         elapsed=max(0.0, end - start),
         **seen.shown,

@@ -168,6 +168,7 @@ def _row_fields() -> Json:
         "trouble": boolean("Present if it is in trouble."),
         **_snapshot_fields(),
         "reason": text("The reason of a final status."),
+        "hint": text("What to do about the failure, where the code said it."),
         "attempt": integer("The number of the attempt, counted over all processes."),
         "also_running": {**list_of(_rival_run()), "description": "Older runs of the same id that are still alive."},
         "warning": text("Says that two processes run this id."),

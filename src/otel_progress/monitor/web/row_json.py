@@ -56,6 +56,7 @@ def row_json(
             "trouble": True if state in TROUBLE or is_unheard_trouble(state, entry) else None,
             "verdict": None if verdict is None else verdict_json(verdict),
             "reason": short_text(seen.reason),
+            "hint": short_text(seen.hint),
             "attempt": entry.number,
             "parent_id": seen.parent_id,
             "labels": _labels(seen),

@@ -104,7 +104,7 @@ function Trouble({ shown }) {
   const group = groupOf(shown);
   const face = faceOf(shown);
   const verdict = shown.verdict ?? {};
-  if (isFinal(shown)) return shown.reason ? html`<section class=${`trouble tone-${face.tone}`} aria-label="How it ended"><h2><${Icon} name=${face.icon} />${face.label}</h2><p class="evidence"><span><${Long} text=${shown.reason} most=${2000} /></span></p></section>` : null;
+  if (isFinal(shown)) return shown.reason || shown.hint ? html`<section class=${`trouble tone-${face.tone}`} aria-label="How it ended"><h2><${Icon} name=${face.icon} />${face.label}</h2>${shown.reason && html`<p class="evidence"><span><${Long} text=${shown.reason} most=${2000} /></span></p>`}${shown.hint && html`<p class="evidence"><span><b>hint:</b> <${Long} text=${shown.hint} most=${2000} /></span></p>`}</section>` : null;
   if (group === "progressing" && !shown.stack) return null;
   if (group === "pending") return null;
   const live = troubleOf(shown, now);
