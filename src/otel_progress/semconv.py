@@ -75,6 +75,7 @@ NOTE_TEXT: Final = "progress.note.text"
 NOTE_STATUS: Final = "progress.note.status"
 OUTCOME: Final = "progress.outcome"
 ITEM: Final = "progress.item"
+ITEMS_UNSEEN: Final = "progress.items.unseen"
 COMPONENT: Final = "progress.component"
 STALL_DURATION: Final = "progress.stall.duration"
 CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
@@ -166,6 +167,12 @@ EVENTS: Final = frozenset(
         CHECKPOINT,
     }
 )
+
+# Events of single items, for handlers that ask for them; they never leave the process
+ITEM_STARTED: Final = "progress.item.started"
+ITEM_COMPLETED: Final = "progress.item.completed"
+
+ITEM_EVENTS: Final = frozenset({ITEM_STARTED, ITEM_COMPLETED})
 
 # Proposed events of the GenAI conventions, on the spans of operations with an agent
 GEN_AI_PAUSED: Final = "gen_ai.agent.paused"

@@ -202,6 +202,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     lists: tuple[list[Any], ...] = (
         hooks.on_operation,
         hooks.sinks,
+        hooks.item_sinks,
         hooks.verdicts,
         hooks.on_change,
         hooks.on_trouble,

@@ -35,6 +35,10 @@ class Handler(Outlet):
     logged once, and the next event is handled as usual. A forked child handles nothing until it starts a handler of its
     own.
 
+    With `items = True` in the class it gets the items of `track(items, label=...)` as well: `progress.item.started` and
+    `progress.item.completed`, with the name of the item as the attribute `progress.item`. The ticker sees the item in
+    hand four times a second; `progress.items.unseen` counts those between that nobody saw.
+
     `handle` may be `async`; it then runs on an event loop of that thread. `opened` and `closed` are called in the same
     thread, before the first event and after the last one.
 
@@ -182,6 +186,7 @@ class CallableHandler(Handler):
                 f"event, not {target!r}" + (" (make an object of this class)" if isinstance(target, type) else "")
             )
         self._target = target
+        self.items = bool(getattr(target, "items", False))
         self._call = found
 
     @property

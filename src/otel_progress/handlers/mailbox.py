@@ -18,6 +18,8 @@ CHANGES: Final = 1_000
 """The most events that wait, other than plain updates and those that must arrive."""
 VITAL: Final = frozenset({semconv.OPERATION_ENDED, semconv.STALLED, semconv.RECOVERED})
 """Events that must arrive: they wait whatever else is waiting."""
+ITEMS: Final = 200
+"""The most events of single items that wait."""
 VITAL_MOST: Final = 100_000
 """The most of these that wait."""
 
@@ -32,7 +34,7 @@ class Mailbox:
     def __init__(self) -> None:
         """Nothing waits."""
         self._waiting: OrderedDict[Hashable, Event] = OrderedDict()
-        self._number = self._changes = self._vital = 0
+        self._number = self._changes = self._vital = self._items = 0
 
     def __len__(self) -> int:
         """How many events wait."""
@@ -48,6 +50,10 @@ class Mailbox:
             if self._vital >= VITAL_MOST:
                 return False
             self._vital += 1
+        elif event.name in semconv.ITEM_EVENTS:
+            if self._items >= ITEMS:
+                return False
+            self._items += 1
         elif self._changes >= CHANGES:
             return False
         else:
@@ -64,6 +70,8 @@ class Mailbox:
         if not isinstance(key, str):
             if event.name in VITAL:
                 self._vital -= 1
+            elif event.name in semconv.ITEM_EVENTS:
+                self._items -= 1
             else:
                 self._changes -= 1
         return event

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from otel_progress import forks
 from otel_progress.live.engine import process, runtime
-from otel_progress.live.hooks import sinks
+from otel_progress.live.hooks import item_sinks, sinks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,6 +26,8 @@ class Outlet:
     _exit: Callable[[float], None]
     _running = False
     _thread: threading.Thread | None = None
+    items = False
+    """Whether it gets the events of single items, `progress.item.started` and `progress.item.completed`, as well."""
 
     def start(self) -> Self:
         """Start, until `stop()` or the end of the process; it may be called twice."""
@@ -62,6 +64,7 @@ class Outlet:
             (sinks, self._take),
             (process.at_exit, self._exit),
             (forks.in_child, self._after_fork_in_child),
+            *(((item_sinks, self._take),) if self.items else ()),
         )
 
     def _leave(self) -> None:

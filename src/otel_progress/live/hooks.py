@@ -184,6 +184,9 @@ on_change: list[Callable[[Change], None]] = []
 sinks: list[Callable[[Event, OperationState], None]] = []
 """Called in the ticker's thread with each event and its operation, in order."""
 
+item_sinks: list[Callable[[Event, OperationState], None]] = []
+"""The same for the events of single items; while there is none, nobody looks for them."""
+
 verdicts: list[Callable[[OperationState, Health, Health, Snapshot], None]] = []
 """Called in the ticker's thread when the verdict on an operation changed: old health, new health, snapshot."""
 

@@ -91,11 +91,14 @@ class Lane:
         called: what that item is called, or None if it said nothing.
         pending: the question that has no answer yet (`engine/labels.py`).
         longest: the greatest length of a list with a label.
+        told: the number and name of the item that was reported as started (`engine/items.py`).
+        last: the number of the last item that was reported.
     """
 
     __slots__ = (
         *("_length", "_loop", "source", "before", "calls", "closed", "desc", "ended", "moved_at", "named", "nested"),
         *("over", "place", "request", "seen", "unit", "label", "holder", "asked", "called", "pending", "longest"),
+        *("last", "told"),
     )
 
     def __init__(self, total: int | None, unit: str | None, place: Place, nested: bool, now: float = 0.0) -> None:
@@ -117,7 +120,8 @@ class Lane:
         self.request: Request | None = None
         self.label: Callable[[Any], object] | None = None
         self.holder: deque[Any] | None = None
-        self.asked = self.longest = 0
+        self.asked = self.longest = self.last = 0
+        self.told: tuple[int, str] | None = None
         self.called: str | None = None
         self.pending: Any = None
 

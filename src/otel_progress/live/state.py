@@ -286,6 +286,8 @@ class OperationState(HandleState):
     """All declared waits that are open in it or its stages, and where. Written: job. Read: ticker, look."""
     _has_tracked = False
     """Whether a `track` loop was opened anywhere in it. Written: job. Read: job, ticker."""
+    _item_loops: dict[Lane, str | None] | None = None
+    """Loops of which an item was reported as started, and the path of each. Written and read: ticker (items)."""
     _has_labels = False
     """Whether one of them has a label. Written: job. Read: ticker, look (labels)."""
 

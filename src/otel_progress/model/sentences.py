@@ -109,6 +109,8 @@ SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
     s.STALLED: _stalled,
     s.RECOVERED: _recovered,
     s.CHECKPOINT: _checkpoint,
+    s.ITEM_STARTED: lambda event: f": begins {event.attributes.get(s.ITEM, '')}",
+    s.ITEM_COMPLETED: lambda event: f": {event.attributes.get(s.ITEM, '')} done",
 }
 """What follows the name of the operation, by the name of the event."""
 

@@ -57,8 +57,9 @@ class Snapshot(SnapshotFields):
 class Event:
     """Something that happened to an operation, with the snapshot right after it.
 
-    `name` is one of `semconv.EVENTS`, `timestamp` is in nanoseconds since 1970. `sequence` rises with each event of an
-    operation. Events that happened close together share a snapshot, which is as new as the last of them.
+    `name` is one of `semconv.EVENTS`; handlers with `items = True` get those of `semconv.ITEM_EVENTS` as well.
+    `timestamp` is in nanoseconds since 1970. `sequence` rises with each event of an operation that may leave the
+    process. Events that happened close together share a snapshot, which is as new as the last of them.
     """
 
     name: str

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse
 from otel_progress.live.branches import DEPTH, touch_lanes
-from otel_progress.live.engine import labels, learning, outlines, process, watchdog
+from otel_progress.live.engine import items, labels, learning, outlines, process, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
@@ -211,6 +211,7 @@ class Ticker:
                 self._sample(self._soon_due(), now)
             self.budget.pay(self._rounds, self._emit, self._update)
             self.budget.end_round(now)
+            items.look_at_all(self._rounds)
         except Exception:
             tell_once("a round of the ticker failed; the job goes on")
         for call in tuple(hooks.on_tick):
@@ -270,6 +271,8 @@ class Ticker:
         operation._check_at = 0.0  # another limit may apply from here on
         if event == semconv.OPERATION_STARTED:
             outlines.begun(operation)
+        if event in _ENDS:
+            safely(items.look, operation)
         if event == semconv.OPERATION_ENDED:
             self.budget.pay_all(operation, self._emit)
             closed = watchdog.closed(operation)
@@ -472,6 +475,7 @@ class Ticker:
 
 
 _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
+_ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
 
 
 def _note_stage(event: str, operation: OperationState, stage: HandleState, now: float) -> None:
