@@ -105,7 +105,12 @@ def test_stages_and_async_loops(progress_capture: Capture) -> None:
     with Keeps() as heard:
         asyncio.run(main())
         progress_capture.look()
-    assert heard.told == [("started", "page 1"), ("completed", "page 1"), ("started", "page 2"), ("completed", "page 2")]
+    assert heard.told == [
+        ("started", "page 1"),
+        ("completed", "page 1"),
+        ("started", "page 2"),
+        ("completed", "page 2"),
+    ]
     told = [event for event in events if event.name in semconv.ITEM_EVENTS]
     assert {event.stage for event in told} == {"load"}
     assert [sentence(event) for event in told[:2]] == ["a: begins page 1", "a: page 1 done"]

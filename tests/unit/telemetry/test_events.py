@@ -662,7 +662,7 @@ def test_an_event_reads_as_a_sentence_of_the_right_severity(said: Event, text: s
 
 def test_every_event_has_words_of_its_own() -> None:
     """There is a sentence for each event of an operation."""
-    assert set(SENTENCES) == semconv.EVENTS | semconv.ITEM_EVENTS - {semconv.PROCESS_HEARTBEAT}
+    assert set(SENTENCES) == (semconv.EVENTS | semconv.ITEM_EVENTS) - {semconv.PROCESS_HEARTBEAT}
 
 
 # -- what users name can't lie

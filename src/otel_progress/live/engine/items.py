@@ -40,6 +40,11 @@ def look_at_all(turn: int) -> None:
             left -= look(operation, left)
 
 
+def tell(operation: OperationState) -> None:
+    """Report what is left before the end of an operation, or of a stage in it, is reported."""
+    look(operation)
+
+
 def look(operation: OperationState, most: int = MOST) -> int:
     """Report the items that an operation began and completed since the last look; returns the number of events."""
     if not hooks.item_sinks or not operation._has_labels:

@@ -272,7 +272,7 @@ class Ticker:
         if event == semconv.OPERATION_STARTED:
             outlines.begun(operation)
         if event in _ENDS:
-            safely(items.look, operation)
+            safely(items.tell, operation)
         if event == semconv.OPERATION_ENDED:
             self.budget.pay_all(operation, self._emit)
             closed = watchdog.closed(operation)
