@@ -338,6 +338,20 @@ def test_no_estimate(open_page, world):
     expect(page.locator(".big-words")).to_contain_text("at 90%")
 
 
+def test_hint(open_page, world):
+    """The end of a failed operation shows its reason and the hint, as text, also one without the other."""
+    now = time.time()
+    world.put(
+        base("full", "full", now - 40, now - 10, status="failed", reason="OSError: full", hint="free <b>2 GB</b>")
+    )
+    page = open_page("#/operations/full", wait=".trouble")
+    expect(page.locator(".trouble")).to_contain_text("OSError: full")
+    expect(page.locator(".trouble")).to_contain_text("hint: free <b>2 GB</b>")
+    world.put("full", reason=None)
+    expect(page.locator(".trouble")).not_to_contain_text("OSError")
+    expect(page.locator(".trouble")).to_contain_text("hint: free")
+
+
 def test_text_is_text(open_page):
     """Telemetry is always shown as text; links lead only to http(s)."""
     page = open_page(

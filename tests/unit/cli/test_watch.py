@@ -553,6 +553,13 @@ def lines(board: ViewModel) -> list[str]:
     return ["".join(text for text, _ in line[1:]).strip() for line in board.news()]
 
 
+def test_show_tells_what_to_do() -> None:
+    """`show` says the hint of a failure below its reason."""
+    row = {**ROW, "status": "failed", "reason": "OSError: full", "hint": "free 2 GB in /data"}
+    told = ["".join(word for word, _ in line).strip() for lines in sections(row, [], 120, []) for line in lines]
+    assert told[told.index("OSError: full") + 1] == "hint: free 2 GB in /data"
+
+
 def test_show_tells_attempts_and_the_command() -> None:
     """`show` lists the attempts of an id, the newest first, and the command that starts it again, or resumes it."""
     now = clock.unix()

@@ -260,7 +260,7 @@ export class ProgressOperation extends HTMLElement {
     this.#renderFacts(row, gone);
     const over = !row || isFinal(row);
     this.#renderStages(over || gone ? [] : runningStages(row));
-    say(parts.trouble, !row || gone ? "" : troubleOf(row, this.#now()));
+    say(parts.trouble, !row || gone ? "" : [troubleOf(row, this.#now()), row.hint && `hint: ${row.hint}`].filter(Boolean).join("; "));
     this.#renderCancel(over || gone);
     const note = this.#noteOf(row);
     say(parts.note, note);
