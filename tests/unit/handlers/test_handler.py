@@ -32,11 +32,12 @@ def nothing_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def threads(progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> Capture:
-    """Handlers have threads of their own; the ticker is driven by the test."""
-    monkeypatch.setattr(runtime.ticker, "start", lambda: None)
-    monkeypatch.setattr(process, "threads_allowed", True)
-    return progress_capture
+def threads(progress_capture: Capture) -> Iterator[Capture]:
+    """Handlers have threads of their own; the ticker is driven by the test. All of it ends before the capture does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runtime.ticker, "start", lambda: None)
+        patch.setattr(process, "threads_allowed", True)
+        yield progress_capture
 
 
 class Kept(Handler):
