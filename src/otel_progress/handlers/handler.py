@@ -37,7 +37,7 @@ class Handler(Outlet):
 
     With `items = True` in the class it gets the items of `track(items, label=...)` as well: `progress.item.started` and
     `progress.item.completed`, with the name of the item as the attribute `progress.item`. The ticker sees the item in
-    hand four times a second; `progress.items.unseen` counts those between that nobody saw.
+    hand four or five times a second; `progress.items.unseen` counts those between that nobody saw.
 
     `handle` may be `async`; it then runs on an event loop of that thread. `opened` and `closed` are called in the same
     thread, before the first event and after the last one.

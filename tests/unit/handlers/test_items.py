@@ -12,6 +12,7 @@ import otel_progress as progress
 from otel_progress import Event, semconv
 from otel_progress.handlers.handler import CallableHandler, Handler
 from otel_progress.handlers.mailbox import ITEMS, Mailbox
+from otel_progress.live.engine import runtime
 from otel_progress.model.sentences import sentence
 from otel_progress.testing import Capture
 
@@ -142,6 +143,17 @@ def test_an_object_may_ask(progress_capture: Capture) -> None:
         for _ in one.track(["x"], label=str):
             progress_capture.advance(1)
     assert semconv.ITEM_STARTED in names
+
+
+def test_ends_elsewhere_do_not_make_it_more(progress_capture: Capture) -> None:
+    """Stages and operations that end make no further looks: a fast loop beside them is told as often as ever."""
+    with Items() as heard, progress.operation("a") as one:
+        for _ in one.track(range(200), label=str):
+            with progress.operation("b"):
+                one.stage("s").start().complete()
+            runtime.ticker.round()
+            progress_capture.advance(0.01)
+    assert len(heard.told) <= 2 * (200 * 0.01 * 5 + 1)
 
 
 def test_items_crowd_out_nothing(progress_capture: Capture) -> None:

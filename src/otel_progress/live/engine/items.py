@@ -40,23 +40,11 @@ def look_at_all(turn: int) -> None:
             left -= look(operation, left)
 
 
-def tell(operation: OperationState) -> None:
-    """Report what is left before the end of an operation, or of a stage in it, is reported."""
-    look(operation)
-
-
 def look(operation: OperationState, most: int = MOST) -> int:
     """Report the items that an operation began and completed since the last look; returns the number of events."""
-    if not hooks.item_sinks or not operation._has_labels:
-        return 0
     labels.ask(operation)
-    events: list[_Item] = []
+    events = _ended(operation, most)
     reported = operation._item_loops = operation._item_loops or {}
-    for lane, path in tuple(reported.items()):
-        if len(events) < most:
-            events += _completed(lane, path)
-            if lane.told is None and lane.closed:
-                del reported[lane]
     for node in (operation, *tuple(operation._running or ())[-labels.HANDLES :]):
         for lane in tuple(node._lanes or ())[-LANES:]:
             if lane.label is not None and len(events) < most:
@@ -64,9 +52,25 @@ def look(operation: OperationState, most: int = MOST) -> int:
                 if started:
                     reported[lane] = node._path
                     events += started
-    if events:
-        _emit(operation, events)
+    _emit(operation, events)
     return len(events)
+
+
+def tell_ends(operation: OperationState) -> None:
+    """Report the items that were completed before the end of an operation, or of a stage in it, is reported."""
+    if hooks.item_sinks and operation._item_loops:
+        _emit(operation, _ended(operation, MOST))
+
+
+def _ended(operation: OperationState, most: int) -> list[_Item]:
+    events: list[_Item] = []
+    reported = operation._item_loops or {}
+    for lane, path in tuple(reported.items()):
+        if len(events) < most:
+            events += _completed(lane, path)
+            if lane.told is None and lane.closed:
+                del reported[lane]
+    return events
 
 
 def _completed(lane: Lane, path: str | None) -> list[_Item]:
@@ -101,6 +105,8 @@ def _about(item: str, unseen: int) -> Attributes:
 
 
 def _emit(operation: OperationState, events: list[_Item]) -> None:
+    if not events:
+        return
     when, snapshot = clock.time_ns(), operation.snapshot()
     for name, path, attributes in events:
         event = Event(name, when, snapshot, operation._sequence, path, attributes)

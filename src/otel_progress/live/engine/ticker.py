@@ -79,6 +79,7 @@ class Ticker:
         self.budget = Budget(budget)
         self._rounds = 0
         self._looked_at = FOREVER
+        self._items_at = -FOREVER
         self._stalls = self._keyframes = 0
         self._soon: list[weakref.ref[OperationState]] = []
         self._ended: deque[weakref.ref[OperationState]] = deque(maxlen=ENDED)
@@ -211,7 +212,9 @@ class Ticker:
                 self._sample(self._soon_due(), now)
             self.budget.pay(self._rounds, self._emit, self._update)
             self.budget.end_round(now)
-            items.look_at_all(self._rounds)
+            if now - self._items_at >= self.interval / (ROUNDS + 1):  # a requested round may come sooner
+                self._items_at = now
+                items.look_at_all(self._rounds)
         except Exception:
             tell_once("a round of the ticker failed; the job goes on")
         for call in tuple(hooks.on_tick):
@@ -272,7 +275,7 @@ class Ticker:
         if event == semconv.OPERATION_STARTED:
             outlines.begun(operation)
         if event in _ENDS:
-            safely(items.tell, operation)
+            safely(items.tell_ends, operation)
         if event == semconv.OPERATION_ENDED:
             self.budget.pay_all(operation, self._emit)
             closed = watchdog.closed(operation)
