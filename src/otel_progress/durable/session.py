@@ -387,11 +387,14 @@ class Session:
         if scope.loaded is not None:
             return scope
         with self._lock:
-            before = self._used.get(scope.path, ())
-            if not all(one.clean() for one in before):
-                self._settle()
-            scope.loaded = self._read(lambda: self._store.keys(self._lease.id, scope.path)) or Keys()
-            self._used.setdefault(scope.path, []).append(scope)
+            is_saved = all(one.clean() for one in self._used.get(scope.path, ()))
+        if not is_saved:
+            self._settle()  # without the lock, which the writer needs
+        found = self._read(lambda: self._store.keys(self._lease.id, scope.path)) or Keys()
+        with self._lock:
+            if scope.loaded is None:
+                scope.loaded = found
+                self._used.setdefault(scope.path, []).append(scope)
         return scope
 
     def called(self, node: HandleState, owner: object) -> None:

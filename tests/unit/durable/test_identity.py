@@ -23,6 +23,7 @@ from otel_progress import (
     stage,
     track,
 )
+from otel_progress.durable import session
 from otel_progress.durable.store import open_store
 from otel_progress.testing import Capture
 
@@ -104,6 +105,21 @@ def test_a_stage_that_is_left_out_says_so(path: str) -> None:
         with attempt(path) as op:
             assert fetch_page(1) == "page 1"
         assert op.snapshot().stages[0].message == message
+
+
+def test_a_call_that_comes_again_at_once_gets_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for the write that is under way, in the writer's own thread, and for no more than that."""
+    monkeypatch.setattr(session, "WAIT_SECONDS", 2.0)
+    calls = []
+
+    @stage("fetch", once=True)
+    def fetch(item: str) -> str:
+        calls.append(item)
+        return f"page {item}"
+
+    with operation("job", id="job-1", resume=str(tmp_path / "work.db")):
+        assert [fetch("a") for _ in range(5)] == ["page a"] * 5
+    assert calls == ["a"]
 
 
 def test_a_function_without_a_stored_value_is_called_again(path: str) -> None:
