@@ -133,14 +133,18 @@ class SqliteStore:
             raise CheckpointError(f"the checkpoint store {self.path} is closed")
         if self._db is None:
             self._db = self._connect()
-        found = os.stat(self.path)
-        if self._identity != (found.st_dev, found.st_ino):
+        try:
+            found = os.stat(self.path)
+            identity = found.st_dev, found.st_ino
+        except FileNotFoundError:
+            identity = None
+        if identity is None or self._identity != identity:
             if self._identity is not None:
                 raise CheckpointError(
                     f"{self.path} was removed or replaced while it was in use, so nothing can be saved: put it back, "
                     "or start the job again"
                 )
-            self._identity = (found.st_dev, found.st_ino)
+            self._identity = identity
         return self._db
 
     def _connect(self) -> sqlite3.Connection:

@@ -109,11 +109,13 @@ class NotebookPanel:
             del self._told[next((at for at, old in enumerate(self._told) if not _bad(old)), 0)]
 
     def _summary(self) -> list[Line]:
-        """How many ended in which way, if lines were dropped."""
-        if not self._cut:
+        """How many ended in which way, if there is no line for each."""
+        ended = sum(self._ended.values())
+        if not self._cut and ended <= LINES:
             return []
         counts = ", ".join(f"{count:,} {status.value}" for status, count in self._ended.most_common())
-        return [((f"{sum(self._ended.values()):,} ended: {counts}; {self._cut:,} lines are not shown", "bold"),)]
+        cut = f"; {self._cut:,} lines are not shown" if self._cut else ""
+        return [((f"{ended:,} ended: {counts}{cut}", "bold"),)]
 
 
 class NotebookHandler(Outlet):

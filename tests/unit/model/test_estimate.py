@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Health, Snapshot, StagePlan, semconv
+from otel_progress.live import hooks
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.testing import Capture
 
@@ -73,11 +74,12 @@ def test_eta_of_a_ratio(progress_capture: Capture) -> None:
         assert found.eta.eta == pytest.approx(80, rel=0.15)
 
 
-def test_eta_where_nobody_watches() -> None:
+def test_eta_where_nobody_watches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a listener or SDK, snapshots have idle time, rate and ETA from earlier snapshots."""
     from otel_progress import clock
     from otel_progress.testing import FakeClock
 
+    monkeypatch.setattr(hooks, "wanted", False)
     fake = FakeClock()
     before = clock.install(fake)
     try:
