@@ -34,7 +34,7 @@ from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.queue import MemoryQueue, SignalQueue
 from otel_progress.outbound.transport import Transport, connect
-from otel_progress.outbound.webhook import Webhook
+from otel_progress.outbound.webhook import Webhook, WebhookOptions
 from otel_progress.settings import Endpoint
 from otel_progress.telemetry.control_channel import Channel
 from otel_progress.telemetry.outbox import EncodedEvent, Unsent
@@ -281,7 +281,7 @@ def webhooks() -> None:
     """Each bad receiver against webhooks: nothing spins, it ends in time, and failed deliveries are counted."""
     name = "otel-progress-webhook"
     with zoo(z.KINDS) as bads:
-        hooks = {kind: Webhook(f"{bad.url}/hook", timeout=TIMEOUT) for kind, bad in bads.items()}
+        hooks = {kind: Webhook(WebhookOptions(f"{bad.url}/hook"), timeout=TIMEOUT) for kind, bad in bads.items()}
         for hook in hooks.values():
             hook.put("ended", "job", {"id": "job"})
         time.sleep(SOME)

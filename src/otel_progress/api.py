@@ -305,8 +305,8 @@ def track(
         total: The number of items, if the iterable does not know it (a generator) or reports it wrong.
         desc: What the loop does, in words. It is the current step while the loop runs.
         label: What an item is called, as a function of the item, such as `str`. The item in hand is then the current
-            step, after `desc`, unless `update(message=)` was called in the loop. It is not called in the loop but by
-            whoever takes a snapshot, in another thread, so it must only read the item; see the guide.
+            step, after `desc`, unless `update(message=)` was called in the loop. It is called only when a
+            snapshot is taken, in another thread, so it must do no more than read the item; see the guide.
         initial: Items that an earlier run completed, as by a checkpoint. They count as done, never as pace. The
             iterable has only the rest, so that `track(range(500, 1000), initial=500)` begins at 500 of 1,000; a given
             total includes them. Units that `restored=` names as well count once.

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
 pytest.importorskip("playwright", reason="run `pip install playwright`")
 from playwright.sync_api import expect
+from tests.browser.server_process import ServerProcess
 
 PROGRAM = """
 import time
@@ -31,15 +28,8 @@ with progress.operation("survey", id="survey/1", agent="surveyor", total=10_000,
 """
 
 
-class Monitor:
+class Monitor(ServerProcess):
     """`otel-progress monitor` in a process of its own, which can be killed and started again on its file."""
-
-    def __init__(self, folder):
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            self.port = held.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.folder = folder
 
     def start(self):
         command = [
@@ -55,16 +45,7 @@ class Monitor:
             str(self.folder / "monitor.db"),
             "--quiet",
         ]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                urlopen(f"{self.url}/health", timeout=2).close()
-                return self
-            except (URLError, OSError):
-                assert self.process.poll() is None, self.process.stderr.read().decode()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        return self.launch(command, "/health", 20, stdout=subprocess.DEVNULL)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

@@ -5,33 +5,23 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import pytest
 
 pytest.importorskip("playwright", reason="run `pip install playwright`")
 from playwright.sync_api import expect
+from tests.browser.server_process import ServerProcess
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "fastapi_app"
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 ELEMENT = "progress-operation"
 
 
-class Application:
+class Application(ServerProcess):
     """The example under uvicorn, which can be ended and started again."""
-
-    def __init__(self, folder):
-        with socket.socket() as held:
-            held.bind(("127.0.0.1", 0))
-            self.port = held.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.folder = folder
 
     def start(self):
         command = [
@@ -47,16 +37,7 @@ class Application:
             str(self.port),
         ]
         environment = {**os.environ, "TMPDIR": str(self.folder), "ROW_SECONDS": "0.01"}
-        self.process = subprocess.Popen([*command, "--log-level", "warning"], env=environment, stderr=subprocess.PIPE)
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                urlopen(f"{self.url}/user", timeout=2).close()
-                return self
-            except (URLError, OSError):
-                assert self.process.poll() is None, self.process.stderr.read().decode()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+        return self.launch([*command, "--log-level", "warning"], "/user", 30, env=environment)
 
     def end(self, how=signal.SIGTERM):
         """End it; returns what it wrote to stderr."""

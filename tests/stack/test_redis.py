@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -19,65 +16,16 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.outlets import redis as shared
 from otel_progress.monitor.outlets.redis import ReadPosition, Stream, StreamEntry
+from otel_progress.outbound import redis_connection
 from otel_progress.outbound.backoff import Backoff
+from otel_progress.outbound.redis_connection import connect
 
-from .ports import free_ports
+from .redis_server import QUOTED, Server, redis_server, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 DOCS = Path(__file__).parents[2] / "docs" / "monitor-outlets.md"
-PASSWORD = "s3cr3t/w@rd"
-QUOTED = "s3cr3t%2Fw%40rd"
-
-
-class Server:
-    """A redis-server with a directory and a port of its own, which keeps everything that it acknowledged."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.guard, (self.port,) = free_ports(1)
-        self.url = f"redis://:{QUOTED}@127.0.0.1:{self.port}/0"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self, **options: str) -> None:
-        given = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder), "save": ""}
-        given |= {"appendonly": "yes", "appendfsync": "always", "requirepass": PASSWORD, "unixsocket": "redis.sock"}
-        given |= options
-        command = ["redis-server", *(part for key, value in given.items() for part in (f"--{key}", value))]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        until(self.answers)
-
-    def answers(self) -> bool:
-        try:
-            return bool(self("PING"))
-        except Exception:
-            return False
-
-    def client(self) -> Any:
-        import redis
-
-        return redis.Redis(port=self.port, password=PASSWORD, protocol=2)
-
-    def __call__(self, *command: object) -> Any:
-        client = self.client()
-        try:
-            return client.execute_command(*command)
-        finally:
-            client.close()
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-
-def until(condition: Callable[[], Any], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -88,15 +36,9 @@ def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """Return a redis-server that is not started; skip without one, but fail in CI."""
-    if shutil.which("redis-server") is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("no redis-server: sh tools/install.sh redis-server")
-        pytest.skip("no redis-server: sh tools/install.sh redis-server")
-    made = Server(tmp_path)
-    yield made
-    made.kill()
-    made.guard.close()
+    """Return a redis-server that is not started."""
+    with redis_server(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -514,7 +456,7 @@ def test_close_without_redis_takes_the_given_time(server: Server, monitor: Calla
 
 def test_a_redis_that_hangs_holds_nobody_up(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Redis that accepts connections and does not answer blocks neither the publisher nor the end."""
-    monkeypatch.setattr(shared, "SOCKET_SECONDS", 0.5)
+    monkeypatch.setattr(redis_connection, "SOCKET_SECONDS", 0.5)
     with socket.create_server(("127.0.0.1", server.port)):
         one = Monitor(server.url, "one")
         begun = time.monotonic()
@@ -567,7 +509,7 @@ def test_other_arguments_that_cannot_be_meant(options: dict[str, Any]) -> None:
 )
 def test_secrets_of_the_address_are_not_shown(url: str, shown: str) -> None:
     """Messages show no name, password or option of an address."""
-    assert shared.connect(url)[1] == shown
+    assert connect(url)[1] == shown
 
 
 # -- what never fits, and what is none

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from otel_progress.durable.holder import Holder, this_process
 from otel_progress.durable.redis import RedisStore
 from otel_progress.durable.store import Batch, CheckpointStore, Claim, Keys, Lease, Suspect, open_store, standing
 
-from .test_redis import QUOTED, Server
+from .redis_server import QUOTED, Server, redis_server
 
 HERE = this_process()
 GONE = replace(HERE, ticks=1)
@@ -27,20 +26,9 @@ AFAR = Holder("elsewhere", "", "", 4711, 0, ("python", "job.py"), "/srv")
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """Return a running redis-server, which keeps what it acknowledged."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server: sh tools/install.sh redis-server")
-    found = Server(tmp_path)
-    found.start()
-    yield found
-    stop(found)
-    found.guard.close()
-
-
-def stop(server: Server) -> None:
-    if server.process is not None:
-        server.process.kill()
-        server.process.wait()
-        server.process = None
+    with redis_server(tmp_path) as found:
+        found.start()
+        yield found
 
 
 @pytest.fixture
@@ -145,7 +133,7 @@ def test_a_job_survives_a_server_that_is_killed(server: Server) -> None:
         for number in track(range(60), key=int):
             if number == 20:
                 op._session._writer.flush(5)
-                stop(server)
+                server.kill()
             if number == 40:
                 server.start()
             if number > 50:
@@ -165,7 +153,7 @@ def test_a_server_that_stays_away_stops_a_job_that_needs_it(server: Server, monk
                 taken.append(number)
                 if number == 20:
                     op._session._writer.flush(5)
-                    stop(server)
+                    server.kill()
     assert 21 <= len(taken) <= 1021
     with pytest.raises(CheckpointError):
         operation("job", id="job-2", resume=server.url).start()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -22,19 +21,15 @@ from otel_progress.handlers.redis import STREAM, RedisHandler
 from otel_progress.live.engine import runtime
 from otel_progress.outbound.backoff import Backoff
 
-from .test_redis import PASSWORD, Server, until
+from .redis_server import PASSWORD, Server, redis_server, until
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """Return a running redis-server, which keeps what it acknowledged."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("no redis-server: sh tools/install.sh redis-server")
-    found = Server(tmp_path)
-    found.start()
-    yield found
-    found.kill()
-    found.guard.close()
+    with redis_server(tmp_path) as found:
+        found.start()
+        yield found
 
 
 def entries(server: Server, stream: str = STREAM) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from tests.stack.test_redis import Server
+from tests.stack.redis_server import Server
 
 from otel_progress.durable.sqlite import SqliteStore
 from otel_progress.durable.store import CheckpointStore, open_store, standing

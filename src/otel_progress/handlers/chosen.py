@@ -52,7 +52,7 @@ def start(given: Iterable[Any]) -> None:
     with _lock:
         _is_chosen = True
         stop()
-        idle = [one for one in chosen if not one._running]  # one that runs already belongs to whoever started it
+        idle = [one for one in chosen if not one._running]  # the others are not ours to stop
         _started.extend(one.start() for one in idle)
 
 

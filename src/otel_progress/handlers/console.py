@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Final
 from otel_progress import clock, settings
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.handlers.live_view import LiveView, Verbosity
-from otel_progress.handlers.outlet import Outlet
+from otel_progress.handlers.outlet import DrawnOutlet
 from otel_progress.live.guard import tell_once
 from otel_progress.model.snapshot import Event
 from otel_progress.render.diversion import on_terminal
@@ -32,7 +32,7 @@ __all__ = ["Console"]
 HERTZ: Final = 8
 
 
-class Console(Outlet):
+class Console(DrawnOutlet):
     """Shows every operation of this process in the terminal; use it with `with`, or with `start()` and `stop()`.
 
     If the file is not a terminal, `TERM` is `dumb`, or `CI` is set, it writes plain lines instead: one for each
@@ -50,7 +50,7 @@ class Console(Outlet):
         MissingDependency: if Rich is not installed.
     """
 
-    _name = "console"
+    _name, _hertz = "console", HERTZ
 
     def __init__(
         self,
@@ -69,33 +69,26 @@ class Console(Outlet):
         self._file = file
         self._wanted = live
         self._every = every
-        self._lock, self._stopping = threading.RLock(), threading.Event()
+        self._lock = threading.RLock()
 
     # -- life cycle
 
     def _begin(self) -> None:
+        super()._begin()
         file = self._file or sys.stderr
         wanted = on_terminal(file) and settings.attended() if self._wanted is None else self._wanted
         self._draws = wanted and self.verbosity != "quiet"
         self._screen = Screen(file, draws=self._draws)
         self._sheet, self._view = TreeLayout(), LiveView(self.verbosity, draws=self._draws)
-        self._stopping.clear()
-
-    def _run(self) -> None:
-        while not self._stopping.wait(1 / HERTZ):
-            self.refresh()
 
     def _finish(self) -> None:
-        self._stopping.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(1.0)
+        self._end_thread()
         if self._running:
             self._exit(0.0)
         self._leave()
 
     def _leave(self) -> None:
         super()._leave()
-        self._stopping.set()
         try:
             self._screen.take_down()
         except Exception:
@@ -113,7 +106,7 @@ class Console(Outlet):
 
     def _after_fork_in_child(self) -> None:
         """Restore the streams in the child; the tree is the parent's."""
-        self._lock, self._stopping = threading.RLock(), threading.Event()
+        self._lock = threading.RLock()
         self._screen.forget()
         super()._after_fork_in_child()
 

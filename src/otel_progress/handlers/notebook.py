@@ -21,7 +21,7 @@ from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.handlers.console import Console
 from otel_progress.handlers.live_view import LiveView, Verbosity, take_notice
-from otel_progress.handlers.outlet import Outlet
+from otel_progress.handlers.outlet import DrawnOutlet
 from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
 from otel_progress.live.guard import tell_once
@@ -118,7 +118,7 @@ class NotebookPanel:
         return [((f"{ended:,} ended: {counts}{cut}", "bold"),)]
 
 
-class NotebookHandler(Outlet):
+class NotebookHandler(DrawnOutlet):
     """Shows the operations of this kernel below the cells that start them.
 
     The panel of a cell shows what the console shows: a tree with bars, rates and ETAs of what runs, and lines that stay
@@ -139,7 +139,7 @@ class NotebookHandler(Outlet):
         `NotebookHandler().start()` in the first cell.
     """
 
-    _name = "notebook"
+    _name, _hertz = "notebook", HERTZ
 
     def __init__(self, verbosity: Verbosity = "normal") -> None:
         """Create it; nothing is shown before `start()`."""
@@ -152,7 +152,7 @@ class NotebookHandler(Outlet):
         self._borrows = False
         self._panels: list[NotebookPanel] = []
         self._homes: weakref.WeakKeyDictionary[OperationState, NotebookPanel] = weakref.WeakKeyDictionary()
-        self._lock, self._drawing, self._stopping = threading.RLock(), threading.RLock(), threading.Event()
+        self._lock, self._drawing = threading.RLock(), threading.RLock()
 
     # -- life cycle
 
@@ -186,23 +186,17 @@ class NotebookHandler(Outlet):
             _active.settle()
 
     def _begin(self) -> None:
+        super()._begin()
         global _active
         before, _active = _active, self
         if before is not None and before is not self and before._running:
             self._panels, self._homes = before.hand_over()
         self._shell = _shell()
-        self._stopping.clear()
         for name, call in self._cell_events():
             self._shell.events.register(name, call)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(1 / HERTZ):
-            self.refresh()
-
     def _finish(self) -> None:
-        self._stopping.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(1.0)
+        self._end_thread()
         self.refresh()
         self._leave()
         self._panels, self._homes = [], weakref.WeakKeyDictionary()
@@ -216,7 +210,6 @@ class NotebookHandler(Outlet):
 
     def _leave(self) -> None:
         super()._leave()
-        self._stopping.set()
         for name, call in self._cell_events():
             try:
                 self._shell.events.unregister(name, call)
@@ -232,10 +225,10 @@ class NotebookHandler(Outlet):
     def _after_fork_in_child(self) -> None:
         """The panels are the parent's."""
         global _active
-        self._lock, self._drawing, self._stopping = threading.RLock(), threading.RLock(), threading.Event()
+        self._lock, self._drawing = threading.RLock(), threading.RLock()
         self._panels, self._homes, _active = [], weakref.WeakKeyDictionary(), None
-        self._leave()
         super()._after_fork_in_child()
+        self._leave()
 
     # -- cells
 

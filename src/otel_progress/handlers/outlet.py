@@ -1,4 +1,4 @@
-"""The base of all outlets: start, stop, and the hooks for events, exit and fork."""
+"""The bases of all outlets: start, stop, and the hooks for events, exit and fork; and a thread that draws."""
 
 from __future__ import annotations
 
@@ -79,3 +79,31 @@ class Outlet:
         """Stop in a forked child, until that starts an outlet of its own."""
         Outlet._leave(self)
         self._thread = None
+
+
+class DrawnOutlet(Outlet):
+    """An outlet that is drawn again and again, by its own thread."""
+
+    _hertz: ClassVar[int]
+    refresh: Callable[[], None]
+
+    def _begin(self) -> None:
+        self._stopping = threading.Event()
+
+    def _run(self) -> None:
+        while not self._stopping.wait(1 / self._hertz):
+            self.refresh()
+
+    def _end_thread(self) -> None:
+        """Let the thread end, and wait for it; it may be the one that calls."""
+        self._stopping.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+
+    def _leave(self) -> None:
+        super()._leave()
+        self._stopping.set()
+
+    def _after_fork_in_child(self) -> None:
+        self._stopping = threading.Event()
+        super()._after_fork_in_child()

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeVar
 
 from otel_progress.live.guard import say
 from otel_progress.outbound.backoff import Backoff
+from otel_progress.outbound.redis_connection import connect
 
 T = TypeVar("T")
 
@@ -33,12 +34,6 @@ class RedisClient:
             InvalidArgument: if the address is invalid.
             MissingDependency: if the client is not installed.
         """
-        try:
-            from otel_progress.monitor.outlets.redis import connect
-        except ImportError:
-            from otel_progress.errors import MissingDependency
-
-            raise MissingDependency('Redis needs: pip install "otel-progress[redis]"') from None
         self._client, self.shown = connect(url)
         self._pause = pause
         self._away = False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument
 from otel_progress.handlers.live_view import LiveView, take_notice
-from otel_progress.handlers.outlet import Outlet
+from otel_progress.handlers.outlet import DrawnOutlet
 from otel_progress.live import hooks
 from otel_progress.live.context import running_here
 from otel_progress.live.guard import tell_once
@@ -97,7 +97,7 @@ class ScopedOperation:
         return rows, ROWS, more
 
 
-class ScopedHandler(Outlet):
+class ScopedHandler(DrawnOutlet):
     """The base of handlers of one request: it draws the operations that start inside its `with` block.
 
     The operation around the block belongs to it as well. A plain thread inherits no context: start it with
@@ -107,7 +107,7 @@ class ScopedHandler(Outlet):
         operation_id: the one operation to draw, wherever it was started, instead of those of the block.
     """
 
-    _name = "scoped"
+    _name, _hertz = "scoped", HERTZ
     most = ROOTS
     """The most operations that are kept; ended ones make room for new ones, and are counted in `forgotten`."""
 
@@ -116,7 +116,7 @@ class ScopedHandler(Outlet):
         if operation_id is not None and (not isinstance(operation_id, str) or not operation_id):
             raise InvalidArgument(f"operation_id must be the id of an operation, not {operation_id!r}")
         self._wanted = operation_id
-        self._lock, self._drawing, self._stopping = threading.RLock(), threading.RLock(), threading.Event()
+        self._lock, self._drawing = threading.RLock(), threading.RLock()
         self._token: contextvars.Token[Any] | None = None
 
     def draw(self, operations: list[ScopedOperation], now: float) -> None:
@@ -157,31 +157,21 @@ class ScopedHandler(Outlet):
         super().stop()
 
     def _begin(self) -> None:
+        super()._begin()
         self._roots: OrderedDict[str, ScopedOperation] = OrderedDict()
         self._unlisted: weakref.WeakSet[OperationState] = weakref.WeakSet()
         self.forgotten: Counter[Status] = Counter()
         self._root_of: weakref.WeakKeyDictionary[OperationState, str] = weakref.WeakKeyDictionary()
-        self._stopping.clear()
         here = running_here()
         if here is not None and self._wanted is None:
             self._add(here.operation)
 
-    def _run(self) -> None:
-        while not self._stopping.wait(1 / HERTZ):
-            self.refresh()
-
     def _finish(self) -> None:
-        self._stopping.set()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(1.0)
+        self._end_thread()
         try:
             self.refresh()
         finally:  # a library may end the script of a page by an exception
             self._leave()
-
-    def _leave(self) -> None:
-        super()._leave()
-        self._stopping.set()
 
     def _places(self) -> tuple[tuple[list[Any], Any], ...]:
         return (*super()._places(), (hooks.on_operation, self._begun))
@@ -191,9 +181,9 @@ class ScopedHandler(Outlet):
 
     def _after_fork_in_child(self) -> None:
         """The page is the parent's."""
-        self._lock, self._drawing, self._stopping = threading.RLock(), threading.RLock(), threading.Event()
-        self._leave()
+        self._lock, self._drawing = threading.RLock(), threading.RLock()
         super()._after_fork_in_child()
+        self._leave()
 
     # -- operations and events
 

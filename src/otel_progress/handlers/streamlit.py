@@ -212,7 +212,8 @@ def show(
     """Show an operation of this process on a Streamlit page, also if it runs in the background and outlives the script.
 
     It is a fragment that updates itself while the operation runs; the script goes on at once. Call it in each run of
-    the script. Whoever knows an id can show its operation: keep ids of users apart, for example in `st.session_state`.
+    the script. Anyone who knows an id can show its operation: keep the ids of
+    different users apart, for example in `st.session_state`.
 
     Args:
         operation: the operation, or its id; by its id it is found while it runs, and later if it was shown before.

@@ -72,13 +72,13 @@ class WebhookHandler(Handler):
             InvalidArgument: if there is no URL, or a variable is invalid.
         """
         options = WebhookOptions.read(environ)
-        return cls(**{name: getattr(options, name) for name in options.__dataclass_fields__})
+        return cls(**vars(options))
 
     def _begin(self) -> None:
         """Start the thread that posts, now: once the process is about to end, none can be started."""
         super()._begin()
         self._rows = OperationRows()
-        self._webhook = self._options.start()
+        self._webhook = Webhook(self._options)
 
     def handle(self, event: Event) -> None:
         """Queue a delivery, if the event is of a chosen kind."""

@@ -86,10 +86,6 @@ class WebhookOptions:
             raise InvalidArgument(f"set {VARIABLE}URL to the address that the webhook posts to")
         return cls(**{name: value for name, value in found.items() if value})
 
-    def start(self, **more: Any) -> Webhook:
-        """Start a webhook with these options."""
-        return Webhook(**{name: getattr(self, name) for name in self.__dataclass_fields__}, **more)
-
 
 class Webhook:
     """Posts deliveries to one address, in a thread of its own, until `close()`.
@@ -100,41 +96,25 @@ class Webhook:
     goes to the dead letters, if there is a file for them.
     """
 
-    def __init__(
-        self,
-        url: str,
-        secret: str | bytes | None = None,
-        *,
-        format: str = "generic",
-        events: str | Iterable[str] | None = None,
-        dead_letters: str | os.PathLike[str] | None = None,
-        addresses: str = "private",
-        timeout: float = TIMEOUT,
-        backoff: Backoff = PATIENT,
-    ) -> None:
-        """Start the thread; the arguments are those of `WebhookOptions`.
+    def __init__(self, options: WebhookOptions, *, timeout: float = TIMEOUT, backoff: Backoff = PATIENT) -> None:
+        """Start the thread.
 
         Args:
-            url: see there, as for the others.
-            secret: see there.
-            format: see there.
-            events: see there.
-            dead_letters: see there.
-            addresses: see there.
+            options: what is posted, and where.
             timeout: seconds for each try.
             backoff: the pauses between tries.
 
         Raises:
-            InvalidArgument: if an argument is invalid.
+            InvalidArgument: if the timeout is invalid.
         """
         if not 0 < timeout <= TIMEOUT_MOST:
             raise InvalidArgument(f"timeout must be above 0 and at most {TIMEOUT_MOST:g} seconds, not {timeout!r}")
         self.delivered = 0
-        self.kinds: Final = chosen(events)
-        self._format = payloads.checked(format)
-        self._key = key_of(secret)
-        self._endpoint = WebhookEndpoint(url, addresses)
-        self._letters = None if dead_letters is None else DeadLetters(dead_letters)
+        self.kinds: Final = chosen(options.events)
+        self._format = options.format
+        self._key = key_of(options.secret)
+        self._endpoint = WebhookEndpoint(options.url, options.addresses)
+        self._letters = None if options.dead_letters is None else DeadLetters(options.dead_letters)
         self._timeout = timeout
         self._backoff = backoff
         self._deliveries = Deliveries(backoff=backoff, keep_lost=self._letters is not None)

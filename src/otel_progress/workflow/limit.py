@@ -225,8 +225,8 @@ def adaptive(
     It starts with `start` places. Each use that ends well while all places are taken adds 1/size of a place; an
     exception, or recent uses that take twice their usual time, take 30% of the places, once for all uses that had begun
     before. An HTTP answer's `Retry-After` pauses all uses. While the machine's processors are busy (95%) it does not
-    grow; while memory is short (95%) it shrinks. Each event loop has so many places of its own, and so have all threads
-    together: a limit that tasks and threads share lets through up to twice its size.
+    grow; while memory is short (95%) it shrinks. The tasks of each event loop are counted apart, and so
+    are all threads together: a limit that tasks and threads share lets through up to twice its size.
 
     Args:
         start: Places at the start.

@@ -52,13 +52,19 @@ QUICK = Backoff(first=0.01, longest=0.05, longest_asked=600.0, jitter=random.ran
 Make = Callable[..., Webhook]
 
 
+def started(*args: Any, **kwargs: Any) -> Webhook:
+    """A webhook with these options, and with a timeout and pauses of its own if they are given."""
+    own = {name: kwargs.pop(name) for name in ("timeout", "backoff") if name in kwargs}
+    return Webhook(WebhookOptions(*args, **kwargs), **own)
+
+
 @pytest.fixture
 def make() -> Iterator[Make]:
     """Makes webhooks, and ends them."""
     made: list[Webhook] = []
 
     def make(*args: Any, **kwargs: Any) -> Webhook:
-        made.append(Webhook(*args, **kwargs))
+        made.append(started(*args, **kwargs))
         return made[-1]
 
     yield make
@@ -641,17 +647,17 @@ def test_close_does_not_wait_longer_than_it_was_told(make: Make) -> None:
 def test_an_address_that_cannot_be_meant_is_refused_unshown(url: str) -> None:
     """A bad address is an error at the start, which shows nothing of it: it may hold a secret."""
     with pytest.raises(InvalidArgument, match=r"must look like https://example\.org/hook") as raised:
-        Webhook(url)
+        started(url)
     assert "secret" not in str(raised.value).replace("may hold a secret", "")
 
 
 def test_a_secret_or_timeout_that_cannot_be_meant_is_refused(hook: Hook) -> None:
     """An empty secret would sign nothing; a timeout is above 0."""
     with pytest.raises(InvalidArgument, match="secret of the webhook is empty"):
-        Webhook(hook.url, b"")
+        started(hook.url, b"")
     for timeout in (0, -1, math.nan, math.inf):
         with pytest.raises(InvalidArgument, match="timeout must be above 0"):
-            Webhook(hook.url, timeout=timeout)
+            started(hook.url, timeout=timeout)
 
 
 def test_secrets_of_the_address_are_used_and_not_shown(

@@ -1,4 +1,4 @@
-"""Labels: what the item in hand of a `track` loop is called, asked for by whoever takes a snapshot.
+"""Labels: what the item in hand of a `track` loop is called; they are made when a snapshot is taken.
 
 A label is the user's code, and runs beside the loop: it may raise, return anything, or never return. So one that is
 not plainly harmless is called in a thread of its own, and nobody waits for it longer than `PATIENCE`. A late answer is

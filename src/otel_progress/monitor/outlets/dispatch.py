@@ -49,7 +49,11 @@ class Outlets(CoreListener):
         self._views = views
         self._redis = (redis, origin) if redis is not None else None
         self._stream: Stream | None = None
-        self._webhook: Webhook | None = None if webhook is None else webhook.start()
+        self._webhook: Webhook | None = None
+        if webhook is not None:
+            from otel_progress.outbound.webhook import Webhook
+
+            self._webhook = Webhook(webhook)
         if redis is not None:
             try:
                 import redis as _client  # noqa: F401
