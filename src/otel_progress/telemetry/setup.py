@@ -182,11 +182,11 @@ def shutdown(timeout: float = 2.0) -> None:
     with _lock:
         if _installed is not None:
             _replace(None, timeout)
-            hooks.checkpoints = None
-            hooks.use_handlers(())
-            runtime.unwant()
-            runtime.rest()
-            sigterm.unchain()
+        hooks.checkpoints = None
+        hooks.use_handlers(())  # they got the ends
+        runtime.unwant()
+        runtime.rest()
+        sigterm.unchain()
 
 
 def _replace(new: Installation | None, timeout: float, redact: Redact | None = None) -> None:

@@ -231,6 +231,16 @@ def test_environment_names_handlers() -> None:
     assert any(line.startswith("INFO otel_progress.operations job x: completed after") for line in lines)
 
 
+def test_shutdown_ends_handlers_without_telemetry(progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`OTEL_SDK_DISABLED` keeps `configure()` from sending; the handlers that it started end all the same."""
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    kept = Kept()
+    progress.configure(handlers=[kept])
+    assert kept._running
+    progress.shutdown()
+    assert not kept._running
+
+
 def test_callable_handler_names_its_function(caplog: pytest.LogCaptureFixture, progress_capture: Capture) -> None:
     """A failing function is named in the log."""
 
