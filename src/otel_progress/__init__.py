@@ -54,6 +54,7 @@ from otel_progress.model.secrets import MASK as _MASK
 from otel_progress.model.secrets import mask_secrets as _mask_secrets
 from otel_progress.model.snapshot import Event, Progress, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.statistics import Aggregate, Spread, StageStatistics, Statistics, Tally, aggregate
 from otel_progress.model.status import Health, Status
 from otel_progress.telemetry.spans import extract, inject
 from otel_progress.version import VERSION as __version__  # noqa: N811
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from otel_progress.workflow import Step, Workflow, adaptive
 
 __all__ = [
+    "Aggregate",
     "CarryingExecutor",
     "CheckpointError",
     "CheckpointMismatch",
@@ -85,17 +87,22 @@ __all__ = [
     "Progress",
     "ProgressError",
     "Snapshot",
+    "Spread",
     "Stage",
     "StagePlan",
     "StageRuns",
     "StageSnapshot",
+    "StageStatistics",
+    "Statistics",
     "Status",
     "Step",
+    "Tally",
     "Workflow",
     "__version__",
     "adaptive",
     "add_listener",
     "advance",
+    "aggregate",
     "cancel_requested",
     "carry",
     "configure",

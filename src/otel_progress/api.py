@@ -458,7 +458,9 @@ def note(text: object, /, status: str | None = None, **attributes: object) -> No
 
 
 @public()
-def record(outcome: str, *, item: object = None, component: object = None) -> None:
+def record(
+    outcome: str, *, item: object = None, component: object = None, error: BaseException | str | None = None
+) -> None:
     """Count a finished item by its outcome.
 
     If nothing else counts (no `advance`, `track` or `update(completed=)`), the number of records is the progress.
@@ -467,7 +469,8 @@ def record(outcome: str, *, item: object = None, component: object = None) -> No
     Args:
         outcome: `ok`, `failed`, `skipped`, or a word of your own.
         item: The item.
-        component: The part of the system that handled it.
+        component: The part of the system that handled it; statistics count by it.
+        error: Why it failed: an exception or a message; statistics count by it.
 
     Example: `record("failed", item="ast.py", component="parser")`
     """
@@ -475,7 +478,7 @@ def record(outcome: str, *, item: object = None, component: object = None) -> No
     if node is None:
         context.outside("record")
     else:
-        node.record(outcome, item=item, component=component)
+        node.record(outcome, item=item, component=component, error=error)
 
 
 @public()

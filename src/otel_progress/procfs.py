@@ -63,6 +63,18 @@ def session_of(pid: int, proc: Path = PROC) -> int | None:
         return None
 
 
+def children(pid: int, most: int, proc: Path = PROC) -> list[int] | None:
+    """The child processes of a process; None if the system does not tell, or the process has over `most` threads."""
+    try:
+        threads = os.listdir(proc / str(pid) / "task")
+        if len(threads) > most:
+            return None
+        lines = [(proc / str(pid) / "task" / thread / "children").read_text("ascii") for thread in threads]
+    except (OSError, ValueError):
+        return None
+    return [int(child) for line in lines for child in line.split()]
+
+
 def with_variable(name: str, value: str, proc: Path = PROC) -> list[ProcessStat]:
     """The processes that were started with an environment variable of this value, except this one.
 

@@ -57,6 +57,10 @@ OUTCOMES: Final = "progress.outcomes"
 USAGE: Final = "progress.usage"
 RESULT: Final = "progress.result"
 COUNTERS: Final = "progress.counters"
+COMPONENTS: Final = "progress.components"
+FAILURES: Final = "progress.failures"
+CURVE: Final = "progress.curve"
+RESOURCES: Final = "progress.resources"
 ATTRIBUTES: Final = "progress.attributes"
 DROPPED: Final = "progress.dropped"
 CANCEL_REQUESTED: Final = "progress.cancel_requested"
@@ -102,6 +106,7 @@ SPAN_KIND: Final = "progress.span.kind"
 TOKEN_DIRECTION: Final = "progress.token.direction"
 CURRENCY: Final = "progress.currency"
 DROP_REASON: Final = "progress.drop.reason"
+DISK_DIRECTION: Final = "disk.io.direction"
 LIMIT_NAME: Final = "progress.limit.name"
 
 # From the GenAI conventions of OpenTelemetry
@@ -245,6 +250,11 @@ COST: Final = Metric("progress.cost", "{currency}", "Money spent, by currency.")
 LIMIT_SIZE: Final = Metric(
     "progress.limit.size", "{task}", "Tasks that a limit of concurrency lets through at once, by its name."
 )
+PROCESS_CPU_TIME: Final = Metric("process.cpu.time", "s", "CPU time of the process and of its children that ended.")
+PROCESS_CPU_UTILIZATION: Final = Metric(PROCESS_CPU, "1", "CPU utilisation of the process lately, in cores.")
+PROCESS_MEMORY_USAGE: Final = Metric(PROCESS_MEMORY, "By", "Resident memory of the process.")
+PROCESS_THREADS: Final = Metric("process.thread.count", "{thread}", "Threads of the process.")
+PROCESS_DISK_IO: Final = Metric("process.disk.io", "By", "Bytes read from disks and written to them.")
 DROPS: Final = Metric("progress.sdk.dropped", "{item}", "What a limit of the SDK dropped, by reason.")
 
 RUN_ACTIVE: Final = Metric("progress.run.active", "{operation}", "1 while the run is going on, at the end 0.")
@@ -287,6 +297,11 @@ METRICS: Final = (
     TOKENS,
     COST,
     LIMIT_SIZE,
+    PROCESS_CPU_TIME,
+    PROCESS_CPU_UTILIZATION,
+    PROCESS_MEMORY_USAGE,
+    PROCESS_THREADS,
+    PROCESS_DISK_IO,
     DROPS,
     RUN_ACTIVE,
     RUN_START_TIME,

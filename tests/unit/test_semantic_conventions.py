@@ -57,7 +57,7 @@ def names() -> set[str]:
     return {
         value
         for key, value in constants.items()
-        if value.startswith(("progress.", "gen_ai.", "exception.", "process.", "host.", "event."))
+        if value.startswith(("progress.", "gen_ai.", "exception.", "process.", "host.", "event.", "disk."))
         and value not in semconv.EVENTS | semconv.GEN_AI_EVENTS | semconv.ITEM_EVENTS
         and key != "PREFIX"
     }
@@ -93,7 +93,7 @@ def test_metrics_are_those_of_semconv() -> None:
 
 def test_names_in_prometheus_follow_its_rules() -> None:
     """In Prometheus a unit becomes a suffix unless the name ends so, and a counter ends in `_total`."""
-    suffixes = {"s": "_seconds", "1": "_ratio"}
+    suffixes = {"s": "_seconds", "1": "_ratio", "By": "_bytes"}
     for name, row in rows("metric").items():
         expected = name.replace(".", "_")
         suffix = suffixes.get(row["unit"].strip("`"), "")
@@ -152,7 +152,7 @@ def work(captured: Capture) -> None:
                         for _ in range(4):
                             progress.advance()
                             captured.advance(1)
-                        progress.record("failed", item="ast.py", component="parser")
+                        progress.record("failed", item="ast.py", component="parser", error="no date")
                         for _ in progress.track(range(3), unit="token"):
                             pass
                         with progress.waiting("a person", overdue_after=8):

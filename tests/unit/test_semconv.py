@@ -54,9 +54,9 @@ def test_every_name_exists_once() -> None:
 
 
 def test_every_name_is_well_formed() -> None:
-    """Names are lower case, in dotted words, under `progress.` or the GenAI conventions."""
+    """Names are lower case, in dotted words, under `progress.`, the GenAI conventions or those of processes."""
     for name in [*constants().values(), *(metric.name for metric in semconv.METRICS)]:
-        assert re.fullmatch(r"(progress|gen_ai)(\.[a-z]+(_[a-z]+)*)+", name), name
+        assert re.fullmatch(r"(progress|gen_ai|process|disk)(\.[a-z]+(_[a-z]+)*)+", name), name
 
 
 def test_every_event_is_listed() -> None:
@@ -76,7 +76,7 @@ def test_every_metric_is_listed_and_described() -> None:
         assert metric.description.endswith(".")
         assert not metric.name.endswith("total") or metric in (semconv.RUN_TOTAL, semconv.RUN_STAGE_TOTAL)
         if metric.unit == "1":
-            assert metric.name.endswith("ratio")
+            assert metric.name.endswith("ratio") or metric is semconv.PROCESS_CPU_UTILIZATION
 
 
 def test_the_names_of_the_design_are_there() -> None:

@@ -35,6 +35,7 @@ from otel_progress.model.status import Status
 from otel_progress.model.values import EMPTY, Number
 
 if TYPE_CHECKING:
+    from otel_progress.live.records import Extras
     from otel_progress.model.snapshot import Event, Snapshot
     from otel_progress.model.status import Health
 
@@ -265,13 +266,20 @@ class Handle(HandleState):
         self._tell(line, None if status is None else values.text(status, drops, values.NAME_LENGTH), attributes)
 
     @public()
-    def record(self, outcome: str, *, item: object = None, component: object = None) -> None:
+    def record(
+        self,
+        outcome: str,
+        *,
+        item: object = None,
+        component: object = None,
+        error: BaseException | str | None = None,
+    ) -> None:
         """Count an item by its outcome (`ok`, `failed`, `skipped`, or another word).
 
         If nothing else counts (no `advance`, no `update(completed=)`, no `track`), the number of records is the
-        progress. Failed items appear in the feed.
+        progress. Failed items appear in the feed. `statistics()` counts by `component`, and failures by their `error`.
 
-        Example: `op.record("failed", item=path)`
+        Example: `op.record("failed", item=path, error=error)`
         """
         if self._status is Status.PENDING:
             too_early(self, "record")
@@ -287,14 +295,18 @@ class Handle(HandleState):
         session = self.operation._session
         if session is not None:
             session.recorded(self, key, item)
+        part = "" if component is None else redaction.text("component", component, values.NAME_LENGTH)
+        failed = key == "failed"
+        why = _message(error) if failed else None
+        if part or why:
+            _tally(self.operation._with_extras(), part, key, why)
         self._recorded += 1
-        self._failures += key == "failed"
+        self._failures += failed
         self.operation._revision += 1
-        if key == "failed":
+        if failed:
             thing = None if item is None else redaction.text("item", item, values.NAME_LENGTH)
             about = {semconv.OUTCOME: key, semconv.ITEM: thing, semconv.COMPONENT: component}
-            part = "" if component is None else redaction.text("component", component, values.NAME_LENGTH)
-            line = "failed: " + " ".join(filter(None, (part, thing))) if part or thing else "failed"
+            line = ": ".join(filter(None, ("failed", " ".join(filter(None, (part, thing))), why)))
             self._tell(line, key, about)
 
     @public()
@@ -547,6 +559,22 @@ class Handle(HandleState):
         """Report an event that the budget may delay."""
         given = {**details, **more}
         report(event, self, values.attributes(given, drops) if given else EMPTY)
+
+
+def _tally(more: Extras, component: str, outcome: str, failure: str | None) -> None:
+    """Count a record by its component, and by its message."""
+    with registry.lock:
+        if component:
+            more.components.add(component, outcome)
+        if failure:
+            more.failures.add(failure)
+
+
+def _message(error: object) -> str | None:
+    """Return an exception or a text as the message of a failure."""
+    if error is None:
+        return None
+    return words(error) if isinstance(error, BaseException) else redaction.text("reason", error)
 
 
 def _session_of(node: HandleState, call: str) -> hooks.Session | None:

@@ -18,6 +18,7 @@ from otel_progress.live.registry import registry
 from otel_progress.live.stage import StageLife
 from otel_progress.live.state import share_keys
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
+from otel_progress.model.statistics import Statistics, Tally, statistics_of
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 
 _BLANK: Final = Snapshot("", "", Status.PENDING, 0.0)
+_NO_STATISTICS: Final = Statistics(Tally(), None, Tally())
 _BLANK_STAGE: Final = StageSnapshot("", "", Status.PENDING)
 
 F = TypeVar("F", bound="Callable[..., Any] | classmethod[Any, ..., Any] | staticmethod[..., Any]")
@@ -125,6 +127,21 @@ class Operation(OperationLife):
                 pass
             return f"{self.name}: {self._status._value_}"
         return text
+
+    def statistics(self) -> Statistics:
+        """Outcomes, durations, units, tokens, cost and failures until now, as an immutable value.
+
+        Example: `op.statistics().items.success_rate`
+        """
+        try:
+            found: Statistics = statistics_of(self.snapshot())
+        except BaseException as error:
+            try:
+                swallow(error, "statistics")
+            except NOTHING_LEFT:
+                pass
+            return _NO_STATISTICS
+        return found
 
     def summary_dict(self) -> dict[str, Any]:
         """The summary as plain JSON, with the keys of `Snapshot.to_dict()`; durations in seconds."""

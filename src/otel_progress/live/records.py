@@ -6,7 +6,9 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from otel_progress.model.resources import Resources
 from otel_progress.model.snapshot import Wait
+from otel_progress.model.tallies import Failures, Tallies
 from otel_progress.model.values import EMPTY, Attributes, Number
 
 if TYPE_CHECKING:
@@ -126,9 +128,13 @@ class Extras:
         sums: completed and total of closed `track` loops, by unit; None is for nested ones.
         units: units counted with `advance(unit=)`.
         usage: tokens and cost.
+        components: outcomes by component; changed under the registry's lock.
+        failures: failed records by message; changed under the registry's lock.
     """
 
-    __slots__ = ("attributes", "beat_at", "beats", "outcomes", "result", "sums", "units", "usage")
+    __slots__ = (
+        *("attributes", "beat_at", "beats", "components", "failures", "outcomes", "result", "sums", "units", "usage"),
+    )
 
     def __init__(self) -> None:
         """Nothing yet."""
@@ -141,6 +147,8 @@ class Extras:
         self.units: defaultdict[str, Number] = defaultdict(int)
         self.beats = 0
         self.beat_at: float | None = None
+        self.components = Tallies()
+        self.failures = Failures()
 
 
 class NestedCounts:
@@ -182,6 +190,24 @@ class NestedCounts:
         self.children = self.failed = 0
         self.planned: dict[str, float] = {}
         self.restored: Number = 0
+
+
+class Used:
+    """What the process used while a handle ran; see `engine/resources.py`.
+
+    Attributes:
+        cpu_at: CPU time of the process at the start, in seconds.
+        began_at: when that was read (s, monotonic).
+        seen: what was used, once it has ended.
+    """
+
+    __slots__ = ("began_at", "cpu_at", "seen")
+
+    def __init__(self, cpu_at: float, began_at: float) -> None:
+        """At the start."""
+        self.cpu_at = cpu_at
+        self.began_at = began_at
+        self.seen: Resources | None = None
 
 
 # -- time

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from otel_progress.live.diagnosis.call_stack import Where
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.lane import Lane, Request
-    from otel_progress.live.records import DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry
+    from otel_progress.live.records import DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry, Used
+    from otel_progress.model.curve import Curve
     from otel_progress.model.estimate import Pace
     from otel_progress.model.loop import Loop
     from otel_progress.model.outline import StageSoFar
@@ -145,6 +146,9 @@ class HandleState:
     """The same without failures. Written and read: ticker (sampling)."""
     _only_failed = False
     """Whether only failures were new at the last sample. Written and read: ticker (sampling)."""
+
+    _used: Used | None = None
+    """What its process had used at its start, then what it used until its end. Written: ticker. Read: look."""
 
     # -- ratio and estimate
     _restored: Number = 0
@@ -284,6 +288,8 @@ class OperationState(HandleState):
     """Its child operations that run in this process. Written: job. Read: ticker, look."""
     _pauses: dict[DeclaredWait, HandleState] | None = None
     """All declared waits that are open in it or its stages, and where. Written: job. Read: ticker, look."""
+    _curve: Curve | None = None
+    """What it completed over time. Written: ticker. Read: look."""
     _has_tracked = False
     """Whether a `track` loop was opened anywhere in it. Written: job. Read: job, ticker."""
     _item_loops: dict[Lane, str | None] | None = None

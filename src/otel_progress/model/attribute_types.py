@@ -93,6 +93,10 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
             s.STAGES_REPEATED,
             s.LOOP,
             s.BRANCHES,
+            s.COMPONENTS,
+            s.FAILURES,
+            s.CURVE,
+            s.RESOURCES,
         ),
     ),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
+from otel_progress.model.resources import Resources
 from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes, Number, no_attributes
@@ -196,6 +197,10 @@ class StageSnapshot:
     attributes: Attributes = field(default_factory=no_attributes)
     span_id: str | None = None
     """Only for a running stage: an observer needs it to close the span."""
+    cpu_seconds: float | None = None
+    """CPU time that its process used while it ran; None if not measured."""
+    peak_memory: Number | None = None
+    """The most resident memory of its process seen while it ran, in bytes; None if not measured."""
 
 
 @dataclass(frozen=True)
@@ -257,6 +262,10 @@ class SnapshotFields:
     span: SpanIds | None = None
     repeated: tuple[StageRuns, ...] = ()
     hint: str | None = None
+    components: tuple[tuple[str, Attributes], ...] = ()
+    failures: tuple[tuple[str, int], ...] = ()
+    curve: tuple[tuple[float, Number], ...] = ()
+    resources: Resources | None = None
 
     def at(self, now: float) -> Self:
         """Return the same operation at `now` (seconds since 1970), assuming that nothing happened since."""

@@ -17,11 +17,14 @@ from otel_progress.model.estimate import Estimate
 from otel_progress.model.fields import Branch, Progress, SnapshotFields, StageSnapshot
 from otel_progress.model.health import Verdict, judge
 from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.statistics import statistics_of
 from otel_progress.model.status import Health, Status, word
 
 Json = dict[str, Any]
 
-_MADE: Final = frozenset({"progress", "stages", "branches", "repeated", "timestamp"})
+_MADE: Final = frozenset(
+    {"progress", "stages", "branches", "repeated", "timestamp", "components", "failures", "curve", "resources"}
+)
 """Fields that get another form in JSON."""
 
 
@@ -35,6 +38,7 @@ def of_snapshot(snapshot: SnapshotFields) -> Json:
     out["stages"] = [of_stage(stage) for stage in snapshot.stages]
     out["branches"] = [of_branch(branch) for branch in snapshot.branches]
     out["repeated"] = [of_runs(runs) for runs in snapshot.repeated]
+    out |= measured(snapshot)
     # Deprecated names of version 0.1; the version after the next removes them.
     out["timestamp"] = datetime.fromtimestamp(snapshot.timestamp, timezone.utc).isoformat()
     out["progress_percentage"] = snapshot.progress.percentage
@@ -84,6 +88,16 @@ def of_detail(snapshot: SnapshotFields, row: Mapping[str, Any]) -> Json:
         "estimated_completion": None if eta is None else _completion(snapshot, eta["seconds"], eta["source"]),
         "updated_at": snapshot.timestamp,
         "repeated": [of_runs(runs) for runs in snapshot.repeated],
+        **measured(snapshot),
+    }
+
+
+def measured(snapshot: SnapshotFields) -> Json:
+    """Return the statistics, and what the process used (`Resources`), or None."""
+    resources = snapshot.resources
+    return {
+        "statistics": statistics_of(snapshot).to_dict(),
+        "resources": None if resources is None else resources.to_dict(),
     }
 
 
@@ -140,7 +154,7 @@ def of_branch(branch: Branch) -> Json:
 
 def of_runs(runs: StageRuns) -> Json:
     """Return the statistics of a stage that ended more than once."""
-    out = {name: plain(getattr(runs, name)) for name in runs.__dataclass_fields__}
+    out = {name: plain(getattr(runs, name)) for name in runs.__dataclass_fields__ if name != "buckets"}
     return {"name": runs.name, "count": runs.count, **out}
 
 

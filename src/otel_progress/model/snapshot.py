@@ -39,6 +39,9 @@ class Snapshot(SnapshotFields):
     `branches` holds at most 16 concurrent lines of work, the worst first; it is empty if there is only one. While a
     branch is in trouble, `stage`, `idle`, `stall_after`, `wait` and `stuck_at` are those of the worst branch.
     `overdue` is true if a declared wait is past its own limit.
+
+    `components` has records by component and outcome, `failures` the messages of failed records with their number,
+    `curve` completed units over time (seconds since the start, units), `resources` what its process used meanwhile.
     """
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from otel_progress import semconv
-from otel_progress.model.history import Durations
+from otel_progress.model.sketch import BUCKETS, FARTHEST, Sketch
 from otel_progress.model.values import Attributes, finite
 
 PATHS: Final = 32
 """Stage paths of an operation that are counted by path; the others share `_other`."""
-_SCALE: Final = 64.0
-"""Scale applied before `Durations`, whose lowest bucket is 0.03 s: stages may be shorter."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,14 @@ class StageRuns:
         path: the path of the stage, or `_other` for the paths beyond the limit.
         counts: number of ended runs by status.
         seconds: total duration.
-        median: the duration that half of the runs do not exceed. Quantiles are accurate to within a tenth; beyond
-            5,000 runs, later ones weigh more.
+        median: the duration that half of the runs do not exceed. Quantiles are accurate to within 2%.
         p90: the duration that 90% of the runs do not exceed.
         p95: the duration that 95% of the runs do not exceed.
         longest: the longest run.
         folded: number of runs that the snapshot does not list.
+        p99: the duration that 99% of the runs do not exceed; None if its sender did not say.
+        buckets: the runs by bucket of a `Sketch`, from which statistics of many operations follow; events carry
+            them at the end of the operation only.
     """
 
     path: str
@@ -40,6 +40,8 @@ class StageRuns:
     p95: float
     longest: float
     folded: int = 0
+    p99: float | None = None
+    buckets: tuple[tuple[int, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -63,7 +65,7 @@ class Runs:
         self.counts: dict[str, int] = {}
         self.seconds = self.longest = 0.0
         self.shortest = math.inf
-        self.sketch = Durations()
+        self.sketch = Sketch()
 
     def add(self, status: str, seconds: float) -> None:
         """Add a run that ended with this status after `seconds`."""
@@ -72,7 +74,7 @@ class Runs:
         self.seconds += seconds
         self.longest = max(self.longest, seconds)
         self.shortest = min(self.shortest, seconds)
-        self.sketch.add((seconds or 1e-9) * _SCALE)
+        self.sketch.add(seconds)
 
     def merge(self, other: Runs) -> None:
         """Add the runs of another path."""
@@ -82,18 +84,19 @@ class Runs:
         self.seconds += other.seconds
         self.longest = max(self.longest, other.longest)
         self.shortest = min(self.shortest, other.shortest)
-        for bucket, number in other.sketch.counts.items():
-            self.sketch.counts[bucket] = self.sketch.counts.get(bucket, 0.0) + number
+        self.sketch.merge(other.sketch)
 
     def quantile(self, part: float) -> float:
         """The duration in seconds that this part (0 to 1) of the runs don't exceed."""
-        return min(max(self.sketch.quantile(part) / _SCALE, self.shortest), self.longest)
+        return min(max(self.sketch.quantile(part), self.shortest), self.longest)
 
     def seen(self, path: str, folded: int) -> StageRuns:
         """Return the statistics as a value for a snapshot."""
-        median, p90, p95 = (_digits(self.quantile(part)) for part in (0.5, 0.9, 0.95))
+        median, p90, p95, p99 = (_digits(self.quantile(part)) for part in (0.5, 0.9, 0.95, 0.99))
         counts = Attributes(sorted(self.counts.items()))
-        return StageRuns(path, counts, round(self.seconds, 3), median, p90, p95, _digits(self.longest), folded)
+        buckets = tuple(sorted(self.sketch.buckets.items()))
+        seconds, longest = round(self.seconds, 3), _digits(self.longest)
+        return StageRuns(path, counts, seconds, median, p90, p95, longest, folded, p99, buckets)
 
 
 def _digits(seconds: float) -> float:
@@ -124,9 +127,9 @@ class FoldedRuns(dict[str, Runs]):
         self.setdefault(semconv.OTHER_STAGE, Runs()).merge(runs)
 
 
-def to_list(runs: StageRuns) -> list[Any]:
-    """Return the list that represents it in the wire format."""
-    return [
+def to_list(runs: StageRuns, *, buckets: bool = False) -> list[Any]:
+    """Return the list that represents it in the wire format, with `buckets` if they are wanted."""
+    out = [
         runs.path,
         dict(runs.counts),
         runs.seconds,
@@ -135,7 +138,9 @@ def to_list(runs: StageRuns) -> list[Any]:
         runs.p95,
         runs.longest,
         runs.folded,
+        runs.p99,
     ]
+    return [*out, runs.buckets] if buckets else out
 
 
 def from_list(given: list[Any]) -> StageRuns:
@@ -149,4 +154,16 @@ def from_list(given: list[Any]) -> StageRuns:
     if not isinstance(path, str) or not all(map(finite, numbers)):
         raise ValueError("the runs of a stage must be a path, counts and durations")
     known = Attributes({str(status): int(count) for status, count in counts.items()})
-    return StageRuns(path, known, float(seconds), float(median), float(p90), float(p95), float(longest), int(folded))
+    durations = (float(seconds), float(median), float(p90), float(p95), float(longest))
+    p99 = float(given[8]) if len(given) > 8 and finite(given[8]) else None
+    buckets = _buckets(given[9], sum(known.values())) if len(given) > 9 else ()  # type: ignore[arg-type]
+    return StageRuns(path, known, *durations, int(folded), p99, buckets)
+
+
+def _buckets(given: Any, count: int) -> tuple[tuple[int, int], ...]:
+    """Read the buckets of a sketch; nothing if they are not those of `count` runs, as senders are untrusted."""
+    if not isinstance(given, list) or len(given) > BUCKETS:
+        return ()
+    pairs = [(pair[0], pair[1]) for pair in given if isinstance(pair, list) and len(pair) == 2]
+    valid = all(type(key) is int and type(n) is int and abs(key) < FARTHEST and n > 0 for key, n in pairs)
+    return tuple(pairs) if valid and sum(n for _, n in pairs) == count and len(dict(pairs)) == len(given) else ()

@@ -10,16 +10,19 @@ from otel_progress.model import json_keys
 from otel_progress.model.feed import BAD
 from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.statistics import statistics_of
 from otel_progress.model.status import Status, word
-from otel_progress.model.units import duration, percent, plural, spelled, units
+from otel_progress.model.units import duration, percent, plural, size, spelled, units
 
+FAILURES: Final = 3
+"""Messages of failures that a summary shows."""
 NOTES: Final = 5
 """Notes that a summary shows; failures and warnings come before others."""
 _SAID: Final = ("outcomes", "counters", "usage", "result", "attributes")
 _KEYS: Final = (
     *("operation_id", "name", "status", "reason", "hint", "attempt", "percentage", "current_step", "verdict"),
     *("started_at", "elapsed_time", "estimated_completion", "total_stages", "stages_completed", "failed_stage"),
-    *("average_stage_duration", "stage_history", "repeated", *_SAID),
+    *("average_stage_duration", "stage_history", "repeated", *_SAID, "statistics", "resources"),
 )
 
 
@@ -43,8 +46,26 @@ def summary(snapshot: Snapshot) -> str:
         said = pairs(getattr(snapshot, what))
         if said:
             lines.append(f"  {what}: {said}")
+    lines.extend(_statistics(snapshot))
     lines.extend(f"  note: {note_text(note)}" for note in _notes(snapshot))
     return "\n".join(lines)
+
+
+def _statistics(snapshot: Snapshot) -> list[str]:
+    """Return success rate, components with failures, the most frequent failures, and resources; nothing trivial."""
+    found = statistics_of(snapshot)
+    lines = []
+    if found.items.failed and found.items.success_rate is not None:
+        lines.append(f"  success: {percent(found.items.success_rate)} of {found.items.ok + found.items.failed:,}")
+    for name, tally in found.components:
+        if tally.failed and tally.success_rate is not None:
+            lines.append(f"  {name}: {percent(tally.success_rate)} of {tally.ok + tally.failed:,} ok")
+    lines.extend(f"  failed x {count:,}: {message}" for message, count in snapshot.failures[:FAILURES])
+    used = snapshot.resources
+    said = [] if used is None or used.cpu_seconds is None else [f"CPU {duration(used.cpu_seconds)}"]
+    if used is not None and used.peak_memory is not None:
+        said.append(f"peak memory {size(used.peak_memory)}")
+    return [*lines, f"  process: {', '.join(said)}"] if said else lines
 
 
 def _now(snapshot: Snapshot) -> list[str]:

@@ -12,12 +12,15 @@ from typing import Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.attribute_types import LONGEST, is_seconds, is_whole, typed
+from otel_progress.model.curve import POINTS
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
+from otel_progress.model.resources import from_dict
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.stage_runs import from_list, to_list
 from otel_progress.model.status import Health, Status
-from otel_progress.model.values import Attributes, Scalar, finite
+from otel_progress.model.tallies import COMPONENTS, MESSAGES
+from otel_progress.model.values import Attributes, Number, Scalar, finite
 
 _dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -69,6 +72,8 @@ _STAGE: Final = (
     "message",
     "reason",
     "span_id",
+    "cpu_seconds",
+    "peak_memory",
 )
 
 
@@ -99,7 +104,7 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
         value = getattr(snapshot, name)
         if value:
             out[key] = _dump(value)
-    out |= _stages(snapshot)
+    out |= _stages(snapshot) | _measured(snapshot)
     if snapshot.heartbeat_at is not None:
         out[s.LAST_HEARTBEAT] = snapshot.heartbeat_at
     if snapshot.cancel_requested:
@@ -129,7 +134,22 @@ def _stages(snapshot: Snapshot) -> dict[str, Scalar]:
     if snapshot.folded:
         out[s.STAGES_FOLDED] = _dump(snapshot.folded)
     if snapshot.repeated:
-        out[s.STAGES_REPEATED] = _dump([to_list(runs) for runs in snapshot.repeated])
+        over = snapshot.status.final
+        out[s.STAGES_REPEATED] = _dump([to_list(runs, buckets=over) for runs in snapshot.repeated])
+    return out
+
+
+def _measured(snapshot: Snapshot) -> dict[str, Scalar]:
+    """Return what statistics need; the curve at the end only, as until then a reader has the events."""
+    out: dict[str, Scalar] = {}
+    if snapshot.components:
+        out[s.COMPONENTS] = _dump(dict(snapshot.components))
+    if snapshot.failures:
+        out[s.FAILURES] = _dump(snapshot.failures)
+    if snapshot.curve and snapshot.status.final:
+        out[s.CURVE] = _dump(snapshot.curve)
+    if snapshot.resources is not None:
+        out[s.RESOURCES] = _dump(snapshot.resources.to_dict())
     return out
 
 
@@ -260,6 +280,10 @@ def from_attributes(
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,
         repeated=tuple(from_list(item) for item in json.loads(get(s.STAGES_REPEATED, "[]"))),
+        components=_read_components(json.loads(get(s.COMPONENTS, "{}"))),
+        failures=_read_failures(json.loads(get(s.FAILURES, "[]"))),
+        curve=_read_curve(json.loads(get(s.CURVE, "[]"))),
+        resources=from_dict(json.loads(get(s.RESOURCES, "null"))),
         **said,
     )
 
@@ -268,6 +292,29 @@ def _read_folded(given: Any) -> tuple[tuple[str, int, float], ...]:
     """Read the number of folded stages by status; invalid items are skipped."""
     items = [item for item in given if isinstance(item, list) and len(item) == 3] if isinstance(given, list) else []
     return tuple((a, n, t) for a, n, t in items if isinstance(a, str) and is_whole(n) and is_seconds(t))
+
+
+def _read_components(given: Any) -> tuple[tuple[str, Attributes], ...]:
+    """Read outcomes by component; invalid items are skipped."""
+    items = list(given.items())[: COMPONENTS + 1] if isinstance(given, dict) else []
+    return tuple(
+        (name, Attributes({key: n for key, n in counts.items() if is_whole(n)}))
+        for name, counts in items
+        if isinstance(counts, dict)
+    )
+
+
+def _pairs(given: Any, most: int) -> list[list[Any]]:
+    items = given[:most] if isinstance(given, list) else []
+    return [item for item in items if isinstance(item, list) and len(item) == 2]
+
+
+def _read_failures(given: Any) -> tuple[tuple[str, int], ...]:
+    return tuple((a, n) for a, n in _pairs(given, MESSAGES) if isinstance(a, str) and is_whole(n))
+
+
+def _read_curve(given: Any) -> tuple[tuple[float, Number], ...]:
+    return tuple((at, n) for at, n in _pairs(given, POINTS + 1) if is_seconds(at) and finite(n))
 
 
 def _read_branches(given: Any) -> tuple[Branch, ...]:
@@ -292,6 +339,11 @@ def _read_branch(item: Mapping[str, Any]) -> Branch:
 def _seconds(given: Any) -> float | None:
     """Return a valid time in seconds, or None."""
     return float(given) if is_seconds(given) else None
+
+
+def _amount(given: Any) -> Number | None:
+    """Return a valid number of at least 0, or None."""
+    return given if finite(given) and given >= 0 else None
 
 
 def _read_health(given: Any) -> Health:
@@ -337,6 +389,7 @@ def _mapping(given: Mapping[str, Any]) -> Attributes:
 def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
     get = item.get
     said: dict[str, Any] = {name: get(name) for name in _STAGE}
+    said |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
     said |= {name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes")}
     return StageSnapshot(
         name=get("name", item["path"]),

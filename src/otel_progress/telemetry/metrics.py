@@ -16,6 +16,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.counting import own_progress
+from otel_progress.live.engine import resources
 from otel_progress.live.engine.branch_verdicts import figures
 from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
@@ -55,6 +56,11 @@ class ByName:
         _observe(meter.create_observable_counter, s.DROPS, _drops)
         _observe(meter.create_observable_gauge, s.STALL_RATIO, _stall_ratio)
         _observe(meter.create_observable_gauge, s.LIMIT_SIZE, _limit_sizes)
+        _observe(meter.create_observable_counter, s.PROCESS_CPU_TIME, _cpu_time)
+        _observe(meter.create_observable_gauge, s.PROCESS_CPU_UTILIZATION, lambda: _sampled("cpu"))
+        _observe(meter.create_observable_up_down_counter, s.PROCESS_MEMORY_USAGE, lambda: _sampled("memory"))
+        _observe(meter.create_observable_up_down_counter, s.PROCESS_THREADS, lambda: _sampled("threads"))
+        _observe(meter.create_observable_counter, s.PROCESS_DISK_IO, _disk_io)
 
     def restart(self) -> None:
         """Count from zero in a forked child."""
@@ -163,6 +169,23 @@ def _cost() -> Observations:
         for (name, key), amount in list(registry.usage.items())
         if key.startswith("cost.")
     ]
+
+
+def _cpu_time() -> Observations:
+    return [] if resources.sampler.latest is None else [Observation(resources.cpu_seconds())]
+
+
+def _sampled(what: str) -> Observations:
+    """One value of the newest sample; none while no operation runs, as it would be stale."""
+    latest = resources.sampler.fresh(clock.monotonic())
+    value = None if latest is None else getattr(latest, what)
+    return [] if value is None else [Observation(value)]
+
+
+def _disk_io() -> Observations:
+    latest = resources.sampler.latest
+    told = {} if latest is None else {"read": latest.read_bytes, "write": latest.written_bytes}
+    return [Observation(n, {s.DISK_DIRECTION: way}) for way, n in told.items() if n is not None]
 
 
 def _drops() -> Observations:

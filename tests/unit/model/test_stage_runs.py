@@ -149,4 +149,4 @@ def test_what_is_repeated_reaches_the_wire(progress_capture: Capture) -> None:
             fetch(progress_capture, 1)
     progress_capture.advance(1)
     log = next(log for log in progress_capture.logs if log.event_name == semconv.OPERATION_ENDED)
-    assert log.attributes[semconv.STAGES_REPEATED] == '[["fetch",{"completed":3},3.0,1.0,1.0,1.0,1.0,0]]'
+    assert log.attributes[semconv.STAGES_REPEATED] == '[["fetch",{"completed":3},3.0,1.0,1.0,1.0,1.0,0,1.0,[[0,3]]]]'

@@ -102,7 +102,7 @@ def test_each_row_of_the_table(progress_capture: Capture) -> None:
 
 def prometheus(metric: semconv.Metric, kind: str) -> str:
     """The name of a metric as Prometheus shows it."""
-    words = {"s": "_seconds", "1": "_ratio"}
+    words = {"s": "_seconds", "1": "_ratio", "By": "_bytes"}
     name = metric.name.replace(".", "_")
     suffix = "" if metric.unit.startswith("{") else words[metric.unit]
     name = name if name.endswith(suffix) else name + suffix
@@ -112,6 +112,7 @@ def prometheus(metric: semconv.Metric, kind: str) -> str:
 def test_prometheus_names() -> None:
     """Under Prometheus's rules for units and counters the names are those of the design."""
     counters = {semconv.STARTED, semconv.ENDED, semconv.UNITS_COMPLETED, semconv.TOKENS, semconv.COST, semconv.DROPS}
+    counters |= {semconv.PROCESS_CPU_TIME, semconv.PROCESS_DISK_IO}
     names = {prometheus(metric, "counter" if metric in counters else "gauge") for metric in semconv.METRICS}
     assert names == {
         "progress_operation_active",
@@ -124,6 +125,11 @@ def test_prometheus_names() -> None:
         "progress_tokens_total",
         "progress_cost_total",
         "progress_limit_size",
+        "process_cpu_time_seconds_total",
+        "process_cpu_utilization_ratio",
+        "process_memory_usage_bytes",
+        "process_thread_count",
+        "process_disk_io_bytes_total",
         "progress_sdk_dropped_total",
         "progress_run_active",
         "progress_run_start_time_seconds",

@@ -155,13 +155,26 @@ def _branch(one: Row) -> Branch:
     )
 
 
+_TIMES: Final = ("seconds", "median", "p90", "p95", "longest")
+
+
 def _runs(one: Row) -> StageRuns:
     known = {status.value for status in Status}
     given = {key: number(item) or 0 for key, item in mapping(one.get("counts")).items() if key in known}
-    times = {name: float(number(one.get(name)) or 0.0) for name in ("seconds", "median", "p90", "p95", "longest")}
+    seconds, median, p90, p95, longest = (float(number(one.get(name)) or 0.0) for name in _TIMES)
     counts = Attributes({key: int(count) for key, count in given.items()})
+    p99 = number(one.get("p99"))
+    folded = int(number(one.get("folded")) or 0)
     return StageRuns(
-        path=text(one.get("path")) or "?", counts=counts, folded=int(number(one.get("folded")) or 0), **times
+        text(one.get("path")) or "?",
+        counts,
+        seconds,
+        median,
+        p90,
+        p95,
+        longest,
+        folded,
+        None if p99 is None else float(p99),
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otel_progress.live import hooks, redaction
 from otel_progress.live.counting import plain_advanced
-from otel_progress.live.engine import branch_verdicts, labels, learning
+from otel_progress.live.engine import branch_verdicts, labels, learning, resources
 from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import progress_of
 from otel_progress.live.engine.sampling import sample
@@ -20,7 +20,8 @@ from otel_progress.model.plan import StagePlan
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import Runs, StageRuns
 from otel_progress.model.status import Status
-from otel_progress.model.values import EMPTY, Attributes
+from otel_progress.model.tallies import MESSAGES
+from otel_progress.model.values import EMPTY, Attributes, Number
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
@@ -66,6 +67,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
     status = operation._status
     if operation._started is not None and not operation._started_ns:
         operation._started_ns = now_ns - int((now - operation._started) * 1e9)
+    progress = progress_of(operation, now, survey)
     return Snapshot(
         operation_id=operation.id,
         name=operation._text_name,
@@ -85,7 +87,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
         message=_message(current),
         description=redaction.described(options.description),
         agent=options.agent,
-        progress=progress_of(operation, now, survey),
+        progress=progress,
         stages=_stages(operation, now, survey),
         folded=_folded(operation, now),
         branches=seen.branches,
@@ -99,6 +101,8 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
         cancel_requested=operation._cancel_reason is not None,
         span=hooks.tracing.ids(operation) if operation._span is not None else None,
         repeated=_repeated(operation),
+        **_told(operation, end - start, progress.completed),
+        resources=resources.sampler.of(operation, end),
     )
 
 
@@ -112,6 +116,17 @@ def capture_stage(stage: StageState, now: float) -> StageSnapshot:
     plain_advanced(stage)
     with registry.lock:
         return _stage(stage, now, Survey(operation))
+
+
+def _told(operation: OperationState, seconds: float, completed: Number | None) -> dict[str, Any]:
+    """Records by component, failures by message, and progress over time."""
+    more, curve = operation._extras, operation._curve
+    out: dict[str, Any] = {} if curve is None else {"curve": curve.until(seconds, completed)}
+    if more is not None and more.components:
+        out["components"] = tuple((name, Attributes(counts)) for name, counts in more.components.items())
+    if more is not None and more.failures:
+        out["failures"] = more.failures.top(MESSAGES)
+    return out
 
 
 def _outcomes(node: HandleState) -> Attributes:
@@ -215,6 +230,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
     wait = stage._waits[-1].seen(now) if stage._waits and not stage._status.final else None
     expected = options.expected or (planned_stage.expected if planned_stage else None)
     name = stage._text_name
+    used = None if stage._used is None else resources.sampler.of(stage, end)
     return StageSnapshot(
         name=name,
         path=name if stage._started is None else stage._path or stage.name,  # before the start it has no parent
@@ -237,6 +253,8 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         counters=Attributes(others) if others else EMPTY,
         attributes=EMPTY if more is None else more.attributes,
         span_id=_span_id(stage),
+        cpu_seconds=None if used is None else used.cpu_seconds,
+        peak_memory=None if used is None else used.peak_memory,
     )
 
 

@@ -15,7 +15,7 @@ from otel_progress import clock, forks
 from otel_progress.live import context, hooks
 from otel_progress.live.diagnosis import vitals
 from otel_progress.live.diagnosis.places import here
-from otel_progress.live.engine import learning, process
+from otel_progress.live.engine import learning, process, resources
 from otel_progress.live.engine.termination import Termination
 from otel_progress.live.engine.ticker import FOREVER, Ticker
 from otel_progress.live.guard import tell_once
@@ -245,6 +245,7 @@ def _after_fork_in_child() -> None:
     _lock = threading.RLock()
     _parked_by, _finalized, _waited = None, False, 0.0
     learning.learning.after_fork_in_child()
+    resources.forget()
     registry.after_fork_in_child()
     ticker = Ticker(ticker.interval, ticker.budget.rate)
     for call in tuple(forks.in_child):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse
 from otel_progress.live.branches import DEPTH, touch_lanes
-from otel_progress.live.engine import items, labels, learning, outlines, process, watchdog
+from otel_progress.live.engine import items, labels, learning, outlines, process, resources, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
@@ -29,6 +29,7 @@ from otel_progress.live.registry import registry
 from otel_progress.live.running import around, host_of, innermost, parent_of
 from otel_progress.live.state import Change
 from otel_progress.live.trail import follow, keep
+from otel_progress.model.curve import Curve
 from otel_progress.model.health import NOT_MOVING, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
@@ -220,6 +221,7 @@ class Ticker:
         for call in tuple(hooks.on_tick):
             safely(call, now)
         safely(learning.learning.on_tick, now)
+        safely(resources.sampler.on_tick, now)
         self._snapshots.clear()
 
     def _notice_sleep(self, now: float) -> None:
@@ -274,9 +276,11 @@ class Ticker:
         operation._check_at = 0.0  # another limit may apply from here on
         if event == semconv.OPERATION_STARTED:
             outlines.begun(operation)
+            resources.sampler.begun(operation, now)
         if event in _ENDS:
             safely(items.tell_ends, operation)
         if event == semconv.OPERATION_ENDED:
+            resources.sampler.ended(operation, now)
             self.budget.pay_all(operation, self._emit)
             closed = watchdog.closed(operation)
             if closed is not None:
@@ -453,6 +457,9 @@ class Ticker:
             operation._sequence += 1
             operation._sent_revision = operation._revision
             snapshot = self._snapshots[operation] = operation.snapshot()
+            if snapshot.progress.completed is not None:
+                curve = operation._curve = operation._curve or Curve()
+                curve.add(snapshot.elapsed, snapshot.progress.completed)
             operation._estimate_ends = _estimate_ends(operation, snapshot, clock.monotonic())
         else:
             operation._sequence += 1
@@ -490,10 +497,12 @@ def _note_stage(event: str, operation: OperationState, stage: HandleState, now: 
         else:
             loops.stage_ended(node, stage, now)
     if event == semconv.STAGE_ENDED:
+        resources.sampler.ended(stage, now)
         learning.learning.ended(operation, stage)
         outlines.ended(stage)
     else:
         outlines.begun(stage)
+        resources.sampler.begun(stage, now)
     if operation._has_tracked:
         touch_lanes(stage._parent, stage._place, now)
 

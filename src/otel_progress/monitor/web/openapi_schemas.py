@@ -132,6 +132,7 @@ def schemas() -> Json:
         "Eta": _eta(),
         "Progress": _progress(),
         "Stage": _stage(),
+        "Statistics": _statistics(),
         "Wait": object_of((), reason=text(), elapsed=seconds(), overdue_after=seconds()),
         "Events": object_of(
             ("events", "next"),
@@ -269,6 +270,7 @@ def _stage_fields() -> Json:
         count=integer("Runs that ended."),
         counts=map_of(integer()),
         folded=integer("Runs that are not listed among the stages."),
+        p99=or_null(seconds()),
         **{name: seconds() for name in ("seconds", "median", "p90", "p95", "longest")},
     )
     return {
@@ -282,7 +284,56 @@ def _stage_fields() -> Json:
         "estimated_completion": or_null(text("A time, in ISO 8601; null during a declared wait.")),
         "updated_at": time(),
         "repeated": list_of(runs),
+        "statistics": ref("Statistics"),
+        "resources": or_null(_resources()),
     }
+
+
+def _statistics() -> Json:
+    """The statistics of an operation, as `Statistics.to_dict()`."""
+    counts = ("ok", "failed", "skipped", "retried")
+    tally = object_of(
+        counts, **{name: integer() for name in counts}, success_rate=or_null(ratio()), others=map_of(integer())
+    )
+    quantiles = ("mean", "p50", "p90", "p99", "longest")
+    spread = object_of(
+        ("count", "total"), count=integer(), total=seconds(), **{name: or_null(seconds()) for name in quantiles}
+    )
+    amounts = ("units", "rate", "tokens", "cost", "cost_per_unit")
+    stage = object_of(
+        ("path", "runs", "items"),
+        path=text(),
+        runs=tally,
+        durations=or_null(spread),
+        items=tally,
+        units=map_of(number()),
+        cpu_seconds=or_null(seconds()),
+        peak_memory=or_null(number("In bytes.")),
+    )
+    return object_of(
+        ("runs", "items", "stages", "failures"),
+        runs=tally,
+        durations=or_null(spread),
+        items=tally,
+        stages=list_of(stage),
+        components=map_of(tally),
+        failures=list_of(object_of(("message", "count"), message=text(), count=integer())),
+        curve={**list_of(list_of(number())), "description": "Seconds since the start, completed units."},
+        **{name: map_of(number()) for name in amounts},
+    )
+
+
+def _resources() -> Json:
+    """What the process of an operation used, as `Resources.to_dict()`."""
+    amounts = ("memory", "peak_memory", "read_bytes", "written_bytes", "children_memory")
+    return object_of(
+        (),
+        cpu_seconds=seconds("Since the start of the operation."),
+        cpu=number("In cores, lately."),
+        threads=integer(),
+        children=integer(),
+        **{name: number("In bytes.") for name in amounts},
+    )
 
 
 def _detail_fields() -> Json:

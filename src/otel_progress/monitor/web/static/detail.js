@@ -8,7 +8,7 @@ import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.j
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, STATUS, amount, apart, attemptWords, bounds, branchesOf, clockTime, duration, faceOf, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, percent, safeLink, sourceOf, spelled, spent, stated, troubleOf, unforeseenOf } from "./words.js";
+import { GROUP, STATUS, amount, apart, attemptWords, bounds, branchesOf, clockTime, duration, faceOf, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, percent, safeLink, size, sourceOf, spelled, spent, stated, troubleOf, unforeseenOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its timeline and its events.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -166,6 +166,19 @@ function Facts({ shown }) {
   const now = ticking();
   const tokens = Object.entries(shown.tokens ?? {});
   const cost = Object.entries(shown.cost ?? {});
+  const used = shown.resources ?? {};
+  const found = shown.statistics ?? {};
+  const failures = Array.isArray(found.failures) ? found.failures : [];
+  const resources = [
+    used.cpu_seconds != null && ["CPU time", duration(used.cpu_seconds)],
+    used.cpu != null && !isFinal(shown) && ["CPU", `${Math.round(used.cpu * 100)}% of a core`],
+    used.memory != null && !isFinal(shown) && ["memory", size(used.memory)],
+    used.peak_memory != null && ["peak memory", size(used.peak_memory)],
+    used.threads != null && !isFinal(shown) && ["threads", number(used.threads)],
+    used.read_bytes != null && ["read from disks", size(used.read_bytes)],
+    used.written_bytes != null && ["written to disks", size(used.written_bytes)],
+    used.children > 0 && ["child processes", [number(used.children), used.children_memory != null && size(used.children_memory)].filter(Boolean).join(", ")],
+  ].filter(Boolean);
   const limits = shown.limits ?? {};
   const limit = (key) => limits[key] != null && [key, `${duration(limits[key])}${limits[`${key}_source`] ? `, ${limits[`${key}_source`]}` : ""}`];
   const process = shown.process ?? {};
@@ -179,6 +192,7 @@ function Facts({ shown }) {
   return html`<div class="cards">
     ${(tokens.length > 0 || cost.length > 0) && html`<section class="card" aria-label="Cost and tokens"><h2>Cost and tokens</h2><dl class="numbers">${cost.map(([currency, value]) => html`<div key=${currency}><dt><bdi>${currency}</bdi></dt><dd>${money(value, currency)}</dd></div>`)}${tokens.map(([kind, value]) => html`<div key=${kind}><dt><bdi>${kind}</bdi></dt><dd>${number(value)}</dd></div>`)}</dl>${(shown.children ?? 0) > 0 && html`<p class="dim">with its children</p>`}</section>`}
     <${Table} title="Outcomes" values=${shown.outcomes} /><${Table} title="Counters" values=${shown.counters} />
+    <${Table} title="Failures" values=${Object.fromEntries(failures.map((one) => [asText(one?.message), one?.count]))} /><${Table} title="Process" values=${Object.fromEntries(resources)} />
     <${Table} title="Result" values=${shown.result} /><${Table} title="Attributes" values=${shown.attributes} />
     <${Table} title="Signs of life and limits" values=${Object.fromEntries(life)} /><${Table} title="Usage" values=${shown.usage} /><${Table} title="Resource" values=${process.resource} folded=${true} />
   </div>`;

@@ -1,0 +1,434 @@
+"""Statistics of one run, or of many: outcomes, durations, units, tokens, cost, failures.
+
+All follow from snapshots, so a process, a monitor and a report say the same. A number that is not known is None.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from otel_progress import semconv
+from otel_progress.model.fields import SnapshotFields, StageSnapshot
+from otel_progress.model.sketch import Sketch
+from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.status import Status
+from otel_progress.model.tallies import Failures, Tallies
+from otel_progress.model.values import Attributes, Number, finite, no_attributes
+
+STAGES: Final = 128
+"""Stage paths with statistics of their own; the runs of others are counted under `_other`."""
+FAILURES: Final = 10
+"""Messages of failures that are listed, the most frequent first."""
+RESULTS: Final = 10_000
+"""Runs whose results `aggregate` keeps; the statistics count all of them."""
+_WORDS: Final = {"completed": "ok", "ok": "ok", "failed": "failed", "skipped": "skipped", "retried": "retried"}
+"""How statuses of stages and runs count as outcomes; others are `others`."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Numbers of items, stages or runs by outcome.
+
+    Attributes:
+        ok: those that completed.
+        failed: those that failed.
+        skipped: those that were left out.
+        retried: tries after the first. A retry is not an outcome: success does not depend on it.
+        others: the numbers of other outcomes, such as `cancelled`.
+    """
+
+    ok: int = 0
+    failed: int = 0
+    skipped: int = 0
+    retried: int = 0
+    others: Attributes = field(default_factory=no_attributes)
+
+    @property
+    def success_rate(self) -> float | None:
+        """`ok` as a part of `ok` and `failed`, from 0 to 1; None if there are neither."""
+        tried = self.ok + self.failed
+        return self.ok / tried if tried else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in plain JSON types, with `success_rate`."""
+        numbers = {"ok": self.ok, "failed": self.failed, "skipped": self.skipped, "retried": self.retried}
+        return {**numbers, "success_rate": _digits(self.success_rate), "others": dict(self.others)}
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How long runs took, in seconds. Quantiles are within 2% if they come from counts, else as their sender said.
+
+    Attributes:
+        count: number of runs.
+        total: their sum.
+        p50: the duration that half of the runs do not exceed; `p90` and `p99` alike. None if not known.
+        p90: the duration that 90% of the runs do not exceed.
+        p99: the duration that 99% of the runs do not exceed.
+        longest: the longest.
+    """
+
+    count: int
+    total: float
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    longest: float
+
+    @property
+    def mean(self) -> float:
+        """The mean duration in seconds."""
+        return self.total / self.count if self.count else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in plain JSON types, with `mean`."""
+        quantiles = {"mean": self.mean, "p50": self.p50, "p90": self.p90, "p99": self.p99, "longest": self.longest}
+        return {"count": self.count, "total": _digits(self.total), **{k: _digits(v) for k, v in quantiles.items()}}
+
+
+@dataclass(frozen=True)
+class StageStatistics:
+    """All ended runs of one stage path.
+
+    Attributes:
+        path: the path of the stage; `_other` for those beyond the limit.
+        runs: runs by outcome.
+        durations: how long they took; None if none has ended.
+        items: records by outcome, of the runs that the snapshot lists.
+        units: completed units by unit, of the same runs.
+        cpu_seconds: CPU time that the process used meanwhile, of the same runs; None if not measured.
+        peak_memory: the most resident memory seen meanwhile, in bytes.
+    """
+
+    path: str
+    runs: Tally
+    durations: Spread | None
+    items: Tally
+    units: Attributes = field(default_factory=no_attributes)
+    cpu_seconds: float | None = None
+    peak_memory: Number | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in plain JSON types."""
+        return {
+            "path": self.path,
+            "runs": self.runs.to_dict(),
+            "durations": None if self.durations is None else self.durations.to_dict(),
+            "items": self.items.to_dict(),
+            "units": dict(self.units),
+            "cpu_seconds": self.cpu_seconds,
+            "peak_memory": self.peak_memory,
+        }
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of one run, or of many.
+
+    Attributes:
+        runs: runs by outcome; one that still runs is in `others`. `retried` are those with an attempt above 1.
+        durations: how long they took; one that still runs counts as long as it took so far.
+        items: records by outcome (`record`).
+        stages: by stage path.
+        components: records by the component that they named.
+        units: completed units by unit.
+        rate: completed units a second, over the whole time; by unit.
+        tokens: tokens by direction (`input`, `output`).
+        cost: money by currency.
+        cost_per_unit: money for one completed unit, by currency; empty if several units were counted, or none.
+        failures: the most frequent messages of failures, with their number.
+        curve: of one run, completed units over time: (seconds since its start, units); at most 64 points.
+    """
+
+    runs: Tally
+    durations: Spread | None
+    items: Tally
+    stages: tuple[StageStatistics, ...] = ()
+    components: tuple[tuple[str, Tally], ...] = ()
+    units: Attributes = field(default_factory=no_attributes)
+    rate: Attributes = field(default_factory=no_attributes)
+    tokens: Attributes = field(default_factory=no_attributes)
+    cost: Attributes = field(default_factory=no_attributes)
+    cost_per_unit: Attributes = field(default_factory=no_attributes)
+    failures: tuple[tuple[str, int], ...] = ()
+    curve: tuple[tuple[float, Number], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in plain JSON types; durations in seconds, rates from 0 to 1 or in units a second."""
+        return {
+            "runs": self.runs.to_dict(),
+            "durations": None if self.durations is None else self.durations.to_dict(),
+            "items": self.items.to_dict(),
+            "stages": [stage.to_dict() for stage in self.stages],
+            "components": {name: tally.to_dict() for name, tally in self.components},
+            "units": dict(self.units),
+            "rate": dict(self.rate),
+            "tokens": dict(self.tokens),
+            "cost": dict(self.cost),
+            "cost_per_unit": dict(self.cost_per_unit),
+            "failures": [{"message": message, "count": count} for message, count in self.failures],
+            "curve": [list(point) for point in self.curve],
+        }
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """What many runs have in common.
+
+    Attributes:
+        statistics: of all of them together.
+        results: what each run gave to `result`, with its operation id, in the given order; at most 10,000 runs.
+        results_dropped: runs with results beyond that.
+    """
+
+    statistics: Statistics
+    results: tuple[tuple[str, Attributes], ...] = ()
+    results_dropped: int = 0
+
+    def values(self, key: str) -> list[Any]:
+        """Return the results under one key, of the runs that have it."""
+        return [result[key] for _, result in self.results if key in result]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it in plain JSON types."""
+        return {
+            "statistics": self.statistics.to_dict(),
+            "results": [{"operation_id": key, "result": dict(result)} for key, result in self.results],
+            "results_dropped": self.results_dropped,
+        }
+
+
+def statistics_of(snapshot: SnapshotFields) -> Statistics:
+    """Return the statistics of one run."""
+    found = _Gathered()
+    found.add(snapshot)
+    return found.value()
+
+
+def aggregate(operations: Iterable[Any]) -> Aggregate:
+    """Gather the results and the statistics of many runs: operations, or their snapshots.
+
+    Example: `aggregate(runs).statistics.durations.p90`
+
+    Raises:
+        TypeError: if an item is neither.
+    """
+    found, dropped = _Gathered(), 0
+    results: list[tuple[str, Attributes]] = []
+    for given in operations:
+        snapshot = given if isinstance(given, SnapshotFields) else _snapshot_of(given)
+        found.add(snapshot)
+        if snapshot.result:
+            if len(results) < RESULTS:
+                results.append((snapshot.operation_id, snapshot.result))
+            else:
+                dropped += 1
+    return Aggregate(found.value(), tuple(results), dropped)
+
+
+def _snapshot_of(given: Any) -> SnapshotFields:
+    snapshot = getattr(given, "snapshot", None)
+    found = snapshot() if callable(snapshot) else None
+    if not isinstance(found, SnapshotFields):
+        raise TypeError(f"aggregate() takes operations or snapshots, not a {type(given).__name__}")
+    return found
+
+
+class _Times:
+    """Durations while they are gathered."""
+
+    def __init__(self) -> None:
+        self.sketch = Sketch()
+        self.total = self.longest = 0.0
+        self.count = 0
+        self.told: StageRuns | None = None
+        """The runs whose quantiles are known as numbers alone."""
+
+    def add(self, seconds: float) -> None:
+        self.sketch.add(seconds)
+        self._count(1, seconds, seconds)
+
+    def add_runs(self, runs: StageRuns) -> None:
+        if runs.buckets:
+            self.sketch.merge(Sketch(runs.buckets))
+        else:
+            self.told = runs
+        self._count(runs.count, runs.seconds, runs.longest)
+
+    def _count(self, count: int, seconds: float, longest: float) -> None:
+        self.count += count
+        self.total += max(0.0, seconds)
+        self.longest = max(self.longest, longest)
+
+    def value(self) -> Spread | None:
+        if not self.count:
+            return None
+        told = self.told
+        if self.sketch.count == self.count:
+            p50, p90, p99 = (min(self.sketch.quantile(part), self.longest) for part in (0.5, 0.9, 0.99))
+            return Spread(self.count, self.total, p50, p90, p99, self.longest)
+        if told is not None and told.count == self.count:
+            return Spread(self.count, self.total, told.median, told.p90, told.p99, self.longest)
+        return Spread(self.count, self.total, None, None, None, self.longest)
+
+
+class _Stage:
+    """The runs of a stage path while they are gathered."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, int] = {}
+        self.items: dict[str, int] = {}
+        self.units: dict[str, Number] = {}
+        self.times = _Times()
+        self.cpu: float | None = None
+        self.peak: Number | None = None
+
+    def value(self, path: str) -> StageStatistics:
+        units = Attributes(self.units)
+        return StageStatistics(
+            path, tally(self.runs), self.times.value(), tally(self.items), units, self.cpu, self.peak
+        )
+
+
+class _Gathered:
+    """Statistics while they are gathered, in constant memory."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, int] = {}
+        self.times = _Times()
+        self.items: dict[str, int] = {}
+        self.stages: dict[str, _Stage] = {}
+        self.components = Tallies()
+        self.units: dict[str, Number] = {}
+        self.usage: dict[str, Number] = {}
+        self.failures = Failures()
+        self.curve: tuple[tuple[float, Number], ...] = ()
+        self.number = 0
+
+    def add(self, snapshot: SnapshotFields) -> None:
+        """Add a run."""
+        self.number += 1
+        _count(self.runs, snapshot.status.value, 1)
+        if snapshot.attempt > 1:
+            _count(self.runs, "retried", 1)
+        if snapshot.started_at is not None:
+            self.times.add(snapshot.elapsed)
+        _add_all(self.items, snapshot.outcomes)
+        _add_all(self.usage, snapshot.usage)
+        self._add_units(snapshot)
+        self._add_stages(snapshot)
+        for component, counts in snapshot.components:
+            for outcome, count in counts.items():
+                self.components.add(component, outcome, _whole(count))
+        for message, count in _failures(snapshot):
+            self.failures.add(message, count)
+        self.curve = snapshot.curve
+
+    def _add_units(self, snapshot: SnapshotFields) -> None:
+        progress = snapshot.progress
+        if progress.completed is not None:
+            _count(self.units, progress.unit, progress.completed)
+        _add_all(self.units, snapshot.counters)
+
+    def _add_stages(self, snapshot: SnapshotFields) -> None:
+        repeated = {runs.path for runs in snapshot.repeated}
+        for runs in snapshot.repeated:
+            stage = self._stage(runs.path)
+            _add_all(stage.runs, runs.counts)
+            stage.times.add_runs(runs)
+        for one in snapshot.stages:
+            if one.status is Status.PENDING:
+                continue
+            stage = self._stage(one.path)
+            _add_all(stage.items, one.outcomes)
+            if one.progress.completed is not None:
+                _count(stage.units, one.progress.unit, one.progress.completed)
+            _add_all(stage.units, one.counters)
+            _add_resources(stage, one)
+            if one.path in repeated and one.status.final:
+                continue
+            _count(stage.runs, one.status.value, 1)
+            if one.status.final and one.started_at is not None:
+                stage.times.add(one.elapsed)
+
+    def _stage(self, path: str) -> _Stage:
+        found = self.stages.get(path)
+        if found is None:
+            if len(self.stages) >= STAGES:
+                path = semconv.OTHER_STAGE
+            found = self.stages.setdefault(path, _Stage())
+        return found
+
+    def value(self) -> Statistics:
+        """Return what was gathered."""
+        seconds = self.times.total
+        cost = {key.removeprefix("cost."): n for key, n in self.usage.items() if key.startswith("cost.")}
+        tokens = {key.removesuffix("_tokens"): n for key, n in self.usage.items() if key.endswith("_tokens")}
+        units = {unit: n for unit, n in self.units.items() if n}
+        only = next(iter(units.values())) if len(units) == 1 else 0
+        return Statistics(
+            runs=tally(self.runs),
+            durations=self.times.value(),
+            items=tally(self.items),
+            stages=tuple(stage.value(path) for path, stage in self.stages.items()),
+            components=tuple((name, tally(counts)) for name, counts in self.components.items()),
+            units=Attributes(self.units),
+            rate=Attributes({unit: n / seconds for unit, n in units.items()} if seconds > 0 else {}),
+            tokens=Attributes(tokens),
+            cost=Attributes(cost),
+            cost_per_unit=Attributes({currency: n / only for currency, n in cost.items()} if only > 0 else {}),
+            failures=self.failures.top(FAILURES),
+            curve=self.curve if self.number == 1 else (),
+        )
+
+
+def tally(counts: Mapping[str, object]) -> Tally:
+    """Return counts by outcome, or by status, as a tally."""
+    known = {"ok": 0, "failed": 0, "skipped": 0, "retried": 0}
+    others: dict[str, int] = {}
+    for outcome, count in counts.items():
+        into, word = (known, _WORDS[outcome]) if outcome in _WORDS else (others, outcome)
+        into[word] = into.get(word, 0) + _whole(count)
+    return Tally(**known, others=Attributes(others))
+
+
+def _failures(snapshot: SnapshotFields) -> Iterable[tuple[str, int]]:
+    """Messages of failed items, of failed stages, and of the run, unless a stage inside it failed with the same."""
+    yield from snapshot.failures
+    failed = [stage for stage in snapshot.stages if stage.status is Status.FAILED and stage.reason]
+    for stage in failed:
+        inside = f"{stage.path}/"
+        if not any(other.path.startswith(inside) and other.reason == stage.reason for other in failed):
+            yield stage.reason or "", 1
+    own = snapshot.reason if snapshot.status is Status.FAILED else None
+    if own and not any(stage.reason == own for stage in failed):
+        yield own, 1
+
+
+def _add_resources(into: _Stage, stage: StageSnapshot) -> None:
+    if stage.cpu_seconds is not None:
+        into.cpu = (into.cpu or 0.0) + stage.cpu_seconds
+    if stage.peak_memory is not None:
+        into.peak = max(into.peak or 0, stage.peak_memory)
+
+
+def _add_all(into: dict[str, Any], more: Mapping[str, object]) -> None:
+    for key, number in more.items():
+        _count(into, key, number)
+
+
+def _count(into: dict[str, Any], key: str, number: object) -> None:
+    if finite(number) and (key in into or len(into) < STAGES):
+        total = into.get(key, 0) + number
+        into[key] = total if finite(total) else into.get(key, 0)
+
+
+def _whole(number: object) -> int:
+    return int(number) if finite(number) else 0  # type: ignore[call-overload]
+
+
+def _digits(number: float | None) -> float | None:
+    return None if number is None or not math.isfinite(number) else float(f"{number:.4g}")

@@ -1,0 +1,232 @@
+"""Statistics of one run and of many."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import otel_progress as progress
+from otel_progress import Progress, Snapshot, StageSnapshot, Status, aggregate
+from otel_progress.model import wire
+from otel_progress.model.stage_runs import Runs
+from otel_progress.model.statistics import STAGES, statistics_of
+from otel_progress.model.tallies import MESSAGES, Failures
+from otel_progress.model.values import Attributes
+from otel_progress.semconv import OTHER_STAGE
+from otel_progress.testing import Capture
+
+numbers = st.integers(0, 10**6) | st.floats(0, 1e6)
+ended = st.sampled_from([Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED])
+
+
+@st.composite
+def stages(draw: Any) -> StageSnapshot:
+    """A stage that ended."""
+    name = draw(st.sampled_from("abcd"))
+    counted = Progress(draw(st.none() | numbers), None, draw(st.sampled_from(["row", "file"])))
+    why = draw(st.none() | st.sampled_from(["no disk", "no net"]))
+    return StageSnapshot(name, name, draw(ended), counted, started_at=1.0, elapsed=draw(numbers), reason=why)
+
+
+@st.composite
+def snapshots(draw: Any) -> Snapshot:
+    """A run that ended."""
+    words = st.sampled_from(["ok", "failed", "skipped", "retried", "odd"])
+    runs = Runs()
+    for seconds in draw(st.lists(st.floats(0, 1e6), max_size=8)):
+        runs.add(draw(ended).value, seconds)
+    return Snapshot(
+        draw(st.text(max_size=3)),
+        "x",
+        draw(ended),
+        5.0,
+        started_at=1.0,
+        elapsed=draw(numbers),
+        progress=Progress(draw(st.none() | numbers), None, draw(st.sampled_from(["row", "file"]))),
+        outcomes=Attributes(draw(st.dictionaries(words, st.integers(0, 1000)))),
+        usage=Attributes(draw(st.dictionaries(st.sampled_from(["input_tokens", "cost.USD"]), numbers))),
+        stages=tuple(draw(st.lists(stages(), max_size=4))),
+        repeated=(runs.seen("r", runs.count),) if runs.count > 1 else (),
+        failures=tuple(draw(st.dictionaries(st.sampled_from(["m", "n"]), st.integers(1, 9))).items()),
+    )
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """All plain values in a JSON value."""
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from leaves(item)
+    if not isinstance(value, (dict, list)):
+        yield value
+
+
+@settings(max_examples=40)
+@given(st.lists(snapshots(), max_size=4))
+def test_all_numbers_are_finite_and_rates_are_parts(given_runs: list[Snapshot]) -> None:
+    """Whatever runs said, statistics are JSON without NaN, and a success rate is from 0 to 1 or unknown."""
+    found = aggregate(given_runs)
+    assert json.loads(json.dumps(found.to_dict(), allow_nan=False)) == found.to_dict()
+    assert all(math.isfinite(leaf) for leaf in leaves(found.to_dict()) if isinstance(leaf, float))
+    for tally in (found.statistics.items, found.statistics.runs):
+        assert tally.success_rate is None or 0 <= tally.success_rate <= 1
+
+
+@settings(max_examples=40)
+@given(st.lists(snapshots(), max_size=4))
+def test_the_whole_is_the_sum_of_its_runs(given_runs: list[Snapshot]) -> None:
+    """Counts of many runs are the sums of those of each run, and no run is left out."""
+    whole, each = aggregate(given_runs).statistics, [statistics_of(run) for run in given_runs]
+    assert whole.items.ok == sum(one.items.ok for one in each)
+    assert whole.items.failed == sum(one.items.failed for one in each)
+    assert (whole.durations.count if whole.durations else 0) == len(given_runs)
+    for path in ("a", "r"):
+        counts = [stage.runs for one in each for stage in one.stages if stage.path == path]
+        found = [stage.runs for stage in whole.stages if stage.path == path]
+        assert sum(tally.failed for tally in counts) == sum(tally.failed for tally in found)
+    assert sum(n for _, n in whole.failures) == sum(n for one in each for _, n in one.failures)
+
+
+@given(st.lists(st.floats(1e-3, 10), min_size=2, max_size=40), st.lists(st.floats(1e-3, 10), min_size=2, max_size=40))
+def test_quantiles_of_many_runs_equal_those_of_one(some: list[float], others: list[float]) -> None:
+    """The runs of a stage in two operations give the quantiles of one operation with all of them, over the wire too."""
+
+    def operation(seconds: list[float]) -> Snapshot:
+        runs = Runs()
+        for one in seconds:
+            runs.add("completed", one)
+        whole = Snapshot("i", "x", Status.COMPLETED, 5.0, started_at=1.0, repeated=(runs.seen("r", 0),))
+        return wire.from_attributes(wire.to_attributes(whole), 5.0)
+
+    (two,) = aggregate([operation(some), operation(others)]).statistics.stages
+    (one,) = statistics_of(operation(some + others)).stages
+    assert two.durations is not None
+    assert one.durations is not None
+    assert (two.durations.p50, two.durations.p90, two.durations.p99) == (
+        one.durations.p50,
+        one.durations.p90,
+        one.durations.p99,
+    )
+
+
+def test_quantiles_that_are_not_known_are_none() -> None:
+    """Two running operations, of which a monitor knows only quantiles, have no common ones: they are not made up."""
+    runs = Runs()
+    for seconds in (1.0, 2.0, 3.0):
+        runs.add("completed", seconds)
+    running = Snapshot("i", "x", Status.RUNNING, 5.0, started_at=1.0, repeated=(runs.seen("r", 0),))
+    heard = wire.from_attributes(wire.to_attributes(running), 5.0)
+    alone, both = statistics_of(heard).stages[0].durations, aggregate([heard, heard]).statistics.stages[0].durations
+    assert alone is not None
+    assert alone.p50 == pytest.approx(2.0, rel=0.02)
+    assert alone.p99 == pytest.approx(3, rel=0.02)
+    assert both is not None
+    assert both.p50 is None
+    assert both.mean == pytest.approx(2.0)
+    assert both.longest == 3.0
+
+
+def test_an_operation_says_what_it_did(progress_capture: Capture) -> None:
+    """Outcomes, components, cost a unit and failures by message, while it runs and after its end, in all forms."""
+    with progress.operation("import") as op:
+        for number in range(10):
+            error = None if number else ValueError("no date")
+            op.record("ok" if number else "failed", component="parser", error=error)
+        op.usage(input_tokens=30, output_tokens=10, cost=0.5)
+        running = op.statistics()
+    found = op.statistics()
+    assert (running.runs.ok, found.runs.ok) == (0, 1)
+    assert (found.items.ok, found.items.failed, found.items.success_rate) == (9, 1, 0.9)
+    assert dict(found.components)["parser"] == found.items
+    assert found.failures == (("ValueError: no date", 1),)
+    assert found.tokens == {"input": 30, "output": 10}
+    assert found.cost_per_unit == {"USD": 0.05}
+    assert op.snapshot().to_dict()["statistics"]["failures"] == [{"message": "ValueError: no date", "count": 1}]
+    assert op.summary_dict()["statistics"]["items"] == found.items.to_dict()
+    assert "success: 90% of 10" in op.summary()
+    assert "failed x 1: ValueError: no date" in op.summary()
+    progress_capture.look()
+    sent = wire.from_attributes(wire.to_attributes(op.snapshot()), op.snapshot().timestamp)
+    assert statistics_of(sent).to_dict() == op.statistics().to_dict()
+    with pytest.raises(FrozenInstanceError):
+        found.runs = found.items  # type: ignore[misc]
+
+
+def test_secrets_in_messages_are_masked(progress_capture: Capture) -> None:
+    """The message of a failed item passes the redaction, as every text does."""
+    with progress.operation("import") as op:
+        op.record("failed", error="password=hunter2hunter2")
+    assert "hunter2" not in json.dumps(op.statistics().to_dict())
+
+
+def test_an_exception_through_stages_is_one_failure(progress_capture: Capture) -> None:
+    """An error that passes two stages and the operation is counted once."""
+    with pytest.raises(OSError), progress.operation("import") as op, progress.stage("load"), progress.stage("read"):
+        raise OSError("no disk")
+    ((message, count),) = op.statistics().failures
+    assert "no disk" in message
+    assert count == 1
+
+
+def test_memory_is_bounded() -> None:
+    """Thousands of messages, components and stage paths keep a bounded number; a frequent message survives."""
+    failures = Failures()
+    for number in range(5000):
+        failures.add("always the same")
+        failures.add(f"row {number}")
+    assert len(failures) <= MESSAGES + 1
+    assert failures.top(1) == (("always the same", 5000),)
+    assert sum(failures.values()) == 10_000
+    one = Snapshot("i", "x", Status.COMPLETED, 1.0)
+    many = [
+        replace(one, stages=tuple(StageSnapshot(f"s{n}{m}", f"s{n}{m}", Status.FAILED) for m in range(64)))
+        for n in range(64)
+    ]
+    found = aggregate(many).statistics
+    assert len(found.stages) <= STAGES + 1
+    assert sum(stage.runs.failed for stage in found.stages) == 64 * 64
+    assert found.stages[-1].path == OTHER_STAGE
+
+
+def test_results_of_many_runs(progress_capture: Capture) -> None:
+    """`aggregate` takes operations and snapshots, and gathers what each gave to `result`."""
+    runs = []
+    for score in (1, 2):
+        with progress.operation("train", id=f"run {score}") as op:
+            op.result(score=score)
+        runs.append(op)
+    found = aggregate([runs[0], runs[1].snapshot()])
+    assert found.values("score") == [1, 2]
+    assert [key for key, _ in found.results] == ["run 1", "run 2"]
+    assert found.statistics.runs.ok == 2
+    assert found.statistics.curve == ()
+    assert aggregate([]).statistics.durations is None
+    with pytest.raises(TypeError, match="operations or snapshots"):
+        aggregate(["run 1"])
+
+
+def test_progress_over_time_is_kept_in_few_points(progress_capture: Capture) -> None:
+    """A run of any length has at most 65 points, in order, the last one at its end."""
+    with progress.operation("long", total=1000) as op:
+        for _ in range(300):
+            op.advance()
+            progress_capture.advance(2)
+    curve = op.statistics().curve
+    assert 30 <= len(curve) <= 65
+    assert curve[-1][1] == 300
+    assert list(curve) == sorted(curve)
+
+
+@pytest.mark.parametrize("broken", ["5", "[]", "{}", '"x"', "[[1]]", '{"a":1}', '[["m",-1]]', '{"memory":"x"}'])
+def test_senders_are_untrusted(broken: str) -> None:
+    """Broken statistics of an event are ignored; the rest of the event is read."""
+    said = wire.to_attributes(Snapshot("i", "x", Status.COMPLETED, 5.0))
+    names = ("progress.components", "progress.failures", "progress.curve", "progress.resources")
+    found = wire.from_attributes({**said, **dict.fromkeys(names, broken)}, 5.0)
+    assert (found.components, found.failures, found.resources) in (((), (), None), ((("a", {}),), (), None))
+    json.dumps(statistics_of(found).to_dict(), allow_nan=False)
