@@ -12,7 +12,7 @@ from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.statistics import statistics_of
 from otel_progress.model.status import Status, word
-from otel_progress.model.units import duration, percent, plural, size, spelled, units
+from otel_progress.model.units import duration, percent, plural, spelled, units
 
 FAILURES: Final = 3
 """Messages of failures that a summary shows."""
@@ -52,7 +52,7 @@ def summary(snapshot: Snapshot) -> str:
 
 
 def _statistics(snapshot: Snapshot) -> list[str]:
-    """Return success rate, components with failures, the most frequent failures, and resources; nothing trivial."""
+    """Return success rate, components with failures, and the most frequent failures; nothing without failures."""
     found = statistics_of(snapshot)
     lines = []
     if found.items.failed and found.items.success_rate is not None:
@@ -61,11 +61,7 @@ def _statistics(snapshot: Snapshot) -> list[str]:
         if tally.failed and tally.success_rate is not None:
             lines.append(f"  {name}: {percent(tally.success_rate)} of {tally.ok + tally.failed:,} ok")
     lines.extend(f"  failed x {count:,}: {message}" for message, count in snapshot.failures[:FAILURES])
-    used = snapshot.resources
-    said = [] if used is None or used.cpu_seconds is None else [f"CPU {duration(used.cpu_seconds)}"]
-    if used is not None and used.peak_memory is not None:
-        said.append(f"peak memory {size(used.peak_memory)}")
-    return [*lines, f"  process: {', '.join(said)}"] if said else lines
+    return lines
 
 
 def _now(snapshot: Snapshot) -> list[str]:

@@ -941,6 +941,7 @@ def test_summary_tells_what_became_of_it(progress_capture: Capture) -> None:
         "  outcomes: ok=3, failed=1",
         "  usage: cost.USD=0.5",
         "  result: verdict=promising",
+        "  success: 75% of 4",
         "  note: failed: 2",
     ]
 
