@@ -261,7 +261,7 @@ OWN_WAY = {
 }
 """Modules that open files in another way, and why they may."""
 OPENS = re.compile(
-    r"(?<!def )(?<![\w.])open\(|os\.open\(|\.mkdir\(|mkstemp|write_text|write_bytes|Path\([^)]*\)\.open\(|makedirs"
+    r"(?<!def )(?<![\w.])open\(|os\.open\(|\.mkdir\(|mkstemp|write_text\(|write_bytes\(|Path\([^)]*\)\.open\(|makedirs"
 )
 
 

@@ -73,6 +73,7 @@ def _listen_to_verdicts(add: Callable[..., Any]) -> None:
 USES: dict[str, Callable[[Any], object]] = {
     "add_listener": _listen,
     "advance": lambda f: (f(), f(2), f(2, "By")),
+    "aggregate": lambda f: f(progress.operations()).to_dict(),
     "cancel": lambda f: f("enough"),
     "cancel_requested": lambda f: f(),
     "carry": lambda f: f(_work)(1),
@@ -104,6 +105,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "checkpoint": lambda f: f(at=1),
     "done": lambda f: (f("one"), f(2)),
     "is_done": lambda f: f("one"),
+    "statistics": lambda f: f().to_dict()["runs"],
     "step": lambda f: (f("one"), f("two" * 200)),
     "summary": lambda f: f() + "",
     "summary_dict": lambda f: f()["status"],

@@ -750,7 +750,7 @@ class Job:
 STEPS = st.tuples(
     st.sampled_from(["stage", "end", "wait", "unwait", "advance", "track", "update", "say", "pass"]), st.integers(0, 9)
 )
-TIME_FIELDS = {"timestamp", "elapsed", "idle", "progress", "stages", "wait", "health_reason", "branches"}
+TIME_FIELDS = {"timestamp", "elapsed", "idle", "progress", "stages", "wait", "health_reason", "branches", "curve"}
 OTHER_FIELDS = {"sequence", "span", "notes"}
 STAGE_TIME_FIELDS = {"elapsed", "idle", "progress", "wait"}
 
@@ -760,6 +760,8 @@ def assert_same(seen: Snapshot, truth: Snapshot) -> None:
     seen = seen.at(truth.timestamp)
     for name in set(vars(truth)) - TIME_FIELDS - OTHER_FIELDS:
         assert getattr(seen, name) == getattr(truth, name), name
+    if truth.status.final:  # until then a reader has the events
+        assert seen.curve == truth.curve
     for name in ("completed", "total", "unit", "ratio", "ratio_raw"):
         assert getattr(seen.progress, name) == getattr(truth.progress, name), name
     assert seen.elapsed == pytest.approx(truth.elapsed, abs=0.26)

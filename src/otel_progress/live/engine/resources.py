@@ -60,7 +60,7 @@ class Sampler:
         if self._failed or not registry.live:
             return
         if self._process is None:
-            self._open()
+            self._find()
         if self._process is not None:
             self._sample(now)
 
@@ -68,7 +68,7 @@ class Sampler:
         """The newest sample; None if it is old, as no operation runs."""
         return self.latest if now - self.sampled_at < 3 * EVERY else None
 
-    def _open(self) -> None:
+    def _find(self) -> None:
         psutil = sys.modules.get("psutil")  # the runtime imports it, as a fork during the import would break the child
         try:
             self._process = psutil.Process() if psutil is not None else None
