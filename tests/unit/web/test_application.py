@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
+import sys
 import tempfile
 import threading
 from pathlib import Path
@@ -383,6 +385,29 @@ def test_fork() -> None:
         folder = of_process.running.store.path.parent
         assert folder.exists()
         asyncio.run(until(lambda: row_of(client, "p")))
+
+
+FORKS = """
+import os, signal
+import otel_progress as progress
+from otel_progress import web
+from otel_progress.live.engine import runtime
+
+runtime.want()
+with progress.operation("first"):
+    pass
+web.app()
+if os.fork() == 0:
+    os._exit(7)
+signal.alarm(20)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_fork_of_a_process_whose_events_were_wanted_before_it_collected() -> None:
+    """The child does not wait for a lock that Python frees only after our hook."""
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("7\n", 0), done.stderr
 
 
 def _serves(client: Client, key: str) -> str:

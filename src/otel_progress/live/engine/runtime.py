@@ -6,6 +6,7 @@ Nothing starts before events are wanted and an operation starts (or `configure` 
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import sys
 import threading
@@ -94,6 +95,8 @@ def _hook() -> None:
         registry.after_fork_in_child()  # that fork happened before the hooks
     vitals.prepare()
     atexit.register(_exit)
+    # Python calls hooks of a child in the order of registration, and ours uses a pool: its lock must be free by then.
+    importlib.import_module("concurrent.futures.thread")
     os.register_at_fork(
         before=_before_fork,
         after_in_parent=_after_fork_in_parent,
