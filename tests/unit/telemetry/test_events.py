@@ -750,9 +750,11 @@ class Job:
 STEPS = st.tuples(
     st.sampled_from(["stage", "end", "wait", "unwait", "advance", "track", "update", "say", "pass"]), st.integers(0, 9)
 )
-TIME_FIELDS = {"timestamp", "elapsed", "idle", "progress", "stages", "wait", "health_reason", "branches", "curve"}
+TIME_FIELDS = {
+    *("timestamp", "elapsed", "idle", "progress", "stages", "wait", "health_reason", "branches", "curve", "resources"),
+}
 OTHER_FIELDS = {"sequence", "span", "notes"}
-STAGE_TIME_FIELDS = {"elapsed", "idle", "progress", "wait"}
+STAGE_TIME_FIELDS = {"elapsed", "idle", "progress", "wait", "cpu_seconds", "peak_memory"}
 
 
 def assert_same(seen: Snapshot, truth: Snapshot) -> None:
