@@ -40,10 +40,12 @@ from otel_progress.durable.kept import (
     Suspect,
     held,
     is_blamed,
+    lost,
     poisonous,
     refused,
+    too_old,
 )
-from otel_progress.errors import CheckpointError, LeaseLost
+from otel_progress.errors import CheckpointError
 
 T = TypeVar("T")
 BUSY_SECONDS: Final = 5.0
@@ -337,10 +339,7 @@ class SqliteStore:
     def _write(self, db: sqlite3.Connection, lease: Lease, batch: Batch) -> None:
         found = db.execute("SELECT key, fence, status FROM operations WHERE id = ?", (lease.id,)).fetchone()
         if found is None or found[1] != lease.fence or found[2] != RUNNING:
-            raise LeaseLost(
-                f"operation {lease.id!r} was taken over by another process, so attempt {lease.attempt} can't save "
-                "anything any more: stop this process"
-            )
+            raise lost(lease, str(self.path) if found is None else None)
         key = found[0]
         scope = _Scopes(db, key)
         for path, items in batch.done.items():
@@ -447,10 +446,16 @@ class SqliteStore:
         self._transact(work)
 
     def _prune(self, db: sqlite3.Connection, now: float, mono: float) -> None:
-        """Delete what was not heard of for too long."""
-        if mono >= self._prune_at:
-            self._prune_at = mono + PRUNE_EVERY
-            db.execute("DELETE FROM operations WHERE seen_at < ? AND lease_until < ?", (now - self._keep, now))
+        """Delete what was not heard of for too long, by the times that the store itself has noted."""
+        if mono < self._prune_at:
+            return
+        self._prune_at = mono + PRUNE_EVERY
+        rows = db.execute("SELECT key, id, seen_at FROM operations ORDER BY seen_at DESC").fetchall()
+        here = this_process()
+        for row in too_old(((seen_at, (key, id)) for key, id, seen_at in rows), now, self._keep):
+            found = _operation(db, row[1])
+            if found is not None and not held(found, here, now, mono):
+                db.execute("DELETE FROM operations WHERE key = ?", (row[0],))
 
 
 _OF: Final = "operation = (SELECT key FROM operations WHERE id = ?)"
