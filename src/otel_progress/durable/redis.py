@@ -1,8 +1,8 @@
 """The store in Redis, which the processes of many machines share.
 
 Each change is one script, so it is atomic. Leases go by the clock of the server. An operation that runs never expires;
-one that ended, or whose lease was seen to be over, expires after the days for which it is kept. What survives a crash of the server is
-what its own persistence keeps: with `appendfsync everysec`, all but the last second.
+one that ended, or whose lease was seen to be over, expires after the days for which it is kept. What survives a crash
+of the server is what its own persistence keeps: with `appendfsync everysec`, all but the last second.
 """
 
 from __future__ import annotations
@@ -175,7 +175,9 @@ class RedisStore:
 
     def died(self, id: str, attempt: int, how: str) -> None:
         """See `CheckpointStore.died`."""
-        self._blame(id, self._call("died", id, attempt, how, int(how.partition(",")[0] not in STOPPED), self._keep), how)
+        self._blame(
+            id, self._call("died", id, attempt, how, int(how.partition(",")[0] not in STOPPED), self._keep), how
+        )
 
     # -- what is kept
 

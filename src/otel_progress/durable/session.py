@@ -49,6 +49,7 @@ from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import drops, say
 from otel_progress.live.reporting import report, tell_agent
 from otel_progress.model.origin import of_the_job
+from otel_progress.model.secrets import mask_secrets
 from otel_progress.model.status import Status
 from otel_progress.model.units import units
 from otel_progress.model.values import attributes
@@ -135,8 +136,9 @@ def _differs(before: StoredOperation, fingerprint: str | None, policy: str) -> b
     if policy == "restart":
         return True
     raise CheckpointMismatch(
-        f"the checkpoint of operation {before.id!r} belongs to {before.fingerprint}, and this is {fingerprint}: use "
-        "another id, or say how to go on: resume_mismatch='restart' forgets what was saved, 'keep' uses it all the same"
+        f"the checkpoint of operation {before.id!r} belongs to {mask_secrets('command', before.fingerprint)}, and this "
+        f"is {mask_secrets('command', fingerprint)}: use another id, or say how to go on: resume_mismatch='restart' "
+        "forgets what was saved, 'keep' uses it all the same; fingerprint='v1' names the work in place of its arguments"
     )
 
 

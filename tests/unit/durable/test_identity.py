@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -223,6 +224,18 @@ def test_methods_of_two_objects_are_told_apart(path: str) -> None:
             assert [one.answer("x"), one.answer("x")] == ["one: x", "one: x"]
             with pytest.raises(InvalidState, match="for two objects"):
                 two.answer("x")
+
+
+def test_partials_are_told_apart_by_what_they_bind(path: str) -> None:
+    """An argument is one, whoever gives it."""
+
+    def ask(model: str, question: str) -> str:
+        return f"{model}: {question}"
+
+    for _ in range(2):
+        with attempt(path):
+            calls = [stage("ask", once=True)(functools.partial(ask, model)) for model in "ab"]
+            assert [call("x") for call in calls] == ["a: x", "b: x"]
 
 
 # -- stages of items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import logging
@@ -11,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +311,104 @@ def test_a_decorated_function_is_known_by_its_arguments(path: str) -> None:
     assert seen == [0, 1, 2]
     with pytest.raises(CheckpointMismatch, match='folder="other"'):
         ingest("other")
+
+
+def test_a_mismatch_shows_no_secrets(path: str) -> None:
+    """Neither the error nor the store has them; another secret is another call all the same."""
+
+    @operation("pull", id="pull", resume=path)
+    def pull(password: str, url: str) -> None:
+        """Do nothing."""
+
+    pull("hunter2", "redis://u:supersecret@h")
+    pull("hunter2", "redis://u:supersecret@h")
+    for other in (("hunter3", "redis://u:supersecret@h"), ("hunter2", "redis://u:othersecret@h")):
+        with pytest.raises(CheckpointMismatch) as told:
+            pull(*other)
+        found = open_store(path).operation("pull")
+        assert found is not None
+        for secret in ("hunter", "secret@"):
+            assert secret not in f"{told.value}{found.fingerprint}"
+    with attempt(path, fingerprint="postgres://u:hunter2@h/db"):
+        pass
+    with pytest.raises(CheckpointMismatch) as told:
+        attempt(path, fingerprint="v2").start()
+    assert "hunter" not in str(told.value)
+
+
+def test_a_method_is_known_by_its_object(path: str) -> None:
+    """Its plain attributes count, as arguments do; of others the type, also if they lead back to it."""
+
+    class Site:
+        def __init__(self, url: str) -> None:
+            self.url = url
+            self.client = object()
+            self.pages = {("a", 1): self}
+            self.site = self
+
+        @operation("crawl", id="crawl", resume=path)
+        def crawl(self, limit: int = 10) -> list[str]:
+            return [f"{self.url} {number}" for number in track(range(2), key=str)]
+
+    class Mirror(Site):
+        """Another class with the same method."""
+
+    assert Site("a").crawl() == [0, 1]
+    assert Site("a").crawl(limit=10) == []
+    with pytest.raises(CheckpointMismatch, match=r'crawl\(self=Site\(url="a",.*limit=10.*Site\(url="b"'):
+        Site("b").crawl()
+    with pytest.raises(CheckpointMismatch, match=r"self=Mirror\(url"):
+        Mirror("a").crawl()
+
+
+@dataclass
+class Copy:
+    """A dataclass with a resumable method."""
+
+    url: str
+    path: str = field(repr=False)
+
+    def run(self) -> list[int]:
+        """Do the work."""
+        return operation("copy", id="copy", resume=self.path)(self._run)()
+
+    def _run(self) -> list[int]:
+        return list(track(range(2), key=str))
+
+
+class Slotted:
+    """An object without a dictionary."""
+
+    __slots__ = ("unset", "url")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def run(self, path: str) -> list[int]:
+        """Do the work."""
+        return list(track(range(2), key=str))
+
+
+def test_an_object_is_known_by_fields_and_slots(path: str) -> None:
+    """However a class keeps its attributes; a partial has its arguments."""
+    assert Copy("a", path).run() == [0, 1]
+    assert Copy("a", path).run() == []
+    with pytest.raises(CheckpointMismatch, match='url="b"'):
+        Copy("b", path).run()
+    slotted = operation("slotted", id="slotted", resume=path)
+    assert slotted(Slotted("a").run)(path) == [0, 1]
+    assert slotted(Slotted("a").run)(path) == []
+    with pytest.raises(CheckpointMismatch, match='url="b"'):
+        slotted(Slotted("b").run)(path)
+
+    def copy(folder: str, limit: int) -> list[int]:
+        return list(track(range(limit), key=str))
+
+    part = operation("part", id="part", resume=path)
+    assert part(functools.partial(copy, "a", limit=2))() == [0, 1]
+    assert part(functools.partial(copy, "a"))(limit=2) == []
+    with pytest.raises(CheckpointMismatch, match='folder="b"'):
+        part(functools.partial(copy, "b", limit=2))()
 
 
 # -- options
