@@ -88,6 +88,11 @@ def pause(seconds: float) -> None:
     threading.Event().wait(seconds)
 
 
+def _is_ours() -> bool:
+    """Whether this thread is one of the library, which waits for no store."""
+    return threading.current_thread().name.startswith("otel-progress")
+
+
 def open_session(operation: OperationState, wait: float) -> Session | None:
     """Take the operation of a handle that is about to start; None if it goes on without a store.
 
@@ -189,7 +194,7 @@ class Session:
         self._closed: list[str] = []
         self.error: CheckpointError | None = None
         self._failing_since: float | None = None
-        self._lost = self._worker_lost = self._handed = False
+        self._lost = self._worker_lost = self._handed = self._given_up = False
         self._ended: tuple[str, str | None] | None = None
         self._span: tuple[str, str] | None = None
         self._renew_at = clock.monotonic() + RENEW
@@ -277,15 +282,33 @@ class Session:
         if isinstance(self.error, LeaseLost) and status is Status.COMPLETED and self._required:
             raise self.error
 
-    def _write_end(self, status: Status, reason: str | None) -> None:
-        self.end(status.value, reason)
-        if threading.current_thread().name.startswith("otel-progress"):
-            return
+    def unsaved(self) -> CheckpointError | None:
+        """Save all, now that the work is done, and wait for it; returns why it can't be saved, if that must be."""
+        if not self._required or self._ended is not None or _is_ours():
+            return None
+        if not self._lost and (self._failing_since is not None or self._is_behind()):
+            self._wait_until_saved(lambda: self._failing_since is None)
+            self._given_up = self._failing_since is not None or self._is_behind()
+        return self.error or (self._late(END_SECONDS) if self._given_up else None)
+
+    def _is_behind(self) -> bool:
+        """Whether the store does not know all yet."""
+        with self._lock:
+            return not all(scope.clean() for scopes in self._used.values() for scope in scopes)
+
+    def _wait_until_saved(self, is_saved: Callable[[], bool]) -> None:
+        """Write, for `END_SECONDS` while an error may pass."""
         for _ in range(round(END_SECONDS / POLL)):
             done = self._writer.flush(END_SECONDS)
-            if self.over or not done or self.error is not None:
+            if is_saved() or not done or self.error is not None:
                 break
             pause(POLL)  # the cause may pass
+
+    def _write_end(self, status: Status, reason: str | None) -> None:
+        self.end(status.value, reason)
+        if self._given_up or _is_ours():
+            return
+        self._wait_until_saved(lambda: self.over)
         if not self.over and status is Status.COMPLETED and self._required:
             raise self.error or self._late(END_SECONDS)
 

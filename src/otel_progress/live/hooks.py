@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from otel_progress.errors import CheckpointError
     from otel_progress.live.lane import Lane
     from otel_progress.live.records import LoopOptions
     from otel_progress.live.state import Change, HandleState, OperationState, StageState
@@ -72,6 +73,9 @@ class Session(Protocol):
 
     def stage_started(self, stage: StageState) -> None:
         """A stage of it runs."""
+
+    def unsaved(self) -> CheckpointError | None:
+        """Save all, now that the work is done, and wait for it; returns why it can't be saved, if that must be."""
 
     def ended(self, node: HandleState, status: Status, reason: str | None, error: BaseException | None) -> None:
         """The operation or a stage of it ended."""

@@ -243,6 +243,11 @@ class OperationLife(Handle, OperationState):
         running, self._running = self._running, {}  # at once, so that many stages end in a time that grows as they do
         for stage in reversed(tuple(running or ())):
             stage._finish(status, reason, None)
+        unsaved: ProgressError | None = None
+        if self._session is not None and status is Status.COMPLETED and self._status is Status.RUNNING:
+            unsaved = self._session.unsaved()
+        if unsaved is not None:
+            status, reason, error = Status.FAILED, words(unsaved), unsaved
         hint = None if error is None or status is Status.COMPLETED else hint_of(error)
         with registry.lock:
             before = self._status
@@ -263,8 +268,14 @@ class OperationLife(Handle, OperationState):
         try:
             if self._session is not None:
                 self._session.ended(self, status, reason, error)
+        except CheckpointError as late:
+            unsaved, status, reason, error = late, Status.FAILED, words(late), late
+            with registry.lock:
+                self._status, self._reason = status, reason
         finally:
             self._report_end(status, reason, error)
+        if unsaved is not None:
+            raise unsaved
 
     def _report_end(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         parent = parent_of(self)

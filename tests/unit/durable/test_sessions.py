@@ -347,8 +347,8 @@ def test_a_method_is_known_by_its_object(path: str) -> None:
             self.site = self
 
         @operation("crawl", id="crawl", resume=path)
-        def crawl(self, limit: int = 10) -> list[str]:
-            return [f"{self.url} {number}" for number in track(range(2), key=str)]
+        def crawl(self, limit: int = 10) -> list[int]:
+            return list(track(range(2), key=str))
 
     class Mirror(Site):
         """Another class with the same method."""
@@ -692,10 +692,38 @@ def test_the_last_marks_must_be_saved(tmp_path: Path, progress_capture: Capture)
         op.done("x")
         store.why = CheckpointError("the disk is full")
     store.why = None
+    assert (op.status, op.snapshot().reason) == ("failed", "CheckpointError: the disk is full")
     with pytest.raises(Broken), attempt(store) as op:
         op.done("y")
         store.why = CheckpointError("the disk is full")
         raise Broken
+
+
+def test_an_operation_that_lost_its_lease_has_not_completed(path: str, progress_capture: Capture) -> None:
+    """Also if all was saved before: what a later holder does is not this one's."""
+    with pytest.raises(LeaseLost), attempt(path) as op:
+        op.done("x")
+        op._session._writer.flush(1)
+        progress_capture.advance(1)
+        open_store(path).died("job-1", 1, "SIGKILL")
+    assert op.status == "failed"
+    assert "LeaseLost" in (op.snapshot().reason or "")
+    progress_capture.advance(1)
+    assert [event.snapshot.status for event in progress_capture.of(semconv.OPERATION_ENDED)] == ["failed"]
+
+
+def test_an_operation_runs_until_it_is_saved(tmp_path: Path, progress_capture: Capture) -> None:
+    """It is not shown as completed while the store is tried."""
+    seen = []
+
+    class Slow(SqliteStore):
+        def write(self, lease: Any, batch: Batch) -> None:
+            seen.append((bool(batch.done), op.status))
+            super().write(lease, batch)
+
+    with attempt(Slow(tmp_path / "work.db")) as op:
+        op.done("x")
+    assert seen == [(True, "running"), (False, "completed")]
 
 
 def test_any_object_with_the_protocol_is_a_store(tmp_path: Path) -> None:
