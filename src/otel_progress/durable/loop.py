@@ -87,6 +87,9 @@ class Marking(Protocol):
     def press(self, scope: Scope) -> None:
         """Many marks are not saved."""
 
+    def goes_on(self, done: int | None, total: int | None) -> None:
+        """It is known how many items of the operation are done."""
+
     def give(self, scope: Scope, key: str) -> None:
         """An item is handed out that the job marks itself."""
 
@@ -219,27 +222,31 @@ class _Loop:
     def begin(self, items: Any) -> int:
         """Count what is done among items that can be looked through; returns minus their number."""
         ahead = self.ahead(items)
-        self.leave_out(ahead)
-        return -ahead
+        if not self.scope.path:
+            self.session.goes_on(*((None, None) if ahead is None else (ahead, len(items))))
+        self.leave_out(ahead or 0)
+        return -(ahead or 0)
 
-    def ahead(self, items: Any) -> int:
+    def ahead(self, items: Any) -> int | None:
         """How many of all items are done, so that the count is right from the first one on.
 
-        0 if that takes long, or can't be known: then each is counted when the loop comes to it.
+        None if that takes long, or can't be known: then each is counted when the loop comes to it.
         """
-        if type(items) not in LISTS or not (self.done or self.before.position):
+        if type(items) not in LISTS:
+            return None
+        if not (self.done or self.before.position):
             return 0
         if self.key is None:
-            return max(0, min(self.before.position, len(items)) - len(self.retried))
+            return order.done(min(self.before.position, len(items)), self.retried)
         found, until = 0, clock.monotonic() + LOOK_SECONDS
         try:
             for item in items:
                 key = self.key(item)
                 found += (key if type(key) is str else as_key(key)) in self.done
                 if clock.monotonic() > until:
-                    return 0
+                    return None
         except Exception:  # of the job, which the loop raises again at this item
-            return 0
+            return None
         return found
 
     def marking(self, items: Iterable[Any]) -> Iterator[Any]:  # noqa: C901, PLR0915 - in one piece, counted in ns

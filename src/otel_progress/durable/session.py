@@ -33,7 +33,7 @@ from otel_progress.durable.kept import (
 from otel_progress.durable.scope import KEYS, UNREAD, Runs, Scope, as_key, as_part, as_text, inside, part
 from otel_progress.durable.store import CheckpointStore, open_store
 from otel_progress.durable.told import tell_runner
-from otel_progress.durable.wording import SHOWN, all_at_once, mixed, one_of, resumed, twice
+from otel_progress.durable.wording import SHOWN, all_at_once, how_it_ended, mixed, one_of, resumed, twice
 from otel_progress.durable.writer import writer_of
 from otel_progress.errors import (
     CheckpointError,
@@ -199,6 +199,9 @@ class Session:
         self._span: tuple[str, str] | None = None
         self._renew_at = clock.monotonic() + RENEW
         self._summary_at = 0.0
+        self._to_tell: tuple[StoredOperation, str] | None = None
+        self._stored: float | None = None
+        self._tell_resume_at = clock.monotonic() + SUMMARY_EVERY
         self._tell_at = 0.0
         self._untold = 0
         operation._scope = Scope("", operation)
@@ -225,14 +228,32 @@ class Session:
         if self.before is not None and self.before.status in (RUNNING, LOST):
             self.careful = CAREFUL
         if self.before is not None:
-            self._operation.note(self._resumed(self.before))
+            far = self.before.summary
+            done, some = self._marks(far.stage)
+            self._stored = done or (far.completed if some else None)
+            self._to_tell = self.before, how_it_ended(self.before)
             tell_agent(self._operation, semconv.GEN_AI_RESUMED)
+            if not done:
+                self.goes_on()
 
-    def _resumed(self, before: StoredOperation) -> str:
-        """How the feed says that it goes on."""
-        far = before.summary
-        done, some = self._marks(far.stage)
-        return resumed(before, self.attempt, done or (far.completed if some else None))
+    def goes_on(self, done: int | None = None, total: int | None = None) -> None:
+        """Say in the feed that it goes on: as soon as it is known how many of its items are done.
+
+        A loop over a list knows it; else it is what the store has, said at the first stage, wait or mark, after a
+        second, or at the end.
+
+        Args:
+            done: the number of items that are done, of those that are there now; None if nobody looked.
+            total: the number of items.
+        """
+        if self._to_tell is None:
+            return
+        with self._lock:
+            found, self._to_tell = self._to_tell, None
+        operation = self._operation
+        if found is not None and operation is not None:
+            stored = self._stored if total is None else done
+            operation.note(resumed(*found, self.attempt, stored, total))
 
     def _marks(self, stage: str | None) -> tuple[int, bool]:
         """How many items the operation itself has done, and whether it or the stage it was in has marks at all."""
@@ -244,7 +265,7 @@ class Session:
 
     def _done_in(self, path: str, keys: Keys) -> int:
         position = order.read(self._read(lambda: self._store.state(self.id, path, ORDER))).position
-        return position - len(keys.failed) if position else len(keys.done)
+        return order.done(position, keys.failed) if position else len(keys.done)
 
     def forked(self) -> None:
         """This process was forked from the one that holds the operation; called in the child."""
@@ -282,9 +303,14 @@ class Session:
         if isinstance(self.error, LeaseLost) and status is Status.COMPLETED and self._required:
             raise self.error
 
-    def unsaved(self) -> CheckpointError | None:
-        """Save all, now that the work is done, and wait for it; returns why it can't be saved, if that must be."""
-        if not self._required or self._ended is not None or _is_ours():
+    def unsaved(self, status: Status) -> CheckpointError | None:
+        """An operation is about to end: save all that one has which completed, and wait for it.
+
+        Returns:
+            Why that can't be done, if saving is required.
+        """
+        self.goes_on()
+        if status is not Status.COMPLETED or not self._required or self._ended is not None or _is_ours():
             return None
         if not self._lost and (self._failing_since is not None or self._is_behind()):
             self._wait_until_saved(lambda: self._failing_since is None)
@@ -319,6 +345,7 @@ class Session:
 
     def flush(self) -> None:
         """Write soon what is not saved."""
+        self.goes_on()
         if not self._lost:
             self._writer.kick()
 
@@ -326,6 +353,7 @@ class Session:
 
     def stage_started(self, stage: StageState) -> None:
         """A stage started. Its path is decided now, as a later attempt repeats the order of starts."""
+        self.goes_on()
         node = stage._parent
         outer: Scope = stage.operation._scope if node is None or node._scope is None else node._scope
         place = here()
@@ -369,6 +397,8 @@ class Session:
             if not self._worker_lost:
                 scope.hand.clear()
             self.flush()
+        elif scope.item_above is None and self._is_behind():
+            self.flush()  # what the job said of the operation; of a stage of an item, it is not worth a write
 
     def _keep(self, stage: StageState, scope: Scope) -> None:
         """Keep the result of a stage that ran once: now that it completed, and not before."""
@@ -571,6 +601,7 @@ class Session:
             scope.recounted = True
             units = len(loaded.done)
             restore(node, units if node._total is None else min(units, node._total))
+            self.goes_on()
 
     def recorded(self, node: HandleState, outcome: str, item: object) -> None:
         """An item was recorded: one that failed is not marked as done."""
@@ -742,6 +773,8 @@ class Session:
             return
         if self._operation is None and self._ended is None:
             self._ended = "interrupted", "dropped without an end"
+        if self._to_tell is not None and now >= self._tell_resume_at:
+            self.goes_on()
         ended = self._ended
         batch = self._batch(now, ended is not None)
         quiet = not (batch.saves or batch.hands or batch.closed or ended)

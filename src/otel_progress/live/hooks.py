@@ -74,8 +74,8 @@ class Session(Protocol):
     def stage_started(self, stage: StageState) -> None:
         """A stage of it runs."""
 
-    def unsaved(self) -> CheckpointError | None:
-        """Save all, now that the work is done, and wait for it; returns why it can't be saved, if that must be."""
+    def unsaved(self, status: Status) -> CheckpointError | None:
+        """The operation is about to end: save all if it completed; returns why that can't be done, if it must be."""
 
     def ended(self, node: HandleState, status: Status, reason: str | None, error: BaseException | None) -> None:
         """The operation or a stage of it ended."""

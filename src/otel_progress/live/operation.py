@@ -244,8 +244,8 @@ class OperationLife(Handle, OperationState):
         for stage in reversed(tuple(running or ())):
             stage._finish(status, reason, None)
         unsaved: ProgressError | None = None
-        if self._session is not None and status is Status.COMPLETED and self._status is Status.RUNNING:
-            unsaved = self._session.unsaved()
+        if self._session is not None and self._status is Status.RUNNING:
+            unsaved = self._session.unsaved(status)
         if unsaved is not None:
             status, reason, error = Status.FAILED, words(unsaved), unsaved
         hint = None if error is None or status is Status.COMPLETED else hint_of(error)

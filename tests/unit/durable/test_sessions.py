@@ -726,6 +726,25 @@ def test_an_operation_runs_until_it_is_saved(tmp_path: Path, progress_capture: C
     assert seen == [(True, "running"), (False, "completed")]
 
 
+@pytest.mark.parametrize("begin", ["the end of a stage", "a wait"])
+def test_what_the_operation_saves_is_written_with_a_stage(path: str, begin: str) -> None:
+    """Not after the next quarter of a second: at the end of a stage, and when a wait begins."""
+    with attempt(path) as op:
+        writer = op._session._writer
+        with stage("load") if begin != "a wait" else contextlib.nullcontext():
+            op.checkpoint(at=1)
+            op.done("x")
+            asked = writer._asked
+        with waiting("a human") if begin == "a wait" else contextlib.nullcontext():
+            assert writer._asked > asked
+            writer.flush(1)
+        asked = writer._asked
+        for item in track("abc", key=str):
+            with stage(f"part {item}"):
+                """Nothing of its own: a write for each would cost more than the work."""
+        assert writer._asked <= asked + 1
+
+
 def test_any_object_with_the_protocol_is_a_store(tmp_path: Path) -> None:
     """The protocol is what matters, not the class."""
     assert isinstance(SqliteStore(tmp_path / "work.db"), CheckpointStore)
@@ -746,6 +765,8 @@ def test_the_feed_says_where_it_goes_on(path: str, progress_capture: Capture) ->
     progress_capture.advance(1)
     progress_capture.events.clear()
     with attempt(path) as op:
+        progress_capture.advance(1)
+        op._session._writer.flush(1)
         progress_capture.advance(1)
     assert progress_capture.names()[:2] == [semconv.OPERATION_STARTED, semconv.NOTE]
     assert [note.text for note in op.snapshot().notes] == [
