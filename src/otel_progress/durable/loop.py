@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -96,6 +96,12 @@ class Marking(Protocol):
     def hand_over(self) -> None:
         """Write the key in hand."""
 
+    def worst(self, scope: Scope) -> frozenset[str]:
+        """The keys that were in hand at more deaths than any other."""
+
+    def withhold(self, node: Any, keys: Sequence[str]) -> None:
+        """Leave keys for the next attempt."""
+
     def close_item(self, scope: Scope, key: str) -> None:
         """An item with stages inside it is done."""
 
@@ -136,6 +142,7 @@ class _Loop:
         self.stays_failed = frozenset() if options.retry_failed else loaded.failed
         self.failed_before = 0
         self.suspects = loaded.suspects if len(loaded.suspects) > 1 else frozenset()
+        self.worst = session.worst(scope) if self.suspects and not options.mark else frozenset()
         self.retries = options.retry_failed
         self.retried = set(loaded.failed) if options.retry_failed else set()
         self.aside = loaded.aside
@@ -194,8 +201,11 @@ class _Loop:
         if self.session.attempt % 2:
             # Another order each time, so that none keeps the same ones from being done.
             random.Random(self.session.attempt).shuffle(late)  # noqa: S311 - no secret
+        late.sort(key=lambda one: one[0] not in self.worst)
         while late:
-            self.wait_alone()
+            if not self.wait_alone() and self.is_enough(late[-1][0]):
+                self.session.withhold(self.node, [key for key, _ in late])
+                break
             key, item = late.pop()  # what a pool worked on was the oldest, and comes last: the others are done then
             self.hand(key)
             yield item
@@ -208,16 +218,31 @@ class _Loop:
         if self.session.careful or key in self.suspects:
             self.session.hand_over()
 
-    def wait_alone(self) -> None:
+    def is_enough(self, key: str) -> bool:
+        """Whether no more of the worst suspects may be handed out: half of them are in hand, and one ends the process.
+
+        So each attempt halves them, until one is alone.
+        """
+        if key not in self.worst:
+            return False
+        if len(self.worst) == 1:
+            return True
+        return 2 * len(self.worst & self.scope.hand.keys()) >= len(self.worst)
+
+    def wait_alone(self) -> bool:
         """Wait until nothing is in hand, so that the next item is alone; not where `done` may be called by this code.
 
         That is so in the thread of a pool that takes the items, which is another one than that of the loop.
+
+        Returns:
+            Whether nothing is in hand.
         """
         if get_ident() == self.place.thread or here().task is not None:
-            return
+            return not self.scope.hand
         until = clock.monotonic() + ALONE_SECONDS
         while self.scope.hand and self.session.error is None and clock.monotonic() < until:
             threading.Event().wait(POLL)
+        return not self.scope.hand
 
     def begin(self, items: Any) -> int:
         """Count what is done among items that can be looked through; returns minus their number."""

@@ -16,6 +16,7 @@ from otel_progress.durable.holder import this_process
 from otel_progress.durable.kept import (
     LOST,
     ORDER,
+    POISON,
     RENEW,
     RESULT,
     RUNNING,
@@ -33,7 +34,7 @@ from otel_progress.durable.kept import (
 from otel_progress.durable.scope import KEYS, UNREAD, Runs, Scope, as_key, as_part, as_text, inside, part
 from otel_progress.durable.store import CheckpointStore, open_store
 from otel_progress.durable.told import tell_runner
-from otel_progress.durable.wording import SHOWN, all_at_once, how_it_ended, mixed, one_of, resumed, twice
+from otel_progress.durable.wording import SHOWN, all_at_once, how_it_ended, mixed, one_of, resumed, twice, withheld
 from otel_progress.durable.writer import writer_of
 from otel_progress.errors import (
     CheckpointError,
@@ -56,7 +57,7 @@ from otel_progress.model.values import attributes
 from otel_progress.settings import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from otel_progress.live.lane import Lane
     from otel_progress.live.records import LoopOptions, Resume
@@ -192,6 +193,7 @@ class Session:
         self._using: list[Scope] = []
         self._lock = threading.RLock()
         self._closed: list[str] = []
+        self._withheld: list[str] = []
         self.error: CheckpointError | None = None
         self._failing_since: float | None = None
         self._lost = self._worker_lost = self._handed = self._given_up = False
@@ -310,7 +312,11 @@ class Session:
             Why that can't be done, if saving is required.
         """
         self.goes_on()
-        if status is not Status.COMPLETED or not self._required or self._ended is not None or _is_ours():
+        if status is not Status.COMPLETED or self._ended is not None or _is_ours():
+            return None
+        if self._withheld and not self._lost:
+            return withheld(self.id, self._withheld)
+        if not self._required:
             return None
         if not self._lost and (self._failing_since is not None or self._is_behind()):
             self._wait_until_saved(lambda: self._failing_since is None)
@@ -753,6 +759,21 @@ class Session:
         """Write before an item is handed out that may have killed the attempt before; called while `careful`."""
         self.careful = max(0, self.careful - 1)
         self._settle()
+
+    def worst(self, scope: Scope) -> frozenset[str]:
+        """The keys that were in hand at more deaths than any other, if those are too many for chance."""
+        found = self._read(lambda: self._store.suspects(self.id)) or ()
+        deaths = {one.key: one.deaths for one in found if one.scope == scope.path and not one.aside}
+        most = max(deaths.values(), default=0)
+        keys = frozenset(key for key, times in deaths.items() if times == most)
+        return keys if most > POISON else frozenset()
+
+    def withhold(self, node: Any, keys: Sequence[str]) -> None:
+        """Leave keys for the next attempt, as one of those in hand ends the process; this one does not complete."""
+        self._withheld += keys
+        node.note(
+            f"left for the next attempt, as one of them may end the process: {', '.join(keys[:SHOWN])}", "warning"
+        )
 
     def close_item(self, scope: Scope, key: str) -> None:
         """An item is done, so what stages inside it kept is no longer needed."""

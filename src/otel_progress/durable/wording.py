@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock
 from otel_progress.durable.holder import this_process
 from otel_progress.durable.kept import LOST, RUNNING
-from otel_progress.model.units import duration, units
+from otel_progress.errors import CheckpointError
+from otel_progress.model.units import duration, plural, units
 
 if TYPE_CHECKING:
     from otel_progress.durable.kept import StoredOperation
@@ -81,6 +82,16 @@ def twice(name: str) -> str:
         f"stage {name!r} runs once, and a stage of this name has completed here in this attempt, so this one would get "
         f"its result: name its work, as in stage({name!r}, once=True, key=item.id); with the same key it gets that "
         "result"
+    )
+
+
+def withheld(id: str, keys: Sequence[str]) -> CheckpointError:
+    """The error for an operation that did all but some items, so that the next attempt has them apart from others."""
+    count, more = len(keys), f" and {len(keys) - SHOWN:,} more" if len(keys) > SHOWN else ""
+    return CheckpointError(
+        f"operation {id!r} has done all but {count:,} {plural('item', count)}: {', '.join(keys[:SHOWN])}{more}. "
+        "Several attempts were killed while these and others were in hand, so the next attempt tries them apart: "
+        "start it again"
     )
 
 
