@@ -429,16 +429,17 @@ class Session:
             found = one.node()
             name = node.name if found is None else found.name
             raise InvalidState(one_of(name, one.unknown) if one.unknown else mixed(name))
-        if node._opts.once and not scope.named and scope.path in scope.ran:
+        if node._opts.once and not scope.named and scope.path in scope.ran and not node._status.final:
             raise InvalidState(twice(node.name))
 
-    def _use(self, node: HandleState) -> Scope:
-        """The scope of a handle, with its keys read.
+    def _use(self, node: HandleState, *, reads: bool = False) -> Scope:
+        """The scope of a handle, with its keys read; one that only reads may do so after the end.
 
         Raises:
             CheckpointError: if it can't be told apart from another, or read; or if this session can't save.
         """
-        self.check()
+        if not reads or self._ended is None or self._lost:
+            self.check()
         self._asked = True
         scope: Scope | None = node._scope
         if scope is None:
@@ -503,6 +504,9 @@ class Session:
         if not self._writer.flush(WAIT_SECONDS) and self._required:
             raise self.error or self._late(WAIT_SECONDS)
 
+    def _has_ended(self) -> CheckpointError:
+        return CheckpointError(f"operation {self.id!r} has ended, so nothing more can be saved")
+
     def check(self) -> None:
         """Raise what went wrong.
 
@@ -514,18 +518,18 @@ class Session:
         if error is not None and (self._required or self._lost):
             raise error
         if self._ended is not None:
-            raise CheckpointError(f"operation {self.id!r} has ended, so nothing more can be saved")
+            raise self._has_ended()
 
     # -- what the job says
 
     def restored(self, node: HandleState) -> dict[str, Any] | None:
         """The state that an earlier attempt left; of a stage that runs once, the result of its completed run."""
-        scope = self._use(node)
+        scope = self._use(node, reads=True)
         if scope.restored is UNREAD:
             kind: Kind = RESULT if node._opts.once else STATE
             text = self._read(lambda: self._store.state(self._lease.id, scope.path, kind))
             scope.restored = None if text is None else self._decode(text)
-            if node._opts.once and text is not None and node._message is None:
+            if node._opts.once and text is not None and node._message is None and self._ended is None:
                 node.update(message="done before")  # type: ignore[attr-defined] # it looks like work that took no time
         found: dict[str, Any] | None = scope.restored
         return found
@@ -578,12 +582,12 @@ class Session:
     def is_done(self, node: HandleState, key: object) -> bool:
         """Whether a key is done, in this attempt or an earlier one."""
         text = as_key(key)
-        scope = self._use(node)
-        if not scope.recounted:
+        scope = self._use(node, reads=True)
+        if not scope.recounted and self._ended is None:
             self._count_restored(scope)
         if self._knows(scope, text):
             return True
-        if not scope.automatic:
+        if not scope.automatic and self._ended is None:
             with self._lock:
                 scope.give(text, here())
         return text in scope.seen and text != scope.item
@@ -658,7 +662,7 @@ class Session:
         found = loop.opened(self, scope, items, options, lane)
         if repeated:
             done = scope.order.position if options.key is None else len(scope.marked)
-            node.note(f"the loop begins again, after {units(done, None, 'item')} that are done")  # type: ignore[attr-defined]
+            node.note(f"the loop begins again: {units(done, None, 'item')} {'is' if done == 1 else 'are'} done")  # type: ignore[attr-defined]
         return found
 
     def tries_again(self, node: HandleState) -> None:
@@ -813,6 +817,8 @@ class Session:
             self._failed(CheckpointError(f"the checkpoint store failed: {type(error).__name__}: {error}"))
             return
         self.error = self._failing_since = None
+        if ended is not None:
+            self.error = self._has_ended()  # for a loop that is left open, and taken up again
         self._renew_at = now + RENEW
         self._saved(batch)
         self.over = ended is not None

@@ -751,6 +751,71 @@ def test_any_object_with_the_protocol_is_a_store(tmp_path: Path) -> None:
     assert not isinstance(object(), CheckpointStore)
 
 
+# -- after the end
+
+
+def test_what_was_kept_can_be_read_after_the_end(path: str) -> None:
+    """Nothing is saved any more, and an error says so; who only reads needs none."""
+    with attempt(path) as op, stage("load", once=True) as load:
+        op.checkpoint(at=1)
+        op.done("x")
+        load.result(rows=5)
+    with attempt(path) as op, stage("load", once=True) as load:
+        """Its state is read below, for the first time."""
+    assert (op.restored, op.is_done("x"), op.is_done("y")) == ({"at": 1}, True, False)
+    assert load.restored == {"rows": 5}
+    for late in (lambda: op.done("z"), lambda: op.checkpoint(at=2)):
+        with pytest.raises(CheckpointError, match="has ended"):
+            late()
+    with attempt(path) as op:
+        assert (op.restored, op.is_done("z")) == ({"at": 1}, False)
+
+
+def test_a_loop_that_is_left_open_ends_with_its_operation(path: str) -> None:
+    """It gives no item that would not be marked."""
+
+    def items() -> Iterator[int]:
+        yield from (number for number in track(range(5), key=str) if number >= 0)
+
+    def by_hand() -> Iterator[int]:
+        for number in track(range(5), key=str):
+            yield number + 0
+
+    with attempt(path):
+        rest = by_hand()
+        assert [next(rest), next(rest)] == [0, 1]
+    with pytest.raises(CheckpointError, match="has ended"):
+        next(rest)
+    assert list(rest) == []
+    with attempt(path):
+        rest = items()
+        assert next(rest) == 1
+
+
+def test_a_loop_that_is_refused_adds_no_items(path: str) -> None:
+    """The total is that of the loop that runs."""
+    with attempt(path) as op:
+        for number in track(range(5), key=str):
+            if number == 1:
+                break
+        with pytest.raises(InvalidState, match="has keys already"):
+            iter(track(range(5), key=str))
+        assert op.snapshot().progress.total == 5
+
+
+@pytest.mark.parametrize("options", [{"key": str}, {"mark": True}, {"key": str, "mark": False}])
+def test_what_is_done_is_said_once(path: str, options: dict[str, Any]) -> None:
+    """`initial=` beside the store would count the same items twice."""
+    with attempt(path), pytest.raises(InvalidArgument, match="initial="):
+        track(range(5), initial=5, **options)
+
+
+def test_a_duplicate_is_told_what_it_can_do(path: str) -> None:
+    """Leaving the id out is no way for an operation that is resumed by it."""
+    with attempt(path), pytest.raises(DuplicateOperation, match="or use another id"):
+        attempt(path).start()
+
+
 # -- what is told
 
 
