@@ -61,9 +61,10 @@ def _unwrapped(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
     """The function of a `functools.partial`, with all of its arguments."""
-    while isinstance(fn, functools.partial):
-        fn, args, kwargs = fn.func, (*fn.args, *args), {**fn.keywords, **kwargs}
-    return fn, args, kwargs
+    part: Any = fn
+    while isinstance(part, functools.partial):
+        part, args, kwargs = part.func, (*part.args, *args), {**part.keywords, **kwargs}
+    return part, args, kwargs
 
 
 def _module(fn: Callable[..., Any]) -> str:

@@ -132,7 +132,7 @@ class Scope:
         self.inner_ran: set[str] = set() if named else self.ran
         self.item_ran: dict[str, set[str]] = {}
         self.path = path
-        self.item_above = item if item is not None or above is None else above.item_above
+        self.item_above: str | None = item if item is not None or above is None else above.item_above
         self.node = weakref.ref(node)
         self.above = above
         self.named = named

@@ -63,7 +63,10 @@ def _operation(one: Recoverable, now: float, has_store: bool) -> list[Line]:
     facts = [_far(one), _saved(one, now), elsewhere, *_keys(one.suspects)]
     line = one.line
     if line:
-        facts.append(plain(line) + ("  (it was too long to be kept whole)" if is_cut(one.command) else ""))
+        said = "  (it was too long to be kept whole)" if is_cut(one.command) else ""
+        if plain(line) != line:
+            said = "  (not to be copied: it has line breaks or control characters, which --run keeps)"
+        facts.append(plain(line) + said)
     return [head, *(((f"    {fact}", ""),) for fact in facts if fact)]
 
 
