@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from otel_progress import CheckpointError, InvalidArgument, LeaseLost, OperationHeld, clock, operation, procfs, track
-from otel_progress.durable import session
+from otel_progress.durable import saving
 from otel_progress.durable.holder import Holder, this_process
 from otel_progress.durable.redis import RedisStore
 from otel_progress.durable.store import Batch, CheckpointStore, Claim, Keys, Lease, Suspect, open_store, standing
@@ -155,7 +155,7 @@ def test_a_job_survives_a_server_that_is_killed(server: Server) -> None:
 
 def test_a_server_that_stays_away_stops_a_job_that_needs_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job goes on until 1,000 marks are not saved, waits for the server, and is told when that lasts."""
-    monkeypatch.setattr(session, "PATIENCE", 0.5)
+    monkeypatch.setattr(saving, "PATIENCE", 0.5)
     taken = []
     with pytest.raises(CheckpointError, match="can't be used"):
         with operation("job", id="job-3", resume=server.url) as op:

@@ -148,7 +148,7 @@ def _no_store(operation: Any, wait: float) -> Any:
 
 open_session: Callable[[Any, float], Session | None] = _no_store
 """Opens the session of a resumable operation that starts. It waits at most the given seconds for the lease. `api.py`
-installs `durable.session.open_session`."""
+installs `durable.opening.open_session`."""
 
 
 def _no_handlers(given: Any) -> None:

@@ -10,11 +10,11 @@ import sys
 import time
 
 from otel_progress import LeaseLost, OperationHeld, operation
-from otel_progress.durable import session, sqlite
+from otel_progress.durable import saving, sqlite
 
 KEYS = 100
 store, seconds, sqlite.LEASE = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-session.RENEW = sqlite.LEASE / 4
+saving.RENEW = sqlite.LEASE / 4
 
 
 def fight() -> dict[str, list[int]]:

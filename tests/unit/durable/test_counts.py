@@ -245,7 +245,7 @@ def test_only_a_death_that_is_proven_is_told_as_one(
 ) -> None:
     """A process that was stopped may go on; and nobody knows when one died that said nothing."""
     holder = replace(this_process(), ticks=ticks) if ticks else replace(this_process(), boot="another machine")
-    monkeypatch.setattr("otel_progress.durable.session.this_process", lambda: holder)
+    monkeypatch.setattr("otel_progress.durable.opening.this_process", lambda: holder)
     op = attempt(path).start()
     op._session._writer.flush(1)
     op._session.over = op._session._lost = True  # it never says how it ended

@@ -24,7 +24,7 @@ from otel_progress import (
     stage,
     track,
 )
-from otel_progress.durable import session
+from otel_progress.durable import saving
 from otel_progress.durable.store import open_store
 from otel_progress.testing import Capture
 
@@ -110,7 +110,7 @@ def test_a_stage_that_is_left_out_says_so(path: str) -> None:
 
 def test_a_call_that_comes_again_at_once_gets_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for the write that is under way, in the writer's own thread, and for no more than that."""
-    monkeypatch.setattr(session, "WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(saving, "WAIT_SECONDS", 2.0)
     calls = []
 
     @stage("fetch", once=True)

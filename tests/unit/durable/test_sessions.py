@@ -34,7 +34,7 @@ from otel_progress import (
     track,
     waiting,
 )
-from otel_progress.durable import session
+from otel_progress.durable import opening, saving
 from otel_progress.durable.holder import Holder
 from otel_progress.durable.sqlite import SqliteStore
 from otel_progress.durable.store import Batch, CheckpointStore, Claim, Keys, open_store
@@ -482,7 +482,7 @@ def test_an_operation_that_is_held_does_not_start(path: str) -> None:
 
 def test_who_waits_gets_the_lease(path: str, progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """`wait_for_lease` tries again until the other's is over, and gives up after its seconds."""
-    monkeypatch.setattr(session, "pause", progress_capture.clock.sleep)
+    monkeypatch.setattr(opening, "pause", progress_capture.clock.sleep)
     held(path)
     with pytest.raises(OperationHeld):
         attempt(path, wait_for_lease=20).start()
@@ -676,7 +676,7 @@ def test_a_read_waits_for_a_store_that_is_away(
     tmp_path: Path, progress_capture: Capture, monkeypatch: pytest.MonkeyPatch, times: int, passes: bool
 ) -> None:
     """For 15 s, as a write does; then the job is told."""
-    monkeypatch.setattr(session, "pause", progress_capture.clock.sleep)
+    monkeypatch.setattr(saving, "pause", progress_capture.clock.sleep)
     store = Away(tmp_path / "work.db")
     with attempt(store):
         store.times = times
