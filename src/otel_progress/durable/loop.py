@@ -1,23 +1,21 @@
-"""The loops that `track` resumes: they leave out what is done, and mark each item when the next one is taken.
+"""Loops that leave out what is done, and mark each item when the next one is taken.
 
 A loop is a generator, so that `break` and an exception both end at its `yield`, and mark nothing.
 """
 
 from __future__ import annotations
 
-import random
 import sys
-import threading
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otel_progress import clock
 from otel_progress.durable import order
-from otel_progress.durable.again import by_exception, take_over
+from otel_progress.durable.again import by_exception
 from otel_progress.durable.consumer import collects
 from otel_progress.durable.order import Order
-from otel_progress.durable.scope import IN_HAND, KEY_LENGTH, KEYS, as_key
+from otel_progress.durable.scope import KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
 from otel_progress.live.counting import restore_more
 from otel_progress.live.diagnosis.places import here
@@ -41,10 +39,6 @@ EACH: Final = 0x7F
 """From then on, it is asked again after each 128 marks."""
 
 
-ALONE_SECONDS: Final = 60.0
-"""Seconds for which a suspect is left alone in a pool, at most: an item that is never marked may not stop the job."""
-POLL: Final = 0.01
-"""Seconds between two looks whether it is done."""
 LOOK_SECONDS: Final = 0.25
 """Seconds that a loop looks at its items before the first, at most, for counting those that are done."""
 _VIEWS: Final[tuple[Any, ...]] = ({}.keys(), {}.values(), {}.items())
@@ -112,21 +106,8 @@ class Marking(Protocol):
         """All items of a loop that marks are taken at once."""
 
 
-def opened(session: Marking, scope: Scope, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
-    """The generator of a loop."""
-    before = scope.loop
-    counted = take_over(scope)
-    if options.mark:
-        scope.automatic, scope.place = True, options.place
-    one = scope.loop = _Loop(session, scope, options, lane)
-    one.go_on(before, counted, options)
-    if hasattr(items, "__aiter__"):
-        return one.later(items)
-    return one.now(items)
-
-
-class _Loop:
-    """What a loop knows of its scope."""
+class Loop:
+    """A loop that marks its items, and what it knows of its scope."""
 
     def __init__(self, session: Marking, scope: Scope, options: LoopOptions, lane: Lane | None) -> None:
         loaded: Keys = scope.loaded  # type: ignore[assignment]
@@ -141,8 +122,6 @@ class _Loop:
         self.done = loaded.done if options.retry_failed else loaded.done | loaded.failed
         self.stays_failed = frozenset() if options.retry_failed else loaded.failed
         self.failed_before = 0
-        self.suspects = loaded.suspects if len(loaded.suspects) > 1 else frozenset()
-        self.worst = session.worst(scope) if self.suspects and not options.mark else frozenset()
         self.retries = options.retry_failed
         self.retried = set(loaded.failed) if options.retry_failed else set()
         self.aside = loaded.aside
@@ -172,77 +151,7 @@ class _Loop:
 
     def now(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items of a `for` loop; `NOTHING` among them comes through."""
-        return self.marking(items) if self.mark else self.handing(items)
-
-    def handing(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Items that the job marks itself."""
-        late: list[tuple[str, Any]] = []
-        uncounted, apart = -self.begin(items), 0
-        for item in items:
-            if item is NOTHING:
-                yield item
-                continue
-            key = self.taken(0, item)
-            if key is None:
-                uncounted -= 1
-                if uncounted < 0:
-                    self.leave_out(1)
-            elif key in self.suspects:
-                late.append((key, item))
-            elif key is not ASIDE:
-                self.hand(key)
-                yield item
-                apart += 1
-                if late and apart >= IN_HAND:
-                    apart = 0
-                    other, suspect = late.pop()
-                    self.hand(other)
-                    yield suspect
-        if self.session.attempt % 2:
-            # Another order each time, so that none keeps the same ones from being done.
-            random.Random(self.session.attempt).shuffle(late)  # noqa: S311 - no secret
-        late.sort(key=lambda one: one[0] not in self.worst)
-        while late:
-            if not self.wait_alone() and self.is_enough(late[-1][0]):
-                self.session.withhold(self.node, [key for key, _ in late])
-                break
-            key, item = late.pop()  # what a pool worked on was the oldest, and comes last: the others are done then
-            self.hand(key)
-            yield item
-        self.finished(0, 0)
-
-    def hand(self, key: str) -> None:
-        """An item is about to be handed out that the job marks itself."""
-        self.scope.hand[key] = None
-        self.session.give(self.scope, key)
-        if self.session.careful or key in self.suspects:
-            self.session.hand_over()
-
-    def is_enough(self, key: str) -> bool:
-        """Whether no more of the worst suspects may be handed out: half of them are in hand, and one ends the process.
-
-        So each attempt halves them, until one is alone.
-        """
-        if key not in self.worst:
-            return False
-        if len(self.worst) == 1:
-            return True
-        return 2 * len(self.worst & self.scope.hand.keys()) >= len(self.worst)
-
-    def wait_alone(self) -> bool:
-        """Wait until nothing is in hand, so that the next item is alone; not where `done` may be called by this code.
-
-        That is so in the thread of a pool that takes the items, which is another one than that of the loop.
-
-        Returns:
-            Whether nothing is in hand.
-        """
-        if get_ident() == self.place.thread or here().task is not None:
-            return not self.scope.hand
-        until = clock.monotonic() + ALONE_SECONDS
-        while self.scope.hand and self.session.error is None and clock.monotonic() < until:
-            threading.Event().wait(POLL)
-        return not self.scope.hand
+        return self.marking(items)
 
     def begin(self, items: Any) -> int:
         """Count what is done among items that can be looked through; returns minus their number."""

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
-from otel_progress.durable import loop, order
+from otel_progress.durable import loops, order
 from otel_progress.durable.again import may_begin
 from otel_progress.durable.kept import (
     LOST,
@@ -19,6 +19,7 @@ from otel_progress.durable.kept import (
     Keys,
     is_worker_lost,
 )
+from otel_progress.durable.loop import HALF, blame
 from otel_progress.durable.scope import KEYS, UNREAD, Scope, as_key, as_text, inside
 from otel_progress.durable.stages import Stages
 from otel_progress.durable.store import CheckpointStore
@@ -90,7 +91,7 @@ class Session(Stages):
         """
         scope: Scope | None = node._scope
         if scope is not None and error is not None and status is Status.FAILED:
-            loop.blame(scope, error)
+            blame(scope, error)
         if is_worker_lost(error):
             self._worker_lost = True
         if node is not self._operation:
@@ -144,7 +145,7 @@ class Session(Stages):
         if self.careful or (scope.loaded is not None and text in scope.loaded.suspects):
             self._settle()  # what came through a death is no suspect any more
         node.advance(1)  # type: ignore[attr-defined]
-        if len(scope.pending) >= loop.HALF:
+        if len(scope.pending) >= HALF:
             self.press(scope)
 
     def is_done(self, node: HandleState, key: object) -> bool:
@@ -227,7 +228,7 @@ class Session(Stages):
                 self._goes_on(scope, items)
             else:
                 self._look_for_position(scope, node)
-        found = loop.opened(self, scope, items, options, lane)
+        found = loops.opened(self, scope, items, options, lane)
         if repeated:
             done = scope.order.position if options.key is None else len(scope.marked)
             node.note(f"the loop begins again: {units(done, None, 'item')} {'is' if done == 1 else 'are'} done")  # type: ignore[attr-defined]
