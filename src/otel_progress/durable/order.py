@@ -43,7 +43,7 @@ def read(text: str | None) -> Order:
 
 def done(position: int, failed: Iterable[str]) -> int:
     """How many of the first items are done: not those that failed, whose keys are their positions."""
-    return position - sum(int(key) < position for key in failed)
+    return position - sum(key.isdecimal() and int(key) < position for key in failed)  # others are of a loop by key
 
 
 def add(digest: int, item: object) -> int:

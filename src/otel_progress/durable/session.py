@@ -35,7 +35,7 @@ from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import say
 from otel_progress.live.reporting import tell_agent
 from otel_progress.model.status import Status
-from otel_progress.model.units import units
+from otel_progress.model.units import plural, units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -276,14 +276,21 @@ class Session(Stages):
             return
         found = order.read(self._read(lambda: self._store.state(self._lease.id, scope.path, ORDER)))
         if found.position:
-            text = f"the loop went by position before, and goes by key now: {found.position:,} done items come again"
-            node.note(text, "warning")  # type: ignore[attr-defined] # of a handle
-            say("%s %r: %s", node._kind, node.name, text)
+            self._come_again(node, "position", "key", found.position)
+
+    @staticmethod
+    def _come_again(node: Any, before: str, now: str, items: int) -> None:
+        """Say that items which are done can't be told in this loop."""
+        text = f"the loop went by {before} before, and goes by {now} now: {items:,} done {plural('item', items)} come again"
+        node.note(text, "warning")
+        say("%s %r: %s", node._kind, node.name, text)
 
     def _goes_on(self, scope: Scope, items: Any) -> None:
         """Read how far a loop by position is."""
         found = order.read(self._read(lambda: self._store.state(self._lease.id, scope.path, ORDER)))
         scope.order = scope.saved_order = found
+        if not found.position and scope.loaded is not None and scope.loaded.done:
+            self._come_again(scope.node(), "key", "position", len(scope.loaded.done))
         if self._mismatch == "keep":
             scope.order = scope.saved_order = found._replace(digest=None)
         elif self._mismatch == "restart" and isinstance(items, Collection):

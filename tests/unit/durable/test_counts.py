@@ -335,6 +335,18 @@ def test_what_goes_on_is_said_at_the_first_sign(path: str, progress_capture: Cap
     assert told(op)[0].startswith("resumed at 1 item")
 
 
+def test_a_loop_that_goes_by_position_in_place_of_key_says_so(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The other way round, also with an item that failed: its key is no position."""
+    with contextlib.suppress(Broken), attempt(path):
+        for item in track(list("abcd"), key=str):
+            if item == "d":
+                raise Broken
+    with attempt(path) as op:
+        assert [item for item in track(list("abcd"), mark=True) if item] == list("abcd")
+    assert "goes by position now: 3 done items come again" in caplog.text
+    assert "at 3 of 4 items)" in told(op)[1]
+
+
 def test_a_loop_that_goes_by_key_in_place_of_position_says_so(path: str, caplog: pytest.LogCaptureFixture) -> None:
     """What was done by position can't be told by key, so it comes again, and not silently."""
     with contextlib.suppress(Broken), attempt(path):
