@@ -281,7 +281,8 @@ class Session(Stages):
     @staticmethod
     def _come_again(node: Any, before: str, now: str, items: int) -> None:
         """Say that items which are done can't be told in this loop."""
-        text = f"the loop went by {before} before, and goes by {now} now: {items:,} done {plural('item', items)} come again"
+        done = f"{items:,} done {plural('item', items)}"
+        text = f"the loop went by {before} before, and goes by {now} now: {done} come again"
         node.note(text, "warning")
         say("%s %r: %s", node._kind, node.name, text)
 
