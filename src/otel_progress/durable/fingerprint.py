@@ -23,6 +23,8 @@ from otel_progress.model.values import shown
 
 LENGTH: Final = 200
 """Characters of arguments that are shown; longer ones are shortened to a digest."""
+MOST: Final = 1000
+"""Parts of an attribute that are looked at; of a larger one only their number."""
 TEXTS: Final = (dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID)
 """Types of which a text says all."""
 PLAIN: Final = (str, int, float, bytes, os.PathLike, enum.Enum, *TEXTS)
@@ -104,9 +106,13 @@ def _of_owner(owner: Any) -> str:
         slots = (getattr(kind, "__slots__", ()) for kind in type(owner).__mro__)
         names = [name for one in slots for name in ((one,) if isinstance(one, str) else one)]
         found = {name: getattr(owner, name) for name in names if hasattr(owner, name)} | getattr(owner, "__dict__", {})
-        found.pop("__dict__", None)
     parts = []
     for name, value in found.items():
+        if name.startswith("__"):  # `__weakref__`, `__dict__`
+            continue
+        if isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > MOST:
+            parts.append(f"{name}={len(value)} {_by_type(value)}")
+            continue
         try:
             parts.append(_text({name: value}, _by_type))
         except InvalidArgument:

@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -379,10 +380,11 @@ class Copy:
 class Slotted:
     """An object without a dictionary."""
 
-    __slots__ = ("unset", "url")
+    __slots__ = ("__weakref__", "rows", "unset", "url")
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.rows = list(range(2000))
 
     def run(self, path: str) -> list[int]:
         """Do the work."""
@@ -397,7 +399,11 @@ def test_an_object_is_known_by_fields_and_slots(path: str) -> None:
         Copy("b", path).run()
     slotted = operation("slotted", id="slotted", resume=path)
     assert slotted(Slotted("a").run)(path) == [0, 1]
-    assert slotted(Slotted("a").run)(path) == []
+    again = Slotted("a")
+    kept = weakref.ref(again)
+    again.rows[0] = 5
+    assert slotted(again.run)(path) == []
+    assert kept() is again
     with pytest.raises(CheckpointMismatch, match='url="b"'):
         slotted(Slotted("b").run)(path)
 
