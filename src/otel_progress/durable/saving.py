@@ -116,7 +116,7 @@ class Saving:
     def goes_on(self, done: int | None = None, total: int | None = None) -> None:
         """Say in the feed that it goes on: as soon as it is known how many of its items are done.
 
-        A loop over a list knows it; else it is what the store has, said at the first stage, wait or mark, after a
+        A loop over a list knows it; else it is what the store has, said at the first wait or mark, after a
         second, or at the end.
 
         Args:

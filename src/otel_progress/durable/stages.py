@@ -45,7 +45,6 @@ class Stages(Saving):
 
     def stage_started(self, stage: StageState) -> None:
         """A stage started. Its path is decided now, as a later attempt repeats the order of starts."""
-        self.goes_on()
         node = stage._parent
         outer: Scope = stage.operation._scope if node is None or node._scope is None else node._scope
         place = here()

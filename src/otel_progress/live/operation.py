@@ -243,11 +243,10 @@ class OperationLife(Handle, OperationState):
         running, self._running = self._running, {}  # at once, so that many stages end in a time that grows as they do
         for stage in reversed(tuple(running or ())):
             stage._finish(status, reason, None)
-        unsaved: ProgressError | None = None
-        if self._session is not None and self._status is Status.RUNNING:
-            unsaved = self._session.unsaved(status)
+        unsaved = self._unsaved(status)
         if unsaved is not None:
-            status, reason, error = Status.FAILED, words(unsaved), unsaved
+            status = Status.FAILED if isinstance(unsaved, ProgressError) else ending(unsaved)
+            reason, error = words(unsaved), unsaved
         hint = None if error is None or status is Status.COMPLETED else hint_of(error)
         with registry.lock:
             before = self._status
@@ -276,6 +275,19 @@ class OperationLife(Handle, OperationState):
             self._report_end(status, reason, error)
         if unsaved is not None:
             raise unsaved
+
+    def _unsaved(self, status: Status) -> BaseException | None:
+        """Save what is left before the end; returns why that failed, or what interrupted it, such as Ctrl+C."""
+        if self._session is None or self._status is not Status.RUNNING:
+            return None
+        try:
+            unsaved: CheckpointError | None = self._session.unsaved(status)
+        except BaseException as stopped:
+            if isinstance(stopped, ProgressError) or of_the_job(stopped):
+                return stopped
+            tell_once("telemetry failed before the end of an operation; the job goes on")
+            return None
+        return unsaved
 
     def _report_end(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         parent = parent_of(self)

@@ -9,6 +9,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import weakref
@@ -749,6 +750,26 @@ def test_what_the_operation_saves_is_written_with_a_stage(path: str, begin: str)
             with stage(f"part {item}"):
                 """Nothing of its own: a write for each would cost more than the work."""
         assert writer._asked <= asked + 1
+
+
+def test_what_interrupts_the_last_write_ends_the_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl+C while a store is waited for: the operation does not go on, and the exception passes."""
+    store = Failing(tmp_path / "work.db")
+
+    def interrupted(seconds: float) -> None:
+        store.why = None
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(saving, "pause", interrupted)
+    with pytest.raises(KeyboardInterrupt), attempt(store) as op:
+        op.done("x")
+        store.why = CheckpointError("the server is away")
+        store.why.passing = True
+    assert op.status == "interrupted"
+    op._session._writer.flush(1)
+    found = store.operation("job-1")
+    assert found is not None
+    assert (found.status, store.keys("job-1", "").done) == (op.status, {"x"})
 
 
 def test_any_object_with_the_protocol_is_a_store(tmp_path: Path) -> None:
