@@ -183,7 +183,7 @@ def _wrap(fn: Any, template: Operation | Stage) -> Any:
 
 
 def _open_session(operation: Any, wait: float) -> Any:
-    from otel_progress.durable.session import open_session
+    from otel_progress.durable.opening import open_session
 
     return open_session(operation, wait)
 

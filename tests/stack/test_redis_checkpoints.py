@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from otel_progress import CheckpointError, InvalidArgument, LeaseLost, OperationHeld, operation, procfs, track
-from otel_progress.durable import session
+from otel_progress import CheckpointError, InvalidArgument, LeaseLost, OperationHeld, clock, operation, procfs, track
+from otel_progress.durable import saving
 from otel_progress.durable.holder import Holder, this_process
 from otel_progress.durable.redis import RedisStore
 from otel_progress.durable.store import Batch, CheckpointStore, Claim, Keys, Lease, Suspect, open_store, standing
+from otel_progress.testing import FakeClock
 
 from .redis_server import QUOTED, Server, redis_server
 
@@ -37,6 +38,15 @@ def store(server: Server) -> Iterator[RedisStore]:
     found = RedisStore(server.url)
     yield found
     found.close()
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeClock]:
+    """Return a clock that moves only when it is told to."""
+    found = FakeClock()
+    before = clock.install(found)
+    yield found
+    clock.install(before)
 
 
 def claim(holder: Holder = AFAR, *, fresh: bool = False) -> Claim:
@@ -145,7 +155,7 @@ def test_a_job_survives_a_server_that_is_killed(server: Server) -> None:
 
 def test_a_server_that_stays_away_stops_a_job_that_needs_it(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job goes on until 1,000 marks are not saved, waits for the server, and is told when that lasts."""
-    monkeypatch.setattr(session, "PATIENCE", 0.5)
+    monkeypatch.setattr(saving, "PATIENCE", 0.5)
     taken = []
     with pytest.raises(CheckpointError, match="can't be used"):
         with operation("job", id="job-3", resume=server.url) as op:
@@ -179,3 +189,46 @@ def test_command_in_redis_has_no_secrets(store: RedisStore) -> None:
     store.acquire(claim(replace(AFAR, command=("job", "--token", "hunter2xyz"))))
     (found,) = store.operations()
     assert found.holder.command == ("job", "--token", "[redacted]")
+
+
+def test_what_runs_never_expires(store: RedisStore, server: Server) -> None:
+    """What ended expires after 30 days; what may have died when its lease is seen to be over, unless it writes."""
+
+    def kept() -> set[int]:
+        """The days for which each key of the operation is kept; -1 for ever."""
+        return {round(one / 86_400) if one > 0 else -1 for one in map(client.ttl, client.keys("*a/b*"))}
+
+    client = server.client()
+    lease = store.acquire(claim()).lease
+    store.write(lease, Batch(done={"": ["x"]}, states={("", "state"): "{}"}, hands={"": ["y"]}))
+    assert kept() == {-1}
+    RedisStore(server.url).acquire(Claim("b", "job", HERE))
+    assert kept() == {-1}
+    client.hset(min(client.keys("*a/b*"), key=len), "lease_until", "1")
+    RedisStore(server.url).acquire(Claim("c", "job", HERE))
+    assert kept() == {30}
+    store.write(lease, Batch(done={"": ["y"]}))
+    assert kept() == {-1}
+    store.write(lease, Batch(ended=("failed", None)))
+    assert kept() == {30}
+    lease = store.acquire(claim(GONE)).lease
+    assert kept() == {-1}
+    store.write(lease, Batch(hands={"": ["z"]}))
+    store.died(lease.id, lease.attempt, "SIGSEGV")
+    store.set_aside(lease.id, "", "z")
+    assert kept() == {30}
+    client.flushall()
+    with pytest.raises(LeaseLost, match="was deleted from redis://"):
+        store.write(lease, Batch(done={"": ["y"]}))
+
+
+def test_a_clock_of_a_process_deletes_nothing(store: RedisStore, fake: FakeClock) -> None:
+    """Days go by the clock of the server, whatever a process believes."""
+    store.write(store.acquire(Claim("done", "job", HERE)).lease, Batch(done={"": ["x"]}, ended=("failed", None)))
+    lease = store.acquire(claim()).lease
+    for days in (40, -80, 4000):
+        fake.jump(days * 86_400)
+        store._prune_at = 0.0
+        store.acquire(Claim(f"ahead {days}", "job", HERE))
+    store.write(lease, Batch(done={"": ["y"]}))
+    assert store.keys("done", "").done == {"x"}

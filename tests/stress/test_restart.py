@@ -182,16 +182,17 @@ def test_program_that_ignores_sigterm_is_not_started_again(tmp_path: Path) -> No
     assert "not restarted: SIGTERM was received" in errors
 
 
-def test_signal_in_the_back_off_ends_it(tmp_path: Path) -> None:
-    """SIGTERM ends the pause; the exit code is that of the last start. Other signals change nothing."""
+@pytest.mark.parametrize("ends", [signal.SIGTERM, signal.SIGHUP])
+def test_signal_in_the_back_off_ends_it(tmp_path: Path, ends: signal.Signals) -> None:
+    """SIGTERM ends the pause, and SIGHUP, as from a shell that ends; the exit code is that of the last start."""
     run = started(tmp_path, "on-failure:2", "exit 9")
     assert run.stderr is not None
     assert "restarts in 1 s (restart 1 of 2)" in run.stderr.readline()
-    run.send_signal(signal.SIGUSR1)
-    run.send_signal(signal.SIGTERM)
+    run.send_signal(signal.SIGUSR1)  # which changes nothing
+    run.send_signal(ends)
     _, errors = run.communicate(timeout=30)
     assert run.returncode == 9
-    assert "not restarted: SIGTERM was received" in errors
+    assert f"not restarted: {ends.name} was received" in errors
 
 
 def started(folder: Path, policy: str, script: str) -> subprocess.Popen[str]:

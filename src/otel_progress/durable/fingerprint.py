@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import functools
 import hashlib
 import inspect
 import json
@@ -13,13 +14,17 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import Any, Final
 
 from otel_progress.errors import InvalidArgument
+from otel_progress.model.secrets import mask_secrets
 from otel_progress.model.values import shown
 
 LENGTH: Final = 200
 """Characters of arguments that are shown; longer ones are shortened to a digest."""
+MOST: Final = 1000
+"""Parts of an attribute that are looked at; of a larger one only their number."""
 TEXTS: Final = (dt.date, dt.time, dt.timedelta, decimal.Decimal, uuid.UUID)
 """Types of which a text says all."""
 PLAIN: Final = (str, int, float, bytes, os.PathLike, enum.Enum, *TEXTS)
@@ -27,9 +32,17 @@ PLAIN: Final = (str, int, float, bytes, os.PathLike, enum.Enum, *TEXTS)
 
 
 def of_call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """The fingerprint of a call, as `jobs.ingest(path="data", limit=10)`; of an object it knows only the type."""
+    """The fingerprint of a call, as `jobs.ingest(path="data", limit=10)`; of an object it knows only the type.
+
+    A method is known by its object as well, as in `jobs.Site.crawl(self=Site(url="x"), limit=10)`. Secrets are masked,
+    as the text is stored and shown.
+    """
+    fn, args, kwargs = _unwrapped(fn, args, kwargs)
     name = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
-    return f"{name}({_short(_text(_bound(fn, args, kwargs), _by_type))})"
+    owner = getattr(fn, "__self__", None)
+    known = [] if owner is None or isinstance(owner, ModuleType) else [f"self={_of_owner(owner)}"]
+    said = ", ".join(filter(None, (*known, _text(_bound(fn, args, kwargs), _by_type))))
+    return f"{name}({_short(_masked(said))})"
 
 
 def of_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
@@ -38,11 +51,22 @@ def of_arguments(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
     Raises:
         InvalidArgument: if an argument is an object, which another process could not recognise.
     """
+    fn, args, kwargs = _unwrapped(fn, args, kwargs)
     said = _text(_bound(fn, args, kwargs), _refuse)
     cells = {str(number): _content(cell) for number, cell in enumerate(getattr(fn, "__closure__", None) or ())}
     name = f"{_module(fn)}.{getattr(fn, '__qualname__', type(fn).__qualname__)}"
     whole = f"{name}({said}){_text(cells, _by_type)}{_of_object(getattr(fn, '__self__', None))}"
     return f"({hashlib.sha256(whole.encode()).hexdigest()[:16]})"
+
+
+def _unwrapped(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]:
+    """The function of a `functools.partial`, with all of its arguments."""
+    part: Any = fn
+    while isinstance(part, functools.partial):
+        part, args, kwargs = part.func, (*part.args, *args), {**part.keywords, **kwargs}
+    return part, args, kwargs
 
 
 def _module(fn: Callable[..., Any]) -> str:
@@ -70,6 +94,30 @@ def _of_object(owner: Any) -> str:
     if owner is None or isinstance(owner, type) or not dataclasses.is_dataclass(owner):
         return ""
     return _text({one.name: getattr(owner, one.name) for one in dataclasses.fields(owner)}, _by_type)
+
+
+def _of_owner(owner: Any) -> str:
+    """The object of a method by its attributes as they are now: plain values by their content, others by their type."""
+    if isinstance(owner, type):
+        return owner.__name__
+    if dataclasses.is_dataclass(owner):
+        found = {one.name: getattr(owner, one.name, None) for one in dataclasses.fields(owner)}
+    else:
+        slots = (getattr(kind, "__slots__", ()) for kind in type(owner).__mro__)
+        names = [name for one in slots for name in ((one,) if isinstance(one, str) else one)]
+        found = {name: getattr(owner, name) for name in names if hasattr(owner, name)} | getattr(owner, "__dict__", {})
+    parts = []
+    for name, value in found.items():
+        if name.startswith("__"):  # `__weakref__`, `__dict__`
+            continue
+        if isinstance(value, (list, tuple, dict, set, frozenset)) and len(value) > MOST:
+            parts.append(f"{name}={len(value)} {_by_type(value)}")
+            continue
+        try:
+            parts.append(_text({name: value}, _by_type))
+        except InvalidArgument:
+            parts.append(f"{name}={_by_type(value)}")
+    return f"{type(owner).__name__}({', '.join(parts)})"
 
 
 def _bound(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,6 +162,12 @@ def _refuse(value: Any) -> str:
         f"a function with once=True is recognised by its arguments, and {shown(value)} is none that a later attempt "
         "could recognise: give texts, numbers, paths, dates, dataclasses, or lists and dicts of them"
     )
+
+
+def _masked(text: str) -> str:
+    """A text without secrets. A few bits of a digest notice another secret, and say nothing about it."""
+    masked = mask_secrets("command", text)
+    return masked if masked == text else f"{masked} #{hashlib.sha256(text.encode()).hexdigest()[:4]}"
 
 
 def _short(text: str) -> str:

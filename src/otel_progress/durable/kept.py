@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
-from otel_progress.errors import OperationHeld
+from otel_progress.errors import LeaseLost, OperationHeld
 from otel_progress.model.units import duration
 
 if TYPE_CHECKING:
     from otel_progress.durable.holder import Holder
 
+T = TypeVar("T")
 LEASE: Final = 30.0
 """Seconds from the last renewal of a lease until another process may take it."""
 RENEW: Final = 10.0
 """Seconds between two renewals while nothing is saved."""
 KEEP_DAYS: Final = 30.0
 """Days after its last sign of life for which an operation is kept."""
+PAUSE: Final = 0.25
+"""How much of that time a pause counts at most in which nothing was written: it may be a jump of the clock."""
 POISON: Final = 2
 """Deaths after which a key is set aside, if it was the only one that was in hand each time."""
 BROKEN: Final = frozenset({"BrokenExecutor", "TerminatedWorkerError", "WorkerLostError"})
@@ -238,6 +241,40 @@ def held(found: StoredOperation, here: Holder, now: float, mono: float) -> bool:
     if here.boot and found.holder.boot == here.boot and found.lease_mono is not None:
         return mono < found.lease_mono
     return now < found.lease_until
+
+
+def too_old(rows: Iterable[tuple[float, T]], now: float, keep: float) -> Iterator[T]:
+    """What was not heard of for `keep` seconds, as the store saw them pass.
+
+    The clock of the process that asks may be wrong by weeks, and so may that of one that wrote before. So an age is the
+    sum of the pauses between the signs of life in the store, from now back, and each of them counts for at most
+    `PAUSE * keep`. A clock that is ahead, or was behind, adds one such pause to the age of all operations.
+
+    Args:
+        rows: when each was last heard of (s, Unix), the newest first, and what it is.
+        now: the time (s, Unix).
+        keep: seconds to keep.
+    """
+    age = 0.0
+    for seen_at, row in rows:
+        if seen_at < now:  # else it was noted by a clock that is ahead of this one
+            age += min(now - seen_at, PAUSE * keep)
+            now = seen_at
+        if age > keep:
+            yield row
+
+
+def lost(lease: Lease, gone_from: str | None = None) -> LeaseLost:
+    """The error for an attempt whose lease is another's.
+
+    Args:
+        lease: the lease.
+        gone_from: the store, if it does not know the operation any more.
+    """
+    why = "was taken over by another process" if gone_from is None else f"was deleted from {gone_from}"
+    return LeaseLost(
+        f"operation {lease.id!r} {why}, so attempt {lease.attempt} can't save anything any more: stop this process"
+    )
 
 
 def refused(found: StoredOperation, now: float) -> OperationHeld:

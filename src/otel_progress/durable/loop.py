@@ -1,23 +1,21 @@
-"""The loops that `track` resumes: they leave out what is done, and mark each item when the next one is taken.
+"""Loops that leave out what is done, and mark each item when the next one is taken.
 
 A loop is a generator, so that `break` and an exception both end at its `yield`, and mark nothing.
 """
 
 from __future__ import annotations
 
-import random
 import sys
-import threading
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from otel_progress import clock
 from otel_progress.durable import order
-from otel_progress.durable.again import by_exception, take_over
+from otel_progress.durable.again import by_exception
 from otel_progress.durable.consumer import collects
 from otel_progress.durable.order import Order
-from otel_progress.durable.scope import IN_HAND, KEY_LENGTH, KEYS, as_key
+from otel_progress.durable.scope import KEY_LENGTH, KEYS, as_key
 from otel_progress.errors import CheckpointError, InvalidArgument, InvalidState
 from otel_progress.live.counting import restore_more
 from otel_progress.live.diagnosis.places import here
@@ -41,10 +39,6 @@ EACH: Final = 0x7F
 """From then on, it is asked again after each 128 marks."""
 
 
-ALONE_SECONDS: Final = 60.0
-"""Seconds for which a suspect is left alone in a pool, at most: an item that is never marked may not stop the job."""
-POLL: Final = 0.01
-"""Seconds between two looks whether it is done."""
 LOOK_SECONDS: Final = 0.25
 """Seconds that a loop looks at its items before the first, at most, for counting those that are done."""
 _VIEWS: Final[tuple[Any, ...]] = ({}.keys(), {}.values(), {}.items())
@@ -87,11 +81,20 @@ class Marking(Protocol):
     def press(self, scope: Scope) -> None:
         """Many marks are not saved."""
 
+    def goes_on(self, done: int | None, total: int | None) -> None:
+        """It is known how many items of the operation are done."""
+
     def give(self, scope: Scope, key: str) -> None:
         """An item is handed out that the job marks itself."""
 
     def hand_over(self) -> None:
         """Write the key in hand."""
+
+    def worst(self, scope: Scope) -> frozenset[str]:
+        """The keys that were in hand at more deaths than any other."""
+
+    def withhold(self, node: Any, keys: Sequence[str]) -> None:
+        """Leave keys for the next attempt."""
 
     def close_item(self, scope: Scope, key: str) -> None:
         """An item with stages inside it is done."""
@@ -103,21 +106,8 @@ class Marking(Protocol):
         """All items of a loop that marks are taken at once."""
 
 
-def opened(session: Marking, scope: Scope, items: Any, options: LoopOptions, lane: Lane | None) -> Any:
-    """The generator of a loop."""
-    before = scope.loop
-    counted = take_over(scope)
-    if options.mark:
-        scope.automatic, scope.place = True, options.place
-    one = scope.loop = _Loop(session, scope, options, lane)
-    one.go_on(before, counted, options)
-    if hasattr(items, "__aiter__"):
-        return one.later(items)
-    return one.now(items)
-
-
-class _Loop:
-    """What a loop knows of its scope."""
+class Loop:
+    """A loop that marks its items, and what it knows of its scope."""
 
     def __init__(self, session: Marking, scope: Scope, options: LoopOptions, lane: Lane | None) -> None:
         loaded: Keys = scope.loaded  # type: ignore[assignment]
@@ -132,7 +122,6 @@ class _Loop:
         self.done = loaded.done if options.retry_failed else loaded.done | loaded.failed
         self.stays_failed = frozenset() if options.retry_failed else loaded.failed
         self.failed_before = 0
-        self.suspects = loaded.suspects if len(loaded.suspects) > 1 else frozenset()
         self.retries = options.retry_failed
         self.retried = set(loaded.failed) if options.retry_failed else set()
         self.aside = loaded.aside
@@ -162,84 +151,36 @@ class _Loop:
 
     def now(self, items: Iterable[Any]) -> Iterator[Any]:
         """The items of a `for` loop; `NOTHING` among them comes through."""
-        return self.marking(items) if self.mark else self.handing(items)
-
-    def handing(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Items that the job marks itself."""
-        late: list[tuple[str, Any]] = []
-        uncounted, apart = -self.begin(items), 0
-        for item in items:
-            if item is NOTHING:
-                yield item
-                continue
-            key = self.taken(0, item)
-            if key is None:
-                uncounted -= 1
-                if uncounted < 0:
-                    self.leave_out(1)
-            elif key in self.suspects:
-                late.append((key, item))
-            elif key is not ASIDE:
-                self.hand(key)
-                yield item
-                apart += 1
-                if late and apart >= IN_HAND:
-                    apart = 0
-                    other, suspect = late.pop()
-                    self.hand(other)
-                    yield suspect
-        if self.session.attempt % 2:
-            # Another order each time, so that none keeps the same ones from being done.
-            random.Random(self.session.attempt).shuffle(late)  # noqa: S311 - no secret
-        while late:
-            self.wait_alone()
-            key, item = late.pop()  # what a pool worked on was the oldest, and comes last: the others are done then
-            self.hand(key)
-            yield item
-        self.finished(0, 0)
-
-    def hand(self, key: str) -> None:
-        """An item is about to be handed out that the job marks itself."""
-        self.scope.hand[key] = None
-        self.session.give(self.scope, key)
-        if self.session.careful or key in self.suspects:
-            self.session.hand_over()
-
-    def wait_alone(self) -> None:
-        """Wait until nothing is in hand, so that the next item is alone; not where `done` may be called by this code.
-
-        That is so in the thread of a pool that takes the items, which is another one than that of the loop.
-        """
-        if get_ident() == self.place.thread or here().task is not None:
-            return
-        until = clock.monotonic() + ALONE_SECONDS
-        while self.scope.hand and self.session.error is None and clock.monotonic() < until:
-            threading.Event().wait(POLL)
+        return self.marking(items)
 
     def begin(self, items: Any) -> int:
         """Count what is done among items that can be looked through; returns minus their number."""
         ahead = self.ahead(items)
-        self.leave_out(ahead)
-        return -ahead
+        if not self.scope.path:
+            self.session.goes_on(*((None, None) if ahead is None else (ahead, len(items))))
+        self.leave_out(ahead or 0)
+        return -(ahead or 0)
 
-    def ahead(self, items: Any) -> int:
+    def ahead(self, items: Any) -> int | None:
         """How many of all items are done, so that the count is right from the first one on.
 
-        0 if that takes long, or can't be known: then each is counted when the loop comes to it.
+        None if that takes long, or can't be known: then each is counted when the loop comes to it.
         """
-        if type(items) not in LISTS or not (self.done or self.before.position):
+        if type(items) not in LISTS:
+            return None
+        if not (self.done or self.before.position):
             return 0
         if self.key is None:
-            return max(0, min(self.before.position, len(items)) - len(self.retried))
+            return order.done(min(self.before.position, len(items)), self.retried)
         found, until = 0, clock.monotonic() + LOOK_SECONDS
         try:
             for item in items:
                 key = self.key(item)
                 found += (key if type(key) is str else as_key(key)) in self.done
                 if clock.monotonic() > until:
-                    return 0
+                    return None
         except Exception:  # of the job, which the loop raises again at this item
-            return 0
+            return None
         return found
 
     def marking(self, items: Iterable[Any]) -> Iterator[Any]:  # noqa: C901, PLR0915 - in one piece, counted in ns

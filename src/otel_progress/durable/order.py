@@ -41,6 +41,11 @@ def read(text: str | None) -> Order:
     return Order(int(position), int(digest, 16))
 
 
+def done(position: int, failed: Iterable[str]) -> int:
+    """How many of the first items are done: not those that failed, whose keys are their positions."""
+    return position - sum(key.isdecimal() and int(key) < position for key in failed)  # others are of a loop by key
+
+
 def add(digest: int, item: object) -> int:
     """The digest of some items and one more. Of objects that no other process could recognise the type counts."""
     text = item if type(item) is str else _text(item, DEPTH)

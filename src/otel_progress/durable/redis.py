@@ -1,7 +1,8 @@
 """The store in Redis, which the processes of many machines share.
 
-Each change is one script, so it is atomic. Leases go by the clock of the server. What survives a crash of the server is
-what its own persistence keeps: with `appendfsync everysec`, all but the last second.
+Each change is one script, so it is atomic. Leases go by the clock of the server. An operation that runs never expires;
+one that ended, or whose lease was seen to be over, expires after the days for which it is kept. What survives a crash
+of the server is what its own persistence keeps: with `appendfsync everysec`, all but the last second.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from otel_progress.durable.kept import (
     Summary,
     Suspect,
     is_blamed,
+    lost,
     poisonous,
     refused,
 )
-from otel_progress.errors import CheckpointError, InvalidArgument, LeaseLost, MissingDependency
+from otel_progress.errors import CheckpointError, InvalidArgument, MissingDependency
 from otel_progress.model.command_line import without_secrets
 from otel_progress.model.secrets import mask_secrets
 
@@ -42,8 +44,9 @@ T = TypeVar("T")
 PREFIX: Final = "otel-progress:checkpoint:"
 SOCKET_SECONDS: Final = 5.0
 """Seconds that the server may be silent."""
-REFRESH: Final = 86_400.0
-"""Seconds between two times at which all keys of an operation are kept longer."""
+PRUNE_EVERY: Final = 3600.0
+"""Seconds between two looks for operations whose lease is over."""
+SCRIPTS: Final = ("acquire", "write", "died", "expire")
 _SUMMARY: Final = ("completed", "total", "unit", "stage", "message")
 _HOLDER: Final = ("host", "boot", "namespace", "pid", "ticks", "command", "cwd")
 
@@ -95,14 +98,14 @@ class RedisStore:
         self.url = _without_password(url)
         self._errors = (redis.RedisError, OSError)
         self._keep = round(keep_days * 86_400)
-        self._refresh_at: dict[str, float] = {}
+        self._prune_at = 0.0
         try:
             self._client: Any = redis.Redis.from_url(
                 url, decode_responses=True, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS
             )
         except ValueError as error:
             raise InvalidArgument(f"{self.url} is no address of Redis: {error}") from None
-        self._scripts = {name: self._client.register_script(_script(name)) for name in ("acquire", "write", "died")}
+        self._scripts = {name: self._client.register_script(_script(name)) for name in SCRIPTS}
         try:
             self._run(self._client.ping)
         except BaseException:
@@ -127,6 +130,7 @@ class RedisStore:
 
     def acquire(self, claim: Claim) -> Acquired:
         """See `CheckpointStore.acquire`."""
+        self._prune()
         before = self.operation(claim.id)
         here = claim.holder
         gone = before is not None and (before.holder.is_gone(here) or before.holder.is_same(here))
@@ -134,7 +138,7 @@ class RedisStore:
         row |= {name: getattr(here, name) for name in _HOLDER} | {"command": json.dumps(_masked(here.command))}
         attempt, fence, counted = self._call(
             *("acquire", claim.id, json.dumps(row), 0 if before is None else before.fence),
-            *(int(gone), int(claim.fresh), LEASE, self._keep, int(before is not None and is_blamed(before, here))),
+            *(int(gone), int(claim.fresh), LEASE, int(before is not None and is_blamed(before, here))),
         )
         if attempt == "held":
             found = self.operation(claim.id) or before
@@ -145,6 +149,25 @@ class RedisStore:
         self._blame(claim.id, counted, None)
         return Acquired(Lease(claim.id, int(attempt), int(fence)), before)
 
+    def _prune(self) -> None:
+        """Let operations expire whose process is silent; the next write of one that lives ends that."""
+        now = clock.monotonic()
+        if now < self._prune_at:
+            return
+        self._prune_at = now + PRUNE_EVERY
+        ids = self._run(lambda: self._client.zrange(f"{PREFIX}all", 0, -1))
+
+        def work() -> list[str | None]:
+            pipe = self._client.pipeline(transaction=False)
+            for id in ids:
+                pipe.hget(_key(id), "status")
+            found: list[str | None] = pipe.execute()
+            return found
+
+        for id, status in zip(ids, self._run(work), strict=True):
+            if status == RUNNING:
+                self._call("expire", id, self._keep)
+
     def _blame(self, id: str, counted: str, how: str | None) -> None:
         """Set aside what ended the process again, after deaths were counted."""
         for scope, key in poisonous([(path, item, deaths) for path, item, deaths in json.loads(counted)], how):
@@ -152,7 +175,9 @@ class RedisStore:
 
     def died(self, id: str, attempt: int, how: str) -> None:
         """See `CheckpointStore.died`."""
-        self._blame(id, self._call("died", id, attempt, how, int(how.partition(",")[0] not in STOPPED)), how)
+        self._blame(
+            id, self._call("died", id, attempt, how, int(how.partition(",")[0] not in STOPPED), self._keep), how
+        )
 
     # -- what is kept
 
@@ -177,20 +202,11 @@ class RedisStore:
         if batch.ended is not None:
             told["ended"] = [batch.ended[0], batch.ended[1] or ""]
             told["died"] = batch.died is not None
-        now = clock.monotonic()
-        refresh = now >= self._refresh_at.get(lease.id, 0.0)
-        said = self._call("write", lease.id, lease.fence, json.dumps(told), LEASE, int(refresh), self._keep)
-        if said == "lost":
-            raise LeaseLost(
-                f"operation {lease.id!r} was taken over by another process, so attempt {lease.attempt} can't save "
-                "anything any more: stop this process"
-            )
+        said = self._call("write", lease.id, lease.fence, json.dumps(told), LEASE, self._keep)
+        if said in ("lost", "deleted"):
+            raise lost(lease, self.url if said == "deleted" else None)
         if batch.died is not None and said.startswith("["):
             self._blame(lease.id, said, batch.died)
-        if refresh:
-            self._refresh_at[lease.id] = now + REFRESH
-        if batch.ended is not None:
-            self._refresh_at.pop(lease.id, None)
 
     def keys(self, id: str, scope: str) -> Keys:
         """See `CheckpointStore.keys`."""
@@ -245,7 +261,10 @@ class RedisStore:
 
     def set_aside(self, id: str, scope: str, key: str) -> None:
         """See `CheckpointStore.set_aside`."""
-        self._run(lambda: self._client.sadd(f"{_key(id)}:aside", _pair(scope, key)))
+        aside = f"{_key(id)}:aside"
+        self._run(lambda: self._client.sadd(aside, _pair(scope, key)))
+        if self._run(lambda: self._client.ttl(_key(id))) >= 0:
+            self._run(lambda: self._client.expire(aside, self._keep))
 
     def release(self, id: str) -> None:
         """See `CheckpointStore.release`."""

@@ -83,6 +83,7 @@ class Scope:
         path: its path in the store; empty for the operation.
         node: the handle, which must not be kept alive: one that is dropped without an end ends as interrupted.
         above: the scope that its path is inside of; None for the operation.
+        item_above: the key of a loop that it is inside of, if it is.
         named: whether its key or its arguments tell it apart from others of its name.
         unknown: the items one of which it may belong to, nobody knows to which; empty if it is clear.
         runs: the stages below it by name; `item_runs` those below an item, by its key. Written: job, under the lock.
@@ -131,6 +132,7 @@ class Scope:
         self.inner_ran: set[str] = set() if named else self.ran
         self.item_ran: dict[str, set[str]] = {}
         self.path = path
+        self.item_above: str | None = item if item is not None or above is None else above.item_above
         self.node = weakref.ref(node)
         self.above = above
         self.named = named

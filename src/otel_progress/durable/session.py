@@ -1,213 +1,69 @@
-"""One attempt of a resumable operation: its lease, its scopes, and what it saves."""
+"""One attempt of a resumable operation: what its job says, and what it is told."""
 
 from __future__ import annotations
 
-import json
-import threading
-import weakref
 from collections.abc import Collection
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import clock, semconv
-from otel_progress.durable import loop, order
+from otel_progress import semconv
+from otel_progress.durable import loops, order
 from otel_progress.durable.again import may_begin
-from otel_progress.durable.holder import this_process
 from otel_progress.durable.kept import (
     LOST,
     ORDER,
-    RENEW,
-    RESULT,
+    POISON,
     RUNNING,
     STATE,
-    WORKER_LOST,
     Acquired,
-    Batch,
-    Claim,
     Keys,
-    Kind,
-    StoredOperation,
-    Summary,
     is_worker_lost,
 )
-from otel_progress.durable.scope import KEYS, UNREAD, Runs, Scope, as_key, as_part, as_text, inside, part
-from otel_progress.durable.store import CheckpointStore, open_store
-from otel_progress.durable.told import tell_runner
-from otel_progress.durable.wording import SHOWN, all_at_once, mixed, one_of, resumed, twice
-from otel_progress.durable.writer import writer_of
+from otel_progress.durable.loop import HALF, blame
+from otel_progress.durable.scope import KEYS, UNREAD, Scope, as_key, as_text, inside
+from otel_progress.durable.stages import Stages
+from otel_progress.durable.store import CheckpointStore
+from otel_progress.durable.wording import SHOWN, all_at_once, how_it_ended
 from otel_progress.errors import (
     CheckpointError,
-    CheckpointMismatch,
-    InvalidArgument,
     InvalidState,
     LeaseLost,
-    OperationHeld,
 )
-from otel_progress.live import hooks, misuse, stopping
+from otel_progress.live import hooks, misuse
 from otel_progress.live.counting import count_anew, restore
 from otel_progress.live.diagnosis.places import here
-from otel_progress.live.guard import drops, say
-from otel_progress.live.reporting import report, tell_agent
-from otel_progress.model.origin import of_the_job
+from otel_progress.live.guard import say
+from otel_progress.live.reporting import tell_agent
 from otel_progress.model.status import Status
-from otel_progress.model.units import units
-from otel_progress.model.values import attributes
-from otel_progress.settings import read
+from otel_progress.model.units import plural, units
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from otel_progress.live.lane import Lane
-    from otel_progress.live.records import LoopOptions, Resume
-    from otel_progress.live.state import HandleState, OperationState, StageState
+    from otel_progress.live.records import LoopOptions
+    from otel_progress.live.state import HandleState, OperationState
 
-T = TypeVar("T")
-MOST: Final = 896
-"""Unsaved marks at which the job waits for the writer; a loop looks after each 128, so there are never 1,000."""
-WAIT_SECONDS: Final = 30.0
-"""Seconds that the job waits for the writer, at most."""
-END_SECONDS: Final = 10.0
-"""Seconds that the end of an operation waits for its last write, at most."""
 CAREFUL: Final = 1000
 """Items after a death before each of which its key is written, so that one that kills again is known."""
-PATIENCE: Final = 15.0
-"""Seconds for which a passing error is not told to the job; half the time of a lease."""
-POLL: Final = 0.25
-"""Seconds between two tries to get a lease."""
-SUMMARY_EVERY: Final = 1.0
-"""Seconds between two notes of how far the operation is."""
-TELL_EVERY: Final = 10.0
-"""Seconds between two events about checkpoints."""
-OWNERS: Final = 100_000
-"""Calls of methods and closures that are compared with each other."""
 
 
-def pause(seconds: float) -> None:
-    """Wait for the given number of seconds."""
-    threading.Event().wait(seconds)
-
-
-def open_session(operation: OperationState, wait: float) -> Session | None:
-    """Take the operation of a handle that is about to start; None if it goes on without a store.
-
-    Args:
-        operation: the handle.
-        wait: seconds to wait for its lease.
-
-    Raises:
-        CheckpointError: if the store can't be used and is required.
-        CheckpointMismatch: if what was saved belongs to other code or other arguments.
-        OperationHeld: if another process holds the operation.
-    """
-    options: Resume = operation._opts.resume  # type: ignore[assignment]
-    where = (hooks.checkpoints or read().checkpoints) if options.store is True else options.store
-    if where is None:
-        raise InvalidArgument("resume=True needs a store: configure(checkpoints='work.db'), or resume='work.db'")
-    try:
-        store = open_store(where)
-        tell_runner(where, store)
-        return _opened(operation, options, store, wait)
-    except (InvalidArgument, CheckpointMismatch, OperationHeld):
-        raise
-    except Exception as error:
-        if options.required or of_the_job(error):
-            raise
-        say("operation %r goes on without checkpoints: %s", operation.name, error)
-        return None
-
-
-def _opened(operation: OperationState, options: Resume, store: CheckpointStore, wait: float) -> Session:
-    fingerprint = operation._fingerprint or options.fingerprint
-    before = store.operation(operation.id)
-    fresh = before is not None and _differs(before, fingerprint, options.mismatch)
-    claim = Claim(operation.id, operation.name, this_process(), fingerprint, fresh)
-    writer_of(store).settle(operation.id, END_SECONDS)
-    session = Session(operation, store, _acquired(store, claim, wait), options.required)
-    if fresh:
-        session.before = None
-    return session
-
-
-def _differs(before: StoredOperation, fingerprint: str | None, policy: str) -> bool:
-    """Whether what was saved is to be forgotten, as it belongs to other code or arguments."""
-    if before.fingerprint is None or fingerprint is None or before.fingerprint == fingerprint or policy == "keep":
-        return False
-    if policy == "restart":
-        return True
-    raise CheckpointMismatch(
-        f"the checkpoint of operation {before.id!r} belongs to {before.fingerprint}, and this is {fingerprint}: use "
-        "another id, or say how to go on: resume_mismatch='restart' forgets what was saved, 'keep' uses it all the same"
-    )
-
-
-def _acquired(store: CheckpointStore, claim: Claim, wait: float) -> Acquired:
-    deadline = clock.monotonic() + wait
-    while True:
-        try:
-            return store.acquire(claim)
-        except OperationHeld:
-            left = deadline - clock.monotonic()
-            if left <= 0:
-                raise
-        pause(min(POLL, left))
-
-
-class Session:
+class Session(Stages):
     """What a running operation saves, and what it found.
 
     Attributes:
-        before: how the operation stood before this attempt; None in a first one.
-        id: the id of the operation.
-        attempt: the number of this attempt.
         careful: before how many items the key in hand is written, as the attempt before died. Written: job.
-        over: whether nothing more will be written. Written: writer.
-        error: why nothing can be saved now, if it can't. Written: writer. Read: job.
     """
 
     def __init__(self, operation: OperationState, store: CheckpointStore, acquired: Acquired, required: bool) -> None:
         """A session that holds the lease."""
-        self.before = acquired.before
+        super().__init__(operation, store, acquired, required)
         self.careful = 0
-        self.attempt = acquired.lease.attempt
-        self.over = False
-        self._ref = weakref.ref(operation)
-        self.id = acquired.lease.id
-        self._store = store
-        self._lease = acquired.lease
-        self._required = required
         self._mismatch: str = operation._opts.resume.mismatch  # type: ignore[union-attr] # it is resumable
-        self._encode = getattr(store, "encode", None)
-        self._decode = getattr(store, "decode", None) or json.loads
-        self._writer = writer_of(store)
-        self._used: dict[str, list[Scope]] = {}
-        self._inner: set[str] = set()
-        self._owners: dict[str, Any] = {}
-        self._using: list[Scope] = []
-        self._lock = threading.RLock()
-        self._closed: list[str] = []
-        self.error: CheckpointError | None = None
-        self._failing_since: float | None = None
-        self._lost = self._worker_lost = self._handed = False
-        self._ended: tuple[str, str | None] | None = None
-        self._span: tuple[str, str] | None = None
-        self._renew_at = clock.monotonic() + RENEW
-        self._summary_at = 0.0
-        self._tell_at = 0.0
-        self._untold = 0
+        self._handed = False
         operation._scope = Scope("", operation)
         self.restored(operation)
         self._asked = False
-
-    @property
-    def _operation(self) -> Any:
-        """The operation; None once it was dropped without an end."""
-        return self._ref()
-
-    # -- its life
-
-    def abandon(self) -> None:
-        """The operation does not start after all: free its lease."""
-        self._store.write(self._lease, Batch(ended=("cancelled", "it was not started")))
 
     def started(self) -> None:
         """The operation started, with its span: begin to write, and say what was found."""
@@ -218,41 +74,13 @@ class Session:
         if self.before is not None and self.before.status in (RUNNING, LOST):
             self.careful = CAREFUL
         if self.before is not None:
-            self._operation.note(self._resumed(self.before))
+            far = self.before.summary
+            done, some = self._marks(far.stage)
+            self._stored = done or (far.completed if some else None)
+            self._to_tell = self.before, how_it_ended(self.before)
             tell_agent(self._operation, semconv.GEN_AI_RESUMED)
-
-    def _resumed(self, before: StoredOperation) -> str:
-        """How the feed says that it goes on."""
-        far = before.summary
-        done, some = self._marks(far.stage)
-        return resumed(before, self.attempt, done or (far.completed if some else None))
-
-    def _marks(self, stage: str | None) -> tuple[int, bool]:
-        """How many items the operation itself has done, and whether it or the stage it was in has marks at all."""
-        found = self._done_in("", self._operation._scope.loaded or Keys())
-        if found or not stage:
-            return found, bool(found)
-        inner = self._read(lambda: self._store.keys(self.id, stage)) or Keys()
-        return 0, bool(self._done_in(stage, inner))
-
-    def _done_in(self, path: str, keys: Keys) -> int:
-        position = order.read(self._read(lambda: self._store.state(self.id, path, ORDER))).position
-        return position - len(keys.failed) if position else len(keys.done)
-
-    def forked(self) -> None:
-        """This process was forked from the one that holds the operation; called in the child."""
-        self._lock = threading.RLock()
-        self._lost = self.over = True
-        self.error = CheckpointError(
-            f"this process was forked from the one that runs operation {self.id!r}, and can't save for it: return the "
-            "key to that process, and call done(key) there"
-        )
-
-    def end(self, status: str, reason: str | None) -> None:
-        """Write the end with the next round; a later end changes nothing."""
-        if self._ended is None:
-            self._ended = status, reason
-            self._writer.kick()
+            if not done:
+                self.goes_on()
 
     def ended(self, node: HandleState, status: Status, reason: str | None, error: BaseException | None) -> None:
         """A handle ended.
@@ -263,7 +91,7 @@ class Session:
         """
         scope: Scope | None = node._scope
         if scope is not None and error is not None and status is Status.FAILED:
-            loop.blame(scope, error)
+            blame(scope, error)
         if is_worker_lost(error):
             self._worker_lost = True
         if node is not self._operation:
@@ -274,200 +102,6 @@ class Session:
             self._write_end(status, reason)
         if isinstance(self.error, LeaseLost) and status is Status.COMPLETED and self._required:
             raise self.error
-
-    def _write_end(self, status: Status, reason: str | None) -> None:
-        self.end(status.value, reason)
-        if threading.current_thread().name.startswith("otel-progress"):
-            return
-        for _ in range(round(END_SECONDS / POLL)):
-            done = self._writer.flush(END_SECONDS)
-            if self.over or not done or self.error is not None:
-                break
-            pause(POLL)  # the cause may pass
-        if not self.over and status is Status.COMPLETED and self._required:
-            raise self.error or self._late(END_SECONDS)
-
-    def _late(self, seconds: float) -> CheckpointError:
-        return CheckpointError(
-            f"the checkpoint store did not take the marks of {self._lease.id!r} within {seconds:.0f} s"
-        )
-
-    def flush(self) -> None:
-        """Write soon what is not saved."""
-        if not self._lost:
-            self._writer.kick()
-
-    # -- scopes
-
-    def stage_started(self, stage: StageState) -> None:
-        """A stage started. Its path is decided now, as a later attempt repeats the order of starts."""
-        node = stage._parent
-        outer: Scope = stage.operation._scope if node is None or node._scope is None else node._scope
-        place = here()
-        apart = stage._arguments or ("" if stage._opts.key is None else f"({as_part(stage._opts.key)})")
-        with self._lock:
-            doubtful = outer.doubtful() if apart else None
-            while doubtful is not None:  # what its arguments tell apart needs no order
-                outer = doubtful.above or outer
-                doubtful = outer.doubtful()
-            key = outer.item_of(place)
-            base = f"{inside(outer.path, key)}{part(stage.name)}{apart}"
-            stage._scope = scope = Scope(base, stage, outer, named=bool(apart), item=key)
-            self._asked = self._asked or stage._opts.once
-            if key is not None:
-                self._inner.add(inside(outer.path, key))
-            if apart:
-                return
-            if key is None and outer.giver:
-                scope.unknown = tuple(islice(outer.giver, SHOWN))
-            runs = outer.runs if key is None else outer.item_runs.setdefault(key, {})
-            scope.own = mine = runs.setdefault(base, Runs())
-            side_by_side = mine.open is not None and mine.open._status is Status.RUNNING
-            if side_by_side or (mine.completed and mine.place != place):
-                mine.mixed = True
-            mine.open, mine.place = stage, place
-            if mine.completed and not stage._opts.once:
-                scope.path = f"{base}~{mine.completed + 1}"
-
-    def _stage_ended(self, stage: StageState, status: Status) -> None:
-        scope: Scope | None = stage._scope
-        if scope is None:
-            return
-        with self._lock:
-            if scope.own is not None and scope.own.open is stage:
-                scope.own.open = None
-                scope.own.completed += status is Status.COMPLETED
-        if stage._opts.once and status is Status.COMPLETED:
-            self._keep(stage, scope)
-        if scope.path in self._used:
-            scope.item = None
-            if not self._worker_lost:
-                scope.hand.clear()
-            self.flush()
-
-    def _keep(self, stage: StageState, scope: Scope) -> None:
-        """Keep the result of a stage that ran once: now that it completed, and not before."""
-        if self.restored(stage) is None or scope.kept is not None:
-            text = scope.kept or as_text("the result of a stage", {}, self._encode)
-            with self._lock:
-                scope.states[RESULT] = text
-                using = self._used.setdefault(scope.path, [])
-                if scope not in using:
-                    using.append(scope)
-        if not scope.named:
-            scope.ran.add(scope.path)
-
-    def _refuse(self, node: HandleState, scope: Scope) -> None:
-        """Refuse what a later attempt could not tell apart from others.
-
-        Raises:
-            InvalidState: if it could not.
-        """
-        one = scope.doubtful()
-        if one is not None:
-            found = one.node()
-            name = node.name if found is None else found.name
-            raise InvalidState(one_of(name, one.unknown) if one.unknown else mixed(name))
-        if node._opts.once and not scope.named and scope.path in scope.ran:
-            raise InvalidState(twice(node.name))
-
-    def _use(self, node: HandleState) -> Scope:
-        """The scope of a handle, with its keys read.
-
-        Raises:
-            CheckpointError: if it can't be told apart from another, or read; or if this session can't save.
-        """
-        self.check()
-        self._asked = True
-        scope: Scope | None = node._scope
-        if scope is None:
-            raise CheckpointError(f"{node._kind} {node.name!r} has not started, so nothing of it can be saved")
-        if scope.above is not None:
-            self._refuse(node, scope)
-        if scope.loaded is not None:
-            return scope
-        with self._lock:
-            is_saved = all(one.clean() for one in self._used.get(scope.path, ()))
-        if not is_saved:
-            self._settle()  # without the lock, which the writer needs
-        found = self._read(lambda: self._store.keys(self._lease.id, scope.path)) or Keys()
-        with self._lock:
-            if scope.loaded is None:
-                scope.loaded = found
-                self._used.setdefault(scope.path, []).append(scope)
-        return scope
-
-    def called(self, node: HandleState, owner: object) -> None:
-        """A function that runs once is called as a stage, of this object or with this closure.
-
-        Raises:
-            InvalidState: if another object's call in this attempt has the same name and arguments.
-        """
-        scope: Scope | None = node._scope
-        if scope is None:
-            return
-        try:
-            mine: Any = weakref.ref(owner)
-        except TypeError:
-            return  # of a class with slots
-        known = self._owners.get(scope.path)
-        if known is None and len(self._owners) < OWNERS:
-            known = self._owners.setdefault(scope.path, mine)
-        if known is not None and known() is not owner:
-            raise InvalidState(
-                f"stage {node.name!r} runs once for each set of arguments, and was called with the same ones for two "
-                "objects, so one would get the result of the other: make what tells them apart an argument"
-            )
-
-    def _read(self, read: Callable[[], T]) -> T | None:
-        """Read from the store, for `PATIENCE` seconds while an error may pass; None if it fails and may fail.
-
-        Raises:
-            CheckpointError: if it fails, and saving is required.
-        """
-        deadline = clock.monotonic() + PATIENCE
-        while True:
-            try:
-                return read()
-            except CheckpointError as error:
-                if self._required and error.passing and clock.monotonic() < deadline:
-                    pause(POLL)
-                    continue
-                if self._required:
-                    raise
-                self._failed(error)
-                return None
-
-    def _settle(self) -> None:
-        if not self._writer.flush(WAIT_SECONDS) and self._required:
-            raise self.error or self._late(WAIT_SECONDS)
-
-    def check(self) -> None:
-        """Raise what went wrong.
-
-        Raises:
-            LeaseLost: if another process took over.
-            CheckpointError: if nothing can be saved, and saving is required.
-        """
-        error = self.error
-        if error is not None and (self._required or self._lost):
-            raise error
-        if self._ended is not None:
-            raise CheckpointError(f"operation {self.id!r} has ended, so nothing more can be saved")
-
-    # -- what the job says
-
-    def restored(self, node: HandleState) -> dict[str, Any] | None:
-        """The state that an earlier attempt left; of a stage that runs once, the result of its completed run."""
-        scope = self._use(node)
-        if scope.restored is UNREAD:
-            kind: Kind = RESULT if node._opts.once else STATE
-            text = self._read(lambda: self._store.state(self._lease.id, scope.path, kind))
-            scope.restored = None if text is None else self._decode(text)
-            if node._opts.once and text is not None and node._message is None:
-                node.update(message="done before")  # type: ignore[attr-defined] # it looks like work that took no time
-        found: dict[str, Any] | None = scope.restored
-        return found
 
     def checkpoint(self, node: HandleState, state: dict[str, Any]) -> None:
         """Save a state with the next write; it replaces the one before."""
@@ -511,18 +145,18 @@ class Session:
         if self.careful or (scope.loaded is not None and text in scope.loaded.suspects):
             self._settle()  # what came through a death is no suspect any more
         node.advance(1)  # type: ignore[attr-defined]
-        if len(scope.pending) >= loop.HALF:
+        if len(scope.pending) >= HALF:
             self.press(scope)
 
     def is_done(self, node: HandleState, key: object) -> bool:
         """Whether a key is done, in this attempt or an earlier one."""
         text = as_key(key)
-        scope = self._use(node)
-        if not scope.recounted:
+        scope = self._use(node, reads=True)
+        if not scope.recounted and self._ended is None:
             self._count_restored(scope)
         if self._knows(scope, text):
             return True
-        if not scope.automatic:
+        if not scope.automatic and self._ended is None:
             with self._lock:
                 scope.give(text, here())
         return text in scope.seen and text != scope.item
@@ -546,6 +180,7 @@ class Session:
             scope.recounted = True
             units = len(loaded.done)
             restore(node, units if node._total is None else min(units, node._total))
+            self.goes_on()
 
     def recorded(self, node: HandleState, outcome: str, item: object) -> None:
         """An item was recorded: one that failed is not marked as done."""
@@ -593,20 +228,11 @@ class Session:
                 self._goes_on(scope, items)
             else:
                 self._look_for_position(scope, node)
-        found = loop.opened(self, scope, items, options, lane)
+        found = loops.opened(self, scope, items, options, lane)
         if repeated:
             done = scope.order.position if options.key is None else len(scope.marked)
-            node.note(f"the loop begins again, after {units(done, None, 'item')} that are done")  # type: ignore[attr-defined]
+            node.note(f"the loop begins again: {units(done, None, 'item')} {'is' if done == 1 else 'are'} done")  # type: ignore[attr-defined]
         return found
-
-    def tries_again(self, node: HandleState) -> None:
-        """The work of a handle begins again: its loop goes on, and stages inside have the keys they had before."""
-        scope: Scope | None = node._scope
-        if scope is None:
-            return
-        with self._lock:
-            scope.again = scope.loaded is not None
-            scope.begin_again()
 
     def _runs_twice(self, scope: Scope) -> bool:
         """Whether a loop of the same stage with the same key runs at the same time."""
@@ -644,159 +270,50 @@ class Session:
             raise InvalidState(all_at_once(node.name))
         misuse.warn_of("collected", f"{self.id}/{node.name}", "%s", all_at_once(node.name))
 
-    def takes_all(self) -> None:
-        """The job says that a loop is to take all items."""
-        self._asked = True
-
-    def _look(self, operation: OperationState) -> None:
-        """Say it if the job has a loop, and resumes nothing."""
-        if operation._has_tracked and not self._asked:
-            self._asked = True
-            misuse.warn_of(
-                "unmarked",
-                operation.name,
-                "operation %r can be resumed, but its loop takes all items in each attempt: track(..., key=lambda "
-                "item: item.id) leaves out what is done, track(..., mark=True) the first ones; track(..., mark=False) "
-                "if all are wanted",
-                operation.name,
-            )
-
     def _look_for_position(self, scope: Scope, node: HandleState) -> None:
         """Say it if a loop by key went by position before: its items are taken again."""
         if self.before is None or (scope.loaded is not None and scope.loaded.done):
             return
         found = order.read(self._read(lambda: self._store.state(self._lease.id, scope.path, ORDER)))
         if found.position:
-            text = f"the loop went by position before, and goes by key now: {found.position:,} done items come again"
-            node.note(text, "warning")  # type: ignore[attr-defined] # of a handle
-            say("%s %r: %s", node._kind, node.name, text)
+            self._come_again(node, "position", "key", found.position)
+
+    @staticmethod
+    def _come_again(node: Any, before: str, now: str, items: int) -> None:
+        """Say that items which are done can't be told in this loop."""
+        done = f"{items:,} done {plural('item', items)}"
+        text = f"the loop went by {before} before, and goes by {now} now: {done} come again"
+        node.note(text, "warning")
+        say("%s %r: %s", node._kind, node.name, text)
 
     def _goes_on(self, scope: Scope, items: Any) -> None:
         """Read how far a loop by position is."""
         found = order.read(self._read(lambda: self._store.state(self._lease.id, scope.path, ORDER)))
         scope.order = scope.saved_order = found
+        if not found.position and scope.loaded is not None and scope.loaded.done:
+            self._come_again(scope.node(), "key", "position", len(scope.loaded.done))
         if self._mismatch == "keep":
             scope.order = scope.saved_order = found._replace(digest=None)
         elif self._mismatch == "restart" and isinstance(items, Collection):
             if len(items) < found.position or order.of(islice(items, found.position)) != found.digest:
                 scope.order = order.Order()
 
-    def press(self, scope: Scope) -> None:
-        """Many marks are not saved: write at once, and wait if there are too many."""
-        self._writer.hurry()
-        while scope.behind() >= MOST:
-            self._settle()
-            self.check()
-            if self._failing_since is None:
-                return
-            if not self._required:
-                return  # the job goes on, and what is not saved is kept
-            pause(POLL)
-
     def hand_over(self) -> None:
         """Write before an item is handed out that may have killed the attempt before; called while `careful`."""
         self.careful = max(0, self.careful - 1)
         self._settle()
 
-    def close_item(self, scope: Scope, key: str) -> None:
-        """An item is done, so what stages inside it kept is no longer needed."""
-        with self._lock:
-            scope.item_runs.pop(key, None)
-            scope.item_ran.pop(key, None)
-        prefix = inside(scope.path, key)
-        if prefix in self._inner:
-            self._inner.discard(prefix)
-            self._closed.append(prefix)
+    def worst(self, scope: Scope) -> frozenset[str]:
+        """The keys that were in hand at more deaths than any other, if those are too many for chance."""
+        found = self._read(lambda: self._store.suspects(self.id)) or ()
+        deaths = {one.key: one.deaths for one in found if one.scope == scope.path and not one.aside}
+        most = max(deaths.values(), default=0)
+        keys = frozenset(key for key, times in deaths.items() if times == most)
+        return keys if most > POISON else frozenset()
 
-    # -- the writer's side
-
-    def save(self, now: float) -> None:
-        """Write what is not saved, and renew the lease; in the writer's thread."""
-        if self.over or self._lost:
-            self.over = True
-            return
-        if self._operation is None and self._ended is None:
-            self._ended = "interrupted", "dropped without an end"
-        ended = self._ended
-        batch = self._batch(now, ended is not None)
-        quiet = not (batch.saves or batch.hands or batch.closed or ended)
-        if quiet and now < self._renew_at:
-            return
-        try:
-            self._store.write(self._lease, batch)
-        except LeaseLost as error:
-            self._lose(error)
-            return
-        except CheckpointError as error:
-            self._failed(error)
-            return
-        except Exception as error:  # of a store that somebody else wrote
-            self._failed(CheckpointError(f"the checkpoint store failed: {type(error).__name__}: {error}"))
-            return
-        self.error = self._failing_since = None
-        self._renew_at = now + RENEW
-        self._saved(batch)
-        self.over = ended is not None
-        if batch.saves:
-            self._tell(now, batch)
-
-    def _batch(self, now: float, last: bool) -> Batch:
-        lost = self._ended is not None and self._worker_lost
-        batch = Batch(ended=self._ended, span=self._span, died=WORKER_LOST if lost else None)
-        batch.closed = tuple(self._closed)
-        with self._lock:
-            self._using = [scope for scopes in self._used.values() for scope in scopes]
-        for scope in self._using:
-            scope.take(batch)
-        if last or batch.saves or now >= self._summary_at:
-            self._summary_at = now + SUMMARY_EVERY
-            batch.summary = self._summary()
-        return batch
-
-    def _saved(self, batch: Batch) -> None:
-        self._span = None
-        del self._closed[: len(batch.closed)]
-        for scope in self._using:
-            scope.saved(batch)
-        with self._lock:
-            for path, scopes in tuple(self._used.items()):
-                scopes[:] = [scope for scope in scopes if not scope.is_over()]
-                if not scopes:
-                    del self._used[path]
-
-    def _summary(self) -> Summary | None:
-        operation = self._operation
-        if operation is None:
-            return None
-        self._look(operation)
-        seen = operation.snapshot()
-        stage = seen.stages[-1].path if seen.stages else None
-        progress = seen.progress
-        if progress.completed is None and seen.stages:
-            progress = seen.stages[-1].progress
-        return Summary(progress.completed, progress.total, progress.unit, stage, seen.message)
-
-    def _lose(self, error: LeaseLost) -> None:
-        self._lost = self.over = True
-        self.error = error
-        operation = self._operation
-        if operation is not None:
-            stopping.ask(operation, str(error))  # its resumable loops raise the error itself
-
-    def _failed(self, error: CheckpointError) -> None:
-        now = clock.monotonic()
-        if self._failing_since is None:
-            self._failing_since = now
-            say("operation %r can't save its checkpoints; it is tried again: %s", self.id, error)
-        if not error.passing or now - self._failing_since >= PATIENCE:
-            self.error = error
-
-    def _tell(self, now: float, batch: Batch) -> None:
-        """Report that work was saved."""
-        operation = self._operation
-        self._untold += sum(map(len, batch.done.values())) + sum(map(len, batch.failed.values()))
-        if operation is not None and (now >= self._tell_at or batch.ended):
-            self._tell_at = now + TELL_EVERY
-            marks, self._untold = self._untold, 0
-            tell_agent(operation, semconv.GEN_AI_CHECKPOINTED)
-            report(semconv.CHECKPOINT, operation, attributes({semconv.CHECKPOINT_KEYS: marks}, drops))
+    def withhold(self, node: Any, keys: Sequence[str]) -> None:
+        """Leave keys for the next attempt, as one of those in hand ends the process; this one does not complete."""
+        self._withheld += keys
+        node.note(
+            f"left for the next attempt, as one of them may end the process: {', '.join(keys[:SHOWN])}", "warning"
+        )

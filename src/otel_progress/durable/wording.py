@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock
 from otel_progress.durable.holder import this_process
 from otel_progress.durable.kept import LOST, RUNNING
-from otel_progress.model.units import duration, units
+from otel_progress.errors import CheckpointError
+from otel_progress.model.units import duration, plural, units
 
 if TYPE_CHECKING:
     from otel_progress.durable.kept import StoredOperation
@@ -26,28 +27,30 @@ _ENDED: Final = {
 """How the feed says that an earlier attempt ended."""
 
 
-def resumed(before: StoredOperation, attempt: int, done: float | None) -> str:
+def resumed(before: StoredOperation, how: str, attempt: int, done: float | None, total: float | None = None) -> str:
     """How the feed says that an operation goes on.
 
     Args:
         before: how it stood.
+        how: how and when it ended.
         attempt: the number of the new attempt.
         done: how many units are left out; None if the store knows of none.
+        total: how many there are; None if only the earlier attempt knew.
     """
     far = before.summary
     unit = far.unit or "item"
-    at = f" at {units(done, _at_least(far.total, done), unit)}" if done else ""
+    at = f" at {units(done, _at_least(far.total if total is None else total, done), unit)}" if done else ""
     then = "" if at or not far.completed else f" at {units(far.completed, far.total, unit)}"
-    return f"resumed{at} (attempt {attempt}, after {_end(before)} ago{then})"
+    return f"resumed{at} (attempt {attempt}, after {how}{then})"
 
 
-def _end(before: StoredOperation) -> str:
+def how_it_ended(before: StoredOperation) -> str:
     """How and when it ended; a process that nobody saw dying was last heard of at that time."""
     ago = duration(max(0.0, clock.unix() - (before.ended_at or before.seen_at)))
     if before.status == RUNNING and not before.holder.is_gone(this_process()):
-        return f"its lease expired, last renewed {ago}"
+        return f"its lease expired, last renewed {ago} ago"
     how = before.reason if before.status == LOST and before.reason else _ENDED.get(before.status, before.status)
-    return f"{how} {ago}" if before.ended_at else f"{how} at most {ago}"
+    return f"{how} {ago} ago" if before.ended_at else f"{how} at most {ago} ago"
 
 
 def _at_least(total: float | None, done: float) -> float | None:
@@ -79,6 +82,16 @@ def twice(name: str) -> str:
         f"stage {name!r} runs once, and a stage of this name has completed here in this attempt, so this one would get "
         f"its result: name its work, as in stage({name!r}, once=True, key=item.id); with the same key it gets that "
         "result"
+    )
+
+
+def withheld(id: str, keys: Sequence[str]) -> CheckpointError:
+    """The error for an operation that did all but some items, so that the next attempt has them apart from others."""
+    count, more = len(keys), f" and {len(keys) - SHOWN:,} more" if len(keys) > SHOWN else ""
+    return CheckpointError(
+        f"operation {id!r} has done all but {count:,} {plural('item', count)}: {', '.join(keys[:SHOWN])}{more}. "
+        "Several attempts were killed while these and others were in hand, so the next attempt tries them apart: "
+        "start it again"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from otel_progress.errors import CheckpointError
     from otel_progress.live.lane import Lane
     from otel_progress.live.records import LoopOptions
     from otel_progress.live.state import Change, HandleState, OperationState, StageState
@@ -72,6 +73,9 @@ class Session(Protocol):
 
     def stage_started(self, stage: StageState) -> None:
         """A stage of it runs."""
+
+    def unsaved(self, status: Status) -> CheckpointError | None:
+        """The operation is about to end: save all if it completed; returns why that can't be done, if it must be."""
 
     def ended(self, node: HandleState, status: Status, reason: str | None, error: BaseException | None) -> None:
         """The operation or a stage of it ended."""
@@ -144,7 +148,7 @@ def _no_store(operation: Any, wait: float) -> Any:
 
 open_session: Callable[[Any, float], Session | None] = _no_store
 """Opens the session of a resumable operation that starts. It waits at most the given seconds for the lease. `api.py`
-installs `durable.session.open_session`."""
+installs `durable.opening.open_session`."""
 
 
 def _no_handlers(given: Any) -> None:

@@ -243,6 +243,10 @@ class OperationLife(Handle, OperationState):
         running, self._running = self._running, {}  # at once, so that many stages end in a time that grows as they do
         for stage in reversed(tuple(running or ())):
             stage._finish(status, reason, None)
+        unsaved = self._unsaved(status)
+        if unsaved is not None:
+            status = Status.FAILED if isinstance(unsaved, ProgressError) else ending(unsaved)
+            reason, error = words(unsaved), unsaved
         hint = None if error is None or status is Status.COMPLETED else hint_of(error)
         with registry.lock:
             before = self._status
@@ -263,8 +267,27 @@ class OperationLife(Handle, OperationState):
         try:
             if self._session is not None:
                 self._session.ended(self, status, reason, error)
+        except CheckpointError as late:
+            unsaved, status, reason, error = late, Status.FAILED, words(late), late
+            with registry.lock:
+                self._status, self._reason = status, reason
         finally:
             self._report_end(status, reason, error)
+        if unsaved is not None:
+            raise unsaved
+
+    def _unsaved(self, status: Status) -> BaseException | None:
+        """Save what is left before the end; returns why that failed, or what interrupted it, such as Ctrl+C."""
+        if self._session is None or self._status is not Status.RUNNING:
+            return None
+        try:
+            unsaved: CheckpointError | None = self._session.unsaved(status)
+        except BaseException as stopped:
+            if isinstance(stopped, ProgressError) or of_the_job(stopped):
+                return stopped
+            tell_once("telemetry failed before the end of an operation; the job goes on")
+            return None
+        return unsaved
 
     def _report_end(self, status: Status, reason: str | None, error: BaseException | None) -> None:
         parent = parent_of(self)

@@ -123,9 +123,9 @@ class Registry:
             other = self.live.get(key)
             alive = other() if other is not None else None
             if alive is not None and alive is not operation and not alive._status.final:
+                other_id = "or leave the id out" if operation._opts.resume is None else "or use another id"
                 raise DuplicateOperation(
-                    f"operation {key!r} is running in this process already; "
-                    "end it first, or leave the id out to get a fresh one"
+                    f"operation {key!r} is running in this process already; end it first, {other_id} to get a fresh one"
                 )
 
     def know_attempts(self, attempts: Mapping[str, int]) -> None:

@@ -99,7 +99,13 @@ class _Tracked:
         if self._resumed is None or node is None or node.operation._session is None:
             return self._iterable
         self._refuse_pools()
-        return node.operation._session.loop(node, self._iterable, self._resumed, opened)
+        try:
+            return node.operation._session.loop(node, self._iterable, self._resumed, opened)
+        except BaseException:
+            if opened is not None:  # a loop that is refused has no items
+                opened.close()
+                opened.cut(0)
+            raise
 
     def _refuse_pools(self) -> None:
         """Refuse a pool as the caller of `iter` or `len`, if items were marked when it takes them.
@@ -232,6 +238,8 @@ def tracked(
     resumed = None
     if key is not None or mark is not None:
         resumed = _resumed(iterable, node, key, mark, retry_failed)
+    if resumed is not None and initial:
+        raise InvalidArgument("initial= says what was done before, and with key= or mark= the store does: leave it out")
     try:
         if label is not None and not callable(label):
             misuse.refused("track", "label", label, "a function of an item, such as str")

@@ -10,11 +10,12 @@ import sys
 import time
 
 from otel_progress import LeaseLost, OperationHeld, operation
-from otel_progress.durable import session, sqlite
+from otel_progress.durable import saving, sqlite, sqlite_rows
 
 KEYS = 100
-store, seconds, sqlite.LEASE = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
-session.RENEW = sqlite.LEASE / 4
+store, seconds, lease = sys.argv[1], float(sys.argv[2]), float(sys.argv[3])
+sqlite.LEASE = sqlite_rows.LEASE = lease  # shorter, so that many are fought for
+saving.RENEW = lease / 4
 
 
 def fight() -> dict[str, list[int]]:

@@ -133,6 +133,37 @@ def test_monitor_adds_what_only_it_knows(store: SqliteStore) -> None:
     assert (one.reason, one.stuck_at, one.command, one.progress.completed) == ("killed", "parse.py:88", COMMAND, 130)
 
 
+def test_what_the_store_does_not_have_says_so(store: SqliteStore) -> None:
+    """The monitor knows operations of all stores and of none, and `--run` starts none of them."""
+    begin(store, "a")
+    both = found(store, Told(told("b", "lost", 5.0), told("a", "lost", store.operations()[0].started_at)))
+    said = "\n".join("".join(text for text, _ in line) for line in lines.listed([*both.values()], 0, "x.db", None, 9.0))
+    mine, other = sorted(said.split("\n\n")[:2], key=lambda part: " b " in part)
+    assert "not in this store" in other
+    assert "not in this store" not in mine
+    alone = lines.listed([both["b"]], 0, "", None, 9.0)
+    assert "not in this store" not in "".join(text for line in alone for text, _ in line)
+
+
+@pytest.mark.parametrize(("completed", "expected"), [(100, 130), (131, 131)])
+def test_the_later_count_is_shown(store: SqliteStore, completed: int, expected: int) -> None:
+    """The monitor hears each second or less often, the store each quarter of one."""
+    begin(store, "a")
+    began = store.operations()[0].started_at
+    far = {"completed": completed, "total": 1351, "unit": "item"}
+    (one,) = found(store, Told(told("a", "lost", began, progress=far))).values()
+    assert one.progress.completed == expected
+
+
+def test_line_that_can_not_be_shown_says_so(store: SqliteStore) -> None:
+    """A line break in an argument would be another one when the line is copied."""
+    for key, text in (("a", "print(1)\nprint(2)"), ("b", "print(1)")):
+        begin(store, key, command=(sys.executable, "-c", text))
+    shown = {one.id: lines.listed([one], 0, "", None, 9.0) for one in found(store, Told()).values()}
+    said = {key: "not to be copied" in str(parts) for key, parts in shown.items()}
+    assert said == {"a": True, "b": False}
+
+
 @pytest.mark.parametrize("status", ["running", "completed", "failed"])
 def test_newer_attempt_that_the_monitor_knows_is_nothing_to_recover(store: SqliteStore, status: str) -> None:
     """If the id ran again without the store, it is not lost any more."""

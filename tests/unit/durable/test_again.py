@@ -76,7 +76,7 @@ def test_a_retry_goes_on(options: Any, store: str) -> None:
         again(load)
         assert counts(one) == (5, 5)
     assert work.done == [0, 1, 2, 3, 4]
-    assert [note.text for note in one.snapshot().notes] == ["the loop begins again, after 3 items that are done"]
+    assert [note.text for note in one.snapshot().notes] == ["the loop begins again: 3 items are done"]
     with progress.operation("load", id="l", resume=store):
         assert list(progress.track(range(5), **options)) == []
 

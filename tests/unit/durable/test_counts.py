@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from otel_progress import Operation, operation, stage, track
+from otel_progress import Operation, operation, stage, track, waiting
 from otel_progress.durable.holder import this_process
 from otel_progress.durable.store import open_store
 from otel_progress.testing import Capture
@@ -245,7 +245,7 @@ def test_only_a_death_that_is_proven_is_told_as_one(
 ) -> None:
     """A process that was stopped may go on; and nobody knows when one died that said nothing."""
     holder = replace(this_process(), ticks=ticks) if ticks else replace(this_process(), boot="another machine")
-    monkeypatch.setattr("otel_progress.durable.session.this_process", lambda: holder)
+    monkeypatch.setattr("otel_progress.durable.opening.this_process", lambda: holder)
     op = attempt(path).start()
     op._session._writer.flush(1)
     op._session.over = op._session._lost = True  # it never says how it ended
@@ -254,12 +254,103 @@ def test_only_a_death_that_is_proven_is_told_as_one(
     with operation("job", id="job-2", resume=path):
         pass
     store = open_store(path)
-    from otel_progress.durable.wording import resumed
+    from otel_progress.durable.wording import how_it_ended, resumed
 
     found = store.operation("job-1")
     assert found is not None
-    assert resumed(found, 2, None).startswith(f"resumed (attempt 2, after {said}")
+    assert resumed(found, how_it_ended(found), 2, None).startswith(f"resumed (attempt 2, after {said}")
     op.complete()
+
+
+@pytest.mark.parametrize(
+    ("left", "says"),
+    [
+        ("def", "resumed at 1 of 3 items ("),
+        ("efg", "resumed (attempt 2, after it failed 0 s ago at 4 of 6 items)"),
+        ("", "resumed (attempt 2"),
+        ("abcdefgh", "resumed at 4 of 8 items ("),
+        (iter("def"), "resumed at 4 of 6 items ("),
+    ],
+)
+@pytest.mark.parametrize("mark", [True, False])
+def test_items_that_are_gone_are_not_counted(path: str, mark: bool, left: Any, says: str) -> None:
+    """The feed says what the bar shows: of those that are there now; of an iterator nobody knows it."""
+
+    def run(items: Any) -> Operation:
+        with attempt(path) as op:
+            for item in track(items, key=str, mark=mark):
+                if item == "e":
+                    raise Broken
+                if not mark:
+                    op.done(item)
+        return op
+
+    if not isinstance(left, str):
+        left = iter("def")
+    with contextlib.suppress(Broken):
+        run("abcdef" if mark else list("abcdef"))
+    with attempt(path) as op, contextlib.suppress(Broken):
+        for item in track(list(left) if isinstance(left, str) else left, key=str, mark=mark):
+            if item == "e":
+                break
+    assert told(op)[0].startswith(says)
+
+
+@pytest.mark.parametrize("failed", [0, 1, 3])
+def test_an_item_that_failed_at_the_end_costs_no_other(path: str, failed: int) -> None:
+    """By position, what an exception ended is not one of those that are done."""
+    with contextlib.suppress(Broken), attempt(path) as op:
+        for item in track(list("abcdef"), mark=True):
+            if item in "abc"[:failed]:
+                op.record("failed", item=item)
+            if item == "e":
+                raise Broken
+    with attempt(path) as op:
+        seen = [far(op)[0] for _ in track(list("abcdef"), mark=True) if True]
+    done = 4 - failed
+    assert told(op)[0].startswith(f"resumed at {done} of 6 items (" if done else "resumed (")
+    assert seen == [float(number) for number in range(done, 6)]
+
+
+def test_what_goes_on_is_said_at_the_first_sign(path: str, progress_capture: Capture) -> None:
+    """Not later than after a second, however long the job prepares its loop; the time is that of the start."""
+    with contextlib.suppress(Broken), attempt(path) as op:
+        for item in track(list("abc"), key=str):
+            if item == "b":
+                raise Broken
+    with attempt(path) as op:
+        assert told(op) == []
+        progress_capture.clock.sleep(0.9)
+        op._session._writer.flush(1)
+        assert told(op) == []
+        progress_capture.clock.sleep(0.1)
+        op._session._writer.flush(1)
+        assert told(op) == ["resumed at 1 of 3 items (attempt 2, after it failed 0 s ago)"]
+    for first in (lambda: op.is_done("x"), lambda: waiting("x").__enter__()):
+        with attempt(path) as op:
+            first()
+            assert told(op)[0].startswith("resumed at 1 item")
+    with contextlib.suppress(Broken), attempt(path) as op:
+        raise Broken
+    assert told(op)[0].startswith("resumed at 1 item")
+    with attempt(path) as op:
+        with stage("list the items"):
+            items = list("bcd")
+        for _ in track(items, key=str):
+            """What the stage found is what counts."""
+    assert told(op)[0].startswith("resumed (")
+
+
+def test_a_loop_that_goes_by_position_in_place_of_key_says_so(path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The other way round, also with an item that failed: its key is no position."""
+    with contextlib.suppress(Broken), attempt(path):
+        for item in track(list("abcd"), key=str):
+            if item == "d":
+                raise Broken
+    with attempt(path) as op:
+        assert [item for item in track(list("abcd"), mark=True) if item] == list("abcd")
+    assert "goes by position now: 3 done items come again" in caplog.text
+    assert "at 3 of 4 items)" in told(op)[1]
 
 
 def test_a_loop_that_goes_by_key_in_place_of_position_says_so(path: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -270,5 +361,6 @@ def test_a_loop_that_goes_by_key_in_place_of_position_says_so(path: str, caplog:
                 raise Broken
     with attempt(path) as op:
         assert [item for item in track(list("abcd"), key=str) if item] == list("abcd")
-    assert "3 done items come again" in told(op)[1]
+    assert "3 done items come again" in told(op)[0]
+    assert told(op)[1].startswith("resumed (attempt 2, after it failed 0 s ago at 3 of 4 items)")
     assert "3 done items come again" in caplog.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from otel_progress import (
     stage,
     track,
 )
-from otel_progress.durable import session
+from otel_progress.durable import saving
 from otel_progress.durable.store import open_store
 from otel_progress.testing import Capture
 
@@ -109,7 +110,7 @@ def test_a_stage_that_is_left_out_says_so(path: str) -> None:
 
 def test_a_call_that_comes_again_at_once_gets_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for the write that is under way, in the writer's own thread, and for no more than that."""
-    monkeypatch.setattr(session, "WAIT_SECONDS", 2.0)
+    monkeypatch.setattr(saving, "WAIT_SECONDS", 2.0)
     calls = []
 
     @stage("fetch", once=True)
@@ -223,6 +224,18 @@ def test_methods_of_two_objects_are_told_apart(path: str) -> None:
             assert [one.answer("x"), one.answer("x")] == ["one: x", "one: x"]
             with pytest.raises(InvalidState, match="for two objects"):
                 two.answer("x")
+
+
+def test_partials_are_told_apart_by_what_they_bind(path: str) -> None:
+    """An argument is one, whoever gives it."""
+
+    def ask(model: str, question: str) -> str:
+        return f"{model}: {question}"
+
+    for _ in range(2):
+        with attempt(path):
+            calls = [stage("ask", once=True)(functools.partial(ask, model)) for model in "ab"]
+            assert [call("x") for call in calls] == ["a: x", "b: x"]
 
 
 # -- stages of items

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import multiprocessing.pool
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -187,6 +188,20 @@ def test_a_bad_key_is_refused(store: Store, bad: object, says: str) -> None:
     """Keys are texts or whole numbers, not empty, and short; the error says what to do."""
     with pytest.raises(InvalidArgument, match=says), store.attempt():
         list(track(["item"], key=lambda _: bad))
+
+
+@pytest.mark.parametrize("mark", [True, False])
+def test_endless_keys_are_refused(store: Store, mark: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are held in memory, so a stream ends with an error that names the way for one."""
+    for module in ("loop", "session"):
+        monkeypatch.setattr(f"otel_progress.durable.{module}.KEYS", 5)
+    taken = []
+    with pytest.raises(CheckpointError, match=r"at most 5 keys.*offset"), store.attempt() as op:
+        for number in track(itertools.count(), key=str, mark=mark):
+            taken.append(number)
+            if not mark:
+                op.done(number)
+    assert taken == [0, 1, 2, 3, 4]
 
 
 def test_two_items_with_one_key_are_refused(store: Store) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,7 @@ from otel_progress import (
     track,
     waiting,
 )
-from otel_progress.durable import session
+from otel_progress.durable import opening, saving
 from otel_progress.durable.holder import Holder
 from otel_progress.durable.sqlite import SqliteStore
 from otel_progress.durable.store import Batch, CheckpointStore, Claim, Keys, open_store
@@ -311,6 +315,109 @@ def test_a_decorated_function_is_known_by_its_arguments(path: str) -> None:
         ingest("other")
 
 
+def test_a_mismatch_shows_no_secrets(path: str) -> None:
+    """Neither the error nor the store has them; another secret is another call all the same."""
+
+    @operation("pull", id="pull", resume=path)
+    def pull(password: str, url: str) -> None:
+        """Do nothing."""
+
+    pull("hunter2", "redis://u:supersecret@h")
+    pull("hunter2", "redis://u:supersecret@h")
+    for other in (("hunter3", "redis://u:supersecret@h"), ("hunter2", "redis://u:othersecret@h")):
+        with pytest.raises(CheckpointMismatch) as told:
+            pull(*other)
+        found = open_store(path).operation("pull")
+        assert found is not None
+        for secret in ("hunter", "secret@"):
+            assert secret not in f"{told.value}{found.fingerprint}"
+    with attempt(path, fingerprint="postgres://u:hunter2@h/db"):
+        pass
+    with pytest.raises(CheckpointMismatch) as told:
+        attempt(path, fingerprint="v2").start()
+    assert "hunter" not in str(told.value)
+
+
+def test_a_method_is_known_by_its_object(path: str) -> None:
+    """Its plain attributes count, as arguments do; of others the type, also if they lead back to it."""
+
+    class Site:
+        def __init__(self, url: str) -> None:
+            self.url = url
+            self.client = object()
+            self.pages = {("a", 1): self}
+            self.site = self
+
+        @operation("crawl", id="crawl", resume=path)
+        def crawl(self, limit: int = 10) -> list[int]:
+            return list(track(range(2), key=str))
+
+    class Mirror(Site):
+        """Another class with the same method."""
+
+    assert Site("a").crawl() == [0, 1]
+    assert Site("a").crawl(limit=10) == []
+    with pytest.raises(CheckpointMismatch, match=r'crawl\(self=Site\(url="a",.*limit=10.*Site\(url="b"'):
+        Site("b").crawl()
+    with pytest.raises(CheckpointMismatch, match=r"self=Mirror\(url"):
+        Mirror("a").crawl()
+
+
+@dataclass
+class Copy:
+    """A dataclass with a resumable method."""
+
+    url: str
+    path: str = field(repr=False)
+
+    def run(self) -> list[int]:
+        """Do the work."""
+        return operation("copy", id="copy", resume=self.path)(self._run)()
+
+    def _run(self) -> list[int]:
+        return list(track(range(2), key=str))
+
+
+class Slotted:
+    """An object without a dictionary."""
+
+    __slots__ = ("__weakref__", "rows", "unset", "url")
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.rows = list(range(2000))
+
+    def run(self, path: str) -> list[int]:
+        """Do the work."""
+        return list(track(range(2), key=str))
+
+
+def test_an_object_is_known_by_fields_and_slots(path: str) -> None:
+    """However a class keeps its attributes; a partial has its arguments."""
+    assert Copy("a", path).run() == [0, 1]
+    assert Copy("a", path).run() == []
+    with pytest.raises(CheckpointMismatch, match='url="b"'):
+        Copy("b", path).run()
+    slotted = operation("slotted", id="slotted", resume=path)
+    assert slotted(Slotted("a").run)(path) == [0, 1]
+    again = Slotted("a")
+    kept = weakref.ref(again)
+    again.rows[0] = 5
+    assert slotted(again.run)(path) == []
+    assert kept() is again
+    with pytest.raises(CheckpointMismatch, match='url="b"'):
+        slotted(Slotted("b").run)(path)
+
+    def copy(folder: str, limit: int) -> list[int]:
+        return list(track(range(limit), key=str))
+
+    part = operation("part", id="part", resume=path)
+    assert part(functools.partial(copy, "a", limit=2))() == [0, 1]
+    assert part(functools.partial(copy, "a"))(limit=2) == []
+    with pytest.raises(CheckpointMismatch, match='folder="b"'):
+        part(functools.partial(copy, "b", limit=2))()
+
+
 # -- options
 
 
@@ -382,7 +489,7 @@ def test_an_operation_that_is_held_does_not_start(path: str) -> None:
 
 def test_who_waits_gets_the_lease(path: str, progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """`wait_for_lease` tries again until the other's is over, and gives up after its seconds."""
-    monkeypatch.setattr(session, "pause", progress_capture.clock.sleep)
+    monkeypatch.setattr(opening, "pause", progress_capture.clock.sleep)
     held(path)
     with pytest.raises(OperationHeld):
         attempt(path, wait_for_lease=20).start()
@@ -576,7 +683,7 @@ def test_a_read_waits_for_a_store_that_is_away(
     tmp_path: Path, progress_capture: Capture, monkeypatch: pytest.MonkeyPatch, times: int, passes: bool
 ) -> None:
     """For 15 s, as a write does; then the job is told."""
-    monkeypatch.setattr(session, "pause", progress_capture.clock.sleep)
+    monkeypatch.setattr(saving, "pause", progress_capture.clock.sleep)
     store = Away(tmp_path / "work.db")
     with attempt(store):
         store.times = times
@@ -592,16 +699,148 @@ def test_the_last_marks_must_be_saved(tmp_path: Path, progress_capture: Capture)
         op.done("x")
         store.why = CheckpointError("the disk is full")
     store.why = None
+    assert (op.status, op.snapshot().reason) == ("failed", "CheckpointError: the disk is full")
     with pytest.raises(Broken), attempt(store) as op:
         op.done("y")
         store.why = CheckpointError("the disk is full")
         raise Broken
 
 
+def test_an_operation_that_lost_its_lease_has_not_completed(path: str, progress_capture: Capture) -> None:
+    """Also if all was saved before: what a later holder does is not this one's."""
+    with pytest.raises(LeaseLost), attempt(path) as op:
+        op.done("x")
+        op._session._writer.flush(1)
+        progress_capture.advance(1)
+        open_store(path).died("job-1", 1, "SIGKILL")
+    assert op.status == "failed"
+    assert "LeaseLost" in (op.snapshot().reason or "")
+    progress_capture.advance(1)
+    assert [event.snapshot.status for event in progress_capture.of(semconv.OPERATION_ENDED)] == ["failed"]
+
+
+def test_an_operation_runs_until_it_is_saved(tmp_path: Path, progress_capture: Capture) -> None:
+    """It is not shown as completed while the store is tried."""
+    seen = []
+
+    class Slow(SqliteStore):
+        def write(self, lease: Any, batch: Batch) -> None:
+            seen.append((bool(batch.done), op.status))
+            super().write(lease, batch)
+
+    with attempt(Slow(tmp_path / "work.db")) as op:
+        op.done("x")
+    assert seen == [(True, "running"), (False, "completed")]
+
+
+@pytest.mark.parametrize("begin", ["the end of a stage", "a wait"])
+def test_what_the_operation_saves_is_written_with_a_stage(path: str, begin: str) -> None:
+    """Not after the next quarter of a second: at the end of a stage, and when a wait begins."""
+    with attempt(path) as op:
+        writer = op._session._writer
+        with stage("load") if begin != "a wait" else contextlib.nullcontext():
+            op.checkpoint(at=1)
+            op.done("x")
+            asked = writer._asked
+        with waiting("a human") if begin == "a wait" else contextlib.nullcontext():
+            assert writer._asked > asked
+            writer.flush(1)
+        asked = writer._asked
+        for item in track("abc", key=str):
+            with stage(f"part {item}"):
+                """Nothing of its own: a write for each would cost more than the work."""
+        assert writer._asked <= asked + 1
+
+
+def test_what_interrupts_the_last_write_ends_the_operation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl+C while a store is waited for: the operation does not go on, and the exception passes."""
+    store = Failing(tmp_path / "work.db")
+
+    def interrupted(seconds: float) -> None:
+        store.why = None
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(saving, "pause", interrupted)
+    with pytest.raises(KeyboardInterrupt), attempt(store) as op:
+        op.done("x")
+        store.why = CheckpointError("the server is away")
+        store.why.passing = True
+    assert op.status == "interrupted"
+    op._session._writer.flush(1)
+    found = store.operation("job-1")
+    assert found is not None
+    assert (found.status, store.keys("job-1", "").done) == (op.status, {"x"})
+
+
 def test_any_object_with_the_protocol_is_a_store(tmp_path: Path) -> None:
     """The protocol is what matters, not the class."""
     assert isinstance(SqliteStore(tmp_path / "work.db"), CheckpointStore)
     assert not isinstance(object(), CheckpointStore)
+
+
+# -- after the end
+
+
+def test_what_was_kept_can_be_read_after_the_end(path: str) -> None:
+    """Nothing is saved any more, and an error says so; who only reads needs none."""
+    with attempt(path) as op, stage("load", once=True) as load:
+        op.checkpoint(at=1)
+        op.done("x")
+        load.result(rows=5)
+    with attempt(path) as op, stage("load", once=True) as load:
+        """Its state is read below, for the first time."""
+    assert (op.restored, op.is_done("x"), op.is_done("y")) == ({"at": 1}, True, False)
+    assert load.restored == {"rows": 5}
+    for late in (lambda: op.done("z"), lambda: op.checkpoint(at=2)):
+        with pytest.raises(CheckpointError, match="has ended"):
+            late()
+    with attempt(path) as op:
+        assert (op.restored, op.is_done("z")) == ({"at": 1}, False)
+
+
+def test_a_loop_that_is_left_open_ends_with_its_operation(path: str) -> None:
+    """It gives no item that would not be marked."""
+
+    def items() -> Iterator[int]:
+        yield from (number for number in track(range(5), key=str) if number >= 0)
+
+    def by_hand() -> Iterator[int]:
+        for number in track(range(5), key=str):
+            yield number + 0
+
+    with attempt(path):
+        rest = by_hand()
+        assert [next(rest), next(rest)] == [0, 1]
+    with pytest.raises(CheckpointError, match="has ended"):
+        next(rest)
+    assert list(rest) == []
+    with attempt(path):
+        rest = items()
+        assert next(rest) == 1
+
+
+def test_a_loop_that_is_refused_adds_no_items(path: str) -> None:
+    """The total is that of the loop that runs."""
+    with attempt(path) as op:
+        for number in track(range(5), key=str):
+            if number == 1:
+                break
+        with pytest.raises(InvalidState, match="has keys already"):
+            iter(track(range(5), key=str))
+        assert op.snapshot().progress.total == 5
+
+
+@pytest.mark.parametrize("options", [{"key": str}, {"mark": True}, {"key": str, "mark": False}])
+def test_what_is_done_is_said_once(path: str, options: dict[str, Any]) -> None:
+    """`initial=` beside the store would count the same items twice."""
+    with attempt(path), pytest.raises(InvalidArgument, match="initial="):
+        track(range(5), initial=5, **options)
+
+
+def test_a_duplicate_is_told_what_it_can_do(path: str) -> None:
+    """Leaving the id out is no way for an operation that is resumed by it."""
+    with attempt(path), pytest.raises(DuplicateOperation, match="or use another id"):
+        attempt(path).start()
 
 
 # -- what is told
@@ -618,6 +857,8 @@ def test_the_feed_says_where_it_goes_on(path: str, progress_capture: Capture) ->
     progress_capture.advance(1)
     progress_capture.events.clear()
     with attempt(path) as op:
+        progress_capture.advance(1)
+        op._session._writer.flush(1)
         progress_capture.advance(1)
     assert progress_capture.names()[:2] == [semconv.OPERATION_STARTED, semconv.NOTE]
     assert [note.text for note in op.snapshot().notes] == [

@@ -205,13 +205,58 @@ def test_old_operations_are_removed(tmp_path: Path, fake: FakeClock) -> None:
     """What was not heard of for 30 days goes with all that was kept of it, when another starts."""
     store = SqliteStore(tmp_path / "work.db")
     store.write(store.acquire(claim()).lease, Batch(done={"": ["x"]}, ended=("failed", None)))
-    fake.sleep(30 * 86_400 - 1)
-    store.acquire(Claim("b", "job", HERE))
-    assert [one.id for one in store.operations()] == ["b", "a"]
+    for day in range(1, 31):
+        fake.sleep(86_400)
+        store.write(store.acquire(Claim(f"day {day}", "job", HERE)).lease, Batch(ended=("completed", None)))
+    assert "a" in {one.id for one in store.operations()}
     fake.sleep(3601)
     store.acquire(Claim("c", "job", HERE))
-    assert [one.id for one in store.operations()] == ["c", "b"]
+    assert [one.id for one in store.operations()] == ["c", *(f"day {day}" for day in range(30, 0, -1))]
     assert _count(store.path, "marks") == _count(store.path, "scopes") == 0
+
+
+def test_a_pause_of_the_store_counts_as_a_week(store: SqliteStore, fake: FakeClock) -> None:
+    """A store that is used each month keeps the last five operations: nobody knows that the clock is right."""
+    for month in range(10):
+        store.write(store.acquire(Claim(f"month {month}", "job", HERE)).lease, Batch(ended=("completed", None)))
+        fake.sleep(30 * 86_400)
+    assert [one.id for one in store.operations()] == [f"month {month}" for month in range(9, 4, -1)]
+
+
+@pytest.mark.parametrize("days", [40, 4000, -40])
+def test_a_clock_that_is_wrong_deletes_nothing(store: SqliteStore, fake: FakeClock, days: float) -> None:
+    """Of a process whose clock is ahead or behind, or of one after it: neither what is held nor what has ended."""
+    store.write(store.acquire(Claim("done", "job", HERE)).lease, Batch(done={"": ["x"]}, ended=("failed", None)))
+    lease = store.acquire(claim(OTHER)).lease
+    for number in range(5):
+        for jump in (days, -days):
+            fake.jump(jump * 86_400)
+            again = SqliteStore(store.path)
+            again.write(again.acquire(Claim(f"{number} {jump}", "job", HERE)).lease, Batch(ended=("completed", None)))
+            with pytest.raises(OperationHeld):
+                again.acquire(claim(HERE))
+            again.close()
+    store.write(lease, Batch(done={"": ["y"]}))
+    assert store.keys("done", "").done == {"x"}
+
+
+def test_what_is_held_is_never_removed(store: SqliteStore, fake: FakeClock) -> None:
+    """A holder whose clock was behind by months, and that writes no more than each 10 s."""
+    fake.jump(-100 * 86_400)
+    lease = store.acquire(claim(OTHER)).lease
+    fake.jump(100 * 86_400)
+    _execute(store.path, "UPDATE operations SET lease_until = 1, seen_at = 1")
+    for day in range(40):
+        fake.jump(86_400)
+        again = SqliteStore(store.path)
+        again.write(again.acquire(Claim(f"{day}", "job", HERE)).lease, Batch(ended=("completed", None)))
+        again.close()
+    store.write(lease, Batch(done={"": ["y"]}))
+    fake.sleep(31)
+    _execute(store.path, "UPDATE operations SET seen_at = 1 WHERE id = 'a'")
+    SqliteStore(store.path).acquire(Claim("last", "job", HERE))
+    with pytest.raises(LeaseLost, match=r"was deleted from .*work\.db"):
+        store.write(lease, Batch(done={"": ["y"]}))
 
 
 def _count(path: Path, table: str) -> int:
@@ -374,3 +419,10 @@ def test_a_wrong_address_is_refused(wrong: object) -> None:
     """The error says what an address looks like."""
     with pytest.raises(InvalidArgument, match="checkpoint store"):
         open_store(wrong)
+
+
+def _execute(path: Path, statement: str) -> None:
+    db = sqlite3.connect(path)
+    with db:
+        db.execute(statement)
+    db.close()

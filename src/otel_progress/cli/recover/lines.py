@@ -34,7 +34,7 @@ def listed(found: Sequence[Recoverable], more: int, where: str, why: str | None,
     """
     out: list[Line] = []
     for one in found:
-        out += [*_operation(one, now), ()]
+        out += [*_operation(one, now, bool(where)), ()]
     if not found:
         out.append((("nothing was interrupted or lost", ""),))
     if more:
@@ -46,7 +46,7 @@ def listed(found: Sequence[Recoverable], more: int, where: str, why: str | None,
     return out
 
 
-def _operation(one: Recoverable, now: float) -> list[Line]:
+def _operation(one: Recoverable, now: float, has_store: bool) -> list[Line]:
     status = Status(one.status)
     style = words.STYLES.get(status, "")
     reason = f": {plain(one.reason)}" if one.reason else ""
@@ -59,10 +59,14 @@ def _operation(one: Recoverable, now: float) -> list[Line]:
         (f"  {one.status}{_without(one)}", style),
         (f" {ago(one.ended_at, now)}{attempt}{reason}", ""),
     )
-    facts = [_far(one), _saved(one, now), *_keys(one.suspects)]
+    elsewhere = "not in this store: only the monitor knows it" if has_store and one.holder is None else ""
+    facts = [_far(one), _saved(one, now), elsewhere, *_keys(one.suspects)]
     line = one.line
     if line:
-        facts.append(plain(line) + ("  (it was too long to be kept whole)" if is_cut(one.command) else ""))
+        said = "  (it was too long to be kept whole)" if is_cut(one.command) else ""
+        if plain(line) != line:
+            said = "  (not to be copied: it has line breaks or control characters, which --run keeps)"
+        facts.append(plain(line) + said)
     return [head, *(((f"    {fact}", ""),) for fact in facts if fact)]
 
 

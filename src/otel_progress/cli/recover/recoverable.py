@@ -187,13 +187,21 @@ def with_monitor(client: Client, one: Recoverable) -> Recoverable | None:
         reason=reported.reason or one.reason,
         attempt=max(one.attempt, reported.attempt),
         ended_at=reported.ended_at,
-        progress=one.progress if reported.progress.completed is None else reported.progress,
+        progress=_further(one.progress, reported.progress),
         stage=reported.stage or one.stage,
         message=reported.message or one.message,
         stuck_at=reported.stuck_at,
         command=one.command or reported.command,
         folder=one.folder or reported.folder,
     )
+
+
+def _further(stored: Progress, reported: Progress) -> Progress:
+    """The later of two counts: the monitor hears less often than the store, and tells more."""
+    if reported.completed is None:
+        return stored
+    same = stored.completed is not None and (stored.unit, stored.total) == (reported.unit, reported.total)
+    return stored if same and stored.completed > reported.completed else reported  # type: ignore[operator] # checked
 
 
 def _reported(row: Row) -> Recoverable:

@@ -127,6 +127,8 @@ class BetweenStarts:
             received = self._signals.next(LOOK)
             if received is not None:
                 self.received(received)
+                if received.number == signal.SIGHUP:  # no command that could read its configuration; a shell that ends
+                    self._asked = "SIGHUP was received"
             if self._asked is not None:
                 self._say(f"not restarted: {self._asked}")
                 return False

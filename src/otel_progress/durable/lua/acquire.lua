@@ -1,5 +1,5 @@
 -- Take an operation. ARGV: fields of the claim as JSON, the fence that was seen, whether its holder is gone, whether to
--- forget what was kept, seconds of the lease, seconds to keep, whether what was in hand is blamed for a death.
+-- forget what was kept, seconds of the lease, whether what was in hand is blamed for a death.
 local claim = cjson.decode(ARGV[1])
 local time = now()
 local status, fence, till = unpack(redis.call('HMGET', base, 'status', 'fence', 'lease_until'))
@@ -9,7 +9,7 @@ if status == 'running' and tonumber(till) > time and not gone then
 end
 local counted = '[]'
 if status == 'running' then
-  counted = empty_hands(ARGV[7] == '1')
+  counted = empty_hands(ARGV[6] == '1')
 end
 if ARGV[4] == '1' then
   for _, path in ipairs(redis.call('HKEYS', base .. ':scopes')) do
@@ -24,5 +24,5 @@ for field, value in pairs(claim) do
 end
 redis.call('HDEL', base, 'reason', 'ended_at')
 redis.call('HSET', base, 'status', 'running', 'started_at', time, 'seen_at', time, 'lease_until', time + ARGV[5])
-keep(ARGV[6])
+persist()
 return {tostring(attempt), tostring(fence), counted}

@@ -32,13 +32,22 @@ local function empty_hands(blamed)
   redis.call('DEL', base .. ':hands')
   return cjson.encode(counted)
 end
-local function keep(seconds)
+local function each_key(call)
   for _, path in ipairs(redis.call('HKEYS', base .. ':scopes')) do
     local done, failed = items(path)
-    redis.call('EXPIRE', done, seconds)
-    redis.call('EXPIRE', failed, seconds)
+    call(done)
+    call(failed)
   end
   for _, part in ipairs({'', ':scopes', ':states', ':hands', ':deaths', ':aside'}) do
-    redis.call('EXPIRE', base .. part, seconds)
+    call(base .. part)
+  end
+end
+local function keep(seconds)
+  each_key(function(key) redis.call('EXPIRE', key, seconds) end)
+end
+-- What runs never expires: a server whose clock jumps would delete what a process holds.
+local function persist()
+  if redis.call('TTL', base) >= 0 then
+    each_key(function(key) redis.call('PERSIST', key) end)
   end
 end

@@ -1,7 +1,10 @@
--- Write a batch. ARGV: the fence, the batch as JSON, seconds of the lease, seconds to keep or 0.
+-- Write a batch. ARGV: the fence, the batch as JSON, seconds of the lease, seconds to keep once it ended.
 local batch = cjson.decode(ARGV[2])
 local time = now()
 local status, fence = unpack(redis.call('HMGET', base, 'status', 'fence'))
+if not fence then
+  return 'deleted'
+end
 if fence ~= ARGV[1] then
   return 'lost'
 end
@@ -54,7 +57,9 @@ if batch.ended then
   redis.call('HSET', base, 'status', batch.ended[1], 'reason', batch.ended[2], 'ended_at', time, 'lease_until', 0)
   redis.call('DEL', base .. ':hands')
 end
-if ARGV[4] ~= '0' or batch.ended then
-  keep(ARGV[5])
+if batch.ended then
+  keep(ARGV[4])
+else
+  persist()
 end
 return answer
