@@ -199,7 +199,7 @@ def test_a_forked_child_measures_itself(progress_capture: Capture, machine: type
 def test_real_numbers_of_this_process() -> None:
     """With the real psutil the sampler reads this process, and finds a child that a thread started."""
     sampler = resources.Sampler()
-    sampler._open()
+    sampler._find()
     started: list[subprocess.Popen[bytes]] = []
     thread = threading.Thread(
         target=lambda: started.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1))
