@@ -14,6 +14,9 @@ PREFIX: Final = "progress."
 OPERATION_ID: Final = "progress.operation.id"
 OPERATION_NAME: Final = "progress.operation.name"
 OPERATION_PARENT_ID: Final = "progress.operation.parent.id"
+OPERATION_PARENT_NAME: Final = "progress.operation.parent.name"
+OPERATION_PARENT_SERVICE: Final = "progress.operation.parent.service"
+"""The parent's `service.name`, after its `service.namespace` and a slash if it has one: the label `job` of Prometheus."""
 OPERATION_ATTEMPT: Final = "progress.operation.attempt"
 OPERATION_DESCRIPTION: Final = "progress.operation.description"
 STAGE_NAME: Final = "progress.stage.name"
@@ -118,6 +121,7 @@ GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
 
 # From the conventions of OpenTelemetry for processes and hosts
 SERVICE_NAME: Final = "service.name"
+SERVICE_NAMESPACE: Final = "service.namespace"
 SERVICE_INSTANCE_ID: Final = "service.instance.id"
 PROCESS_PID: Final = "process.pid"
 PROCESS_CREATED: Final = "process.creation.time"
@@ -258,6 +262,8 @@ PROCESS_DISK_IO: Final = Metric("process.disk.io", "By", "Bytes read from disks 
 DROPS: Final = Metric("progress.sdk.dropped", "{item}", "What a limit of the SDK dropped, by reason.")
 
 RUN_ACTIVE: Final = Metric("progress.run.active", "{operation}", "1 while the run is going on, at the end 0.")
+RUN_PARENT: Final = Metric("progress.run.parent", "{operation}", "1 while the run is going on; its labels name its parent.")
+RUN_ENDED: Final = Metric("progress.run.ended", "s", "When the run ended (Unix); its status is a label.")
 RUN_START_TIME: Final = Metric("progress.run.start_time", "s", "When the run started (Unix).")
 RUN_IDLE: Final = Metric("progress.run.idle", "s", "Since the last progress, by the monotonic clock.")
 RUN_LAST_HEARTBEAT: Final = Metric("progress.run.last_heartbeat", "s", "When the work last gave a heartbeat (Unix).")
@@ -304,6 +310,8 @@ METRICS: Final = (
     PROCESS_DISK_IO,
     DROPS,
     RUN_ACTIVE,
+    RUN_PARENT,
+    RUN_ENDED,
     RUN_START_TIME,
     RUN_IDLE,
     RUN_LAST_HEARTBEAT,

@@ -33,7 +33,11 @@ _START = "run:progress_start_time_seconds:last6h"
 _IDLE = "run:progress_idle_seconds:last3m"
 _HEALTH = "run:progress_health:last3m"
 _LIMIT = "run:progress_stall_after_seconds:last3m"
-_CHILDREN = "instance:progress_children:last3m"
+_CHILDREN = "run:progress_children:last3m"
+_LEFT = "instance:progress_left:last1h"
+_COUNTED = "instance:progress_counted_time_seconds"
+_LOST_FOR = "run:progress_lost_seconds"
+_OVER = "run:progress_over_seconds"
 _ELSEWHERE = "run:progress_child_elsewhere_time_seconds"
 _HELD = "run:progress_idle_held_back_seconds"
 _TROUBLE = "run:progress_trouble_seconds"
@@ -175,9 +179,6 @@ MUTANTS = (
             < on (job, progress_operation_name, progress_operation_id) group_left ()
             max by (job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
           )""", "", "proven_resumed_behind"),
-    Mutant("OperationLost", f"(time() - {_now(_GONE)})", f"(time() - {_now(_GONE)}) < 60", "proven"),
-    Mutant("OperationLost", f"unless {_now(_OUTAGE)}", "", "killed_in_an_outage"),
-    Mutant("OperationLost", f"and {_now(_OUTAGE)}", "", "killed"),
     Mutant(_REPORTER_HEARD, "last_over_time(instance:progress_heard_time_seconds[1h]) and instance:progress_in_flight:last1h", "0 * instance:progress_in_flight:last1h", "unseen_silent_after_outage"),
     Mutant(_REPORTER_OUTAGE, "- 90  # seconds", "- 900", "unseen_killed_before_an_outage"),
     Mutant(_REPORTER_OUTAGE, "<= on () group_left () collector:progress_start_time_seconds", "< on () group_left () (0 * collector:progress_start_time_seconds)", "ends_before_a_restart"),
@@ -194,6 +195,22 @@ MUTANTS = (
     Mutant(_REPORTER_LOST, "> instance:progress_heard_time_seconds", "< instance:progress_heard_time_seconds", "restart_while_lost"),
     Mutant("ReporterLost", f"unless {_now(_REPORTER_OUTAGE)}", "", "unseen_silent_after_outage"),
     Mutant("ReporterLost", f"and {_now(_REPORTER_OUTAGE)}", "", "unseen_killed"),
+    Mutant(_LEFT, "== 0", "== 1", "ends_in_haste"),
+    Mutant(_LEFT, "> on (job, instance)", "< on (job, instance)", "ends_in_haste"),
+    Mutant(_LEFT, "or 0 * instance:progress_in_flight:last1h", "", "unseen_killed"),
+    Mutant(_LEFT, """
+              and (
+                run:progress_heard_time_seconds
+                > on (job, instance) group_left () instance:progress_counted_time_seconds
+              )""", "", "unseen_beside_ended"),
+    Mutant(_COUNTED, "last_over_time(instance:progress_counted_time_seconds[1h]) and instance:progress_in_flight:last1h", "0 * instance:progress_in_flight:last1h", "unseen_beside_ended"),
+    # How it ended
+    Mutant(_LOST_FOR, f"(time() - {_now(_GONE)})", f"(time() - {_now(_GONE)}) < 60", "proven"),
+    Mutant(_LOST_FOR, f"unless {_now(_OUTAGE)}", "", "killed_in_an_outage"),
+    Mutant(_LOST_FOR, f"and {_now(_OUTAGE)}", "", "killed"),
+    Mutant(_OVER, "[19s]", "[5m]", "stuck_recovers"),
+    Mutant(_OVER, 'alertstate="firing"', 'alertstate="pending"', "slow_shortly"),
+    Mutant("OperationLost", 'progress_lost_seconds{severity="critical"}', 'progress_lost_seconds{severity="warning"}', "killed"),
     # OperationNotStarted
     Mutant("OperationNotStarted", ">=", "<", "starts_late"),
     Mutant("OperationNotStarted", "last_over_time(progress_run_pending_seconds[3m])", "progress_run_pending_seconds", "starts_late"),
@@ -246,20 +263,31 @@ MUTANTS = (
     Mutant(_ENDED, "and on () last_over_time(\n                progress:listening_time_seconds[1m] offset 15m\n              )", "", "errors_before_the_rules"),
     # Parents whose children are in other processes
     Mutant(_CHILDREN, "min by", "max by", "child_elsewhere_ends_in_one_of_two"),
-    Mutant(_CHILDREN, "group by (job, instance, progress_operation_parent_id)", "group by (job, instance, progress_operation_name, progress_operation_parent_id)", "children_here_of_two_kinds"),
-    Mutant(_CHILDREN, "group by (job, instance, progress_operation_parent_id)", "group by (job, progress_operation_parent_id)", "child_here_beside_hang"),
-    Mutant(_CHILDREN, "== 1", ">= 0", "child_elsewhere_ends"),
-    Mutant(_CHILDREN, "last_over_time", "max_over_time", "child_elsewhere_ends"),
+    Mutant(_CHILDREN, "group by (job, process, progress_operation_name, progress_operation_id)", "group by (job, progress_operation_name, progress_operation_id)", "child_here_beside_hang"),
+    Mutant(_CHILDREN, "group by (job, instance, progress_operation_parent_id) (", "group by (job, instance, progress_operation_name, progress_operation_parent_id) (", "children_that_know_only_an_id"),
+    Mutant(_CHILDREN, ") == 1\n", ") >= 0\n", "child_elsewhere_ends"),
+    Mutant(_CHILDREN, "last_over_time(progress_run_active", "max_over_time(progress_run_active", "child_elsewhere_ends"),
     Mutant(_CHILDREN, "last_over_time(progress_run_active{progress_operation_parent_id!=\"\"}[3m])", "progress_run_active{progress_operation_parent_id!=\"\"}", "child_elsewhere_gaps"),
+    Mutant(_CHILDREN, "last_over_time(progress_run_parent[3m])", "progress_run_parent", "same_id_in_two_services_gaps"),
     Mutant(_CHILDREN, "[3m]", "[1m]", "child_elsewhere_gaps"),
     Mutant(_CHILDREN, "[3m]", "[6h]", "child_elsewhere_killed"),
-    Mutant(_CHILDREN, '"$1", "progress_operation_parent_id"', '"$1", "progress_operation_id"', "child_elsewhere"),
+    Mutant(_CHILDREN, '"progress_operation_parent_id", "(.+)"', '"progress_operation_id", "(.+)"', "child_elsewhere"),
+    Mutant(_CHILDREN, '"progress_operation_parent_service", "(.+)"', '"job", "(.+)"', "same_id_in_two_services"),
+    Mutant(_CHILDREN, '"progress_operation_parent_name", "(.+)"', '"progress_operation_name", "(.+)"', "same_id_of_two_names"),
+    Mutant(_CHILDREN, '"process", "/", "job", "instance"', '"process", "/", "instance"', "same_instance_in_two_services"),
+    Mutant(_CHILDREN, "unless on (job, instance, progress_operation_name, progress_operation_id)", "and on (job, instance, progress_operation_name, progress_operation_id)", "child_that_knows_only_an_id"),
+    Mutant(_CHILDREN, """            and on (progress_operation_id)
+            count by (progress_operation_id) (
+              group by (job, progress_operation_name, progress_operation_id) (run:progress_active:last6h == 1)
+            ) == 1
+""", "", "child_that_knows_only_an_id_of_two"),
     Mutant(_ELSEWHERE, "> 1", "> 0", "child_here_beside_hang"),
     Mutant(_ELSEWHERE, "> 1", "> 2", "children_here_and_elsewhere"),
-    Mutant(_ELSEWHERE, f"unless on (job, instance, progress_operation_id) {_now(_CHILDREN)}", "", "child_here_beside_hang"),
-    Mutant(_ELSEWHERE, "unless on (job, instance, progress_operation_id)", "unless on (progress_operation_id)", "child_elsewhere"),
-    Mutant(_ELSEWHERE, "count by (progress_operation_id)", "count by (instance, progress_operation_id)", "children_here_and_elsewhere"),
-    Mutant(_ELSEWHERE, f"and on (progress_operation_id) {_now(_CHILDREN)}", f"and on () {_now(_CHILDREN)}", "one_of_two_waits_for_a_child"),
+    Mutant(_ELSEWHERE, f"unless on (job, process, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", "", "child_here_beside_hang"),
+    Mutant(_ELSEWHERE, "unless on (job, process, progress_operation_name, progress_operation_id)", "unless on (job, progress_operation_name, progress_operation_id)", "child_elsewhere"),
+    Mutant(_ELSEWHERE, "count by (job, progress_operation_name, progress_operation_id)", "count by (job, process, progress_operation_name, progress_operation_id)", "children_here_and_elsewhere"),
+    Mutant(_ELSEWHERE, f"and on (job, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", f"and on (job) {_now(_CHILDREN)}", "one_of_two_waits_for_a_child"),
+    Mutant(_ELSEWHERE, f"and on (job, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", f"and on (progress_operation_id) {_now(_CHILDREN)}", "same_id_in_two_services"),
     Mutant(_HELD, "time() - last_over_time(run:progress_child_elsewhere_time_seconds[6h])\n              - 30  # seconds", "0 * last_over_time(run:progress_child_elsewhere_time_seconds[6h])", "child_elsewhere_ends"),
     Mutant(_HELD, f"< {_now(_LIMIT)}", "< 1", "children_elsewhere_in_turn"),
     Mutant(_HELD, "run:progress_child_elsewhere_time_seconds[6h]", "run:progress_child_elsewhere_time_seconds[15s]", "children_elsewhere_in_turn"),

@@ -16,7 +16,7 @@ from typing import Any
 from otel_progress import semconv as s
 
 from .runs import EXPORT, Labels, label
-from .scenarios import GAP, LATE, ROUND, Fires, Scenario
+from .scenarios import GAP, LATE, OVER, ROUND, Fires, Scenario
 from .ways import Point, World
 
 RULES = Path(__file__).parents[2] / "grafana" / "alerts" / "rules.yaml"
@@ -126,11 +126,15 @@ def values(points: Iterable[Point]) -> str:
 def moments(scenario: Scenario) -> list[int]:
     """Return the times to check: just before and after each edge, and each second evaluation that is not close to one."""
     until = scenario.world.until
-    edges = {edge for fires in scenario.alerts for edge in (fires.begin, fires.end) if 0 < edge < math.inf}
+    late = {fires.begin: LATE for fires in scenario.alerts}
+    late |= {fires.end: OVER for fires in scenario.alerts}
+    edges = {edge: more for edge, more in late.items() if 0 < edge < math.inf}
     small = until < 3000 and len(scenario.world.runs) < 50
     each = range(0, int(until) + 1, 2 * ROUND if small else 300)
-    found = {at for edge in edges for at in (math.floor(edge) - 1, math.ceil(edge) + LATE)} | set(each)
-    return sorted(at for at in found if 0 <= at <= until and not any(edge <= at < edge + LATE for edge in edges))
+    found = {at for edge, more in edges.items() for at in (math.floor(edge) - 1, math.ceil(edge) + more)} | set(each)
+    return sorted(
+        at for at in found if 0 <= at <= until and not any(edge <= at < edge + more for edge, more in edges.items())
+    )
 
 
 def _check(scenario: Scenario, time: int) -> dict[str, Any]:

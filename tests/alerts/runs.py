@@ -50,6 +50,7 @@ class Process:
     """A process: it exports while it lives and is not stopped."""
 
     instance: str = "a"
+    job: str = JOB
     born: float = 0
     gone: float = math.inf
     stopped: tuple[Span, ...] = ()
@@ -64,6 +65,8 @@ class Process:
     proven: float = math.inf
     """When a runner outside reports that the process is gone."""
     exit: str = "killed by SIGKILL (out of memory)"
+    counted_until: float = math.inf
+    """Until when its metrics by name are sent."""
     ratio: tuple[tuple[float, float], ...] = ()
     """The highest idle / stall_after of its runs: the value, and from when on."""
 
@@ -164,6 +167,11 @@ class Run:
     attempt: int = 1
     parent: str | None = None
     """The id of the parent operation."""
+    parent_name: str | None = "load"
+    """Its name; None if the child knows only the id."""
+    parent_job: str = JOB
+    outcome: str = "completed"
+    """The status with which it ends."""
     branches: tuple[Line, ...] = ()
     """Its branches, if there are several."""
     children: tuple[Run, ...] = ()

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .runs import Line, Process, Run
+from .runs import JOB, Line, Process, Run
 from .ways import Way, World
 
 # What the rules say
@@ -29,6 +29,8 @@ ROUND = 10
 """Seconds between two evaluations of the rules, as in the rules."""
 LATE = 25
 """What an export, a scrape and an evaluation may add to each edge."""
+OVER = LATE + ROUND
+"""The same for an end: it is told how a run ended, in one evaluation more."""
 
 
 @dataclass(frozen=True)
@@ -1096,10 +1098,15 @@ def child(
     parent: str = "r1",
     attempt: int = 1,
     name: str = "part",
+    parent_name: str | None = None,
+    parent_job: str = JOB,
 ) -> Run:
     """Return a child operation, which makes progress all the time by default."""
     where = process or Process(instance)
-    return Run(id, name, where, start, end=end, moves=moves, parent=parent, attempt=attempt)
+    of = parent_name or ("part" if parent.startswith("c") else "load")
+    return Run(
+        id, name, where, start, end=end, moves=moves, parent=parent, parent_name=of, parent_job=parent_job, attempt=attempt
+    )
 
 
 @scenario
@@ -1233,6 +1240,79 @@ def one_of_two_waits_for_a_child(scraped: bool) -> Scenario:
     runs = (Run(moves=IDLE_FROM_100), Run("r2", moves=IDLE_FROM_100), child(end=900))
     alerts = stuck(160, 900, "r2")
     return Scenario("one_of_two_waits_for_a_child", _world(scraped, *runs), alerts)
+
+
+@scenario
+def same_id_in_two_services(scraped: bool) -> Scenario:
+    """Two services use one id: the run whose child works in a third service waits, and the other one hangs."""
+    waits = Run(process=Process("u", job="us"), moves=IDLE_FROM_100)
+    hangs = Run(process=Process("e", job="eu"), moves=IDLE_FOR_GOOD)
+    world = _world(scraped, waits, hangs, child(end=900, parent_job="us"))
+    return Scenario("same_id_in_two_services", world, stuck(160, instance="e"))
+
+
+@scenario
+def same_id_in_two_services_gaps(scraped: bool) -> Scenario:
+    """Almost three minutes of that child are missing: its parent is held back all the same."""
+    waits = Run(process=Process("u", job="us"), moves=IDLE_FROM_100, stall_after=30)
+    other = Run(process=Process("e", job="eu"))
+    where = Process("b", cut=((200, 370), (380, 550)))
+    world = _world(scraped, waits, other, child(end=900, parent_job="us", process=where))
+    return Scenario("same_id_in_two_services_gaps", world)
+
+
+@scenario
+def same_id_of_two_names(scraped: bool) -> Scenario:
+    """Two operations of a service have the date as their id: only that with a child elsewhere is held back."""
+    waits = Run(moves=IDLE_FROM_100)
+    hangs = Run(name="other", process=Process("e"), moves=IDLE_FOR_GOOD)
+    world = _world(scraped, waits, hangs, child(end=900))
+    return Scenario("same_id_of_two_names", world, stuck(160, instance="e", name="other"))
+
+
+@scenario
+def same_instance_in_two_services(scraped: bool) -> Scenario:
+    """Two services number their instances, and the parent and its child have the same number: these are two processes."""
+    world = _world(scraped, Run(moves=IDLE_FROM_100), child(end=900, process=Process("a", job="parts")))
+    return Scenario("same_instance_in_two_services", world)
+
+
+@scenario
+def child_that_knows_only_an_id(scraped: bool) -> Scenario:
+    """A child elsewhere was given no more than its parent's id: it holds the parent back, if that is the only one."""
+    only = replace(child(end=900), parent_name=None)
+    return Scenario("child_that_knows_only_an_id", _world(scraped, Run(moves=IDLE_FROM_100), only))
+
+
+@scenario
+def children_that_know_only_an_id(scraped: bool) -> Scenario:
+    """Children of two names that were given only the id are in one process."""
+    only = tuple(replace(child(id, end=900, name=name), parent_name=None) for id, name in (("c1", "part"), ("c2", "other")))
+    return Scenario("children_that_know_only_an_id", _world(scraped, Run(moves=IDLE_FROM_100), *only))
+
+
+@scenario
+def child_that_knows_only_an_id_of_two(scraped: bool) -> Scenario:
+    """The id is that of two runs: neither is held back, as a hang must not be hidden."""
+    runs = (Run(moves=IDLE_FOR_GOOD), Run(process=Process("e", job="eu"), moves=IDLE_FOR_GOOD))
+    only = replace(child(end=900), parent_name=None)
+    world = _world(scraped, *runs, only)
+    return Scenario("child_that_knows_only_an_id_of_two", world, (*stuck(160), *stuck(160, instance="e")))
+
+
+@scenario
+def ends_in_haste(scraped: bool) -> Scenario:
+    """A worker says that its only run ended, and is gone before it could send its metrics by name."""
+    worker = Process(gone=401, counted_until=395)
+    return Scenario("ends_in_haste", _world(scraped, Run(process=worker, end=400)))
+
+
+@scenario
+def ends_in_haste_beside_unseen(scraped: bool) -> Scenario:
+    """The same, with a second operation that has no series: that one is lost with its worker."""
+    worker = Process(gone=401, counted_until=395, unseen=((0, math.inf),))
+    alerts = (Fires("ReporterLost", 400 + GAP + LOST_FOR, name=""),)
+    return Scenario("ends_in_haste_beside_unseen", _world(scraped, Run(process=worker, end=400)), alerts)
 
 
 @scenario

@@ -68,7 +68,8 @@ def fails(promtool: str, broken: Path, mutant: Mutant, folder: Path) -> bool:
 
 def test_every_rule_has_mutants() -> None:
     """Each rule, alert or recording, has a mutant."""
-    assert {mutant.rule for mutant in MUTANTS} == tool.alerts() | tool.records()
+    only_texts = {"run:progress_outcome"}  # test_outcome
+    assert {mutant.rule for mutant in MUTANTS} == tool.alerts() | tool.records() - only_texts
 
 
 TROUBLES = ("OperationStuck", "OperationLooping", "OperationSlow", "OperationOverdueWait")

@@ -14,7 +14,7 @@ from otel_progress.model.health import Hearing
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
 
-from .runs import BEAT, EXPORT, JOB, RUN_SERIES_AFTER, Labels, Process, Run, Span, label, metric, within
+from .runs import BEAT, EXPORT, RUN_SERIES_AFTER, Labels, Process, Run, Span, label, metric, within
 
 STALE = "stale"
 Point = float | str | None
@@ -111,9 +111,9 @@ class World:
         return found
 
     def _exported(self, process: Process, time: float) -> Iterator[tuple[str, Labels, float]]:
-        who = (("job", JOB), ("instance", process.instance))
+        who = (("job", process.job), ("instance", process.instance))
         names = {run.name for run in self.runs if run.process == process} or {"load"}
-        for name in sorted(names):
+        for name in sorted(names) if time < process.counted_until else ():
             yield from self._by_name(process, name, who, time)
         newest: dict[tuple[str, Labels], float] = {}
         for run in self.runs:
@@ -133,7 +133,7 @@ class World:
                 labels = (
                     (label(s.OPERATION_NAME), run.name),
                     (label(s.OPERATION_ID), run.id),
-                    ("job", JOB),
+                    ("job", process.job),
                     ("instance", process.instance),
                 )
                 of = labels if run.parent is None else (*labels, (label(s.OPERATION_PARENT_ID), run.parent))
@@ -168,13 +168,18 @@ class World:
         if time < run.start + RUN_SERIES_AFTER:
             return
         of = labels if run.parent is None else (*labels, (label(s.OPERATION_PARENT_ID), run.parent))
+        end = (*labels, (label(s.STATUS), run.outcome))
         if time >= run.end:
             # The last point waits until it is delivered; then there are no more.
             first = next((at for at in self.grid if at >= run.end and self.way.open(run.process, at)), None)
             if run.flushed and time == first:
                 yield metric(s.RUN_ACTIVE), of, 0
+                yield metric(s.RUN_ENDED), end, run.end
             return
         yield metric(s.RUN_ACTIVE), of, 1
+        if run.parent_name is not None and run.parent is not None:
+            named = (label(s.OPERATION_PARENT_NAME), run.parent_name), (label(s.OPERATION_PARENT_SERVICE), run.parent_job)
+            yield metric(s.RUN_PARENT), (*of, *named), 1
         yield metric(s.RUN_START_TIME), labels, run.start + self.way.skew
         yield metric(s.RUN_IDLE), labels, run.rests(time)
         limits = [run.worst(at).stall_after for at in range(math.ceil(run.start), int(time) + 1, EXPORT)]

@@ -345,7 +345,6 @@ class Handle(HandleState):
         about = {"input_tokens": input_tokens, "output_tokens": output_tokens}
         if cost is not None:
             about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
-        preload.get("live.engine.loops").spends(self)
         usage = self.operation._with_extras().usage
         for key, raw in about.items():
             amount = accepted("usage", key.partition(".")[0], raw) if raw is not None else None
@@ -353,6 +352,7 @@ class Handle(HandleState):
                 continue
             if key in usage or len(usage) < values.ATTRIBUTE_COUNT:
                 usage[key] += amount
+                preload.get("live.engine.loops").spends(self, key, amount)
                 if usage[key] > values.INT_MAX:  # noqa: PLR1730 - min() would lose what another thread adds meanwhile
                     usage[key] = values.INT_MAX
                 self.operation._revision += 1

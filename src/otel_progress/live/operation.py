@@ -374,7 +374,11 @@ def _known_parent(given: Any) -> HandleState | Parent | str | None:
     if isinstance(given, str):
         return values.text(given, drops, values.NAME_LENGTH)
     if isinstance(given, Parent) and given.operation_id is not None:
-        return Parent(values.text(given.operation_id, drops, values.NAME_LENGTH), given.context)
+        key, name, service = (
+            None if it is None else values.text(it, drops, values.NAME_LENGTH)
+            for it in (given.operation_id, given.name, given.service)
+        )
+        return Parent(key, given.context, name, service)
     if given is not None and not isinstance(given, (HandleState, Parent)):
         raise InvalidArgument(
             f"parent is an operation, a stage, what extract() found, or an id, not {values.shown(given)}"

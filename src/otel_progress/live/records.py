@@ -28,10 +28,12 @@ TrailEntry = tuple[str, int, Any]
 
 
 class Parent(NamedTuple):
-    """An operation elsewhere, as `extract` found it: its id, and its OpenTelemetry context."""
+    """An operation elsewhere, as `extract` found it: its id, its OpenTelemetry context, its name and its service."""
 
     operation_id: str | None
     context: Any = None
+    name: str | None = None
+    service: str | None = None
 
 
 class Resume(NamedTuple):

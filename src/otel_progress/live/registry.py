@@ -58,6 +58,7 @@ class Registry:
         started: number of started operations by name. Written: job. Read: metrics.
         ended: number of ended operations by name and status. Written: job. Read: metrics.
         usage: tokens and money by operation name. Written: job. Read: metrics.
+        service: the service of this process, as Prometheus names it. Written: configure. Read: job, ticker.
         prefix: random beginning of the ids of this process. Written: fork. Read: job, commands.
         numbers: numbers the ids. Written and read: job.
     """
@@ -66,6 +67,7 @@ class Registry:
         """No operation runs."""
         self.generation = 0
         self.keeps_attempts = False
+        self.service: str | None = None
         self._reset()
 
     def _reset(self) -> None:

@@ -20,6 +20,7 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.engine import process, runtime
+from otel_progress.live.registry import registry
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.settings import Settings
@@ -115,6 +116,7 @@ class Memory:
     def hook(self) -> None:
         """Register with the hooks."""
         settings = self.settings
+        registry.service = "test"
         events = Events(self.pipeline, settings.heartbeat)
         runs = RunSeries(self.pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
         by_name = ByName(self._meters.get_meter(s.SCOPE))

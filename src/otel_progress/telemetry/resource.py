@@ -39,6 +39,12 @@ def exported(tracers: Any, resource: Resource, *, forked: bool) -> dict[str, Val
     return dict(redaction.attributes(given))
 
 
+def service_of(about: Mapping[str, Any]) -> str:
+    """The service of a resource as Prometheus names it in the label `job`: with its namespace, if it has one."""
+    name, namespace = about.get(s.SERVICE_NAME), about.get(s.SERVICE_NAMESPACE)
+    return f"{namespace}/{name}" if namespace else str(name or "")
+
+
 def _instance_id() -> str:
     """The instance id of this process: the SDK's, so that all signals agree; a forked child has a new one."""
     try:

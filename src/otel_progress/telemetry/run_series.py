@@ -15,7 +15,7 @@ from otel_progress import semconv as s
 from otel_progress.live.engine.branch_verdicts import Figures, figures
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
-from otel_progress.live.state import Change
+from otel_progress.live.state import Change, HandleState
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health, Status
 from otel_progress.outbound import otlp
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
     from otel_progress.telemetry.pipeline import Pipeline
 
-FINALS: Final = 10_000
-"""Ended operations whose last point may wait for the receiver."""
+FINALS: Final = 20_000
+"""Last points, two for each ended operation, that may wait for the receiver."""
 POINT_BYTES: Final = 24
 """The size of a point beside its head."""
 LABEL_BYTES: Final = 6_000
@@ -49,7 +49,8 @@ class Cached(NamedTuple):
 
     Attributes:
         head: the head of most points.
-        active_head: that of `progress.run.active`, which names the parent, too.
+        active_head: that of `progress.run.active`, which has the parent's id, too.
+        parent_head: that of `progress.run.parent`; empty if the parent's name is not known.
         health: the verdict that `health_head` holds.
         health_head: the head of the current health point.
         before: that of the previous verdict, which is sent as 0, so that a query over time never finds two verdicts.
@@ -62,6 +63,7 @@ class Cached(NamedTuple):
 
     head: bytes
     active_head: bytes
+    parent_head: bytes
     health: Finding
     health_head: bytes
     before: bytes
@@ -69,6 +71,13 @@ class Cached(NamedTuple):
     costs: dict[str, bytes]
     overdue: dict[tuple[str, str | None], tuple[bytes, int]]
     beside: dict[Finding, tuple[bytes, int]]
+
+
+class LastPoint(NamedTuple):
+    """The last point of a series: its head, and its encoded value."""
+
+    head: bytes
+    value: bytes
 
 
 class RunSeries:
@@ -84,7 +93,7 @@ class RunSeries:
         self._shown: dict[str, Cached] = {}
         self._left_out: set[str] = set()
         self._pending: dict[str, bytes] = {}
-        self._finals: dict[tuple[str, s.Metric], bytes] = {}
+        self._finals: dict[tuple[str, s.Metric], LastPoint] = {}
         self._news = False
         self._urgent: dict[str, OperationState] = {}
         self._urgent_from = 0.0
@@ -106,16 +115,17 @@ class RunSeries:
         self._urgent.pop(key, None)
         if key in self._shown:
             self._end(key)
+            self._last(key, s.RUN_ENDED, _end_head(change[1]), clock.time_ns() / 1e9)
 
     def _end(self, key: str) -> None:
         """Queue the last point of an operation, which is 0, until the receiver has it."""
         self._last(key, s.RUN_ACTIVE, self._shown.pop(key).active_head)
 
-    def _last(self, key: str, metric: s.Metric, head: bytes) -> None:
+    def _last(self, key: str, metric: s.Metric, head: bytes, value: float = 0.0) -> None:
         if len(self._finals) >= FINALS:
             drops.add(s.DROP_OUTBOX)
             self._finals.pop(next(iter(self._finals)))
-        self._finals[key, metric] = head
+        self._finals[key, metric] = LastPoint(head, otlp.point_value(value))
         self._news = True
 
     def on_tick(self, now: float) -> None:
@@ -145,11 +155,11 @@ class RunSeries:
             yield self._request(batch, now), _nothing
 
     def _last_points(self) -> Iterator[Request]:
-        time, zero = otlp.point_time(clock.time_ns()), otlp.point_value(0.0)
-        for metric in (s.RUN_ACTIVE, s.RUN_PENDING):
+        time = otlp.point_time(clock.time_ns())
+        for metric in (s.RUN_ENDED, s.RUN_ACTIVE, s.RUN_PENDING):
             finals = [item for item in self._finals.items() if item[0][1] is metric]
-            for ended in _batches(finals, lambda item: len(item[1]) + POINT_BYTES):
-                points = [head + time + zero for _, head in ended]
+            for ended in _batches(finals, lambda item: len(item[1].head) + POINT_BYTES):
+                points = [last.head + time + last.value for _, last in ended]
                 yield self._pipeline.request([otlp.gauge(metric, points)]), partial(self._forget, dict(ended))
 
     def _requests(self, now: float) -> Iterator[Request]:
@@ -165,7 +175,7 @@ class RunSeries:
 
     def _size(self, operation: OperationState) -> int:
         """The largest size of the points of an operation."""
-        return (len(self._shown[operation.id].active_head) + POINT_BYTES) * (len(COLUMNS) + 2) + LABEL_BYTES
+        return (len(self._shown[operation.id].active_head) + POINT_BYTES) * (len(COLUMNS) + 3) + LABEL_BYTES
 
     def _not_started(self, now: float) -> Iterator[tuple[bytes, float, float]]:
         """Operations with `start_within` that have not started: the head of their points, waiting time, limit."""
@@ -180,9 +190,9 @@ class RunSeries:
         for key in before.keys() - self._pending.keys():
             self._last(key, s.RUN_PENDING, before[key])
 
-    def _forget(self, ended: dict[tuple[str, s.Metric], bytes]) -> None:
-        for key, head in ended.items():
-            if self._finals.get(key) is head:
+    def _forget(self, ended: dict[tuple[str, s.Metric], LastPoint]) -> None:
+        for key, last in ended.items():
+            if self._finals.get(key) is last:
                 del self._finals[key]
 
     def _choose(self, now: float) -> Iterator[OperationState]:
@@ -217,6 +227,7 @@ class RunSeries:
         time, encode = otlp.point_time(at), otlp.point_value
         points: list[list[bytes]] = [[] for _ in COLUMNS]
         healths: list[bytes] = []
+        parents: list[bytes] = []
         costs: list[bytes] = []
         limits: list[bytes] = []
         for operation in operations:
@@ -226,6 +237,8 @@ class RunSeries:
                 head, had = cached.head + time, cached.had
                 found = values(operation, seen, now)
                 points[0].append(cached.active_head + time + encode(1.0))
+                if cached.parent_head:
+                    parents.append(cached.parent_head + time + encode(1.0))
                 for column, (out, value) in enumerate(zip(points[1:], found[1:]), 1):
                     if value is not None:
                         out.append(head + encode(value))
@@ -242,6 +255,8 @@ class RunSeries:
             except Exception:
                 tell_once("the series of an operation could not be made; those of the others are")
         metrics = [otlp.gauge(column.metric, encoded) for column, encoded in zip(COLUMNS, points) if encoded]
+        if parents:
+            metrics.append(otlp.gauge(s.RUN_PARENT, parents))
         if costs:
             metrics.append(otlp.gauge(s.RUN_LOOP_COST, costs))
         if limits:
@@ -354,7 +369,26 @@ def _encode(operation: OperationState) -> Cached:
     parent = operation.parent_id
     of = b"" if parent is None else otlp.attributes(otlp.POINT_ATTRIBUTES, {s.OPERATION_PARENT_ID: parent})
     nothing = (Health.UNKNOWN, None, None, None)
-    return Cached(otlp.point_head(labels), otlp.point_head(labels + of), nothing, b"", b"", {}, {}, {}, {})
+    heads = otlp.point_head(labels), otlp.point_head(labels + of), _parent_head(operation, labels + of)
+    return Cached(*heads, nothing, b"", b"", {}, {}, {}, {})
+
+
+def _parent_head(operation: OperationState, labels: bytes) -> bytes:
+    """The head of the point that names the parent, if its name and service are known."""
+    parent: Any = operation._opts.parent or operation._parent
+    if operation.parent_id is None or isinstance(parent, str):
+        return b""
+    here = isinstance(parent, HandleState)
+    name, service = (parent.operation.name, registry.service) if here else (parent.name, parent.service)
+    if not name or not service:
+        return b""
+    about = {s.OPERATION_PARENT_NAME: name, s.OPERATION_PARENT_SERVICE: service}
+    return otlp.point_head(labels + otlp.attributes(otlp.POINT_ATTRIBUTES, about))
+
+
+def _end_head(operation: Any) -> bytes:
+    """The head of the point that says when an operation ended, and how."""
+    return otlp.point_head(_labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.STATUS: operation._status.value}))
 
 
 def _nothing() -> None:

@@ -21,6 +21,7 @@ from otel_progress.live.boundary import public
 from otel_progress.live.counting import own_progress
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.records import Parent, TrailEntry
+from otel_progress.live.registry import registry
 from otel_progress.live.state import HandleState, OperationState, StageState
 from otel_progress.live.survey import settled
 from otel_progress.live.trail import MOST, ReachedProgress, thin
@@ -277,6 +278,16 @@ def _event(name: str, about: Any) -> Mapping[str, Any]:
     return {**attributes, **reached.attributes()}
 
 
+_BAGGAGE: Final = (s.OPERATION_ID, s.OPERATION_PARENT_NAME, s.OPERATION_PARENT_SERVICE)
+
+
+def _said_of(operation: OperationState, found: Context) -> Context:
+    """A context whose baggage names an operation as the parent: by its id, its name and its service."""
+    for key, text in zip(_BAGGAGE, (operation.id, operation.name, registry.service)):
+        found = baggage.set_baggage(key, text, found) if text else baggage.remove_baggage(key, found)
+    return found
+
+
 def _carrier(carrier: MutableMapping[str, str] | None = None, **_: Any) -> MutableMapping[str, str]:
     """What `inject` returns if it fails."""
     return {} if carrier is None else carrier
@@ -300,7 +311,7 @@ def inject(carrier: MutableMapping[str, str] | None = None, *, environ: bool = F
     node = context.running_here()
     now = get_current()
     if node is not None:
-        now = baggage.set_baggage(s.OPERATION_ID, node.operation.id, now)
+        now = _said_of(node.operation, now)
     headers: dict[str, str] = {}
     propagate.inject(headers, now)
     for key, value in headers.items():
@@ -326,12 +337,14 @@ def extract(carrier: Mapping[str, str] | None = None) -> Parent:
     try:
         plain = {str(key).lower(): str(value) for key, value in carrier.items()}
         found = propagate.extract(plain, Context())
-        parent = baggage.get_baggage(s.OPERATION_ID, found)
+        parent, name, service = (baggage.get_baggage(key, found) for key in _BAGGAGE)
     except Exception as error:
         if of_the_job(error):
             raise
         return Parent(None, None)
-    return Parent(str(parent) if parent else None, found)
+    if not parent:
+        return Parent(None, found)
+    return Parent(str(parent), found, str(name) if name else None, str(service) if service else None)
 
 
 hooks.tracing = HandleSpans()

@@ -475,3 +475,22 @@ def test_one_that_fails_while_stuck_did_not_recover(progress_capture: Capture) -
     progress_capture.look()
     assert progress_capture.of(semconv.RECOVERED) == []
     assert progress_capture.ended("work").status is Status.FAILED
+
+
+def test_a_loop_in_a_stage_has_its_own_cost(progress_capture: Capture) -> None:
+    """What the steps of a stage spent since its last progress is the cost of its loop: nothing before, nothing of others."""
+    with progress.operation("agent", loop_after=3) as op, progress.stage("fix") as fix:
+        progress.usage(input_tokens=7, cost=9.0)
+        progress.step("plan")
+        fix.advance()
+        progress_capture.advance(2)
+        op.usage(input_tokens=50)
+        for _ in range(5):
+            progress.step("test")
+            with progress.stage("edit"):
+                progress.usage(input_tokens=100, cost=0.5)
+            progress_capture.advance(2)
+        loop = op.snapshot().loop
+        assert loop is not None
+        assert loop.spent == {"input_tokens": 500, "cost.USD": 2.5}
+    assert op.snapshot().usage == {"input_tokens": 557, "cost.USD": 11.5}

@@ -32,8 +32,10 @@ OTHERS = (
     semconv.RUN_LOOP_COST,
     semconv.RUN_OVERDUE_AFTER,
     semconv.RUN_LOST,
+    semconv.RUN_PARENT,
+    semconv.RUN_ENDED,
 )
-"""Series that an operation has before its start, without a count of its own, while it loops, or in an overdue wait."""
+"""Series that an operation has before its start, at its end, without a count of its own, as a child, while it loops, or in an overdue wait."""
 
 
 def of(captured: Capture, operation: Operation) -> dict[str, Point]:
@@ -132,6 +134,8 @@ def test_prometheus_names() -> None:
         "process_disk_io_bytes_total",
         "progress_sdk_dropped_total",
         "progress_run_active",
+        "progress_run_parent",
+        "progress_run_ended_seconds",
         "progress_run_start_time_seconds",
         "progress_run_idle_seconds",
         "progress_run_last_heartbeat_seconds",
@@ -377,7 +381,7 @@ def test_ten_thousand_operations_go_in_requests_below_one_mebibyte() -> None:
         runtime.ticker.round()
         sizes = [len(request) for request in captured.metrics_receiver.requests]
         assert max(sizes) < MIB
-        assert [point.value for point in captured.series] == [0.0] * 10_000
+        assert sorted(point.value for point in captured.series) == [0.0] * 10_000 + [START / 1e9 + 10] * 10_000
 
 
 def test_three_thousand_ids_one_after_the_other() -> None:
@@ -440,15 +444,17 @@ def test_the_maker_keeps_nothing_of_what_is_over() -> None:
 
 
 def test_the_last_active_is_zero_and_goes_at_once(progress_capture: Capture) -> None:
-    """When an operation ends, its last `active` is 0 within a quarter of a second; no other series is sent again."""
+    """Within a quarter of a second after its end, its last `active` is 0, and it is said when and how it ended; no other series is sent again."""
     op, other = progress.operation("survey").start(), progress.operation("other").start()
     progress_capture.advance(12)
     before = len(progress_capture.series)
     op.complete()
     progress_capture.clock.sleep(0.25)
     runtime.ticker.round()
-    (last,) = progress_capture.series[before:]
+    ended, last = progress_capture.series[before:]
     assert (last.name, last.value, last.attributes[semconv.OPERATION_ID]) == (semconv.RUN_ACTIVE.name, 0.0, op.id)
+    assert (ended.name, ended.value) == (semconv.RUN_ENDED.name, pytest.approx(START / 1e9 + 12.25))
+    assert ended.attributes[semconv.STATUS] == "completed"
     progress_capture.advance(30)
     assert actives(progress_capture, op.id) == [1.0, 0.0]
     assert actives(progress_capture, other.id) == [1.0] * 4
@@ -467,6 +473,66 @@ def test_the_last_zero_is_kept_until_it_is_delivered(progress_capture: Capture) 
     receiver.answer = taken
     progress_capture.advance(60)
     assert actives(progress_capture, op.id) == [1.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [
+        (lambda op: op.fail("broken"), "failed"),
+        (lambda op: op.cancel("asked to"), "cancelled"),
+    ],
+)
+def test_how_it_ended_is_a_label(progress_capture: Capture, end: Any, status: str) -> None:
+    """What ended says how, so that nobody takes a failure for a recovery."""
+    op = progress.operation("survey").start()
+    progress_capture.advance(12)
+    end(op)
+    progress_capture.advance(1)
+    said = [point for point in progress_capture.series if point.name == semconv.RUN_ENDED.name]
+    assert [point.attributes[semconv.STATUS] for point in said] == [status]
+
+
+# -- the parent
+
+
+def parents(captured: Capture) -> list[tuple[Any, ...]]:
+    """The id, name and service of the parent in each point that names one."""
+    keys = (semconv.OPERATION_PARENT_ID, semconv.OPERATION_PARENT_NAME, semconv.OPERATION_PARENT_SERVICE)
+    return [
+        tuple(point.attributes[key] for key in keys)
+        for point in captured.series
+        if point.name == semconv.RUN_PARENT.name
+    ]
+
+
+def test_a_child_names_its_parent_with_its_service(progress_capture: Capture) -> None:
+    """A child in the same process names its parent by id, name and service; nothing else has such a series."""
+    with progress.operation("nightly", id="n-1"), progress.operation("part"):
+        progress_capture.advance(12)
+    assert parents(progress_capture) == [("n-1", "nightly", "test")]
+
+
+def test_a_child_elsewhere_is_told_name_and_service(progress_capture: Capture) -> None:
+    """What `inject` writes names the operation here, not the one that its own process continues; `extract` reads all of it."""
+    odd = "n, ö;=\"\n1"
+    with progress.operation("nightly, 50%", id=odd):
+        headers = progress.inject()
+    found = progress.extract(headers)
+    assert (found.operation_id, found.name, found.service) == (odd, "nightly, 50%", "test")
+    with progress.operation("part", parent=found):
+        progress_capture.advance(12)
+        with progress.operation("piece"):
+            again = progress.extract(progress.inject())
+    assert parents(progress_capture) == [(odd, "nightly, 50%", "test")]
+    assert again.name == "piece"
+
+
+@pytest.mark.parametrize("parent", ["n-1", progress.Parent("n-1")])
+def test_an_id_alone_names_no_parent(progress_capture: Capture, parent: Any) -> None:
+    """A parent known by its id alone gets no name or service: they would be guessed."""
+    with progress.operation("part", parent=parent):
+        progress_capture.advance(12)
+    assert parents(progress_capture) == []
 
 
 def test_a_dropped_handle_ends_its_series(progress_capture: Capture) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
@@ -16,7 +17,7 @@ from otel_progress.live.running import STAGES, around
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.loop import Loop, Steps
 from otel_progress.model.status import Health, Status
-from otel_progress.model.values import Attributes, Number
+from otel_progress.model.values import INT_MAX, Attributes, Number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,13 +62,19 @@ def step(node: HandleState, key: str) -> None:
         each._loops.makers.add(key, node, at)
 
 
-def spends(node: HandleState) -> None:
-    """The work of a handle spent tokens or cost, which the operation sums up."""
-    loops_of(node.operation, clock.monotonic()).makers.add(USAGE, node, here())
+def spends(node: HandleState, key: str, amount: Number) -> None:
+    """The work of a handle spent tokens or cost; the handles around it record it too."""
+    now = clock.monotonic()
+    for each in around(node):
+        loops_of(each, now).usage[key] += amount
+    node.operation._loops.makers.add(USAGE, node, here())
 
 
 class Loops:
-    """The steps, stages and spending of one handle since the last unit was completed in it."""
+    """The steps, stages and spending of one handle since the last unit was completed in it.
+
+    `usage` sums up tokens and cost of the handle and all stages in it, from its first step or spending on.
+    """
 
     __slots__ = (
         "_base",
@@ -86,6 +93,7 @@ class Loops:
         "makers",
         "stages",
         "steps",
+        "usage",
     )
 
     def __init__(self, node: HandleState, now: float) -> None:
@@ -102,6 +110,7 @@ class Loops:
         self._failed: str | None = None
         self._fails = 0
         self._spent: Number = 0
+        self.usage: defaultdict[str, Number] = defaultdict(int)
         self._base: Mapping[str, Number] = {}
         self._grown = 0
         self._grown_at = now
@@ -142,8 +151,7 @@ class Loops:
         if self.steps is not None and Lives(node.operation).of(node, now) != self._life:
             self.steps = Steps()  # else they came after it
         self._failed, self._fails, self._grown, self._grows_each = None, 0, 0, 0.0
-        if node._extras is not None:
-            self._base = dict(node._extras.usage)
+        self._base = dict(self.usage)
 
     def _took(self, node: HandleState, seconds: float) -> None:
         """Learn how long a unit takes; repeats within it were work, even if they were reported as a loop.
@@ -194,25 +202,24 @@ class Loops:
             return None  # whatever it did, it stopped
         after = said or LOOP_AFTER
         if self._fails >= after and self._failed is not None:
-            return self._loop("failure", (self._failed,), self._fails, after, quiet, node)
+            return self._loop("failure", (self._failed,), self._fails, after, quiet)
         found = self.steps and self.steps.found(after)
         if found:
-            return self._loop("step", *found, after, quiet, node)
+            return self._loop("step", *found, after, quiet)
         if spends:
-            return self._loop("usage", (), self._grown, 0, quiet, node)
+            return self._loop("usage", (), self._grown, 0, quiet)
         if said is None:
             after = STAGES_AFTER
             named = named_stall_after(node)
             if not _counts(node) or quiet < max(3 * named if named else STAGES_QUIET, 5 * longest):
                 return None
         found = self.stages.found(after)
-        return self._loop("stage", *found, after, quiet, node) if found else None
+        return self._loop("stage", *found, after, quiet) if found else None
 
     def _loop(
-        self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float, node: HandleState
+        self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float
     ) -> Loop:
-        usage = node._extras.usage if node._extras is not None else {}
-        spent = {key: amount - self._base.get(key, 0) for key, amount in tuple(usage.items())}
+        spent = {key: min(amount - self._base.get(key, 0), INT_MAX) for key, amount in tuple(self.usage.items())}
         self._keys = keys or (USAGE,)
         shown = tuple(redaction.masked("step", key) for key in keys)
         return Loop(kind, shown, repeats, after, quiet, Attributes({key: n for key, n in spent.items() if n > 0}))

@@ -25,8 +25,8 @@ REQUEST_BYTES: Final = 512 * 1024
 _DELTA: Final = 1
 _OVER: Final = frozenset({s.RUN_ACTIVE.name, s.RUN_PENDING.name})
 """Gauges whose 0 says that something is over."""
-_PROVEN: Final = s.RUN_LOST.name
-"""A gauge whose value is a time, and so is true at any time."""
+_TIMES: Final = frozenset({s.RUN_LOST.name, s.RUN_ENDED.name})
+"""Gauges whose value is a time, and so is true at any time."""
 
 
 class _Point(NamedTuple):
@@ -96,7 +96,7 @@ def _is_true(found: _Point, now: int) -> bool:
         return True
     if found.kind == "gauge":
         over = found.metric.name in _OVER and point.WhichOneof("value") and not (point.as_double or point.as_int)
-        if not over and found.metric.name != _PROVEN:
+        if not over and found.metric.name not in _TIMES:
             return False
     elif found.is_delta:
         return False
