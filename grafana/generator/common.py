@@ -89,7 +89,7 @@ ID_VARIABLE: Final = choose(
     f"query_result({choices()})",
     "The operation: its name, start and state. Type in the id of one that is not listed.",
     several=False,
-    regex=f'/choice="(?<text>[^"]+)".*{ID}="(?<value>[^"]+)"/',
+    regex=f'/choice="(?<text>.*)", *{ID}="(?<value>.*)", *{NAME}="/',
 )
 UNRECORDED_VARIABLE: Final = choose(
     "unrecorded",

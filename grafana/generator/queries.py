@@ -108,9 +108,14 @@ def of_runs(expression: str, which: str, labels: str = WHO) -> str:
 def value(metric: s.Metric, which: str, labels: str = WHO) -> str:
     """Return the query for the values of a run series for active runs.
 
-    A plain selector, because a value that is not known any more ends with a staleness marker.
+    A plain selector, because a value that is not known any more ends with a staleness marker. A Prometheus before 2.48 that
+    scrapes has none and finds the old value for 5 minutes, so a time left is left out while the run is stuck or loops.
     """
-    return of_runs(f"{series(metric)}{{{which}}}", which, labels)
+    found = f"{series(metric)}{{{which}}}"
+    if metric in (s.RUN_ETA, s.RUN_STAGE_ETA):
+        halted = f'{which}, {HEALTH}=~"{Health.SILENT.value}|{Health.LOOPING.value}"'
+        found = f"({found} unless on ({RUN}) ({last(s.RUN_HEALTH, halted)} == 1))"
+    return of_runs(found, which, labels)
 
 
 def verdict(health: str, which: str, labels: str = f"{WHO}, {STAGE}, {STUCK_AT}, {LOOP}") -> str:

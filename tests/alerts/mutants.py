@@ -209,7 +209,6 @@ MUTANTS = (
     Mutant(_LOST_FOR, f"unless {_now(_OUTAGE)}", "", "killed_in_an_outage"),
     Mutant(_LOST_FOR, f"and {_now(_OUTAGE)}", "", "killed"),
     Mutant(_OVER, "[19s]", "[5m]", "stuck_recovers"),
-    Mutant(_OVER, 'alertstate="firing"', 'alertstate="pending"', "slow_shortly"),
     Mutant("OperationLost", 'progress_lost_seconds{severity="critical"}', 'progress_lost_seconds{severity="warning"}', "killed"),
     # OperationNotStarted
     Mutant("OperationNotStarted", ">=", "<", "starts_late"),
@@ -276,11 +275,6 @@ MUTANTS = (
     Mutant(_CHILDREN, '"progress_operation_parent_name", "(.+)"', '"progress_operation_name", "(.+)"', "same_id_of_two_names"),
     Mutant(_CHILDREN, '"process", "/", "job", "instance"', '"process", "/", "instance"', "same_instance_in_two_services"),
     Mutant(_CHILDREN, "unless on (job, instance, progress_operation_name, progress_operation_id)", "and on (job, instance, progress_operation_name, progress_operation_id)", "child_that_knows_only_an_id"),
-    Mutant(_CHILDREN, """            and on (progress_operation_id)
-            count by (progress_operation_id) (
-              group by (job, progress_operation_name, progress_operation_id) (run:progress_active:last6h == 1)
-            ) == 1
-""", "", "child_that_knows_only_an_id_of_two"),
     Mutant(_ELSEWHERE, "> 1", "> 0", "child_here_beside_hang"),
     Mutant(_ELSEWHERE, "> 1", "> 2", "children_here_and_elsewhere"),
     Mutant(_ELSEWHERE, f"unless on (job, process, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", "", "child_here_beside_hang"),

@@ -19,7 +19,7 @@ from grafana.generator.firing import since
 from otel_progress import semconv as s
 
 from . import promtool as tool
-from .runs import label, metric
+from .runs import Run, label, metric
 from .scenarios import SCENARIOS
 
 ROOT = Path(__file__).parents[2]
@@ -109,14 +109,16 @@ ANNOTATIONS = {
         "OperationStuck",
         300,
         {
-            "summary": "load is stuck: no progress for 3 min 20 s",
+            "summary": "load is stuck in fetch: no progress for 3 min 20 s",
             "description": (
-                "Run r1 of load in work (a) is alive, but made no progress for 3 min 20 s; its limit is 1 min 0 s."
+                "Run r1 of load in work (a) is alive, but made no progress in its stage fetch for 3 min 20 s; "
+                "its limit is 1 min 0 s. It has completed 412 of 1000."
             ),
             "stage": "fetch",
             "stuck_at": "worker.py:12 in fetch",
             "process": "pid 4711 on worker-3",
             "parent": "none",
+            "outcome": "unknown",
             "runbook_url": f"https://runbook.invalid?{WHO}#operationstuck",
             "dashboard_url": (
                 "https://grafana.invalid/d/otel-progress-operation?var-name=load&var-id=r1&var-job=work&from=-60000&to=now"
@@ -172,7 +174,7 @@ ANNOTATIONS = {
             "description": (
                 "Nothing was heard for 5 min 0 s of run r1 of load in work (a), and it had not reported its end: "
                 "its process was killed, stopped, frozen or cut off. "
-                "When it was last heard, it had made no progress for 0 s. At the last count it had completed 412 of 1000."
+                "At the last count it had completed 412 of 1000."
             ),
             "stage": "fetch",
             "process": "pid 4711 on worker-3",
@@ -187,7 +189,7 @@ ANNOTATIONS = {
             "summary": "load is lost: killed by SIGKILL (out of memory)",
             "description": (
                 "The process of run r1 of load in work (a) is gone: killed by SIGKILL (out of memory). The run had not ended. "
-                "When it was last heard, it had made no progress for 0 s. At the last count it had completed 412 of 1000."
+                "At the last count it had completed 412 of 1000."
             ),
             "stage": "fetch",
         },
@@ -199,7 +201,7 @@ ANNOTATIONS = {
             "summary": "load is lost: its process is gone",
             "description": (
                 "The process of run r1 of load in work (a) is gone. The run had not ended. "
-                "When it was last heard, it had made no progress for 0 s. At the last count it had completed 412 of 1000."
+                "At the last count it had completed 412 of 1000."
             ),
         },
     ),
@@ -289,6 +291,7 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
     if not told:
         test["input_series"] = [it for it in test["input_series"] if not it["series"].startswith("progress_run_health")]
         annotations = {key: "unknown" if key in ("stage", "stuck_at") else text for key, text in annotations.items()}
+        annotations = {key: text.replace(" in its stage fetch", "").replace(" in fetch", "") for key, text in annotations.items()}
     if name == "looping" or alert == "OperationOverdueWait":
         for series, (value, more) in NOT_BY_MODEL.items():
             test["input_series"].append({"series": f"{series}{{{who}{more}}}", "values": f"{value}x60"})
@@ -351,6 +354,44 @@ def test_links_lead_to_the_run(promtool: str, key: str, tmp_path: Path) -> None:
     checked(promtool, test, rules, tmp_path)
 
 
+OUTCOMES = {
+    "failed": ("stuck_ends", Run(moves=((0, 100),), end=500, outcome="failed"), "OperationStuck", 510, "failed"),
+    "cancelled": ("stuck_ends", Run(moves=((0, 100),), end=500, outcome="cancelled"), "OperationStuck", 510, "cancelled"),
+    "recovered": ("stuck_recovers", None, "OperationStuck", 510, "recovered"),
+    "heard_again": ("stopped", None, "OperationLost", 910, "recovered"),
+    "resumed": ("resumed_late", None, "OperationLost", 920, "resumed"),
+    "killed_and_resumed": ("stuck_proven", None, "OperationStuck", 820, "resumed"),
+}
+
+
+@pytest.mark.parametrize("case", OUTCOMES)
+def test_outcome(promtool: str, case: str, tmp_path: Path) -> None:
+    """The last annotations of an alert, which Prometheus sends with its end, say how it ended; a failure is no recovery."""
+    name, run, alert, time, outcome = OUTCOMES[case]
+    [scenario] = [it for it in SCENARIOS if str(it) == f"{name}-pushed"]
+    if run is not None:
+        scenario = replace(scenario, world=replace(scenario.world, runs=(run,)))
+    severity = tool.SEVERITY.get(alert, "critical")
+    labels = {**OURS, "job": "work", "instance": "a", "severity": severity}
+    labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): "r1"}
+    test = tool.test_of(scenario)
+    test["promql_expr_test"] = []
+    told = [{"exp_labels": labels, "exp_annotations": {"outcome": outcome}}]
+    test["alert_rule_test"] = [
+        {"eval_time": f"{time - 10}s", "alertname": alert, "exp_alerts": told},
+        {"eval_time": f"{time}s", "alertname": alert, "exp_alerts": []},
+    ]
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(only_annotations(RULES, ["outcome"]), encoding="utf-8")
+    file = tmp_path / "test.json"
+    content = {"rule_files": [str(rules), str(LINKS)], "evaluation_interval": "10s", "tests": [test]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 # A child has another name and instance, and a doubled series must not be reported twice.
 CHILDREN = {
     "child_elsewhere_stuck": ("OperationStuck", 600, "b"),
@@ -370,7 +411,7 @@ def test_the_alert_of_a_child_names_its_parent(promtool: str, name: str, doubled
     series = {"job": "work", "instance": instance, label(s.OPERATION_NAME): "part", label(s.OPERATION_ID): "c1"}
     rules = tmp_path / "rules.yaml"
     rules.write_text(only_annotations(RULES, ["parent"]), encoding="utf-8")
-    expected = [{"exp_labels": {**series, **OURS, "severity": "critical"}, "exp_annotations": {"parent": "r1"}}]
+    expected = [{"exp_labels": {**series, **OURS, "severity": "critical"}, "exp_annotations": {"parent": "r1 (load in work)"}}]
     test["promql_expr_test"] = []
     test["alert_rule_test"] = [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}]
     checked(promtool, test, rules, tmp_path)
@@ -721,6 +762,48 @@ def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
     for name, wanted in (title, ("summary", "load is resolved <b> (run r2)"), ("pagerduty.severity", "critical")):
         text = f'{{{{ template "otel_progress.{name}" . }}}}'
         assert rendered(text, tmp_path / "data.json", message=message).strip() == wanted
+
+
+ENDINGS = {
+    ("failed",): ("[OVER: FAILED]", "danger", "r0 failed at 12:00:00 UTC"),
+    ("cancelled",): ("[RESOLVED]", "warning", "r0 cancelled at 12:00:00 UTC"),
+    ("recovered", "failed"): ("[OVER: 1 OF 2 FAILED]", "danger", "r0 recovered at 12:00:00 UTC, r1 failed at 12:00:00 UTC"),
+    ("recovered",): ("[RESOLVED]", "good", "r0 recovered at 12:00:00 UTC"),
+    ("unknown",): ("[RESOLVED]", "good", "r0 at 12:00:00 UTC"),
+}
+
+
+@pytest.mark.parametrize("outcomes", ENDINGS, ids=" ".join)
+def test_a_failure_is_not_told_as_a_recovery(outcomes: tuple[str, ...], tmp_path: Path) -> None:
+    """When an alert is over, the message says how each run ended, and is green only if none failed."""
+    title, color, text = ENDINGS[outcomes]
+    alerts = [sent("resolved", f"r{number}", outcome=it) for number, it in enumerate(outcomes)]
+    message = {**MESSAGE, "status": "resolved", "alerts": alerts}
+    for name, wanted in (("title", title), ("slack.title", title), ("slack.color", color), ("slack.text", text)):
+        shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", message=message)
+        assert wanted in shown
+    assert text in rendered('{{ template "otel_progress.email.html" . }}', tmp_path / "data.json", "html", message)
+
+
+def test_a_few_more_runs_come_first(tmp_path: Path) -> None:
+    """Runs that get stuck 50 s after ten others lead the next message, also in the title of PagerDuty."""
+    runs = [sent("firing", f"r{number:02}", begin=50 * (number >= 10)) for number in range(14)]
+    message = {**MESSAGE, "alerts": runs}
+    shown = rendered('{{ template "otel_progress.summary" . }}', tmp_path / "data.json", message=message)
+    assert "14 firing: r10, r11, r12, r13, r00" in shown
+    shown = rendered('{{ template "otel_progress.slack.text" . }}', tmp_path / "data.json", message=message)
+    assert re.findall(r"^Run (r\d+)\.$", shown, re.MULTILINE) == ["r10", "r11", "r12"]
+
+
+def test_messages_name_the_parent_the_time_and_the_severity(tmp_path: Path) -> None:
+    """Who reads a message later knows since when it holds, how bad it is, and what waits for the run."""
+    message = {**MESSAGE, "alerts": [sent("firing", "r1", "warning", 75, parent="n-1 (nightly in batch)")]}
+    for name, kind in (("slack.text", "text"), ("email.html", "html")):
+        shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", kind, message)
+        assert "Since: 12:01:15 UTC, warning" in shown
+        assert "n-1 (nightly in batch)" in shown
+    shown = rendered('{{ template "otel_progress.slack.color" . }}', tmp_path / "data.json", message=message)
+    assert shown.strip() == "warning"
 
 
 @pytest.mark.parametrize(

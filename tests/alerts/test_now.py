@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
-from grafana.generator.common import choices
+from grafana.generator.common import ID_VARIABLE, choices
 from grafana.generator.firing import OURS, firing, since
 from grafana.generator.now import SEEN
 from grafana.generator.queries import (
     BY_NAME,
     EXIT,
+    HEALTH,
     ID,
+    NAME,
     STAGE,
     VERDICTS,
     beyond,
@@ -121,6 +124,13 @@ def test_what_is_lost_stays_lost_while_no_collector_works(promtool: str, tmp_pat
             value(s.RUN_ETA, BY_NAME), {**LIVING, of(s.RUN_ETA): "60x8 stale"}, 150, None, id="an_eta_that_is_withdrawn"
         ),
         pytest.param(
+            value(s.RUN_ETA, BY_NAME),
+            {**LIVING, of(s.RUN_ETA): "60x40", of(s.RUN_HEALTH, A, f'{HEALTH}="silent"'): "1x40"},
+            150,
+            None,
+            id="an_eta_that_lingers_while_it_is_stuck",
+        ),
+        pytest.param(
             value(s.RUN_STAGE_COMPLETED, BY_NAME),
             {**LIVING, of(s.RUN_STAGE_COMPLETED): "5x8 stale"},
             150,
@@ -165,6 +175,15 @@ def test_list_of_runs(promtool: str, tmp_path: Path) -> None:
     texts = {"r": "import, day 01 at 00:00 UTC, unheard"}
     wanted = {frozenset({ID: key, "choice": text}.items()): 1.0 for key, text in texts.items()}
     check(promtool, f"max by ({ID}, choice) ({choices()})", {**WORKS, **given}, 180, wanted, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["r", 'q"uo\'te', 'a", b="c', "x=y, z"])
+def test_the_list_of_runs_takes_any_id(key: str) -> None:
+    """The expression of the variable finds the whole id, whatever characters it has; Grafana escapes none in the text."""
+    text = f'{{choice="load, day 01 at 00:00 UTC, stuck",{ID}="{key}",{NAME}="load"}} 1 1700000000000'
+    found = re.search(str(ID_VARIABLE["regex"])[1:-1].replace("(?<", "(?P<"), text)
+    assert found is not None
+    assert (found["text"], found["value"]) == ("load, day 01 at 00:00 UTC, stuck", key)
 
 
 def alert(name: str, instance: str, more: str = "") -> str:

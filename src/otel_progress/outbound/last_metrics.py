@@ -47,6 +47,9 @@ def last_metrics(lost: Sequence[Snapshot], exit: str, resource: Mapping[str, Val
             otlp.gauge(s.RUN_ACTIVE, [_point(_of(one, parent=True), 0.0, now) for one in some]),
             otlp.gauge(s.RUN_LOST, [_point({**_of(one), s.EXIT: exit}, one.timestamp, now) for one in some]),
         ]
+        counted = [one for one in some if one.progress.completed is not None]
+        if counted:
+            metrics.append(otlp.gauge(s.RUN_COMPLETED, [_point(_of(one), one.progress.completed or 0, now) for one in counted]))
         if few:
             ended = [_count(name, float(counts[name]), now) for name in few]
             active = [_point({s.OPERATION_NAME: name}, 0.0, now) for name in few]

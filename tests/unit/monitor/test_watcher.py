@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from otel_progress import clock, procfs
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.model.snapshot import Snapshot, SpanIds
+from otel_progress.model.snapshot import Progress, Snapshot, SpanIds
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration
 from otel_progress.monitor.intake import records, requests
@@ -303,7 +303,7 @@ def test_late_event_does_not_reopen_what_was_closed(scene: Scene) -> None:
 
 def test_metrics_end_with_the_process(scene: Scene) -> None:
     """The run and the name are at 0, the death is said in words, the loss is counted: as the process itself would."""
-    scene.say(operation_id="run-1", parent_id="above")
+    scene.say(operation_id="run-1", parent_id="above", progress=Progress(14, 60))
     scene.kill(1)
     scene.watcher.ended(Exit(signal="SIGKILL", code=None))
     scene.run(2)
@@ -311,6 +311,7 @@ def test_metrics_end_with_the_process(scene: Scene) -> None:
     run = {s.OPERATION_NAME: "work", s.OPERATION_ID: "run-1"}
     found = {name: (labels, value) for _, name, labels, value in scene.points}
     assert found[s.RUN_ACTIVE.name] == ({**run, s.OPERATION_PARENT_ID: "above"}, 0.0)
+    assert found[s.RUN_COMPLETED.name] == (run, 14.0)
     labels, moment = found[s.RUN_LOST.name]
     assert labels == {**run, s.EXIT: "killed by SIGKILL"}
     assert moment == scene.watcher.losses[0].snapshot.timestamp
