@@ -53,6 +53,7 @@ from grafana.generator.queries import (
     PROMETHEUS,
     ROWS,
     RUN,
+    SAYS,
     STAGE,
     STUCK_AT,
     TRACE,
@@ -238,8 +239,9 @@ trouble = table(
     ),
     Query(
         LOKI,
-        f"max by ({NAME}, {ID}, {label(s.WAIT_REASON)}) (max_over_time({WAITS} {AT} [10m]))"
-        f" unless on ({ID}) max by ({ID}) (max_over_time({NO_MORE} {AT} [10m]))",
+        f"max by ({NAME}, {ID}, {label(s.WAIT_REASON)}) ("
+        f"max by ({SAYS}, {label(s.WAIT_REASON)}) (max_over_time({WAITS} {AT} [10m]))"
+        f" unless on ({SAYS}) max by ({SAYS}) (max_over_time({NO_MORE} {AT} [10m])))",
         (Row({ID: "overdue-1", label(s.WAIT_REASON): "approval"}),),
         instant=True,
     ),
@@ -350,6 +352,7 @@ running = table(
 SAID: Final = (
     NAME,
     ID,
+    "service_name",
     label(s.STATUS),
     label(s.STAGE_CURRENT),
     label(s.MESSAGE),
@@ -366,7 +369,7 @@ said = table(
     (24, 10),
     Query(
         LOKI,
-        f"topk by ({ID}) (1, max by ({', '.join(SAID)}) "
+        f"topk by ({SAYS}) (1, max by ({', '.join(SAID)}) "
         f'(max_over_time({LOGS} | {NAME}=~"$name" | {ID}!="" {started_at()} {AT} [10m])))',
         (
             Row({ID: "moving-1", label(s.OPERATION_ATTEMPT): "1", label(s.MESSAGE): "reading orders", HOST: "~.+"}),
@@ -381,6 +384,7 @@ said = table(
         column("A", "Said", "dateTimeFromNow", 130),
         links_column(NAME, "Kind of work", links.of_kind(), 140),
         links_column(ID, "Operation", links.of_row(trace_id=True), 160),
+        column("service_name", "Service", width=90),
         column(label(s.STATUS), "Status", width=100),
         column(label(s.STAGE_CURRENT), "Stage", width=120),
         column(label(s.MESSAGE), "Says", width=270),

@@ -50,6 +50,7 @@ from grafana.generator.queries import (
     NAME,
     OF_RUN,
     PROMETHEUS,
+    SAYS,
     STAGE,
     STUCK_AT,
     TEMPO,
@@ -351,7 +352,7 @@ children = table(
     (24, 8),
     Query(
         LOKI,
-        f"topk by ({ID}) (1, {GOING_ON} or {OVER})",
+        f"topk by ({SAYS}) (1, {GOING_ON} or {OVER})",
         (Row({ID: "child-1", NAME: "chunk", label(s.STATUS): "running", label(s.HEALTH): "progressing"}),),
         instant=True,
         only=True,

@@ -374,6 +374,8 @@ def grown(metric: str, which: str, by: str, window: str = "$window") -> str:
 LOGS: Final = f'{{service_name=~"$service", {ENVIRONMENT}=~"$environment"}}'
 EVERYWHERE: Final = '{service_name=~".+"}'
 """Children may run in other services."""
+SAYS: Final = f"service_name, {NAME}, {ID}"
+"""The labels that identify a run in Loki: several services may use the same id."""
 OF_RUN: Final = f'{LOGS} | {ID}="$id"'
 AT: Final = "| label_format at=`{{__timestamp__ | unixEpochMillis}}` | unwrap at"
 """The time of a log event as a number, in ms."""

@@ -27,6 +27,7 @@ RULES = tool.RULES.read_text(encoding="utf-8")
 RUNBOOK = (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8")
 ALERTMANAGER = tool.RULES.with_name("alertmanager.yaml")
 LINKS = tool.RULES.with_name("links.yaml")
+JOBS = tool.RULES.with_name("jobs.yaml")
 WATCHDOG = tool.RULES.with_name("watchdog.yaml")
 TEMPLATE = tool.RULES.with_name("otel-progress.tmpl")
 ADDRESS = '{{{{ range query "progress:links" }}}}{{{{ .Labels.{} }}}}{{{{ end }}}}'
@@ -42,7 +43,7 @@ def blocks() -> list[tuple[str, str]]:
 
 def test_runbook_has_every_alert() -> None:
     """Each alert has an entry in the runbook, and each entry an alert."""
-    assert set(ENTRIES) == tool.alerts() | tool.alerts(WATCHDOG)
+    assert set(ENTRIES) == tool.alerts() | tool.alerts(WATCHDOG) | tool.alerts(JOBS)
 
 
 @pytest.mark.parametrize("name", sorted(ENTRIES))
@@ -76,7 +77,7 @@ def test_names_are_those_of_semconv() -> None:
     metrics = {metric(of, counter) for of in s.METRICS for counter in (False, True)} | {
         f"{metric(of)}_bucket" for of in (s.OPERATION_DURATION, s.STAGE_DURATION)
     }
-    for text in (RULES, ALERTMANAGER.read_text(encoding="utf-8"), RUNBOOK):
+    for text in (RULES, JOBS.read_text(encoding="utf-8"), ALERTMANAGER.read_text(encoding="utf-8"), RUNBOOK):
         found = set(re.findall(r"(?<![\w:])progress_\w+", text))
         assert found
         assert found <= attributes | metrics, found - attributes - metrics

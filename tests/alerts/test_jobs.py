@@ -1,0 +1,99 @@
+"""The optional alerts about jobs that must run and must not fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from . import promtool as tool
+
+JOBS = tool.RULES.with_name("jobs.yaml")
+HOUR = 3600
+RUN = 'job="batch",instance="a",progress_operation_name="nightly-example",progress_operation_id="n-1"'
+OTHER = RUN.replace("nightly-example", "import")
+UP = {'up{job="otel-collector",instance="c0"}': "1x2400"}
+
+
+def began(at: int, until: int, who: str = RUN) -> dict[str, str]:
+    """Return the series of a run that starts at a minute and is heard until another."""
+    count = until - at
+    return {
+        f"progress_run_active{{{who}}}": f"_x{at} 1x{count} 0",
+        f"progress_run_start_time_seconds{{{who}}}": f"_x{at} {at * 60}x{count}",
+    }
+
+
+def ended(at: int, status: str, who: str = RUN) -> dict[str, str]:
+    """Return the series that says how a run ended at a minute."""
+    return {f'progress_run_ended_seconds{{{who},progress_status="{status}"}}': f"_x{at} {at * 60}"}
+
+
+def counted(at: int) -> dict[str, str]:
+    """Return the counter of a process that lives for a moment, as that of a job of less than 5 s."""
+    return {'progress_operation_started_total{job="batch",instance="q",progress_operation_name="nightly-example"}': f"_x{at} 1x3"}
+
+
+def needed() -> str:
+    """Return the rules that these rules use: a day takes long to evaluate."""
+    found = yaml.safe_load(tool.RULES.read_text(encoding="utf-8"))
+    for group in found["groups"]:
+        group["rules"] = [
+            rule
+            for rule in group["rules"]
+            if rule.get("record", "").startswith(("collector:", "progress:", "run:progress_active", "run:progress_start_time"))
+        ]
+    return yaml.safe_dump(found)
+
+
+@pytest.mark.parametrize(
+    ("series", "minute", "alerts"),
+    [
+        pytest.param(began(60, 120), 60 + 26 * 60, [], id="it_ran_a_day_ago"),
+        pytest.param(began(60, 120), 65 + 26 * 60, ["OperationMissing"], id="the_next_run_did_not_start"),
+        pytest.param(began(60, 120) | began(1500, 1510, RUN.replace("n-1", "n-2")), 1700, [], id="the_next_run_started"),
+        pytest.param({}, 25 * 60, [], id="listed_a_day_ago"),
+        pytest.param({}, 27 * 60, ["OperationMissing"], id="it_never_ran"),
+        pytest.param(counted(120), 27 * 60, [], id="a_run_too_short_for_series"),
+        pytest.param(began(60, 120, OTHER), 27 * 60, ["OperationMissing"], id="another_job_ran"),
+        pytest.param(began(60, 120) | ended(120, "failed"), 125, ["OperationFailed"], id="failed"),
+        pytest.param(began(60, 120) | ended(120, "failed"), 190, [], id="failed_long_ago"),
+        pytest.param(began(60, 120) | ended(120, "completed"), 125, [], id="completed"),
+        pytest.param(began(60, 120) | ended(120, "cancelled"), 125, [], id="cancelled"),
+        pytest.param(began(60, 120, OTHER) | ended(120, "failed", OTHER), 125, [], id="a_job_that_is_not_listed"),
+        pytest.param(
+            began(60, 120) | ended(120, "failed") | began(130, 140, RUN.replace('"a"', '"b"')), 135, [], id="tried_again"
+        ),
+    ],
+)
+def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[str], tmp_path: Path) -> None:
+    """A listed job that did not start in time is missing, one that failed is told; of others nothing is said."""
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": values} for name, values in {**UP, **series}.items()],
+        "promql_expr_test": [
+            {
+                "expr": 'count by (alertname) (ALERTS{alertname=~"OperationMissing|OperationFailed", alertstate="firing"})',
+                "eval_time": f"{minute}m",
+                "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1} for name in alerts],
+            }
+        ],
+    }
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(needed(), encoding="utf-8")
+    file = tmp_path / "test.json"
+    content = {"rule_files": [str(rules), str(JOBS)], "evaluation_interval": "2m", "tests": [test]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_rules_load(promtool: str) -> None:
+    """Prometheus accepts the rules."""
+    done = subprocess.run([promtool, "check", "rules", str(JOBS)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
