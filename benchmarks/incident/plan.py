@@ -156,7 +156,9 @@ SCENARIOS: Final = (
                 JUDGED + FURTHER,
                 says=("fetch", "hang_here", "limit is 20 ?s"),
             ),
-            Message("OperationStuck", "stuck-2", "stuck-2.recovery", RESOLVED, "resolved", says=("^recovered$",), links=()),
+            Message(
+                "OperationStuck", "stuck-2", "stuck-2.recovery", RESOLVED, "resolved", says=("^recovered$",), links=()
+            ),
         ),
         (
             *trouble(95, "stuck-1", "silent", stage_name="fetch", stuck_at=HANG),

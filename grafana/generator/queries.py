@@ -108,8 +108,8 @@ def of_runs(expression: str, which: str, labels: str = WHO) -> str:
 def value(metric: s.Metric, which: str, labels: str = WHO) -> str:
     """Return the query for the values of a run series for active runs.
 
-    A plain selector, because a value that is not known any more ends with a staleness marker. A Prometheus before 2.48 that
-    scrapes has none and finds the old value for 5 minutes, so a time left is left out while the run is stuck or loops.
+    A plain selector, because a value that is not known any more ends with a staleness marker. A Prometheus before 2.48
+    that scrapes has none and finds the old value for 5 minutes: so no time left is shown while a run is stuck or loops.
     """
     found = f"{series(metric)}{{{which}}}"
     if metric in (s.RUN_ETA, s.RUN_STAGE_ETA):

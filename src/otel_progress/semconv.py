@@ -16,7 +16,7 @@ OPERATION_NAME: Final = "progress.operation.name"
 OPERATION_PARENT_ID: Final = "progress.operation.parent.id"
 OPERATION_PARENT_NAME: Final = "progress.operation.parent.name"
 OPERATION_PARENT_SERVICE: Final = "progress.operation.parent.service"
-"""The parent's `service.name`, after its `service.namespace` and a slash if it has one: the label `job` of Prometheus."""
+"""The parent's service as in the label `job` of Prometheus: its name, after its namespace and a slash if it has one."""
 OPERATION_ATTEMPT: Final = "progress.operation.attempt"
 OPERATION_DESCRIPTION: Final = "progress.operation.description"
 STAGE_NAME: Final = "progress.stage.name"
@@ -262,7 +262,9 @@ PROCESS_DISK_IO: Final = Metric("process.disk.io", "By", "Bytes read from disks 
 DROPS: Final = Metric("progress.sdk.dropped", "{item}", "What a limit of the SDK dropped, by reason.")
 
 RUN_ACTIVE: Final = Metric("progress.run.active", "{operation}", "1 while the run is going on, at the end 0.")
-RUN_PARENT: Final = Metric("progress.run.parent", "{operation}", "1 while the run is going on; its labels name its parent.")
+RUN_PARENT: Final = Metric(
+    "progress.run.parent", "{operation}", "1 while the run is going on; its labels name its parent."
+)
 RUN_ENDED: Final = Metric("progress.run.ended", "s", "When the run ended (Unix); its status is a label.")
 RUN_START_TIME: Final = Metric("progress.run.start_time", "s", "When the run started (Unix).")
 RUN_IDLE: Final = Metric("progress.run.idle", "s", "Since the last progress, by the monotonic clock.")

@@ -1105,7 +1105,16 @@ def child(
     where = process or Process(instance)
     of = parent_name or ("part" if parent.startswith("c") else "load")
     return Run(
-        id, name, where, start, end=end, moves=moves, parent=parent, parent_name=of, parent_job=parent_job, attempt=attempt
+        id,
+        name,
+        where,
+        start,
+        end=end,
+        moves=moves,
+        parent=parent,
+        parent_name=of,
+        parent_job=parent_job,
+        attempt=attempt,
     )
 
 
@@ -1287,7 +1296,9 @@ def child_that_knows_only_an_id(scraped: bool) -> Scenario:
 @scenario
 def children_that_know_only_an_id(scraped: bool) -> Scenario:
     """Children of two names that were given only the id are in one process."""
-    only = tuple(replace(child(id, end=900, name=name), parent_name=None) for id, name in (("c1", "part"), ("c2", "other")))
+    only = tuple(
+        replace(child(id, end=900, name=name), parent_name=None) for id, name in (("c1", "part"), ("c2", "other"))
+    )
     return Scenario("children_that_know_only_an_id", _world(scraped, Run(moves=IDLE_FROM_100), *only))
 
 

@@ -292,7 +292,9 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
     if not told:
         test["input_series"] = [it for it in test["input_series"] if not it["series"].startswith("progress_run_health")]
         annotations = {key: "unknown" if key in ("stage", "stuck_at") else text for key, text in annotations.items()}
-        annotations = {key: text.replace(" in its stage fetch", "").replace(" in fetch", "") for key, text in annotations.items()}
+        annotations = {
+            key: text.replace(" in its stage fetch", "").replace(" in fetch", "") for key, text in annotations.items()
+        }
     if name == "looping" or alert == "OperationOverdueWait":
         for series, (value, more) in NOT_BY_MODEL.items():
             test["input_series"].append({"series": f"{series}{{{who}{more}}}", "values": f"{value}x60"})
@@ -357,7 +359,13 @@ def test_links_lead_to_the_run(promtool: str, key: str, tmp_path: Path) -> None:
 
 OUTCOMES = {
     "failed": ("stuck_ends", Run(moves=((0, 100),), end=500, outcome="failed"), "OperationStuck", 510, "failed"),
-    "cancelled": ("stuck_ends", Run(moves=((0, 100),), end=500, outcome="cancelled"), "OperationStuck", 510, "cancelled"),
+    "cancelled": (
+        "stuck_ends",
+        Run(moves=((0, 100),), end=500, outcome="cancelled"),
+        "OperationStuck",
+        510,
+        "cancelled",
+    ),
     "recovered": ("stuck_recovers", None, "OperationStuck", 510, "recovered"),
     "heard_again": ("stopped", None, "OperationLost", 910, "recovered"),
     "resumed": ("resumed_late", None, "OperationLost", 920, "resumed"),
@@ -412,7 +420,9 @@ def test_the_alert_of_a_child_names_its_parent(promtool: str, name: str, doubled
     series = {"job": "work", "instance": instance, label(s.OPERATION_NAME): "part", label(s.OPERATION_ID): "c1"}
     rules = tmp_path / "rules.yaml"
     rules.write_text(only_annotations(RULES, ["parent"]), encoding="utf-8")
-    expected = [{"exp_labels": {**series, **OURS, "severity": "critical"}, "exp_annotations": {"parent": "r1 (load in work)"}}]
+    expected = [
+        {"exp_labels": {**series, **OURS, "severity": "critical"}, "exp_annotations": {"parent": "r1 (load in work)"}}
+    ]
     test["promql_expr_test"] = []
     test["alert_rule_test"] = [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}]
     checked(promtool, test, rules, tmp_path)
@@ -458,10 +468,26 @@ def test_alertmanager_takes_its_configuration() -> None:
     files = [
         str(ALERTMANAGER),
         str(ALERTMANAGER.with_name("receivers.yaml")),
+        str(ALERTMANAGER.with_name("slack.yaml")),
         str(ROOT / "examples" / "alerting" / "alertmanager.yaml"),
     ]
     done = subprocess.run([amtool(), "check-config", *files], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_configuration_for_slack_is_the_others_together() -> None:
+    """The complete configuration for Slack routes and inhibits as alertmanager.yaml, with the receiver of receivers.yaml."""
+    ours, plain, receivers = (
+        yaml.safe_load(ALERTMANAGER.with_name(f"{name}.yaml").read_text(encoding="utf-8"))
+        for name in ("slack", "alertmanager", "receivers")
+    )
+    assert ours["inhibit_rules"] == plain["inhibit_rules"]
+    assert json.dumps(ours["route"]) == json.dumps(plain["route"]).replace('"default"', '"slack"')
+    [slack] = ours["receivers"][0]["slack_configs"]
+    [other] = receivers["receivers"][0]["slack_configs"]
+    assert {key: text for key, text in slack.items() if key != "api_url_file"} == {
+        key: text for key, text in other.items() if key != "api_url"
+    }
 
 
 def test_inhibition_names_alerts() -> None:
@@ -768,7 +794,11 @@ def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
 ENDINGS = {
     ("failed",): ("[OVER: FAILED]", "danger", "r0 failed at 12:00:00 UTC"),
     ("cancelled",): ("[RESOLVED]", "warning", "r0 cancelled at 12:00:00 UTC"),
-    ("recovered", "failed"): ("[OVER: 1 OF 2 FAILED]", "danger", "r0 recovered at 12:00:00 UTC, r1 failed at 12:00:00 UTC"),
+    ("recovered", "failed"): (
+        "[OVER: 1 OF 2 FAILED]",
+        "danger",
+        "r0 recovered at 12:00:00 UTC, r1 failed at 12:00:00 UTC",
+    ),
     ("recovered",): ("[RESOLVED]", "good", "r0 recovered at 12:00:00 UTC"),
     ("unknown",): ("[RESOLVED]", "good", "r0 at 12:00:00 UTC"),
 }

@@ -34,7 +34,9 @@ def ended(at: int, status: str, who: str = RUN) -> dict[str, str]:
 
 def counted(at: int) -> dict[str, str]:
     """Return the counter of a process that lives for a moment, as that of a job of less than 5 s."""
-    return {'progress_operation_started_total{job="batch",instance="q",progress_operation_name="nightly-example"}': f"_x{at} 1x3"}
+    return {
+        'progress_operation_started_total{job="batch",instance="q",progress_operation_name="nightly-example"}': f"_x{at} 1x3"
+    }
 
 
 def needed() -> str:
@@ -44,7 +46,9 @@ def needed() -> str:
         group["rules"] = [
             rule
             for rule in group["rules"]
-            if rule.get("record", "").startswith(("collector:", "progress:", "run:progress_active", "run:progress_start_time"))
+            if rule.get("record", "").startswith(
+                ("collector:", "progress:", "run:progress_active", "run:progress_start_time")
+            )
         ]
     return yaml.safe_dump(found)
 
@@ -54,7 +58,9 @@ def needed() -> str:
     [
         pytest.param(began(60, 120), 60 + 26 * 60, [], id="it_ran_a_day_ago"),
         pytest.param(began(60, 120), 65 + 26 * 60, ["OperationMissing"], id="the_next_run_did_not_start"),
-        pytest.param(began(60, 120) | began(1500, 1510, RUN.replace("n-1", "n-2")), 1700, [], id="the_next_run_started"),
+        pytest.param(
+            began(60, 120) | began(1500, 1510, RUN.replace("n-1", "n-2")), 1700, [], id="the_next_run_started"
+        ),
         pytest.param({}, 25 * 60, [], id="listed_a_day_ago"),
         pytest.param({}, 27 * 60, ["OperationMissing"], id="it_never_ran"),
         pytest.param(counted(120), 27 * 60, [], id="a_run_too_short_for_series"),
@@ -65,7 +71,10 @@ def needed() -> str:
         pytest.param(began(60, 120) | ended(120, "cancelled"), 125, [], id="cancelled"),
         pytest.param(began(60, 120, OTHER) | ended(120, "failed", OTHER), 125, [], id="a_job_that_is_not_listed"),
         pytest.param(
-            began(60, 120) | ended(120, "failed") | began(130, 140, RUN.replace('"a"', '"b"')), 135, [], id="tried_again"
+            began(60, 120) | ended(120, "failed") | began(130, 140, RUN.replace('"a"', '"b"')),
+            135,
+            [],
+            id="tried_again",
         ),
     ],
 )
@@ -95,5 +104,7 @@ def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[s
 
 def test_rules_load(promtool: str) -> None:
     """Prometheus accepts the rules."""
-    done = subprocess.run([promtool, "check", "rules", str(JOBS)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [promtool, "check", "rules", str(JOBS)], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr

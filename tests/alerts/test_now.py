@@ -177,7 +177,7 @@ def test_list_of_runs(promtool: str, tmp_path: Path) -> None:
     check(promtool, f"max by ({ID}, choice) ({choices()})", {**WORKS, **given}, 180, wanted, tmp_path)
 
 
-@pytest.mark.parametrize("key", ["r", 'q"uo\'te', 'a", b="c', "x=y, z"])
+@pytest.mark.parametrize("key", ["r", "q\"uo'te", 'a", b="c', "x=y, z"])
 def test_the_list_of_runs_takes_any_id(key: str) -> None:
     """The expression of the variable finds the whole id, whatever characters it has; Grafana escapes none in the text."""
     text = f'{{choice="load, day 01 at 00:00 UTC, stuck",{ID}="{key}",{NAME}="load"}} 1 1700000000000'

@@ -178,7 +178,10 @@ class World:
             return
         yield metric(s.RUN_ACTIVE), of, 1
         if run.parent_name is not None and run.parent is not None:
-            named = (label(s.OPERATION_PARENT_NAME), run.parent_name), (label(s.OPERATION_PARENT_SERVICE), run.parent_job)
+            named = (
+                (label(s.OPERATION_PARENT_NAME), run.parent_name),
+                (label(s.OPERATION_PARENT_SERVICE), run.parent_job),
+            )
             yield metric(s.RUN_PARENT), (*of, *named), 1
         yield metric(s.RUN_START_TIME), labels, run.start + self.way.skew
         yield metric(s.RUN_IDLE), labels, run.rests(time)

@@ -388,7 +388,9 @@ def _parent_head(operation: OperationState, labels: bytes) -> bytes:
 
 def _end_head(operation: Any) -> bytes:
     """The head of the point that says when an operation ended, and how."""
-    return otlp.point_head(_labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.STATUS: operation._status.value}))
+    return otlp.point_head(
+        _labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.STATUS: operation._status.value})
+    )
 
 
 def _nothing() -> None:

@@ -514,7 +514,7 @@ def test_a_child_names_its_parent_with_its_service(progress_capture: Capture) ->
 
 def test_a_child_elsewhere_is_told_name_and_service(progress_capture: Capture) -> None:
     """What `inject` writes names the operation here, not the one that its own process continues; `extract` reads all of it."""
-    odd = "n, ö;=\"\n1"
+    odd = 'n, ö;="\n1'
     with progress.operation("nightly, 50%", id=odd):
         headers = progress.inject()
     found = progress.extract(headers)

@@ -216,9 +216,7 @@ class Loops:
         found = self.stages.found(after)
         return self._loop("stage", *found, after, quiet) if found else None
 
-    def _loop(
-        self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float
-    ) -> Loop:
+    def _loop(self, kind: str, keys: tuple[str, ...], repeats: int, after: int, quiet: float) -> Loop:
         spent = {key: min(amount - self._base.get(key, 0), INT_MAX) for key, amount in tuple(self.usage.items())}
         self._keys = keys or (USAGE,)
         shown = tuple(redaction.masked("step", key) for key in keys)
