@@ -26,6 +26,8 @@ SHORT: Final = {
     "ReporterLost": "a process with work is not heard from",
     "PipelineDown": "no Collector works, so nothing is known",
     "ErrorRate": "too many runs of a kind fail",
+    "OperationMissing": "a listed job has not started in time",
+    "OperationFailed": "a run of a listed job failed",
     "Watchdog": "always fires; its absence is the alarm",
 }
 """Each alert in a few words, for the title of its row."""

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
 PROVISIONING = ROOT / "grafana" / "provisioning"
 RULES = (ROOT / "grafana" / "alerts" / "rules.yaml").read_text(encoding="utf-8")
+JOBS = (ROOT / "grafana" / "alerts" / "jobs.yaml").read_text(encoding="utf-8")
 FILES = sorted(FOLDER.glob("*.json"))
 MIXED = "-- Mixed --"
 BUILT_IN = {"__range", "__interval", "__rate_interval", "__auto", "__from", "__to", "__url_time_range"}
@@ -290,7 +291,7 @@ def check_explore(given: dict[str, list[str]]) -> None:
 def test_runbook_has_every_alert() -> None:
     """The dashboard to which the alerts link has a panel for each of them."""
     texts = [panel for panel in panels_of(UIDS["otel-progress-runbook"]) if panel["type"] == "text"]
-    assert {panel["title"] for panel in texts} == set(re.findall(r"alert: (\w+)", RULES)) | {"Watchdog"}
+    assert {panel["title"] for panel in texts} == set(re.findall(r"alert: (\w+)", RULES + JOBS)) | {"Watchdog"}
     left = [
         found for panel in texts for found in re.findall(r'"(?:NAME|ID|JOB|INSTANCE)"', panel["options"]["content"])
     ]
