@@ -793,7 +793,8 @@ def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
 
 ENDINGS = {
     ("failed",): ("[OVER: FAILED]", "danger", "r0 failed at 12:00:00 UTC"),
-    ("cancelled",): ("[RESOLVED]", "warning", "r0 cancelled at 12:00:00 UTC"),
+    ("cancelled",): ("[OVER]", "warning", "r0 cancelled at 12:00:00 UTC"),
+    ("interrupted",): ("[OVER]", "warning", "r0 interrupted at 12:00:00 UTC"),
     ("recovered", "failed"): (
         "[OVER: 1 OF 2 FAILED]",
         "danger",
