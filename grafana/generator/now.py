@@ -372,7 +372,15 @@ said = table(
         f"topk by ({SAYS}) (1, max by ({', '.join(SAID)}) "
         f'(max_over_time({LOGS} | {NAME}=~"$name" | {ID}!="" {started_at()} {AT} [10m])))',
         (
-            Row({ID: "moving-1", label(s.OPERATION_ATTEMPT): "1", label(s.MESSAGE): "reading orders", HOST: "~.+"}),
+            Row(
+                {
+                    ID: "moving-1",
+                    "service_name": "shop",
+                    label(s.OPERATION_ATTEMPT): "1",
+                    label(s.MESSAGE): "reading orders",
+                    HOST: "~.+",
+                }
+            ),
             Row({ID: "stuck-1", label(s.STAGE_CURRENT): "fetch"}),
             Row({ID: "ended-1", label(s.STATUS): "completed"}),
             Row({ID: "failed-1", label(s.STATUS): "failed"}),

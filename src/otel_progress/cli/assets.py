@@ -67,8 +67,8 @@ def main(arguments: argparse.Namespace) -> int:
     sys.stdout.write(f"{len(wanted)} files are in {target}; start with {target / 'docs' / 'guide.md'}\n")
     if missing := [f"--{name} URL" for name in UNSET if name not in given]:
         sys.stdout.write(
-            f"Addresses in the links of alerts are placeholders: set them in {target / LINKS}, or name another folder and "
-            f"{', '.join(missing)}\n"
+            f"Addresses in the links of alerts are placeholders: set them in {target / LINKS}, or name another folder "
+            f"and {', '.join(missing)}\n"
         )
     return 0
 
