@@ -140,13 +140,13 @@ def _stages(snapshot: Snapshot) -> dict[str, Scalar]:
 
 
 def _measured(snapshot: Snapshot) -> dict[str, Scalar]:
-    """Return what statistics need; the curve at the end only, as until then a reader has the events."""
+    """Return what statistics need."""
     out: dict[str, Scalar] = {}
     if snapshot.components:
         out[s.COMPONENTS] = _dump(dict(snapshot.components))
     if snapshot.failures:
         out[s.FAILURES] = _dump(snapshot.failures)
-    if snapshot.curve and snapshot.status.final:
+    if snapshot.curve:
         out[s.CURVE] = _dump(snapshot.curve)
     if snapshot.resources is not None:
         out[s.RESOURCES] = _dump(snapshot.resources.to_dict())
@@ -282,7 +282,7 @@ def from_attributes(
         repeated=tuple(from_list(item) for item in json.loads(get(s.STAGES_REPEATED, "[]"))),
         components=_read_components(json.loads(get(s.COMPONENTS, "{}"))),
         failures=_read_failures(json.loads(get(s.FAILURES, "[]"))),
-        curve=_read_curve(json.loads(get(s.CURVE, "[]"))),
+        curve=read_curve(get(s.CURVE, "[]")),
         resources=from_dict(json.loads(get(s.RESOURCES, "null"))),
         **said,
     )
@@ -313,8 +313,13 @@ def _read_failures(given: Any) -> tuple[tuple[str, int], ...]:
     return tuple((a, n) for a, n in _pairs(given, MESSAGES) if isinstance(a, str) and is_whole(n))
 
 
-def _read_curve(given: Any) -> tuple[tuple[float, Number], ...]:
-    return tuple((at, n) for at, n in _pairs(given, POINTS + 1) if is_seconds(at) and finite(n))
+def read_curve(text: str) -> tuple[tuple[float, Number], ...]:
+    """Read a curve; invalid points are skipped.
+
+    Raises:
+        ValueError: if it is not JSON.
+    """
+    return tuple((at, n) for at, n in _pairs(json.loads(text), POINTS + 1) if is_seconds(at) and finite(n))
 
 
 def _read_branches(given: Any) -> tuple[Branch, ...]:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
 
 
-def capture(operation: OperationState, now: float, now_ns: int) -> Snapshot:
-    """The snapshot of an operation at a monotonic time (s) and a timestamp (ns)."""
+def capture(operation: OperationState, now: float, now_ns: int, *, curve: bool = True) -> Snapshot:
+    """The snapshot of an operation at a monotonic time (s) and a timestamp (ns); without its `curve` if so said."""
     labels.ask(operation)
     survey = Survey(operation)  # it may run code of the user's number, which must not hold the lock
     with registry.lock:
-        snapshot = _capture(operation, now, now_ns, survey)
+        snapshot = _capture(operation, now, now_ns, survey, curve)
     if plainly_moves(snapshot):
         return snapshot  # its fields say so already
     verdict = judge(snapshot, snapshot.timestamp)
@@ -54,7 +54,7 @@ def _without_eta(snapshot: Snapshot) -> Snapshot:
     return replace(snapshot, progress=replace(snapshot.progress, eta=None, rate=None), stages=stages)
 
 
-def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey) -> Snapshot:
+def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey, curve: bool) -> Snapshot:
     if operation._stages is not None and len(operation._stages) > STAGES:
         fold(operation)
     end = now if operation._ended is None else operation._ended
@@ -101,7 +101,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey)
         cancel_requested=operation._cancel_reason is not None,
         span=hooks.tracing.ids(operation) if operation._span is not None else None,
         repeated=_repeated(operation),
-        **_told(operation, end - start, progress.completed),
+        **_told(operation, end - start, progress.completed, curve),
         resources=resources.sampler.of(operation, end),
     )
 
@@ -118,10 +118,10 @@ def capture_stage(stage: StageState, now: float) -> StageSnapshot:
         return _stage(stage, now, Survey(operation))
 
 
-def _told(operation: OperationState, seconds: float, completed: Number | None) -> dict[str, Any]:
+def _told(operation: OperationState, seconds: float, completed: Number | None, curve: bool) -> dict[str, Any]:
     """Records by component, failures by message, and progress over time."""
-    more, curve = operation._extras, operation._curve
-    out: dict[str, Any] = {} if curve is None else {"curve": curve.until(seconds, completed)}
+    more, known = operation._extras, operation._curve
+    out: dict[str, Any] = {} if known is None or not curve else {"curve": known.until(seconds, completed)}
     if more is not None and more.components:
         out["components"] = tuple((name, Attributes(counts)) for name, counts in more.components.items())
     if more is not None and more.failures:

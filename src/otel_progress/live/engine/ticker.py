@@ -21,6 +21,7 @@ from otel_progress.live.branches import DEPTH, touch_lanes
 from otel_progress.live.engine import items, labels, learning, outlines, process, resources, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
+from otel_progress.live.engine.capture import capture
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
 from otel_progress.live.engine.loops import loops_of
 from otel_progress.live.engine.sampling import sample as look_at
@@ -58,6 +59,8 @@ KEYFRAME: Final = 300.0
 """Seconds without an event after which a running operation sends an update, so that its whole state is never older."""
 KEYFRAMES: Final = 50
 """Such updates in one round that do not wait for the budget, as the operation is stuck, looping or waiting."""
+CURVE_EACH: Final = 16
+"""About one of this many updates carries the curve, and the end does."""
 PORTION: Final = 100
 """Changes that are emitted between two looks at `emit_until`."""
 BACKLOG: Final = 8_000
@@ -456,7 +459,7 @@ class Ticker:
         if snapshot is None:
             operation._sequence += 1
             operation._sent_revision = operation._revision
-            snapshot = self._snapshots[operation] = operation.snapshot()
+            snapshot = self._snapshots[operation] = _seen(operation)
             if snapshot.progress.completed is not None:
                 curve = operation._curve = operation._curve or Curve()
                 curve.add(snapshot.elapsed, snapshot.progress.completed)
@@ -486,6 +489,17 @@ class Ticker:
 
 _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
+
+
+def _seen(operation: OperationState) -> Snapshot:
+    """The snapshot of an operation for events; most of them go without the curve, which is large and changes little."""
+    whole = operation._status.final or operation._sequence % CURVE_EACH == 0
+    if not whole and operation._announced and operation._curve is not None:
+        try:
+            return capture(operation, clock.monotonic(), clock.time_ns(), curve=False)
+        except Exception:
+            pass  # below it fails again, is counted, and gives what is known
+    return operation.snapshot()
 
 
 def _note_stage(event: str, operation: OperationState, stage: HandleState, now: float) -> None:

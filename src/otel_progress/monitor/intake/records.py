@@ -39,15 +39,21 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.START_WITHIN: "double_value",
     s.WAIT_REMAINING: "double_value",
     s.RATIO: "double_value",
+    s.COMPLETED: "int_value",
+    s.CURVE: "string_value",
     s.GEN_AI_AGENT: "string_value",
     s.STAGE_PATH: "string_value",
     s.HEARTBEAT_INTERVAL: "double_value",
 }
 """The attributes that are decoded at once, with their usual type; the others are decoded on demand."""
 _OWN: Final = s.EVENT_ATTRIBUTES | {s.EXIT_CODE, s.EXIT_SIGNAL, s.EXIT_OUT_OF_MEMORY, s.EXIT_STDERR}
-_IDS: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID})
+_WHOLE: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID, s.CURVE})
+"""Texts that mean something else, or nothing, once they are cut."""
 _JSON_TEXTS: Final = frozenset(
-    {s.ATTRIBUTES, s.COUNTERS, s.LOOP, s.OUTCOMES, s.RESULT, s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.USAGE}
+    {
+        *(s.ATTRIBUTES, s.COMPONENTS, s.COUNTERS, s.CURVE, s.FAILURES, s.LOOP, s.OUTCOMES, s.RESOURCES, s.RESULT),
+        *(s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.USAGE),
+    }
 )
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})
@@ -108,8 +114,8 @@ class Record:
     def bound(self) -> None:
         """Cut what is too long; an id that is too long is dropped, as a cut id would be another one."""
         for key, value in self.brief.items():
-            if type(value) is str and len(value) > SHORT:
-                self.brief[key] = None if key in _IDS else value[:SHORT]
+            if type(value) is str and len(value) > (TEXT if key == s.CURVE else SHORT):
+                self.brief[key] = None if key in _WHOLE else value[:SHORT]
         kept = islice(self.own.items(), ATTRIBUTES)
         self.own = {key[:SHORT]: value[:TEXT] if type(value) is str else value for key, value in kept}
 

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
+from otel_progress.model.curve import Curve, Points
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
@@ -160,10 +161,12 @@ class Entry:
         revision: rises with each change of the ledger.
         rolled: the shown ratio of an operation that left memory, if it was rolled up.
         said: the event, if the state came as one.
+        curve: completed units over time, while it is open: most events carry only the present.
     """
 
     __slots__ = (
         "_snapshot",
+        "curve",
         "head",
         "heard_at",
         "instance",
@@ -190,6 +193,7 @@ class Entry:
         self.head = head
         self.number: int = head.attempt if before is None else before.number
         self.rivals: dict[str, Rival] | None = None if before is None else before.rivals
+        self.curve: Curve | None = None if before is None else before.curve
         self.instance = instance
         self.heard_at = heard_at
         self.presumed = presumed
@@ -210,6 +214,14 @@ class Entry:
             found = None if self.said is None else read(self.said)
             self._snapshot = bare(self.head) if found is None else found
         return self._snapshot
+
+    @property
+    def curve_so_far(self) -> Points:
+        """Completed units over time: as reported, or else what was heard since the monitor knows the operation."""
+        seen = self.snapshot
+        if seen.curve and not self.open:
+            return seen.curve
+        return () if self.curve is None else self.curve.until(seen.elapsed, seen.progress.completed)
 
 
 def bare(head: Head) -> Snapshot:
@@ -355,7 +367,9 @@ class Ledger:
         if before is None:
             if said is not None:
                 head = head._replace(owner=said.owner)
-            return self._put(Entry(head, instance, now, said=said, snapshot=snapshot))
+            entry = Entry(head, instance, now, said=said, snapshot=snapshot)
+            _draw(entry)
+            return self._put(entry)
         known = (before.presumed or before).head  # reported by the process itself, or by somebody with proof
         same = before.instance == instance
         again = _same_attempt(known, head, same)
@@ -377,11 +391,12 @@ class Ledger:
         entry = Entry(head, instance, now, said=said, snapshot=snapshot, before=before)
         if not again:
             self._begin(entry, before)
+        _draw(entry)
         return self._put(entry)
 
     def _begin(self, entry: Entry, before: Entry) -> None:
         """Start a new attempt: its number follows the last one; an older run may be alive in its own process."""
-        entry.number = max(before.number + 1, entry.head.attempt)
+        entry.number, entry.curve = max(before.number + 1, entry.head.attempt), None
         rivals = {key: one for key, one in (before.rivals or {}).items() if key != entry.instance}
         if before.open and before.presumed is None and before.instance != entry.instance:
             rivals[before.instance] = Rival(before.head, before.number, before.instance)
@@ -639,6 +654,24 @@ def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
     return one.started_at == other.started_at
 
 
+def _draw(entry: Entry) -> None:
+    """Add what an event says to the curve of its operation; one that carries the whole curve replaces it."""
+    if entry.said is None or not entry.open:
+        return
+    get = entry.said.brief.get
+    seconds, completed, told = get(s.ELAPSED), get(s.COMPLETED), get(s.CURVE)
+    if not finite(seconds) or not finite(completed):
+        return
+    if isinstance(told, str):
+        try:
+            entry.curve = Curve(wire.read_curve(told))
+        except (ValueError, RecursionError):
+            pass
+    if entry.curve is None:
+        entry.curve = Curve()
+    entry.curve.add(seconds, completed)
+
+
 def _follows(known: Head, head: Head) -> bool:
     """Whether it follows an event of the same attempt; nothing follows an end except the same end, repeated."""
     newer = head.sequence > known.sequence
@@ -706,6 +739,7 @@ _TEXTS: Final = (
 def presumed(entry: Entry, snapshot: Snapshot) -> Entry:
     """An operation with an inferred end, until it is heard of again."""
     head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
+    snapshot = replace(snapshot, curve=entry.curve_so_far)
     return Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry, before=entry)
 
 

@@ -359,6 +359,7 @@ class Views:
                 "control": entry.open and self.can_reach(entry.instance),
             }
         )
+        seen = replace(seen, curve=entry.curve_so_far)
         return json_keys.of_row(out | json_keys.of_detail(seen, out))
 
     def _line(self, line: JudgedBranch) -> Json:

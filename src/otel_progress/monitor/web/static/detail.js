@@ -4,6 +4,7 @@ import { html, useEffect, useRef } from "./html.js";
 import { askCancel, askMute } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { Icon } from "./icons.js";
+import { Charts } from "./charts.js";
 import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.js";
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
@@ -16,7 +17,7 @@ export function Detail() {
   const shown = detail.value;
   if (!shown) return html`<main class="detail none" aria-label="Operation" aria-busy="true"><${Back} /><p class="dim">Loading…</p></main>`;
   return html`<main class=${`detail${!isFinal(shown) && faceOf(shown).tone === "bad" ? " still" : ""}`} aria-label="Operation" key=${shown.id}>
-    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Again} shown=${shown} /><${Attempts} shown=${shown} /><${Branches} shown=${shown} /><${Stages} shown=${shown} /><${Facts} shown=${shown} /></div>
+    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Again} shown=${shown} /><${Attempts} shown=${shown} /><${Branches} shown=${shown} /><${Stages} shown=${shown} /><${Charts} shown=${shown} /><${Facts} shown=${shown} /></div>
     <${Feed} shown=${shown} /></main>`;
 }
 
@@ -170,15 +171,18 @@ function Facts({ shown }) {
   const found = shown.statistics ?? {};
   const failures = Array.isArray(found.failures) ? found.failures : [];
   const resources = [
-    used.cpu_seconds != null && ["CPU time", duration(used.cpu_seconds)],
-    used.cpu != null && !isFinal(shown) && ["CPU", `${Math.round(used.cpu * 100)}% of a core`],
-    used.memory != null && !isFinal(shown) && ["memory", size(used.memory)],
-    used.peak_memory != null && ["peak memory", size(used.peak_memory)],
+    used.cpu_seconds != null && ["CPU time in this run", duration(used.cpu_seconds)],
+    used.cpu != null && !isFinal(shown) && ["CPU now", `${Math.round(used.cpu * 100)}% of a core`],
+    used.memory != null && !isFinal(shown) && ["memory now", size(used.memory)],
+    used.peak_memory != null && ["peak memory in this run", size(used.peak_memory)],
     used.threads != null && !isFinal(shown) && ["threads", number(used.threads)],
-    used.read_bytes != null && ["read from disks", size(used.read_bytes)],
-    used.written_bytes != null && ["written to disks", size(used.written_bytes)],
+    used.read_bytes != null && ["read since its start", size(used.read_bytes)],
+    used.written_bytes != null && ["written since its start", size(used.written_bytes)],
     used.children > 0 && ["child processes", [number(used.children), used.children_memory != null && size(used.children_memory)].filter(Boolean).join(", ")],
   ].filter(Boolean);
+  const items = found.items ?? {};
+  const outcomes = { ...shown.outcomes, ...(items.success_rate != null && items.failed > 0 && { "success rate": successOf(items) }) };
+  const components = Object.entries(found.components ?? {}).map(([name, tally]) => [name, tallyOf(tally)]);
   const limits = shown.limits ?? {};
   const limit = (key) => limits[key] != null && [key, `${duration(limits[key])}${limits[`${key}_source`] ? `, ${limits[`${key}_source`]}` : ""}`];
   const process = shown.process ?? {};
@@ -191,17 +195,25 @@ function Facts({ shown }) {
   ].filter(Boolean);
   return html`<div class="cards">
     ${(tokens.length > 0 || cost.length > 0) && html`<section class="card" aria-label="Cost and tokens"><h2>Cost and tokens</h2><dl class="numbers">${cost.map(([currency, value]) => html`<div key=${currency}><dt><bdi>${currency}</bdi></dt><dd>${money(value, currency)}</dd></div>`)}${tokens.map(([kind, value]) => html`<div key=${kind}><dt><bdi>${kind}</bdi></dt><dd>${number(value)}</dd></div>`)}</dl>${(shown.children ?? 0) > 0 && html`<p class="dim">with its children</p>`}</section>`}
-    <${Table} title="Outcomes" values=${shown.outcomes} /><${Table} title="Counters" values=${shown.counters} />
-    <${Table} title="Failures" values=${Object.fromEntries(failures.map((one) => [asText(one?.message), one?.count]))} /><${Table} title="Process" values=${Object.fromEntries(resources)} />
+    <${Table} title="Outcomes" values=${outcomes} /><${Table} title="Components" values=${Object.fromEntries(components)} /><${Table} title="Counters" values=${shown.counters} />
+    <${Table} title="Failures" kind="counted" values=${Object.fromEntries(failures.map((one) => [one?.message === OTHERS ? "others" : asText(one?.message), one?.count]))} /><${Table} title="Process" values=${Object.fromEntries(resources)} />
     <${Table} title="Result" values=${shown.result} /><${Table} title="Attributes" values=${shown.attributes} />
     <${Table} title="Signs of life and limits" values=${Object.fromEntries(life)} /><${Table} title="Usage" values=${shown.usage} /><${Table} title="Resource" values=${process.resource} folded=${true} />
   </div>`;
 }
 
-function Table({ title, values, folded }) {
+const OTHERS = "_other"; // rarer messages, counted together
+// Never rounded up to 100%: something failed.
+const successOf = ({ success_rate: part }) => `${number(Math.floor(part * 1000) / 10)}%`;
+const tallyOf = (tally) => {
+  const counts = [["ok", tally.ok], ["failed", tally.failed], ["skipped", tally.skipped], ["retried", tally.retried], ...Object.entries(tally.others ?? {})].filter(([, count]) => count);
+  return [counts.map(([word, count]) => `${number(count)} ${word}`).join(", "), tally.failed > 0 && tally.success_rate != null && `${successOf(tally)} ok`].filter(Boolean).join(" · ");
+};
+
+function Table({ title, values, folded, kind = "" }) {
   const lines = Object.entries(values ?? {});
   if (!lines.length) return null;
-  const body = html`<dl class="pairs">${lines.map(([key, value]) => html`<div key=${key}><dt><${Long} text=${key} most=${120} /></dt><dd><${Value} value=${value} /></dd></div>`)}</dl>`;
+  const body = html`<dl class=${`pairs ${kind}`}>${lines.map(([key, value]) => html`<div key=${key}><dt><${Long} text=${key} most=${120} /></dt><dd><${Value} value=${value} /></dd></div>`)}</dl>`;
   if (folded) return html`<details class="card"><summary><h2>${title}</h2></summary>${body}</details>`;
   return html`<section class="card" aria-label=${title}><h2>${title}</h2>${body}</section>`;
 }
