@@ -201,6 +201,8 @@ class StageSnapshot:
     """CPU time that its process used while it ran; None if not measured."""
     peak_memory: Number | None = None
     """The most resident memory of its process seen while it ran, in bytes; None if not measured."""
+    child_outcomes: Attributes = field(default_factory=no_attributes)
+    """Child operations of this process that ended inside it: how many are `ok` and `failed`."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +268,7 @@ class SnapshotFields:
     failures: tuple[tuple[str, int], ...] = ()
     curve: tuple[tuple[float, Number], ...] = ()
     resources: Resources | None = None
+    child_outcomes: Attributes = field(default_factory=no_attributes)
 
     def at(self, now: float) -> Self:
         """Return the same operation at `now` (seconds since 1970), assuming that nothing happened since."""

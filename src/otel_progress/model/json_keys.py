@@ -23,7 +23,7 @@ from otel_progress.model.status import Health, Status, word
 Json = dict[str, Any]
 
 _MADE: Final = frozenset(
-    {"progress", "stages", "branches", "repeated", "timestamp", "components", "failures", "curve", "resources"}
+    {"progress", "stages", "branches", "repeated", "timestamp", "components", "failures", "curve", "resources", "child_outcomes"}
 )
 """Fields that get another form in JSON."""
 
@@ -142,7 +142,7 @@ def of_progress(progress: Progress, message: str | None = None) -> Json:
 
 def of_stage(stage: StageSnapshot) -> Json:
     """Return a stage that the snapshot lists."""
-    out = {name: plain(getattr(stage, name)) for name in stage.__dataclass_fields__ if name != "progress"}
+    out = {name: plain(getattr(stage, name)) for name in stage.__dataclass_fields__ if name not in _MADE}
     return out | {"progress": of_progress(stage.progress, stage.message)}
 
 

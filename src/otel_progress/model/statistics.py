@@ -132,6 +132,8 @@ class Statistics:
         runs: runs by outcome; one that still runs is in `others`. `retried` are those with an attempt above 1.
         durations: how long they took; one that still runs counts as long as it took so far.
         items: records by outcome (`record`).
+        children: child operations of this process that ended, by outcome; their records are their own. A monitor lists
+            those of other processes as well.
         stages: by stage path.
         components: records by the component that they named.
         units: completed units by unit.
@@ -146,6 +148,7 @@ class Statistics:
     runs: Tally
     durations: Spread | None
     items: Tally
+    children: Tally = field(default_factory=Tally)
     stages: tuple[StageStatistics, ...] = ()
     components: tuple[tuple[str, Tally], ...] = ()
     units: Attributes = field(default_factory=no_attributes)
@@ -162,6 +165,7 @@ class Statistics:
             "runs": self.runs.to_dict(),
             "durations": None if self.durations is None else self.durations.to_dict(),
             "items": self.items.to_dict(),
+            "children": self.children.to_dict(),
             "stages": [stage.to_dict() for stage in self.stages],
             "components": {name: tally.to_dict() for name, tally in self.components},
             "units": dict(self.units),
@@ -243,12 +247,14 @@ class _Times:
     def __init__(self) -> None:
         self.sketch = Sketch()
         self.total = self.longest = 0.0
+        self.shortest = math.inf
         self.count = 0
         self.told: StageRuns | None = None
         """The runs whose quantiles are known as numbers alone."""
 
     def add(self, seconds: float) -> None:
         self.sketch.add(seconds)
+        self.shortest = min(self.shortest, max(0.0, seconds))
         self._count(1, seconds, seconds)
 
     def add_runs(self, runs: StageRuns) -> None:
@@ -256,6 +262,7 @@ class _Times:
             self.sketch.merge(Sketch(runs.buckets))
         else:
             self.told = runs
+        self.shortest = 0.0  # not known
         self._count(runs.count, runs.seconds, runs.longest)
 
     def _count(self, count: int, seconds: float, longest: float) -> None:
@@ -268,7 +275,8 @@ class _Times:
             return None
         told = self.told
         if self.sketch.count == self.count:
-            p50, p90, p99 = (min(self.sketch.quantile(part), self.longest) for part in (0.5, 0.9, 0.99))
+            quantiles = (self.sketch.quantile(part) for part in (0.5, 0.9, 0.99))
+            p50, p90, p99 = (min(max(found, self.shortest), self.longest) for found in quantiles)
             return Spread(self.count, self.total, p50, p90, p99, self.longest)
         if told is not None and told.count == self.count:
             return Spread(self.count, self.total, told.median, told.p90, told.p99, self.longest)
@@ -300,6 +308,7 @@ class _Gathered:
         self.runs: dict[str, int] = {}
         self.times = _Times()
         self.items: dict[str, int] = {}
+        self.children: dict[str, int] = {}
         self.stages: dict[str, _Stage] = {}
         self.components = Tallies()
         self.units: dict[str, Number] = {}
@@ -316,7 +325,8 @@ class _Gathered:
             _count(self.runs, "retried", 1)
         if snapshot.started_at is not None:
             self.times.add(snapshot.elapsed)
-        _add_all(self.items, snapshot.outcomes)
+        _add_all(self.items, _recorded(snapshot))
+        _add_all(self.children, snapshot.child_outcomes)
         _add_all(self.usage, snapshot.usage)
         self._add_units(snapshot)
         self._add_stages(snapshot)
@@ -343,7 +353,7 @@ class _Gathered:
             if one.status is Status.PENDING:
                 continue
             stage = self._stage(one.path)
-            _add_all(stage.items, one.outcomes)
+            _add_all(stage.items, _recorded(one))
             if one.progress.completed is not None:
                 _count(stage.units, one.progress.unit, one.progress.completed)
             _add_all(stage.units, one.counters)
@@ -373,6 +383,7 @@ class _Gathered:
             runs=tally(self.runs),
             durations=self.times.value(),
             items=tally(self.items),
+            children=tally(self.children),
             stages=tuple(stage.value(path) for path, stage in self.stages.items()),
             components=tuple((name, tally(counts)) for name, counts in self.components.items()),
             units=Attributes(self.units),
@@ -406,6 +417,14 @@ def _failures(snapshot: SnapshotFields) -> Iterable[tuple[str, int]]:
     own = snapshot.reason if snapshot.status is Status.FAILED else None
     if own and not any(stage.reason == own for stage in failed):
         yield own, 1
+
+
+def _recorded(about: SnapshotFields | StageSnapshot) -> Attributes:
+    """The outcomes of records. An operation without any shows how many children failed: that is not one of them."""
+    failed = about.child_outcomes.get("failed")
+    shown = bool(failed) and dict(about.outcomes) == {"failed": failed}
+    told = isinstance(about, SnapshotFields) and (about.components or about.failures)
+    return no_attributes() if shown and not told else about.outcomes
 
 
 def _add_resources(into: _Stage, stage: StageSnapshot) -> None:

@@ -59,6 +59,7 @@ _JSON: Final = (
     (s.USAGE, "usage"),
     (s.RESULT, "result"),
     (s.ATTRIBUTES, "attributes"),
+    (s.CHILD_OUTCOMES, "child_outcomes"),
 )
 _BRANCH: Final = ("path", "lane", "child", "child_name", "stall_after_source", "reason", "stuck_at")
 BRANCHES: Final = 16
@@ -215,7 +216,7 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
         out["critical"] = False
     if stage.wait is not None:
         out["wait"] = [stage.wait.reason, stage.wait.elapsed, stage.wait.overdue_after]
-    for name in ("depends_on", "outcomes", "counters", "attributes"):
+    for name in ("depends_on", "outcomes", "counters", "attributes", "child_outcomes"):
         value = getattr(stage, name)
         if value:
             out[name] = value
@@ -395,7 +396,7 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
     get = item.get
     said: dict[str, Any] = {name: get(name) for name in _STAGE}
     said |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
-    said |= {name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes")}
+    said |= {name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes", "child_outcomes")}
     return StageSnapshot(
         name=get("name", item["path"]),
         path=item["path"],

@@ -140,6 +140,7 @@ def _light(snapshot: Snapshot) -> Snapshot:
                 outcomes=EMPTY,
                 counters=EMPTY,
                 attributes=EMPTY,
+                child_outcomes=EMPTY,
             )
             for stage in snapshot.stages
         ),
@@ -147,7 +148,7 @@ def _light(snapshot: Snapshot) -> Snapshot:
 
 
 def _bare(snapshot: Snapshot) -> Snapshot:
-    """The snapshot without anything that may be large."""
+    """The snapshot without anything that may be large; numbers stay, such as what the process used."""
     return replace(
         snapshot,
         stages=(),
@@ -159,6 +160,9 @@ def _bare(snapshot: Snapshot) -> Snapshot:
         usage=EMPTY,
         result=EMPTY,
         attributes=EMPTY,
+        components=(),
+        failures=(),
+        curve=(),
     )
 
 

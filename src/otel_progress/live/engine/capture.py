@@ -103,6 +103,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
         repeated=_repeated(operation),
         **_told(operation, end - start, progress.completed, curve),
         resources=resources.sampler.of(operation, end),
+        child_outcomes=_child_outcomes(operation),
     )
 
 
@@ -135,6 +136,13 @@ def _outcomes(node: HandleState) -> Attributes:
         return Attributes(node._extras.outcomes)
     failed = 0 if node._nested is None else node._nested.failed
     return Attributes({"failed": failed}) if failed else EMPTY
+
+
+def _child_outcomes(node: HandleState) -> Attributes:
+    nested = node._nested
+    if nested is None or not nested.children:
+        return EMPTY
+    return Attributes({"ok": max(0, nested.children - nested.failed), "failed": nested.failed})
 
 
 def _message(node: HandleState | None) -> str | None:
@@ -255,6 +263,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         span_id=_span_id(stage),
         cpu_seconds=None if used is None else used.cpu_seconds,
         peak_memory=None if used is None else used.peak_memory,
+        child_outcomes=_child_outcomes(stage),
     )
 
 

@@ -315,6 +315,7 @@ def _statistics() -> Json:
         runs=tally,
         durations=or_null(spread),
         items=tally,
+        children=tally,
         stages=list_of(stage),
         components=map_of(tally),
         failures=list_of(object_of(("message", "count"), message=text(), count=integer())),

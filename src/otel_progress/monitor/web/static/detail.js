@@ -178,7 +178,7 @@ function Facts({ shown }) {
     used.threads != null && !isFinal(shown) && ["threads", number(used.threads)],
     used.read_bytes != null && ["read since its start", size(used.read_bytes)],
     used.written_bytes != null && ["written since its start", size(used.written_bytes)],
-    used.children > 0 && ["child processes", [number(used.children), used.children_memory != null && size(used.children_memory)].filter(Boolean).join(", ")],
+    used.children > 0 && !isFinal(shown) && ["child processes", [number(used.children), used.children_memory != null && size(used.children_memory)].filter(Boolean).join(", ")],
   ].filter(Boolean);
   const items = found.items ?? {};
   const outcomes = { ...shown.outcomes, ...(items.success_rate != null && items.failed > 0 && { "success rate": successOf(items) }) };
