@@ -310,6 +310,34 @@ limits = lines(
     defaults={"min": 0, "decimals": 0},
 )
 
+PROCESSES: Final = f'job=~"$job", {PLACE}'
+ITS_LIMITS: Final = "Sampled every 5 s while operations run, if psutil is installed; a process has no kind of work."
+cpu = lines(
+    "What the processes use: CPU",
+    f"From Prometheus: CPU cores in use, as the sum over the processes of a service. {ITS_LIMITS}",
+    (12, 7),
+    line(
+        f"sum by (job) (last_over_time({series(s.PROCESS_CPU_UTILIZATION, '_ratio')}{{{PROCESSES}}}[$gap]))",
+        "{{job}}",
+        Row({"job": "shop"}, 0, 64),
+    ),
+    unit="short",
+    defaults={"min": 0},
+)
+
+memory = lines(
+    "What the processes use: memory",
+    f"From Prometheus: resident memory, as the sum over the processes of a service. {ITS_LIMITS}",
+    (12, 7),
+    line(
+        f"sum by (job) (last_over_time({series(s.PROCESS_MEMORY_USAGE, '_bytes')}{{{PROCESSES}}}[$gap]))",
+        "{{job}}",
+        Row({"job": "shop"}, 1e6, 1e11),
+    ),
+    unit="bytes",
+    defaults={"min": 0},
+)
+
 KINDS = Dashboard(
     links.KINDS,
     "Kinds of work",
@@ -318,7 +346,7 @@ KINDS = Dashboard(
     {
         "": (overview, success, endings),
         "Time": (durations, quantiles, stages, slowest),
-        "Work and cost": (throughput, eta_error, cost, tokens, spent, limits),
+        "Work and cost": (throughput, eta_error, cost, tokens, spent, limits, cpu, memory),
     },
     since="now-6h",
     refresh="1m",

@@ -539,3 +539,50 @@ def test_command_to_copy(open_page, world):
     page.goto(page.url.replace("ingest-8", "ingest-9"))
     expect(page.locator("h1")).to_have_text("ingest")
     expect(again).to_have_count(0)
+
+
+def test_charts_of_progress(open_page, world):
+    """Units and rate over time are drawn, in words too; without a count there is no chart, and no empty one."""
+    now = time.time()
+    curve = [[float(at), 3 * at] for at in range(1, 61)]
+    counted = progress(180, 400, unit="record")
+    world.put(base("drawn", "drawn", now - 60, now, progress=counted, statistics={"curve": curve}))
+    world.put(base("bare", "bare", now - 60, now, progress={"unit": "1"}, statistics={"curve": []}))
+    page = open_page("#/operations/drawn", wait=".chart")
+    charts = page.locator(".chart")
+    assert charts.count() == 2
+    expect(charts.nth(0)).to_contain_text("180 records")
+    expect(charts.nth(1)).to_contain_text("3.0 records/s on average")
+    expect(charts.nth(0).locator("svg")).to_have_attribute("aria-label", "Completed: 180 records")
+    page.goto(re.sub("operations/.*", "operations/bare", page.url))
+    expect(page.locator("h1")).to_have_text("bare")
+    assert page.locator(".chart").count() == 0
+
+
+def test_charts_of_what_stands_still_or_is_invalid(open_page, world):
+    """A line of what is stuck goes on flat until now; points that are no numbers are left out."""
+    now = time.time()
+    curve = [[1.0, 5], [2.0, 10], ["x", 3], [3.0], None, [30.0, 100]]
+    world.put(
+        base("still", "still", now - 300, now, idle=270.0, progress=progress(100, 400), statistics={"curve": curve})
+    )
+    page = open_page("#/operations/still", wait=".chart", viewport={"width": 390, "height": 900})
+    line = page.locator(".chart").nth(0).locator(".chart-line").get_attribute("d")
+    last, end = (spot.split() for spot in line.removeprefix("M").split("L")[-2:])
+    assert (last[1], end[1]) == ("90", "90")
+    assert float(end[0]) > 600 > 70 > float(last[0])
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+def test_rates_over_time(open_page):
+    """Intervals are joined until each has its share; the rate is that of all units in it, and never below 0."""
+    found = open_page().evaluate("""async () => {
+        const { ratesOf, topOf, pointsOf } = await import("/static/charts.js");
+        return [
+            ratesOf([[0, 0], [10, 20], [20, 20], [30, 10]]), ratesOf([[0, 0], [1, 5], [2, 10], [100, 206]], 10), ratesOf([[5, 1]]), ratesOf([]),
+            [0, 0.013, 7, 2300, NaN].map(topOf), pointsOf("x"), pointsOf([[2, 1], [1, 3], [2, 9]]),
+        ];
+    }""")
+    assert found[:4] == [[[0, 10, 2], [10, 20, 0], [20, 30, 0]], [[0, 100, 2.06]], [], []]
+    assert found[4] == pytest.approx([1, 0.02, 10, 2500, 1])
+    assert found[5:] == [[], [[1, 3], [2, 1]]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,15 @@ def test_callbacks() -> None:
     assert "failed after" in said
     assert "ConnectionError: the other side hung up" in said
     assert "digest " in said
+
+
+def test_many_runs() -> None:
+    """Numbers of one run and of many: each row is an outcome, and a retry is none."""
+    said = run("many_runs.py")
+    rows = [sum(map(int, found)) for found in re.findall(r"(\d+) ok, (\d+) failed", said)]
+    assert rows == [100, 100, 100]
+    assert "5 runs: mean" in said
+    assert "TimeoutError: no answer within 5 s" in said
 
 
 def test_threads() -> None:

@@ -165,6 +165,8 @@ def work(captured: Capture) -> None:
                 with pytest.raises(ValueError), progress.stage("bad"):
                     raise ValueError("no")
                 captured.advance(1)
+                with progress.operation("below"):
+                    pass
                 op.advance(3, unit="token")
                 for number in range(70):
                     with progress.stage(f"s{number}"):

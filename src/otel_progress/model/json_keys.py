@@ -23,7 +23,18 @@ from otel_progress.model.status import Health, Status, word
 Json = dict[str, Any]
 
 _MADE: Final = frozenset(
-    {"progress", "stages", "branches", "repeated", "timestamp", "components", "failures", "curve", "resources", "child_outcomes"}
+    {
+        "progress",
+        "stages",
+        "branches",
+        "repeated",
+        "timestamp",
+        "components",
+        "failures",
+        "curve",
+        "resources",
+        "child_outcomes",
+    }
 )
 """Fields that get another form in JSON."""
 

@@ -42,8 +42,8 @@ class Snapshot(SnapshotFields):
 
     `components` has records by component and outcome, `failures` the messages of failed records with their number,
     `curve` completed units over time (seconds since the start, units), `resources` what its process used meanwhile,
-    `child_outcomes` how many child operations of this process ended `ok` and `failed`. Events carry the curve only now and
-    then, and at the end.
+    `child_outcomes` how many child operations of this process ended `ok` and `failed`. Events carry the
+    curve only now and then, and at the end.
     """
 
     def to_dict(self) -> dict[str, Any]:

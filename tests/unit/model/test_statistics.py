@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -13,14 +17,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import otel_progress as progress
-from otel_progress import Progress, Snapshot, StageSnapshot, Status, aggregate
+from otel_progress import (
+    Operation,
+    Progress,
+    Snapshot,
+    StageSnapshot,
+    Status,
+    Tally,
+    aggregate,
+    operation,
+    semconv,
+    stage,
+)
 from otel_progress.model import wire
 from otel_progress.model.stage_runs import Runs
 from otel_progress.model.statistics import STAGES, statistics_of
 from otel_progress.model.tallies import MESSAGES, Failures
 from otel_progress.model.values import Attributes
 from otel_progress.semconv import OTHER_STAGE
-from otel_progress.testing import Capture
+from otel_progress.testing import Capture, capture
 
 numbers = st.integers(0, 10**6) | st.floats(0, 1e6)
 ended = st.sampled_from([Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.SKIPPED])
@@ -230,3 +245,94 @@ def test_senders_are_untrusted(broken: str) -> None:
     found = wire.from_attributes({**said, **dict.fromkeys(names, broken)}, 5.0)
     assert (found.components, found.failures, found.resources) in (((), (), None), ((("a", {}),), (), None))
     json.dumps(statistics_of(found).to_dict(), allow_nan=False)
+
+
+def test_children_are_counted_apart_from_records() -> None:
+    """Four children completed and one failed: no record failed, in the process, on the wire, or in the aggregate."""
+    with capture() as captured:
+        with operation("outer") as op:
+            for number in range(5):
+                with suppress(ValueError), operation("inner", total=2) as child, stage("part"):
+                    child.record("ok")
+                    if number == 4:
+                        raise ValueError("no")
+        captured.advance(1)
+        told = captured.ended("outer")
+    found = op.statistics()
+    assert (found.items, found.children) == (Tally(), Tally(ok=4, failed=1))
+    assert found.items.success_rate is None
+    assert found.children.success_rate == 0.8
+    assert statistics_of(told) == found == aggregate([op]).statistics
+    sent = wire.from_attributes(wire.to_attributes(told), told.timestamp)
+    assert statistics_of(sent) == statistics_of(told)
+
+
+def test_own_records_beside_failed_children_are_outcomes() -> None:
+    """An operation that records items counts them, whatever its children did."""
+    with capture(), operation("outer") as op:
+        with suppress(ValueError), operation("inner"):
+            raise ValueError("no")
+        op.record("failed", error="no date")
+    found = op.statistics()
+    assert (found.items, found.children) == (Tally(failed=1), Tally(failed=1))
+
+
+def test_one_run_is_its_own_quantile() -> None:
+    """Quantiles of a single run are its duration, not the middle of a bucket."""
+    with capture() as captured, operation("one") as op:
+        captured.advance(0.2852)
+    spread = op.statistics().durations
+    assert spread is not None
+    assert spread.p50 == spread.p99 == spread.longest == spread.mean
+
+
+def test_a_forked_child_adds_nothing_to_its_parent() -> None:
+    """Records in a forked child are of a copy: the parent counts its own."""
+    with capture(), operation("parent") as op:
+        op.record("ok")
+        pid = os.fork()
+        if pid == 0:
+            op.record("failed")
+            os._exit(0)
+        os.waitpid(pid, 0)
+        op.record("ok")
+    assert op.statistics().items == Tally(ok=2)
+
+
+def test_tasks_and_threads_share_one_count() -> None:
+    """Records of 20 tasks and of 4 threads are all there, with the stages that ran side by side."""
+
+    async def task(op: Operation) -> None:
+        async with op.stage("call"):
+            await asyncio.sleep(0)
+            op.record("ok", component="api")
+
+    async def main(op: Operation) -> None:
+        await asyncio.gather(*(task(op) for _ in range(20)))
+
+    with capture(), operation("both") as op:
+        asyncio.run(main(op))
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: op.record("failed", component="disk", error="full"), range(40)))
+    found = op.statistics()
+    assert found.items == Tally(ok=20, failed=40)
+    assert dict(found.components) == {"api": Tally(ok=20), "disk": Tally(failed=40)}
+    assert [(stage.path, stage.runs) for stage in found.stages] == [("call", Tally(ok=20))]
+    assert found.failures == (("full", 40),)
+
+
+def test_events_carry_the_curve_now_and_then() -> None:
+    """Most updates go without the curve; some have it, the end does, and `snapshot()` always."""
+    with capture() as captured:
+        with operation("long", total=200) as op:
+            for _ in range(100):
+                op.advance()
+                captured.advance(1)
+            assert len(op.snapshot().curve) > 30
+        captured.advance(1)
+        events = [event for event in captured.events if event.snapshot.name == "long"]
+    updates = [event.snapshot for event in events if event.name == semconv.UPDATED]
+    whole = [seen for seen in updates if seen.curve]
+    assert 2 <= len(whole) < len(updates) / 4
+    assert events[-1].name == semconv.OPERATION_ENDED
+    assert events[-1].snapshot.curve == op.snapshot().curve

@@ -331,3 +331,48 @@ def test_loss_closes_all_that_was_open() -> None:
     assert (lost.timestamp, lost.elapsed, lost.progress) == (115.0, 15.0, Progress(1, 2))
     assert lose(before, "gone", 50.0).timestamp == before.timestamp
     assert read(said(lost)) is not None
+
+
+def counted(sequence: int, completed: int, **more: Any) -> Snapshot:
+    """An operation that has counted, one second after the other."""
+    return snap(sequence, elapsed=float(sequence), progress=Progress(completed, 100), **more)
+
+
+def test_the_curve_of_an_open_operation_is_kept() -> None:
+    """Most events carry only the present: what was heard makes the curve, also that of an operation presumed lost."""
+    ledger = Ledger()
+    for sequence in (1, 3, 5):
+        ledger.take(said(counted(sequence, 10 * sequence)), "p1", 0.0)
+    assert ledger.operations["a"].curve_so_far == ((1.0, 10), (3.0, 30), (5.0, 50))
+    ledger.take(said(counted(4, 40)), "p1", 0.0)  # late: it changes nothing
+    lost = ledger.presume_lost("a", "killed")
+    assert lost is not None
+    assert lost.snapshot.curve == ((1.0, 10), (3.0, 30), (5.0, 50))
+
+
+def test_a_told_curve_replaces_what_was_heard() -> None:
+    """A monitor that starts late, or again, has the whole curve with the first event that carries it."""
+    ledger = Ledger()
+    ledger.take(said(counted(50, 50)), "p1", 0.0)
+    told = ((10.0, 5), (20.0, 20), (60.0, 60))
+    ledger.take(said(counted(60, 60, curve=told)), "p1", 0.0)
+    ledger.take(said(counted(70, 90)), "p1", 0.0)
+    assert ledger.operations["a"].curve_so_far == ((10.0, 5), (20.0, 20), (60.0, 60), (70.0, 90))
+
+
+def test_each_attempt_has_a_curve_of_its_own() -> None:
+    """A new attempt starts a new curve."""
+    ledger = Ledger()
+    ledger.take(said(counted(5, 50)), "p1", 0.0)
+    ledger.take(said(counted(1, 3, started=200.0, attempt=2)), "p2", 0.0)
+    assert ledger.operations["a"].curve_so_far == ((1.0, 3),)
+
+
+@pytest.mark.parametrize("told", ["no JSON", "[[", '{"a": 1}', "[[1, 2], 3, [4]]", "[" * 2000])
+def test_an_invalid_curve_is_skipped(told: str) -> None:
+    """Senders are untrusted: the event counts, its curve does not."""
+    ledger = Ledger()
+    event = said(counted(5, 50))
+    event.attributes[s.CURVE] = told
+    assert ledger.take(event, "p1", 0.0) is not None
+    assert ledger.operations["a"].curve is not None

@@ -51,7 +51,18 @@ _WHOLE: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID, s.CURVE})
 """Texts that mean something else, or nothing, once they are cut."""
 _JSON_TEXTS: Final = frozenset(
     {
-        *(s.ATTRIBUTES, s.CHILD_OUTCOMES, s.COMPONENTS, s.COUNTERS, s.CURVE, s.FAILURES, s.LOOP, s.OUTCOMES, s.RESOURCES, s.RESULT),
+        *(
+            s.ATTRIBUTES,
+            s.CHILD_OUTCOMES,
+            s.COMPONENTS,
+            s.COUNTERS,
+            s.CURVE,
+            s.FAILURES,
+            s.LOOP,
+            s.OUTCOMES,
+            s.RESOURCES,
+            s.RESULT,
+        ),
         *(s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.USAGE),
     }
 )
