@@ -29,6 +29,8 @@ KILLED = 600
 REPORTS = 600
 """When the first of the operations that end is started."""
 BY_NAME_EVERY = 60
+USED = {"process.cpu.utilization": 0.75, "process.memory.usage": 268_435_456.0}
+"""What the process of the story uses; what this one really uses is another number each time."""
 HERE = {"service.name": "shop", "service.instance.id": "process-1", "host.name": "host-1"}
 THERE = {**HERE, "service.instance.id": "process-2", "host.name": "host-2"}
 
@@ -187,8 +189,10 @@ def by_name(captured: testing.Capture) -> ExportMetricsServiceRequest:
     data = captured._memory._reader.get_metrics_data()
     assert data is not None
     request = ExportMetricsServiceRequest.FromString(encode_metrics(data).SerializeToString())
-    for _, points in parts(request):
+    for metric, points in parts(request):
         for point in points:
+            if metric.name in USED:
+                point.as_double = USED[metric.name]
             point.time_unix_nano = captured.clock.time_ns()
             point.start_time_unix_nano = testing.START
             for exemplar in point.exemplars if hasattr(point, "exemplars") else ():

@@ -42,6 +42,8 @@ DIFFERENCES: Final[Mapping[str, frozenset[str]]] = {
 """Labels of one route only: what Prometheus 3 promotes from the resource. On the other routes they are in
 `target_info` alone."""
 
+OURS: Final = "progress_.*|process_(cpu_time|cpu_utilization|memory_usage|thread_count|disk_io)_.*|process_thread_count"
+"""Prometheus and the Collector have other `process_*` series of their own."""
 ELSEWHERE: Final = ("progress_run_lost_seconds", "progress_run_overdue_after_seconds", "progress_limit_size")
 """Series that the programs here do not send: of a proven death, of an overdue wait, of an adaptive limit."""
 
@@ -60,7 +62,7 @@ class OldPrometheus(Prometheus):
 
 def documented() -> dict[str, tuple[str, frozenset[str]]]:
     """Return the kind and the labels of each metric on the page, by its name in Prometheus."""
-    row = re.compile(r"^\| `progress\.[\w.]+` \| ([\w -]+) \| `[^`]+` \| `(\w+)` \| (.+) \|$", re.MULTILINE)
+    row = re.compile(r"^\| `(?:progress|process)\.[\w.]+` \| ([\w -]+) \| `[^`]+` \| `(\w+)` \| (.*)\|$", re.MULTILINE)
     return {
         name: (kind, frozenset(label.replace(".", "_") for label in re.findall(r"`([^`]+)`", labels)))
         for kind, name, labels in row.findall(PAGE.read_text(encoding="utf-8"))
@@ -85,7 +87,7 @@ def expected(way: str) -> Names:
 def shown(prometheus: Prometheus) -> Names:
     """Return the existing series, with all their labels."""
     found: dict[str, set[str]] = {}
-    for sample in prometheus.query('{__name__=~"progress_.*"}'):
+    for sample in prometheus.query(f'{{__name__=~"{OURS}"}}'):
         found.setdefault(sample.labels["__name__"], set()).update(sample.labels.keys() - {"__name__"})
     return {name: frozenset(labels) for name, labels in found.items()}
 

@@ -660,7 +660,7 @@ def _draw(entry: Entry) -> None:
         return
     get = entry.said.brief.get
     seconds, completed, told = get(s.ELAPSED), get(s.COMPLETED), get(s.CURVE)
-    if not finite(seconds) or not finite(completed):
+    if seconds is None or completed is None or not finite(seconds) or not finite(completed):
         return
     if isinstance(told, str):
         try:
