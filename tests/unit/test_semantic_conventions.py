@@ -153,6 +153,9 @@ def work(captured: Capture) -> None:
                             progress.advance()
                             captured.advance(1)
                         progress.record("failed", item="ast.py", component="parser", error="no date")
+                        progress.usage(input_tokens=3)
+                        with progress.operation("below"):
+                            pass
                         for _ in progress.track(range(3), unit="token"):
                             pass
                         with progress.waiting("a person", overdue_after=8):
@@ -165,8 +168,6 @@ def work(captured: Capture) -> None:
                 with pytest.raises(ValueError), progress.stage("bad"):
                     raise ValueError("no")
                 captured.advance(1)
-                with progress.operation("below"):
-                    pass
                 op.advance(3, unit="token")
                 for number in range(70):
                     with progress.stage(f"s{number}"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import zlib
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -336,7 +336,7 @@ class Handle(HandleState):
         cost: float | None = None,
         currency: str = "USD",
     ) -> None:
-        """Add tokens and cost; it never resets the idle time.
+        """Add tokens and cost; it never resets the idle time. What a stage spends counts for it and for the operation.
 
         Example: `op.usage(input_tokens=900, output_tokens=120, cost=0.004)`
         """
@@ -346,6 +346,9 @@ class Handle(HandleState):
         if cost is not None:
             about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
         usage = self.operation._with_extras().usage
+        more = None if self.operation is self else self._with_extras()
+        if more is not None and more.spent is None:
+            more.spent = defaultdict(int)
         for key, raw in about.items():
             amount = accepted("usage", key.partition(".")[0], raw) if raw is not None else None
             if not amount:
@@ -353,6 +356,8 @@ class Handle(HandleState):
             if key in usage or len(usage) < values.ATTRIBUTE_COUNT:
                 usage[key] += amount
                 preload.get("live.engine.loops").spends(self, key, amount)
+                if more is not None and more.spent is not None:
+                    more.spent[key] += amount
                 if usage[key] > values.INT_MAX:  # noqa: PLR1730 - min() would lose what another thread adds meanwhile
                     usage[key] = values.INT_MAX
                 self.operation._revision += 1

@@ -129,13 +129,15 @@ class Extras:
         result: given to `result`.
         sums: completed and total of closed `track` loops, by unit; None is for nested ones.
         units: units counted with `advance(unit=)`.
-        usage: tokens and cost.
+        usage: tokens and cost of the operation.
+        spent: of these, what a stage spent; None if nothing.
         components: outcomes by component; changed under the registry's lock.
         failures: failed records by message; changed under the registry's lock.
     """
 
     __slots__ = (
-        *("attributes", "beat_at", "beats", "components", "failures", "outcomes", "result", "sums", "units", "usage"),
+        *("attributes", "beat_at", "beats", "components", "failures", "outcomes", "result", "spent", "sums", "units"),
+        "usage",
     )
 
     def __init__(self) -> None:
@@ -149,6 +151,7 @@ class Extras:
         self.units: defaultdict[str, Number] = defaultdict(int)
         self.beats = 0
         self.beat_at: float | None = None
+        self.spent: defaultdict[str, Number] | None = None
         self.components = Tallies()
         self.failures = Failures()
 

@@ -201,6 +201,8 @@ class StageSnapshot:
     """CPU time that its process used while it ran; None if not measured."""
     peak_memory: Number | None = None
     """The most resident memory of its process seen while it ran, in bytes; None if not measured."""
+    usage: Attributes = field(default_factory=no_attributes)
+    """Tokens and cost that it spent itself; `usage` of the operation has the sum of all."""
     child_outcomes: Attributes = field(default_factory=no_attributes)
     """Child operations of this process that ended inside it: how many are `ok` and `failed`."""
 

@@ -99,6 +99,8 @@ class StageStatistics:
         durations: how long they took; None if none has ended.
         items: records by outcome, of the runs that the snapshot lists.
         units: completed units by unit, of the same runs.
+        tokens: tokens by direction, of the same runs; what was spent beside all stages is in those of the operation.
+        cost: money by currency, likewise.
         cpu_seconds: CPU time that the process used meanwhile, of the same runs; None if not measured.
         peak_memory: the most resident memory seen meanwhile, in bytes.
     """
@@ -108,6 +110,8 @@ class StageStatistics:
     durations: Spread | None
     items: Tally
     units: Attributes = field(default_factory=no_attributes)
+    tokens: Attributes = field(default_factory=no_attributes)
+    cost: Attributes = field(default_factory=no_attributes)
     cpu_seconds: float | None = None
     peak_memory: Number | None = None
 
@@ -119,6 +123,8 @@ class StageStatistics:
             "durations": None if self.durations is None else self.durations.to_dict(),
             "items": self.items.to_dict(),
             "units": dict(self.units),
+            "tokens": dict(self.tokens),
+            "cost": dict(self.cost),
             "cpu_seconds": self.cpu_seconds,
             "peak_memory": self.peak_memory,
         }
@@ -290,15 +296,15 @@ class _Stage:
         self.runs: dict[str, int] = {}
         self.items: dict[str, int] = {}
         self.units: dict[str, Number] = {}
+        self.usage: dict[str, Number] = {}
         self.times = _Times()
         self.cpu: float | None = None
         self.peak: Number | None = None
 
     def value(self, path: str) -> StageStatistics:
-        units = Attributes(self.units)
-        return StageStatistics(
-            path, tally(self.runs), self.times.value(), tally(self.items), units, self.cpu, self.peak
-        )
+        units, (tokens, cost) = Attributes(self.units), _spent(self.usage)
+        spread, items = self.times.value(), tally(self.items)
+        return StageStatistics(path, tally(self.runs), spread, items, units, tokens, cost, self.cpu, self.peak)
 
 
 class _Gathered:
@@ -354,6 +360,7 @@ class _Gathered:
                 continue
             stage = self._stage(one.path)
             _add_all(stage.items, _recorded(one))
+            _add_all(stage.usage, one.usage)
             if one.progress.completed is not None:
                 _count(stage.units, one.progress.unit, one.progress.completed)
             _add_all(stage.units, one.counters)
@@ -375,8 +382,7 @@ class _Gathered:
     def value(self) -> Statistics:
         """Return what was gathered."""
         seconds = self.times.total
-        cost = {key.removeprefix("cost."): n for key, n in self.usage.items() if key.startswith("cost.")}
-        tokens = {key.removesuffix("_tokens"): n for key, n in self.usage.items() if key.endswith("_tokens")}
+        tokens, cost = _spent(self.usage)
         units = {unit: n for unit, n in self.units.items() if n}
         only = next(iter(units.values())) if len(units) == 1 else 0
         return Statistics(
@@ -388,8 +394,8 @@ class _Gathered:
             components=tuple((name, tally(counts)) for name, counts in self.components.items()),
             units=Attributes(self.units),
             rate=Attributes({unit: n / seconds for unit, n in units.items()} if seconds > 0 else {}),
-            tokens=Attributes(tokens),
-            cost=Attributes(cost),
+            tokens=tokens,
+            cost=cost,
             cost_per_unit=Attributes({currency: n / only for currency, n in cost.items()} if only > 0 else {}),
             failures=self.failures.top(FAILURES),
             curve=self.curve if self.number == 1 else (),
@@ -417,6 +423,13 @@ def _failures(snapshot: SnapshotFields) -> Iterable[tuple[str, int]]:
     own = snapshot.reason if snapshot.status is Status.FAILED else None
     if own and not any(stage.reason == own for stage in failed):
         yield own, 1
+
+
+def _spent(usage: Mapping[str, Number]) -> tuple[Attributes, Attributes]:
+    """Tokens by direction, and cost by currency."""
+    tokens = {key.removesuffix("_tokens"): n for key, n in usage.items() if key.endswith("_tokens")}
+    cost = {key.removeprefix("cost."): n for key, n in usage.items() if key.startswith("cost.")}
+    return Attributes(tokens), Attributes(cost)
 
 
 def _recorded(about: SnapshotFields | StageSnapshot) -> Attributes:

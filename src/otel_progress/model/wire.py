@@ -76,6 +76,7 @@ _STAGE: Final = (
     "cpu_seconds",
     "peak_memory",
 )
+_STAGE_MAPPINGS: Final = ("outcomes", "counters", "attributes", "usage", "child_outcomes")
 
 
 def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
@@ -216,7 +217,7 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
         out["critical"] = False
     if stage.wait is not None:
         out["wait"] = [stage.wait.reason, stage.wait.elapsed, stage.wait.overdue_after]
-    for name in ("depends_on", "outcomes", "counters", "attributes", "child_outcomes"):
+    for name in ("depends_on", *_STAGE_MAPPINGS):
         value = getattr(stage, name)
         if value:
             out[name] = value
@@ -396,7 +397,9 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
     get = item.get
     said: dict[str, Any] = {name: get(name) for name in _STAGE}
     said |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
-    said |= {name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes", "child_outcomes")}
+    said |= {
+        name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes", "usage", "child_outcomes")
+    }
     return StageSnapshot(
         name=get("name", item["path"]),
         path=item["path"],

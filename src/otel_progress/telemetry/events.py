@@ -140,6 +140,7 @@ def _light(snapshot: Snapshot) -> Snapshot:
                 outcomes=EMPTY,
                 counters=EMPTY,
                 attributes=EMPTY,
+                usage=EMPTY,
                 child_outcomes=EMPTY,
             )
             for stage in snapshot.stages

@@ -336,3 +336,19 @@ def test_events_carry_the_curve_now_and_then() -> None:
     assert 2 <= len(whole) < len(updates) / 4
     assert events[-1].name == semconv.OPERATION_ENDED
     assert events[-1].snapshot.curve == op.snapshot().curve
+
+
+def test_a_stage_has_the_tokens_and_the_cost_that_it_spent() -> None:
+    """Usage inside a stage counts for the stage and for the operation, once; beside all stages for the operation."""
+    with capture() as captured:
+        with operation("agent") as op:
+            for _ in range(2):
+                with op.stage("think"):
+                    progress.usage(input_tokens=100, cost=0.25)
+            op.usage(output_tokens=7)
+        captured.advance(1)
+        told = captured.ended("agent")
+    for found in (op.statistics(), statistics_of(wire.from_attributes(wire.to_attributes(told), told.timestamp))):
+        (stage_found,) = found.stages
+        assert (stage_found.tokens, stage_found.cost) == ({"input": 200}, {"USD": 0.5})
+        assert (found.tokens, found.cost) == ({"input": 200, "output": 7}, {"USD": 0.5})

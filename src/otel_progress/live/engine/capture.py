@@ -263,6 +263,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         span_id=_span_id(stage),
         cpu_seconds=None if used is None else used.cpu_seconds,
         peak_memory=None if used is None else used.peak_memory,
+        usage=EMPTY if more is None or not more.spent else Attributes(more.spent),
         child_outcomes=_child_outcomes(stage),
     )
 

@@ -70,6 +70,7 @@ def stage_json(stage: StageSnapshot) -> Json:
             "attributes": dict(stage.attributes) or None,
             "outcomes": dict(stage.outcomes) or None,
             "counters": dict(stage.counters) or None,
+            "usage": dict(stage.usage) or None,
             "cpu_seconds": stage.cpu_seconds,
             "peak_memory": stage.peak_memory,
         }

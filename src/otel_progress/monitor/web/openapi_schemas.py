@@ -307,6 +307,8 @@ def _statistics() -> Json:
         durations=or_null(spread),
         items=tally,
         units=map_of(number()),
+        tokens=map_of(number()),
+        cost=map_of(number()),
         cpu_seconds=or_null(seconds()),
         peak_memory=or_null(number("In bytes.")),
     )
