@@ -63,6 +63,9 @@ def _leave(child: OperationState, host: HandleState) -> None:
         add(kept.child_sums, units.sums)
         kept.children += 1
         kept.ended += 1
-        if child._status is Status.FAILED:
-            for node in {host, host.operation}:
-                nested_in(node).failed += 1
+        word = "ok" if child._status is Status.COMPLETED else child._status.value
+        for node in {host, host.operation}:
+            nested = nested_in(node)
+            nested.failed += child._status is Status.FAILED
+            nested.ends = nested.ends or {}
+            nested.ends[word] = nested.ends.get(word, 0) + 1

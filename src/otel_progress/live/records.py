@@ -170,6 +170,7 @@ class NestedCounts:
         child_sums: units that child operations counted.
         children: ended child operations.
         failed: those of them that failed.
+        ends: child operations by how they ended, of an operation also those in its stages; None if there are none.
         kinds: names of stages that counted, without digits; at most 16.
         again: whether a name came a second time.
         restored: units that an earlier run completed, of those that stages counted.
@@ -177,8 +178,8 @@ class NestedCounts:
     """
 
     __slots__ = (
-        *("again", "bare", "begun", "child_sums", "children", "counted", "ended", "failed", "kinds", "largest"),
-        *("planned", "restored", "sums", "totals"),
+        *("again", "bare", "begun", "child_sums", "children", "counted", "ended", "ends", "failed", "kinds"),
+        *("largest", "planned", "restored", "sums", "totals"),
     )
 
     def __init__(self) -> None:
@@ -193,6 +194,7 @@ class NestedCounts:
         self.again = False
         self.child_sums: UnitCounts = {}
         self.children = self.failed = 0
+        self.ends: dict[str, int] | None = None
         self.planned: dict[str, float] = {}
         self.restored: Number = 0
 

@@ -267,6 +267,19 @@ def test_children_are_counted_apart_from_records() -> None:
     assert statistics_of(sent) == statistics_of(told)
 
 
+def test_children_inside_stages_are_those_of_the_operation() -> None:
+    """A child in a nested stage counts for its stage and for the operation, once, and a cancelled one is no failure."""
+    with capture(), operation("outer") as op, op.stage("a"), stage("b"):
+        for status in ("ok", "failed", "cancelled"):
+            child = operation("inner").start()
+            {"ok": child.complete, "failed": lambda c=child: c.fail("no"), "cancelled": child.cancel}[status]()
+    found = op.statistics()
+    assert (found.children.ok, found.children.failed) == (1, 1)
+    assert found.children.others == {"cancelled": 1}
+    assert found.items == Tally()
+    assert all(one.items == Tally() for one in found.stages)
+
+
 def test_own_records_beside_failed_children_are_outcomes() -> None:
     """An operation that records items counts them, whatever its children did."""
     with capture(), operation("outer") as op:

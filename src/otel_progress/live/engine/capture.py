@@ -139,10 +139,9 @@ def _outcomes(node: HandleState) -> Attributes:
 
 
 def _child_outcomes(node: HandleState) -> Attributes:
+    """How the child operations of this process ended."""
     nested = node._nested
-    if nested is None or not nested.children:
-        return EMPTY
-    return Attributes({"ok": max(0, nested.children - nested.failed), "failed": nested.failed})
+    return EMPTY if nested is None or nested.ends is None else Attributes(nested.ends)
 
 
 def _message(node: HandleState | None) -> str | None:
