@@ -346,7 +346,8 @@ class Handle(HandleState):
         if cost is not None:
             about["cost." + values.text(currency, drops, 8)] = cost  # type: ignore[assignment]
         usage = self.operation._with_extras().usage
-        more = None if self.operation is self else self._with_extras()
+        node: HandleState = self
+        more = None if node.operation is node else self._with_extras()
         if more is not None and more.spent is None:
             more.spent = defaultdict(int)
         for key, raw in about.items():

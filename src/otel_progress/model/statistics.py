@@ -393,10 +393,10 @@ class _Gathered:
             stages=tuple(stage.value(path) for path, stage in self.stages.items()),
             components=tuple((name, tally(counts)) for name, counts in self.components.items()),
             units=Attributes(self.units),
-            rate=Attributes({unit: n / seconds for unit, n in units.items()} if seconds > 0 else {}),
+            rate=_divided(units, seconds),
             tokens=tokens,
             cost=cost,
-            cost_per_unit=Attributes({currency: n / only for currency, n in cost.items()} if only > 0 else {}),
+            cost_per_unit=_divided(cost, only),
             failures=self.failures.top(FAILURES),
             curve=self.curve if self.number == 1 else (),
         )
@@ -423,6 +423,12 @@ def _failures(snapshot: SnapshotFields) -> Iterable[tuple[str, int]]:
     own = snapshot.reason if snapshot.status is Status.FAILED else None
     if own and not any(stage.reason == own for stage in failed):
         yield own, 1
+
+
+def _divided(amounts: Mapping[str, Any], by: Number) -> Attributes:
+    """Each amount divided; without those that are too large for a number, and nothing if it is by none."""
+    out = {key: n / by for key, n in amounts.items()} if by > 0 else {}
+    return Attributes({key: n for key, n in out.items() if finite(n)})
 
 
 def _spent(usage: Mapping[str, Number]) -> tuple[Attributes, Attributes]:
