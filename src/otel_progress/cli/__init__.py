@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "watch": Command("show live what runs", "query.watch"),
     "list": Command("list operations", "query.list"),
     "show": Command("show all of one operation", "query.show"),
+    "report": Command("write a report of a run, or compare runs", "report.command"),
     "cancel": Command("ask an operation to stop", "query.cancel"),
     "mute": Command("keep webhooks silent about an operation", "query.mute"),
     "unmute": Command("let webhooks speak of it again", "query.unmute"),

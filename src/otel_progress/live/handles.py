@@ -5,7 +5,9 @@ Each names the other in its signatures, so they are put together here, from thei
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar
 
 from otel_progress import clock
@@ -142,6 +144,34 @@ class Operation(OperationLife):
                 pass
             return _NO_STATISTICS
         return found
+
+    def report(self, path: str | os.PathLike[str], format: str | None = None) -> Path | None:
+        """Write a report of it to a file, also while it runs; the report then says so.
+
+        An existing file is replaced once the report is complete. If the file can't be written, that is logged, and
+        the job goes on.
+
+        Args:
+            path: the file; `.html`, `.md`, `.json`, `.csv` and `.txt` name the format.
+            format: the format, for other names: `html`, `markdown`, `json`, `csv` or `text`.
+
+        Returns:
+            The path of the file; None if it could not be written.
+
+        Raises:
+            InvalidArgument: if the format is unknown, or not the one that the name of the file says.
+            MissingDependency: if it is HTML and Jinja2 is not installed: `pip install "otel-progress[report]"`.
+        """
+        try:
+            from otel_progress.live import report_file
+
+            return report_file.write(self, path, format)
+        except BaseException as error:
+            try:
+                swallow(error, f"report: {path} is not written")
+            except NOTHING_LEFT:
+                pass
+            return None
 
     def summary_dict(self) -> dict[str, Any]:
         """The summary as plain JSON, with the keys of `Snapshot.to_dict()`; durations in seconds."""

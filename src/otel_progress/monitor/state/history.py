@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.model.timeline import INFERRED
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger
 from otel_progress.monitor.state.listener import ALERTING
 from otel_progress.monitor.state.saved import HistoryEvent
-from otel_progress.monitor.state.timeline import INFERRED
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.store import Store

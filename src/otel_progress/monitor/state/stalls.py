@@ -13,10 +13,10 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health
+from otel_progress.model.timeline import branches_of, stuck_branches
 from otel_progress.model.units import spelled
 from otel_progress.monitor.state.ledger import instance_of
 from otel_progress.monitor.state.listener import StoredEvent
-from otel_progress.monitor.state.timeline import branches_of, stuck_branches
 
 if TYPE_CHECKING:
     from otel_progress.monitor.intake.records import Record

@@ -9,7 +9,7 @@ from otel_progress import semconv as s
 from otel_progress.model.command_line import is_cut, shell_line
 from otel_progress.model.secrets import MASK
 from otel_progress.model.status import word
-from otel_progress.monitor.state.timeline import attributes_of
+from otel_progress.model.timeline import attributes_of
 from otel_progress.monitor.web.dump import dump
 from otel_progress.monitor.web.row_json import progress_json, short_text, wait_json, without_none
 

@@ -13,9 +13,9 @@ from otel_progress import semconv as s
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Branch, Snapshot
 from otel_progress.model.status import Health, word
+from otel_progress.model.timeline import attributes_of
 from otel_progress.monitor.state.child_processes import Judgement
 from otel_progress.monitor.state.saved import HistoryEvent
-from otel_progress.monitor.state.timeline import attributes_of
 from otel_progress.monitor.state.verdicts import BEFORE
 from otel_progress.monitor.web.visibility import Visibility
 

@@ -16,12 +16,12 @@ from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.states import RANKS, TROUBLE, Label, state_of
 from otel_progress.model.status import Health, Status, word
+from otel_progress.model.timeline import TIMED, timeline
 from otel_progress.monitor.state import as_of
 from otel_progress.monitor.state.child_processes import JudgedBranch
 from otel_progress.monitor.state.ledger import Entry, Rival, bare
 from otel_progress.monitor.state.rollup import Part, roll_up
 from otel_progress.monitor.state.saved import HistoryEvent
-from otel_progress.monitor.state.timeline import TIMED, timeline
 from otel_progress.monitor.web import owned
 from otel_progress.monitor.web.detail_json import (
     attempts_json,

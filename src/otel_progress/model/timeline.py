@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from otel_progress import semconv as s
-from otel_progress.model.snapshot import StageSnapshot
-from otel_progress.monitor.state.saved import HistoryEvent
+from otel_progress.model.fields import StageSnapshot
 
 TIMED: Final = (s.WAIT_STARTED, s.WAIT_ENDED, s.STALLED, s.RECOVERED, s.OPERATION_ENDED)
 """The events that begin and end waits and stalls."""
@@ -18,14 +17,42 @@ INFERRED: Final = 1000
 Json = dict[str, Any]
 
 
-def order(event: HistoryEvent) -> tuple[int, bool, float]:
+class TimedEvent(Protocol):
+    """An event of one operation, as a history keeps it; `sequence` is below 0 for one that an observer inferred."""
+
+    @property
+    def sequence(self) -> int:
+        """Its number in the attempt."""
+
+    @property
+    def timestamp(self) -> float:
+        """When it happened, in Unix seconds."""
+
+    @property
+    def event(self) -> str:
+        """Its name."""
+
+    @property
+    def stage(self) -> str | None:
+        """The path of its stage."""
+
+    @property
+    def text(self) -> str:
+        """The event in words."""
+
+    @property
+    def attributes(self) -> str | None:
+        """Its other attributes, as JSON text."""
+
+
+def order(event: TimedEvent) -> tuple[int, bool, float]:
     """The sort key of events, in whatever order they arrived: an inferred one follows the one it was inferred from."""
     if event.sequence >= 0:
         return event.sequence, False, 0.0
     return -event.sequence // INFERRED, True, event.timestamp
 
 
-def attributes_of(event: HistoryEvent) -> Json:
+def attributes_of(event: TimedEvent) -> Json:
     """The attributes of an event; none if they cannot be read."""
     try:
         found = json.loads(event.attributes or "{}")
@@ -42,7 +69,7 @@ def branches_of(own: Json, stage: str | None) -> list[str]:
 
 
 def timeline(
-    events: Iterable[HistoryEvent], ended_at: float | None = None, stages: Iterable[StageSnapshot] = ()
+    events: Iterable[TimedEvent], ended_at: float | None = None, stages: Iterable[StageSnapshot] = ()
 ) -> list[Json]:
     """Waits and stalls as intervals; a stall ends with its stage, if the stages are known, and with the operation."""
     told = (event for event in events if event.sequence >= 0 or event.event in (s.STALLED, s.RECOVERED))
@@ -59,7 +86,7 @@ def timeline(
     return spans.found
 
 
-def stuck_branches(events: Iterable[HistoryEvent]) -> list[str]:
+def stuck_branches(events: Iterable[TimedEvent]) -> list[str]:
     """The labels of the branches that are stuck according to a history."""
     spans = _Intervals(set())
     for event in sorted(events, key=order):
@@ -87,7 +114,7 @@ class _Intervals:
         self.open: dict[tuple[str, str], Json] = {}
         self._paths = paths
 
-    def take(self, event: HistoryEvent) -> None:
+    def take(self, event: TimedEvent) -> None:
         own = attributes_of(event)
         if event.event == s.WAIT_STARTED:
             self._begin(("wait", event.stage or ""), event, event.stage, own.get(s.WAIT_REASON))
@@ -103,7 +130,7 @@ class _Intervals:
         else:
             self._end(list(self.open), event)
 
-    def _stall(self, event: HistoryEvent, own: Json) -> None:
+    def _stall(self, event: TimedEvent, own: Json) -> None:
         """Begin an interval for each branch; stage, reason and line of the event belong to the first one."""
         first, *others = branches_of(own, event.stage)
         item = self._begin(("stall", first), event, event.stage, own.get(s.HEALTH_REASON))
@@ -114,7 +141,7 @@ class _Intervals:
             if stage in self._paths or not self._paths:
                 self._begin(("stall", label), event, stage, f"stuck at the same time as {first}")
 
-    def _begin(self, key: tuple[str, str], event: HistoryEvent, stage: str | None, reason: object) -> Json | None:
+    def _begin(self, key: tuple[str, str], event: TimedEvent, stage: str | None, reason: object) -> Json | None:
         if key in self.open:
             return None
         reason = reason if isinstance(reason, str) else event.text
@@ -123,7 +150,7 @@ class _Intervals:
         self.found.append(item)
         return item
 
-    def _end(self, keys: list[tuple[str, str]], event: HistoryEvent) -> None:
+    def _end(self, keys: list[tuple[str, str]], event: TimedEvent) -> None:
         for key in keys:
             item = self.open.pop(key, None)
             if item is not None:

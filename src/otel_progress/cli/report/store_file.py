@@ -1,0 +1,201 @@
+"""Reads runs from the database file of a monitor, whether or not that monitor runs; the file is never written."""
+
+# ruff: noqa: S608  # only column names and placeholders are put into SQL; values are bound
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from otel_progress import semconv
+from otel_progress.cli.query.exit_codes import NOT_FOUND, USAGE, CommandError
+from otel_progress.cli.report.source import Step
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Health
+from otel_progress.model.timeline import TIMED, order
+from otel_progress.monitor.state.ledger import Entry
+from otel_progress.monitor.state.restore import entry_of
+from otel_progress.monitor.state.saved import HistoryEvent, StoredOperation
+from otel_progress.monitor.web.detail_json import attempts_json
+from otel_progress.reports.run import Attempt, Run, Told, pauses_of
+
+APPLICATION: Final = 0x6F747067
+"""The SQLite application id of the files of monitors."""
+EVENTS: Final = 5_000
+"""The most events of one run that are read, the newest."""
+CHILDREN: Final = 100
+SLICE: Final = 500
+"""Runs that are read at once."""
+KNOWN: Final = 2_000
+_COLUMNS: Final = ", ".join(StoredOperation._fields)
+_EVENT: Final = ", ".join(HistoryEvent._fields[1:])
+_LIVES: Final = (semconv.OPERATION_STARTED, semconv.OPERATION_ENDED)
+
+
+class StoreFile:
+    """The database file of a monitor.
+
+    Attributes:
+        words: what it is, in words.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file for reading.
+
+        Raises:
+            CommandError: if it is missing, damaged, or something else.
+        """
+        self.words = f"the monitor's file {path}"
+        self._path = path
+        if not path.is_file():
+            raise CommandError(
+                f"there is no file {path}; --db names the file of a monitor, --file one of JSON lines", USAGE
+            )
+        try:
+            self._db = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5)
+            self._db.execute("PRAGMA query_only = ON")
+            ours = self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
+            dead = any(row[1] == "dead" for row in self._db.execute("PRAGMA table_info(operations)"))
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from None
+        if not ours or not dead:
+            raise CommandError(f"{path} is no database of a monitor of this version", USAGE)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def find(self, given: str) -> list[str]:
+        """The ids that a word may stand for."""
+        sql = "SELECT operation_id FROM operations WHERE"
+        exact = self._read(f"{sql} operation_id = ?", (given,))
+        if exact:
+            return [given]
+        end = given[:-1] + chr(min(ord(given[-1]) + 1, 0x10FFFF)) if given else ""
+        begun = self._read(f"{sql} operation_id >= ? AND operation_id < ? LIMIT 1000", (given, end)) if given else []
+        if len(begun) != 1:
+            named = f"{sql} name = ? ORDER BY ended, timestamp DESC LIMIT 1000"
+            running = self._read(f"{sql} name = ? AND ended = 0 LIMIT 1000", (given,))
+            begun = running or self._read(named, (given,))[:1] or begun
+        return [row[0] for row in begun]
+
+    def known(self) -> Iterable[str]:
+        """The newest ids and names."""
+        rows = self._read("SELECT operation_id, name FROM operations ORDER BY key DESC LIMIT ?", (KNOWN,))
+        return [word for row in rows for word in (row[1], row[0])]
+
+    def run(self, operation_id: str) -> Run:
+        """All that the file holds of one run."""
+        row = self._row(operation_id)
+        entry = entry_of(_kept(row), 0.0)
+        snapshot = _seen(entry, row)
+        own = (entry.number, entry.head.started_at or 0.0)
+        events = [event for event in self._events(operation_id) if (event.attempt, event.started_at) == own]
+        told = tuple(_told(event) for event in sorted(events, key=order))
+        timed = tuple(
+            _told(event) for event in self._events(operation_id, TIMED) if (event.attempt, event.started_at) == own
+        )
+        attempts = attempts_json(self._events(operation_id, _LIVES), entry) if entry.number > 1 else []
+        below = "FROM operations WHERE parent_id = ?"
+        rows = self._read(f"SELECT {_COLUMNS} {below} ORDER BY started_at LIMIT ?", (operation_id, CHILDREN))
+        count = self._read(f"SELECT count(*) {below}", (operation_id,))[0][0]
+        children = tuple(child for row in rows if (child := _snapshot(row)) is not None)
+        return Run(
+            snapshot,
+            self.words,
+            pauses_of(timed, snapshot),
+            told,
+            tuple(_attempt(one) for one in attempts),
+            children,
+            count - len(children),
+        )
+
+    def snapshots(self, operation_ids: list[str], step: Step) -> Iterator[Snapshot]:
+        """The newest state of each run."""
+        for number, operation_id in enumerate(operation_ids, 1):
+            row = self._row(operation_id)
+            yield _seen(entry_of(_kept(row), 0.0), row)
+            step(number, len(operation_ids))
+
+    def named(self, name: str, since: float, step: Step) -> Iterator[Snapshot]:
+        """The runs of a name since a time, in order of time; read in slices, so that memory is bounded."""
+        number = self._read("SELECT count(*) FROM operations WHERE name = ? AND timestamp >= ?", (name, since))[0][0]
+        sql = (
+            f"SELECT {_COLUMNS} FROM operations WHERE name = ? AND timestamp >= ? "
+            "AND (timestamp > ? OR (timestamp = ? AND operation_id > ?)) ORDER BY timestamp, operation_id LIMIT ?"
+        )
+        at, last, done = since - 1.0, "", 0
+        while rows := self._read(sql, (name, since, at, at, last, SLICE)):
+            for row in rows:
+                done += 1
+                snapshot = _snapshot(row)
+                if snapshot is not None:
+                    yield snapshot
+                step(done, max(number, done))
+            kept = StoredOperation._make(rows[-1])
+            at, last = kept.timestamp, kept.operation_id
+
+    def _row(self, operation_id: str) -> Sequence[Any]:
+        rows = self._read(f"SELECT {_COLUMNS} FROM operations WHERE operation_id = ?", (operation_id,))
+        if not rows:
+            raise CommandError(f"{operation_id} is no longer there", NOT_FOUND)
+        row: Sequence[Any] = rows[0]
+        return row
+
+    def _events(self, operation_id: str, names: Sequence[str] = ()) -> list[HistoryEvent]:
+        chosen = f" AND event IN ({', '.join('?' * len(names))})" if names else " AND event NOT IN (?, ?)"
+        given = (operation_id, *(names or (semconv.UPDATED, semconv.HEARTBEAT)), EVENTS)
+        rows = self._read(
+            f"SELECT {_EVENT} FROM events WHERE operation = (SELECT key FROM operations WHERE operation_id = ?)"
+            f"{chosen} ORDER BY id DESC LIMIT ?",
+            given,
+        )
+        return [HistoryEvent(operation_id, *row) for row in reversed(rows)]
+
+    def _read(self, sql: str, given: Sequence[Any] = ()) -> list[Any]:
+        try:
+            with closing(self._db.execute(sql, given)) as cursor:
+                return cursor.fetchall()
+        except (UnicodeEncodeError, OverflowError):
+            return []  # no id holds a lone surrogate
+        except sqlite3.Error as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: sqlite3.Error) -> CommandError:
+        return CommandError(f"{self._path} can't be read: {error}", USAGE)
+
+
+def _kept(row: Sequence[Any]) -> StoredOperation:
+    kept = StoredOperation._make(row)
+    return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead))
+
+
+def _snapshot(row: Sequence[Any]) -> Snapshot | None:
+    """A stored operation as a snapshot; None if its event can't be read."""
+    try:
+        return _seen(entry_of(_kept(row), 0.0), row)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+def _seen(entry: Entry, row: Sequence[Any]) -> Snapshot:
+    """The snapshot, with what the monitor concluded: its attempt, its end, the death of its process."""
+    kept, snapshot = _kept(row), entry.snapshot
+    snapshot = replace(snapshot, attempt=entry.number)
+    if snapshot.status.final or not kept.dead:
+        return snapshot
+    return replace(snapshot, health=Health.DEAD, health_reason="nothing is heard of its process any more")
+
+
+def _told(event: HistoryEvent) -> Told:
+    return Told(event.sequence, event.timestamp, event.event, event.stage, event.text, event.status, event.attributes)
+
+
+def _attempt(one: dict[str, Any]) -> Attempt:
+    ratio, reason = one.get("ratio"), one.get("reason") or one.get("signal")
+    return Attempt(one["attempt"], one.get("started_at"), one.get("ended_at"), one.get("status"), ratio, reason)

@@ -1,0 +1,1 @@
+"""Reports of one run, or of many runs of a name, as text, JSON, CSV, Markdown and HTML."""

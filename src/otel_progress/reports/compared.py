@@ -1,0 +1,202 @@
+"""The report of many runs, compared."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_progress import semconv
+from otel_progress.model.status import Status
+from otel_progress.model.units import amount, count, duration, percent, plural
+from otel_progress.render.words import clean
+from otel_progress.reports import charts
+from otel_progress.reports.comparison import Change, Comparison, RunRow
+from otel_progress.reports.document import Cell, Document, Facts, Remark, Table, Tile, sections, table
+from otel_progress.reports.one import money, tallied
+from otel_progress.reports.run import moment
+
+SHOWN: Final = 100
+"""Runs and stages that are listed."""
+
+
+def document(found: Comparison) -> Document:
+    """Make the report of many runs."""
+    made = sections(
+        ("Durations over time", [charts.durations(found.rows)]),
+        ("What changed", [_compared(found), _changes(found)]),
+        ("Slowest stages", [_stages(found)]),
+        (
+            "Failures",
+            [tallied([("runs", found.statistics.runs), ("records", found.statistics.items)], "of"), _messages(found)],
+        ),
+        ("Cost and units", [_cost(found)]),
+        ("Components", [tallied(list(found.statistics.components), "component")]),
+        ("Runs", [_runs(found)]),
+    )
+    since = "" if found.since is None else f" since {moment(found.since)[:16]} UTC"
+    return Document(
+        clean(found.name) or "no runs",
+        f"{found.number:,} {plural('run', found.number)}{since}",
+        "comparison",
+        "off",
+        _remarks(found),
+        _tiles(found),
+        made,
+        f"As of {moment(found.as_of)} UTC. Read from {clean(found.source)}.",
+    )
+
+
+def _remarks(found: Comparison) -> tuple[Remark, ...]:
+    said = []
+    running = found.number - found.ended
+    if running:
+        said.append(Remark(f"{running:,} still {'runs' if running == 1 else 'run'}; their durations are those so far."))
+    if found.number > len(found.rows):
+        text = f"Charts, changes and the list of runs show the newest {len(found.rows):,}; all other numbers count all."
+        said.append(Remark(text, "off"))
+    return tuple(said)
+
+
+def _tiles(found: Comparison) -> tuple[Tile, ...]:
+    spread, tally, failing = found.statistics.durations, found.statistics.runs, found.failure_rate
+    tiles = [Tile("runs", f"{found.number:,}", f"{tally.ok:,} completed")]
+    if failing is not None:
+        bad = round(failing * found.ended)
+        tiles.append(
+            Tile("failure rate", _part(failing), f"{bad:,} of {found.ended:,} failed or lost", "bad" if bad else "good")
+        )
+    if spread is not None and spread.p50 is not None:
+        tiles.append(Tile("median duration", duration(spread.p50), f"mean {duration(spread.mean)}"))
+        if spread.p90 is not None:
+            tiles.append(Tile("p90", duration(spread.p90), f"longest {duration(spread.longest)}"))
+    if found.statistics.cost:
+        tiles.append(Tile("cost", money(found.statistics.cost), "of all runs"))
+    return tuple(tiles)
+
+
+def _part(ratio: float) -> str:
+    """A part in percent; never 0% of something."""
+    return percent(ratio) if not 0 < ratio < 0.01 else "under 1%"
+
+
+def _compared(found: Comparison) -> Remark | None:
+    if not found.recent:
+        return Remark("There are too few runs to tell what changed: it takes four that ended.", "off")
+    ended = sum(row.ended for row in found.rows)
+    newest = "run" if found.recent == 1 else f"{found.recent:,} runs"
+    what = f"The newest {newest} compared with the {ended - found.recent:,} before"
+    return Remark(f"{what}: {'differences of 10% and more' if found.changes else 'no difference of 10% or more'}.")
+
+
+def _changes(found: Comparison) -> Table | None:
+    rows: list[tuple[object, ...]] = [
+        (_what(one), _number(one, one.before), _number(one, one.recent), Cell(_by(one), _tone(one)))
+        for one in found.changes[:SHOWN]
+    ]
+    return table("what|>before|>newest|>change", rows) if rows else None
+
+
+def _what(one: Change) -> str:
+    names = {
+        "duration": "median duration of completed runs",
+        "failure rate": "failure rate",
+        "cost": f"mean cost in {one.of}",
+        "units": f"median {plural(one.of)} of completed runs" if one.of not in ("By", "1") else "median units",
+        "stage": f"stage {one.of}, median",
+    }
+    return clean(names[one.what])
+
+
+def _number(one: Change, value: float | None) -> str:
+    if value is None:
+        return "none"
+    if one.what in ("duration", "stage"):
+        return duration(value)
+    if one.what == "failure rate":
+        return _part(value)
+    return f"{value:,.4g}" if one.what == "cost" else amount(value, one.of)
+
+
+def _by(one: Change) -> str:
+    factor = one.factor
+    if factor is None:
+        return "gone" if one.recent is None else "new"
+    return f"{factor:+.0%}"
+
+
+def _tone(one: Change) -> str:
+    if one.what == "units" or one.recent is None or one.before is None:
+        return ""
+    return "bad" if one.recent > one.before else "good"
+
+
+def _stages(found: Comparison) -> Table | None:
+    whole = found.statistics.durations.total if found.statistics.durations else 0.0
+    timed = [(stage, stage.durations) for stage in found.statistics.stages if stage.durations is not None]
+    timed.sort(key=lambda pair: -pair[1].total)
+    rows: list[tuple[object, ...]] = [
+        (
+            "other stages" if stage.path == semconv.OTHER_STAGE else clean(stage.path),
+            f"{spread.count:,}",
+            "" if spread.p50 is None else duration(spread.p50),
+            "" if spread.p90 is None else duration(spread.p90),
+            duration(spread.longest),
+            duration(spread.total),
+            f"{spread.total / whole:.0%}" if whole else "",
+            Cell(f"{stage.runs.failed:,}" if stage.runs.failed else "", "bad"),
+        )
+        for stage, spread in timed[:SHOWN]
+    ]
+    more = f"+ {len(timed) - SHOWN:,} more stages" if len(timed) > SHOWN else ""
+    return table("stage|>runs|>p50|>p90|>longest|>in all|>share|>failed", rows, more) if rows else None
+
+
+def _messages(found: Comparison) -> Table | None:
+    rows: list[tuple[object, ...]] = [
+        (Cell(clean(message), "bad"), f"{n:,}") for message, n in found.statistics.failures
+    ]
+    return table("failure|>times", rows) if rows else None
+
+
+def _cost(found: Comparison) -> Facts | None:
+    one, runs = found.statistics, max(1, found.number)
+    pairs = []
+    for currency, n in one.cost.items():
+        if isinstance(n, (int, float)):
+            pairs.append((f"cost in {clean(currency)}", f"{n:,.4g}, mean of a run {n / runs:,.4g}"))
+    for currency, n in one.cost_per_unit.items():
+        pairs.append((f"{clean(currency)} a unit", f"{n:,.4g}"))
+    for unit, n in one.units.items():
+        if isinstance(n, (int, float)) and n:
+            pairs.append((clean(plural(unit)) if unit not in ("By", "1") else "bytes", amount(n, unit)))
+    for direction, n in one.tokens.items():
+        pairs.append((f"{clean(direction)} tokens", count(n) if isinstance(n, (int, float)) else ""))
+    return Facts(tuple(pairs)) if pairs else None
+
+
+def _runs(found: Comparison) -> Table | None:
+    some = found.rows[::-1][:SHOWN]
+    rows = [_run(row) for row in some]
+    hidden = found.number - len(some)
+    more = f"+ {hidden:,} earlier {plural('run', hidden)}" if hidden > 0 else ""
+    return (
+        table("run|>attempt|state|started (UTC)|>duration|>counted|>ok|>failed|>cost|reason", rows, more)
+        if rows
+        else None
+    )
+
+
+def _run(row: RunRow) -> tuple[object, ...]:
+    counted = "" if row.completed is None else amount(row.completed, row.unit)
+    open_ = not row.status.final
+    return (
+        clean(row.operation_id),
+        f"{row.attempt}" if row.attempt > 1 else "",
+        Cell(row.status.value, "open" if open_ else charts.tone_of(Status(row.status))),
+        moment(row.started_at),
+        duration(row.duration) + (" so far" if open_ else ""),
+        counted,
+        f"{row.ok:,}" if row.ok else "",
+        f"{row.failed:,}" if row.failed else "",
+        money(row.cost),
+        clean(row.reason or ""),
+    )
