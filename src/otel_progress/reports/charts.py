@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from otel_progress.model.status import Status
-from otel_progress.model.units import amount, duration, plural, rate
+from otel_progress.model.units import amount, duration, percent, plural, rate
 from otel_progress.render.words import clean
 from otel_progress.reports.comparison import RunRow, median
 from otel_progress.reports.document import WIDTH, Bar, Columns, Curve, Gantt, Lane
@@ -20,6 +20,8 @@ COLUMNS: Final = 90
 THIN: Final = 2.0
 """Width of the thinnest bar, so that a stage of a few ms is seen."""
 TICKS: Final = 4
+POINTS: Final = 3
+"""Points from which on a curve is drawn."""
 TONES: Final = {
     Status.COMPLETED: "good",
     Status.FAILED: "bad",
@@ -116,13 +118,25 @@ def _label(path: str, known: set[str]) -> str:
 
 
 def curves(run: Run) -> list[Curve]:
-    """Completed units over time, and their rate; empty with fewer than three points."""
+    """Completed units over time, and their rate; without these the ratio; empty with fewer than three points."""
+    return _counted(run) or _ratio(run)
+
+
+def _ratio(run: Run) -> list[Curve]:
+    points, whole = run.ratios, run.snapshot.elapsed
+    if len(points) < POINTS or whole <= 0 or len({ratio for _, ratio in points}) == 1:
+        return []
+    line = " ".join(f"{_x(at, whole)},{_y(ratio, 1.0)}" for at, ratio in points)
+    return [Curve("progress", (line,), percent(1.0), ticks(whole))]
+
+
+def _counted(run: Run) -> list[Curve]:
     one = run.snapshot
     points = [(0.0, 0), *[point for point in one.curve if point[0] > 0]]
     if one.curve and one.curve[0][0] <= 0:
         points[0] = (0.0, one.curve[0][1])
     whole = max(one.elapsed, points[-1][0])
-    if len(points) < 3 or whole <= 0:
+    if len(points) < POINTS or whole <= 0:
         return []
     most = max(value for _, value in points)
     steps = [(a[0], b[0], (b[1] - a[1]) / (b[0] - a[0])) for a, b in pairwise(points) if b[0] > a[0]]

@@ -50,7 +50,7 @@ def document(run: Run) -> Document:
         ("Waits and stalls", [_pauses(run)]),
         ("Progress over time", list(charts.curves(run))),
         ("Outcomes", [_outcomes(found), _failures(found)]),
-        ("Resources", [_resources(one.resources)]),
+        ("Resources", [_resources(one.resources, ended=one.status.final)]),
         ("Attempts", [_attempts(run)]),
         ("Children", [_children(run)]),
         ("Feed", [_feed(run)]),
@@ -107,7 +107,7 @@ def _tiles(run: Run, found: Statistics) -> tuple[Tile, ...]:
     if not one.status.final and (left := words.remaining(progress, waits=one.status is Status.WAITING)):
         tiles.append(Tile("estimate", left))
     if found.items.success_rate is not None:
-        tone = "bad" if found.items.failed else "good"
+        tone = "" if found.items.failed else "good"
         remark = f"{found.items.failed:,} of {found.items.ok + found.items.failed:,} failed"
         tiles.append(Tile("success rate", percent(found.items.success_rate), remark, tone))
     if found.cost:
@@ -149,7 +149,6 @@ def _facts(run: Run, found: Statistics) -> Facts:
     tokens = ", ".join(f"{count(n)} {clean(key)}" for key, n in _numbers(found.tokens))
     rates = ", ".join(filter(None, (rate(n, unit) for unit, n in _numbers(found.rate))))
     pairs = (
-        ("id", one.operation_id),
         ("about", one.description or ""),
         ("agent", one.agent or ""),
         ("part of", one.parent_id or ""),
@@ -160,7 +159,6 @@ def _facts(run: Run, found: Statistics) -> Facts:
         ("mean rate", rates),
         ("tokens", tokens),
         ("cost", money(found.cost)),
-        ("checkpoint", ""),
         ("attributes", _said(one.attributes)),
         ("result", _said(one.result)),
     )
@@ -286,12 +284,12 @@ def _failures(found: Statistics) -> Table | None:
     return table("failure|>times", rows) if rows else None
 
 
-def _resources(found: Resources | None) -> Facts | None:
+def _resources(found: Resources | None, *, ended: bool) -> Facts | None:
     if found is None:
         return None
     pairs = (
         ("CPU time", None if found.cpu_seconds is None else duration(found.cpu_seconds)),
-        ("CPU lately", None if found.cpu is None else f"{count(round(found.cpu, 2))} cores"),
+        ("CPU lately", None if found.cpu is None or ended else f"{count(round(found.cpu, 2))} cores"),
         ("memory", None if found.memory is None else size(found.memory)),
         ("peak memory", None if found.peak_memory is None else size(found.peak_memory)),
         ("threads", None if found.threads is None else count(found.threads)),

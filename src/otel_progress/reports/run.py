@@ -62,6 +62,7 @@ class Run:
         children: its child operations, as far as the source lists them.
         more_children: child operations beyond these.
         unknown: what this source can't know, in words.
+        ratios: the ratio over time (seconds since the start, 0 to 1), if the source has it.
     """
 
     snapshot: Snapshot
@@ -72,6 +73,7 @@ class Run:
     children: tuple[Snapshot, ...] = ()
     more_children: int = 0
     unknown: str | None = None
+    ratios: tuple[tuple[float, float], ...] = ()
 
     @property
     def as_of(self) -> float:

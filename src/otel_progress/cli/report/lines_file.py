@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from otel_progress import semconv
 from otel_progress.cli.query.exit_codes import NOT_FOUND, USAGE, CommandError
-from otel_progress.cli.query.rows import items, mapping, number, snapshot_of, text
+from otel_progress.cli.query.rows import Row, items, mapping, number, snapshot_of, text
 from otel_progress.cli.report.source import Step
 from otel_progress.model import sentences
+from otel_progress.model.curve import Curve
 from otel_progress.model.resources import from_dict
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.values import Attributes
@@ -25,6 +26,7 @@ LINE: Final = 16 * 1024 * 1024
 FEED: Final = 5_000
 """Events of one run that are kept."""
 CHILDREN: Final = 100
+UNKNOWN: Final = "The file says no more of it: whether it still runs or was killed can't be known from it."
 _QUIET: Final = frozenset({semconv.UPDATED, semconv.HEARTBEAT})
 
 
@@ -38,6 +40,17 @@ class _Found:
     at: int
     parent: str | None
     lines: list[int] = field(default_factory=list)
+    curve: Curve = field(default_factory=Curve)
+    ratio: tuple[float, float] | None = None
+
+    def follow(self, seen: Row) -> None:
+        """Keep the ratio over time."""
+        ratio, spent = number(mapping(seen.get("progress")).get("ratio")), number(seen.get("elapsed"))
+        if ratio is not None and spent is not None:
+            if self.ratio is not None and spent < self.ratio[0]:
+                self.curve = Curve()  # another attempt
+            self.ratio = (float(spent), float(ratio))
+            self.curve.add(*self.ratio)
 
 
 class LinesFile:
@@ -92,6 +105,7 @@ class LinesFile:
             found = self._runs[key] = _Found(str(seen.get("name")), when, attempt, at, text(seen.get("parent_id")))
         elif (attempt, when) >= (found.attempt, found.timestamp):
             found.timestamp, found.attempt, found.at = when, attempt, at
+        found.follow(seen)
         if said.get("event") not in _QUIET and len(found.lines) < FEED:
             found.lines.append(at)
         return True
@@ -140,6 +154,8 @@ class LinesFile:
             tuple(attempts[key] for key in sorted(attempts)),
             tuple(self._snapshot(one) for one in children[:CHILDREN]),
             max(0, len(children) - CHILDREN),
+            None if snapshot.status.final else UNKNOWN,
+            () if found.ratio is None else found.curve.until(*found.ratio),
         )
 
     def snapshots(self, operation_ids: list[str], step: Step) -> Iterator[Snapshot]:

@@ -15,9 +15,12 @@ from urllib.parse import quote
 from otel_progress import semconv
 from otel_progress.cli.query.exit_codes import NOT_FOUND, USAGE, CommandError
 from otel_progress.cli.report.source import Step
+from otel_progress.model.curve import Curve
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
 from otel_progress.model.timeline import TIMED, order
+from otel_progress.model.units import spelled
+from otel_progress.monitor.state.as_of import at
 from otel_progress.monitor.state.ledger import Entry
 from otel_progress.monitor.state.restore import entry_of
 from otel_progress.monitor.state.saved import HistoryEvent, StoredOperation
@@ -57,9 +60,7 @@ class StoreFile:
                 f"there is no file {path}; --db names the file of a monitor, --file one of JSON lines", USAGE
             )
         try:
-            self._db = sqlite3.connect(f"file:{quote(str(path.resolve()))}?mode=ro", uri=True, timeout=5)
-            self._db.execute("PRAGMA query_only = ON")
-            ours = self._db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
+            self._db, ours = _opened(path.resolve())
             dead = any(row[1] == "dead" for row in self._db.execute("PRAGMA table_info(operations)"))
         except sqlite3.Error as error:
             raise self._unreadable(error) from None
@@ -106,14 +107,36 @@ class StoreFile:
         count = self._read(f"SELECT count(*) {below}", (operation_id,))[0][0]
         children = tuple(child for row in rows if (child := _snapshot(row)) is not None)
         return Run(
-            snapshot,
+            self._now(snapshot, entry.instance),
             self.words,
             pauses_of(timed, snapshot),
             told,
             tuple(_attempt(one) for one in attempts),
             children,
             count - len(children),
+            ratios=self._ratios(operation_id, own),
         )
+
+    def _now(self, snapshot: Snapshot, instance: str) -> Snapshot:
+        """The snapshot when its process was last heard of: a stuck run sends heartbeats, and no news."""
+        if snapshot.status.final:
+            return snapshot
+        heard = self._read("SELECT heard_at FROM processes WHERE instance = ?", (instance,))
+        later = max(0.0, heard[0][0] - snapshot.timestamp) if heard else 0.0
+        reason = snapshot.health_reason
+        return replace(at(snapshot, later), health_reason=None if reason is None else spelled(reason, later))
+
+    def _ratios(self, operation_id: str, own: tuple[int, float]) -> tuple[tuple[float, float], ...]:
+        """The ratio over time, as a few points."""
+        rows = self._read(
+            "SELECT timestamp, ratio FROM events WHERE operation = (SELECT key FROM operations WHERE operation_id = ?) "
+            "AND attempt = ? AND started_at = ? AND ratio IS NOT NULL ORDER BY timestamp",
+            (operation_id, *own),
+        )
+        curve = Curve()
+        for when, ratio in rows:
+            curve.add(when - own[1], ratio)
+        return curve.until(rows[-1][0] - own[1], rows[-1][1]) if rows else ()
 
     def snapshots(self, operation_ids: list[str], step: Step) -> Iterator[Snapshot]:
         """The newest state of each run."""
@@ -168,6 +191,24 @@ class StoreFile:
 
     def _unreadable(self, error: sqlite3.Error) -> CommandError:
         return CommandError(f"{self._path} can't be read: {error}", USAGE)
+
+
+def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
+    """A connection that only reads, and whether the file is a monitor's.
+
+    In a folder in which nothing may be written, SQLite reads such a file only as one that nobody changes.
+    """
+    address = f"file:{quote(str(path))}?mode=ro"
+    try:
+        db = sqlite3.connect(address, uri=True, timeout=5)
+        ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
+    except sqlite3.OperationalError:
+        if Path(f"{path}-wal").exists():
+            raise
+        db = sqlite3.connect(f"{address}&immutable=1", uri=True)
+        ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
+    db.execute("PRAGMA query_only = ON")
+    return db, ours
 
 
 def _kept(row: Sequence[Any]) -> StoredOperation:
