@@ -15,9 +15,9 @@ from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status
+from otel_progress.model.timeline import timeline
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.state.saved import HistoryEvent
-from otel_progress.model.timeline import timeline
 from otel_progress.monitor.web.detail_json import event_json
 from otel_progress.monitor.web.dump import dump
 from otel_progress.testing import FakeClock

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -86,8 +86,8 @@ def _main(client: Client, arguments: argparse.Namespace) -> int:
     form = writing.format_of(arguments.output, arguments.format)
     if form == "html":
         writing.require()
-    with _progress() as step:
-        report = _report(_source(client, arguments, step), arguments, step)
+    with _progress() as step, closing(_source(client, arguments, step)) as source:
+        report = _report(source, arguments, step)
     if arguments.output is None:
         sys.stdout.write(writing.render(report, form))
         return 0

@@ -79,6 +79,8 @@ class LinesFile:
         except OSError as error:
             raise CommandError(f"{path} can't be read: {error.strerror}", USAGE) from None
         self.words = f"the JSON lines of {path}"
+        if not self._runs:
+            self._file.close()
         if bad:
             self.words += f" ({bad:,} {'line is' if bad == 1 else 'lines are'} no event and left out)"
         if not self._runs:
@@ -109,6 +111,10 @@ class LinesFile:
         if said.get("event") not in _QUIET and len(found.lines) < FEED:
             found.lines.append(at)
         return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
     def find(self, given: str) -> list[str]:
         """The ids that a word may stand for."""

@@ -37,6 +37,9 @@ class MonitorApi:
         self._client = client
         self.words = f"the monitor at {client.url}"
 
+    def close(self) -> None:
+        """Nothing stays open."""
+
     def find(self, given: str) -> list[str]:
         """The ids that a word may stand for."""
         try:

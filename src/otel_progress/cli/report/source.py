@@ -25,6 +25,9 @@ class Source(Protocol):
     words: str
     """Where that is, in words."""
 
+    def close(self) -> None:
+        """Close what it reads from; nothing is read afterwards."""
+
     def find(self, given: str) -> list[str]:
         """The ids that a word may stand for: itself, those that begin with it, or the run of that name."""
 
