@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.statistics import Statistics, aggregate, statistics_of
+from otel_progress.model.statistics import Statistics, aggregate, tally
 from otel_progress.model.status import Status
 
 ROWS: Final = 10_000
@@ -106,14 +106,14 @@ class Comparison:
     @property
     def ended(self) -> int:
         """Runs that are over."""
-        tally = self.statistics.runs
-        return tally.ok + tally.failed + sum(_whole(n) for key, n in tally.others.items() if key not in _OPEN)
+        runs = self.statistics.runs
+        return runs.ok + runs.failed + sum(_whole(n) for key, n in runs.others.items() if key not in _OPEN)
 
     @property
     def failure_rate(self) -> float | None:
         """Failed and lost runs as a part of those that ended."""
-        tally = self.statistics.runs
-        return (tally.failed + _whole(tally.others.get(Status.LOST.value, 0))) / self.ended if self.ended else None
+        runs = self.statistics.runs
+        return (runs.failed + _whole(runs.others.get(Status.LOST.value, 0))) / self.ended if self.ended else None
 
 
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
@@ -142,12 +142,8 @@ def _noted(snapshots: Iterable[Snapshot], rows: deque[RunRow], names: dict[str, 
 
 def row_of(one: Snapshot) -> RunRow:
     """A run in short."""
-    found = statistics_of(one)
-    stages = {
-        stage.path: stage.durations.total
-        for stage in found.stages[:STAGES]
-        if stage.durations is not None and stage.durations.count
-    }
+    items = tally(one.outcomes)
+    cost = {key.removeprefix("cost."): n for key, n in one.usage.items() if key.startswith("cost.")}
     return RunRow(
         one.operation_id,
         one.name,
@@ -157,12 +153,23 @@ def row_of(one: Snapshot) -> RunRow:
         one.attempt,
         one.progress.completed,
         one.progress.unit,
-        found.items.ok,
-        found.items.failed,
-        _floats(found.cost),
-        stages,
+        items.ok,
+        items.failed,
+        _floats(cost),
+        _stages(one),
         one.reason,
     )
+
+
+def _stages(one: Snapshot) -> dict[str, float]:
+    """Seconds that all ended runs of each stage took together."""
+    spent = {runs.path: runs.seconds for runs in one.repeated[:STAGES]}
+    repeated = frozenset(spent)
+    for stage in one.stages:
+        if stage.status.final and stage.started_at is not None and stage.path not in repeated:
+            if stage.path in spent or len(spent) < STAGES:
+                spent[stage.path] = spent.get(stage.path, 0.0) + stage.elapsed
+    return spent
 
 
 def changes(rows: Sequence[RunRow]) -> tuple[int, tuple[Change, ...]]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -147,21 +148,18 @@ class StoreFile:
 
     def named(self, name: str, since: float, step: Step) -> Iterator[Snapshot]:
         """The runs of a name since a time, in order of time; read in slices, so that memory is bounded."""
-        number = self._read("SELECT count(*) FROM operations WHERE name = ? AND timestamp >= ?", (name, since))[0][0]
-        sql = (
-            f"SELECT {_COLUMNS} FROM operations WHERE name = ? AND timestamp >= ? "
-            "AND (timestamp > ? OR (timestamp = ? AND operation_id > ?)) ORDER BY timestamp, operation_id LIMIT ?"
-        )
-        at, last, done = since - 1.0, "", 0
-        while rows := self._read(sql, (name, since, at, at, last, SLICE)):
-            for row in rows:
-                done += 1
-                snapshot = _snapshot(row)
+        in_order = "SELECT key FROM operations WHERE name = ? AND timestamp >= ? ORDER BY timestamp, operation_id"
+        keys = array("q", (row[0] for row in self._read(in_order, (name, since))))
+        for begin in range(0, len(keys), SLICE):
+            some = keys[begin : begin + SLICE]
+            marks = ", ".join("?" * len(some))
+            rows = self._read(f"SELECT key, {_COLUMNS} FROM operations WHERE key IN ({marks})", some)
+            found = {row[0]: row[1:] for row in rows}
+            for number, key in enumerate(some, begin + 1):
+                snapshot = _snapshot(found[key]) if key in found else None  # it was removed meanwhile
                 if snapshot is not None:
                     yield snapshot
-                step(done, max(number, done))
-            kept = StoredOperation._make(rows[-1])
-            at, last = kept.timestamp, kept.operation_id
+                step(number, len(keys))
 
     def _row(self, operation_id: str) -> Sequence[Any]:
         rows = self._read(f"SELECT {_COLUMNS} FROM operations WHERE operation_id = ?", (operation_id,))
