@@ -118,6 +118,7 @@ def long_wait(captured: Capture) -> None:
         captured.advance(2)
         with op.waiting("approval by a person", overdue_after=3_600):
             captured.look()
+            op.note("asked again")
             captured.clock.sleep(5 * 3_600)
             captured.look()
         captured.advance(2)

@@ -140,6 +140,8 @@ def _counted(run: Run) -> list[Curve]:
         return []
     most = max(value for _, value in points)
     steps = [(a[0], b[0], (b[1] - a[1]) / (b[0] - a[0])) for a, b in pairwise(points) if b[0] > a[0]]
+    if len(steps) > 1 and steps[-1][1] - steps[-1][0] < whole / WIDTH * 10:
+        del steps[-1]  # the moment between the last unit and the end is no rate
     fastest = max((speed for _, _, speed in steps), default=0.0)
     if most <= 0 or fastest <= 0:
         return []

@@ -118,6 +118,8 @@ def _number(one: Change, value: float | None) -> str:
 
 def _by(one: Change) -> str:
     factor = one.factor
+    if one.what == "failure rate":
+        return f"{((one.recent or 0) - (one.before or 0)) * 100:+.0f} points"
     if factor is None:
         return "gone" if one.recent is None else "new"
     return f"{factor:+.0%}"

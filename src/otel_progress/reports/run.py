@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.timeline import timeline
+from otel_progress.model.timeline import TIMED, timeline
 
 
 class Told(NamedTuple):
@@ -89,8 +89,9 @@ class Run:
 
 def pauses_of(events: Iterable[Told], snapshot: Snapshot) -> tuple[Pause, ...]:
     """Return the waits and stalls of a run from its events; those still open end with the run."""
+    timed = (event for event in events if event.event in TIMED)
     ended = snapshot.timestamp if snapshot.status.final else None
-    return tuple(pause_of(one) for one in timeline(events, ended, snapshot.stages))
+    return tuple(pause_of(one) for one in timeline(timed, ended, snapshot.stages))
 
 
 def pause_of(one: Mapping[str, Any]) -> Pause:

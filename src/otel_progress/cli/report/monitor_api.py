@@ -16,7 +16,8 @@ from otel_progress.cli.report.source import Step
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.reports.run import Attempt, Run, Told, pause_of
 
-EVENTS: Final = 5_000
+EVENTS: Final = 1_000
+"""The most events that the API gives at once."""
 _TOLD: Final = ",".join(sorted(semconv.EVENTS - {semconv.UPDATED, semconv.HEARTBEAT, semconv.PROCESS_HEARTBEAT}))
 
 
