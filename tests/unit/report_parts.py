@@ -28,14 +28,19 @@ def lines_file(events: Sequence[Event], path: Path) -> Path:
 
 def store_file(events: Sequence[Event], path: Path) -> Path:
     """Write what a monitor keeps after it received these events."""
+    received(events, path).store.close()
+    return path
+
+
+def received(events: Sequence[Event], path: Path) -> Parts:
+    """A monitor that received these events."""
     parts = Parts(path)
     for event in events:
         own = {key: value for key, value in event.attributes.items() if isinstance(value, (str, int, float))}
         own |= {s.STAGE_PATH: event.stage} if event.stage else {}
         parts.take(request_of(event_of(event.snapshot, event.name, **own)))
     parts.core.journal.save_changes()
-    parts.store.close()
-    return path
+    return parts
 
 
 @contextmanager
@@ -119,6 +124,7 @@ def long_wait(captured: Capture) -> None:
         with op.waiting("approval by a person", overdue_after=3_600):
             captured.look()
             op.note("asked again")
+            captured.look()
             captured.clock.sleep(5 * 3_600)
             captured.look()
         captured.advance(2)

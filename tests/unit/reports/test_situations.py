@@ -9,13 +9,18 @@ import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import report_parts as scenes
+from monitor_parts import Parts
 from report_parts import read
 
 from otel_progress import semconv as s
 from otel_progress.cli.report.lines_file import UNKNOWN
+from otel_progress.cli.report.monitor_api import MonitorApi
+from otel_progress.monitor.web.dump import dump
 from otel_progress.reports import charts, formats
 from otel_progress.reports.document import Gantt, Table
 from otel_progress.reports.html import html
@@ -223,3 +228,59 @@ def test_the_same_run_reads_the_same_from_both(progress_capture: Capture, tmp_pa
                 [pause.kind for pause in run.pauses],
             )
     assert found["lines"] == found["store"]
+
+
+class ApiClient:
+    """A client that answers as the API of a monitor does, without a network."""
+
+    url = "http://monitor"
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+
+    def check(self) -> None:
+        """It is there."""
+
+    def operation(self, key: str) -> dict[str, Any]:
+        """The details, as they come out of JSON."""
+        entry = self.parts.core.archive.operation(key)
+        assert entry is not None
+        found: dict[str, Any] = json.loads(dump(self.parts.views.detail(entry)))
+        return found
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """The events of an operation."""
+        rows = self.parts.store.events(unquote(path.split("/")[2]), before=2**62, limit=1_000)
+        return {"events": [self.parts.views.event(number, event) for number, event in rows]}
+
+
+def test_the_api_of_a_monitor_tells_the_same(progress_capture: Capture, tmp_path: Path) -> None:
+    """A report by the API has the stages, the stall with its line, the feed and the clocks of that moment."""
+    scenes.stuck(progress_capture, ends=True)
+    parts = scenes.received(progress_capture.events, tmp_path / "monitor.db")
+    run = MonitorApi(ApiClient(parts)).run("crawl/shop/1")  # type: ignore[arg-type]
+    parts.store.close()
+    with read(progress_capture.events, tmp_path, "lines") as source:
+        same = source.run("crawl/shop/1")
+    assert formats.as_csv(run) == formats.as_csv(same)
+    (stall,), (told,) = run.pauses, same.pauses
+    assert (stall.stage, stall.reason, stall.stuck_at) == (told.stage, told.reason, told.stuck_at)
+    assert stall.begin == pytest.approx(told.begin, abs=0.001)
+    assert stall.end == pytest.approx(told.end, abs=0.001)
+    assert formats.document_of(run).tiles == formats.document_of(same).tiles
+
+
+def test_ten_thousand_stages(progress_capture: Capture, tmp_path: Path) -> None:
+    """A run of 10,000 stages has a small report; those that are not listed are counted."""
+    import otel_progress as progress
+
+    with progress.operation("crawl", id="c") as op:
+        for number in range(10_000):
+            with op.stage(f"page {number}"):
+                progress_capture.clock.sleep(0.01)
+        page = op.report(tmp_path / "c.html")
+    assert page is not None
+    text = page.read_text("utf-8")
+    assert len(text) < 150_000
+    assert "other stages" in text
+    assert "keeps only its newest stages" in text
