@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from otel_progress import semconv
+from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.resources import Resources
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
 from otel_progress.model.statistics import StageStatistics, Statistics, Tally, statistics_of
@@ -104,8 +105,8 @@ def _tiles(run: Run, found: Statistics) -> tuple[Tile, ...]:
         tiles.append(Tile("progress", percent(progress.stated), counted))
     elif counted:
         tiles.append(Tile("progress", counted))
-    if not one.status.final and (left := words.remaining(progress, waits=one.status is Status.WAITING)):
-        tiles.append(Tile("estimate", left))
+    if not one.status.final and progress.eta is not None and one.health not in NOT_MOVING:
+        tiles.append(Tile("estimate", words.remaining(progress, waits=one.status is Status.WAITING)))
     if found.items.success_rate is not None:
         tone = "" if found.items.failed else "good"
         remark = f"{found.items.failed:,} of {found.items.ok + found.items.failed:,} failed"
