@@ -194,6 +194,9 @@ def _observe(node: HandleState, now: float, lookup: Lookup | None = None) -> Non
     progress.observe(node, now)
     if node._pace is not before:
         operation._estimate_ends = now  # an update says that there is an estimate
-    node._observe_at = now + min(10.0, (now - (node._started or now)) / 5)
+    pace = node._pace
+    node._observe_at = now + (
+        0.0 if pace is not None and pace.is_unsettled else min(2.0, (now - (node._started or now)) / 5)
+    )
     if node._learned is not None and operation._announced and named_stall_after(node) is None:
         node._learned = learning.learning.limits(operation, node)  # it falls while more is seen
