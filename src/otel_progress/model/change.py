@@ -22,7 +22,7 @@ STEADY: Final = 3.0 * (1 - _ROUNDING)
 """Parts whose paces differ by less than this factor have no change among them."""
 _SET_UP: Final = (12.0, 6.0, 4.0)
 """A first step that took this many times as long, unit by unit, as each of the next one, two or three was set-up."""
-_QUICKER, _SLOWER, _FAR_SLOWER = 8.0, 4.0, 8.0
+QUICKER, SLOWER, _FAR_SLOWER = 8.0, 4.0, 8.0
 """How many times quicker, or slower, all of the newest parts are than what was before; the latter if they are two."""
 _BEYOND_EXTREME: Final = 1.5
 """How many times slower than the slowest part before they are."""
@@ -66,8 +66,8 @@ def new_pace(
         if start <= since[0] or base - since[1] < _STEPS_BEFORE or max(now) > _ALIKE * min(now):
             continue
         before = (start - since[0]) / (base - since[1])
-        quick = len(now) > _PROOF_PARTS and max(now) * _QUICKER < before and points[-1][1] - base >= _UNITS
-        slow = min(now) > before * (_SLOWER if len(now) > _PROOF_PARTS else _FAR_SLOWER)
+        quick = len(now) > _PROOF_PARTS and max(now) * QUICKER < before and points[-1][1] - base >= _UNITS
+        slow = min(now) > before * (SLOWER if len(now) > _PROOF_PARTS else _FAR_SLOWER)
         if not (quick or slow):
             continue
         kept = [(t, n) for t, n in zip(times, counts, strict=True) if since[1] <= n <= base]

@@ -64,6 +64,8 @@ _STALL, _STALL_SEEN = 6.0, 8
 """A stall takes this many times the longest pause so far, at least, and comes after this many steps."""
 _DOUBTED: Final = 1.5
 """After a quick batch, each unit may take this many times as long as the first ones that came later."""
+_DOUBTFUL: Final = 8
+"""Steps after which such a batch no longer widens the interval."""
 _NOTED: Final = 3 * _LOOK
 """The shortest step that can hold back an estimate."""
 _AS_SLOW: Final = 2.0
@@ -192,7 +194,7 @@ class Pace:
             if self._still:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
-            stalled = self._leave_out_stall()
+            stalled = 0.0 if self._stall is None and self._left_out is None else self._leave_out_stall()
             reached = self._placed(now, done, moved)
             self._time += max(0.0, reached - self._counted - stalled)
             self._counted = reached
@@ -228,7 +230,9 @@ class Pace:
             since, base = first
             self._doubt = _DOUBTED * (time - since) / (units - base)
         elif (
-            (1 < self._seen < _SET_UP_STEPS and course.leave_out_set_up()) or course.turn() or (kept and course.renew())
+            (1 < self._seen < _SET_UP_STEPS and course.leave_out_set_up())
+            or (course.may_turn and course.turn())
+            or (kept and course.renew())
         ):
             since, base = course.since
         else:
@@ -303,7 +307,9 @@ class Pace:
         """Note when a new count was reached: at the latest, and on average, in the middle between two looks."""
         if done > self._looked:
             unit_at = now if moved is None or moved <= self._looked_at else min(now, moved)
-            self._judge_step(unit_at, unit_at - self._unit_at)
+            pause = unit_at - self._unit_at
+            if pause >= _NOTED or unit_at > self._ends or self._slow or self._holds:
+                self._judge_step(unit_at, pause)
             self._near = (max(self._looked_at, unit_at - _LOOK) + unit_at) / 2
             self._looked, self._unit_at = done, unit_at
         self._looked_at = now
@@ -405,7 +411,7 @@ class Pace:
         in_hand = _IN_HAND * max(each * min(remaining, max(grain, self._step)), self._known_pause)
         eta = each * remaining - min(max(0.0, now - at), in_hand)
         low, high = interval(eta, wider * found.error)
-        if self._doubt and self._seen < _SET_UP_STEPS and not self._course.since[1]:
+        if self._doubt and self._seen < _DOUBTFUL and not self._course.since[1]:
             high = max(high, self._doubt * remaining)
         if self._slow:
             high = max(high, self._slow * max(1.0, remaining / (max(grain, self._step) or remaining)))

@@ -24,7 +24,7 @@ from itertools import repeat
 from operator import add, mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.model.change import STEADY, change_of_pace, is_set_up, new_pace
+from otel_progress.model.change import QUICKER, SLOWER, STEADY, change_of_pace, is_set_up, new_pace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,7 +140,7 @@ class Course:
 
     __slots__ = (
         *("_asked", "_at", "_newest", "_of", "_quickest", "_said", "_slowest"),
-        *("counts", "leap", "lost", "since", "step", "times"),
+        *("counts", "leap", "lost", "may_turn", "since", "step", "times"),
     )
 
     def __init__(self) -> None:
@@ -153,6 +153,7 @@ class Course:
         self.step = self.leap = 0.0
         self._at = self._of = 0.0
         self._newest = array("d", (0.0, 0.0))
+        self.may_turn = False
         self.lost: tuple[float, float] | None = None
         """The count and the seconds of a stall that was left out."""
 
@@ -167,6 +168,7 @@ class Course:
         newest = self._newest
         if count > newest[-1] and (time - newest[-2] >= _BRISK or len(newest) == 2):
             self._newest = newest[-2 * _NEWEST + 2 :] + array("d", (time, count))
+            self.may_turn = True
         at, of, self._at, self._of = self._at, self._of, time, count
         if times[-1] + INSTANT <= at <= time - max(INSTANT, 2 * self.step) and max(counts[-1], FEW) < of < count:
             self._keep(at, of)  # a long pause began there
@@ -237,6 +239,12 @@ class Course:
         """Forget the pace before its newest points if all of them show another one; returns whether they do."""
         newest = self._newest
         if len(newest) < 2 * (_NEWEST - 1):
+            return False
+        self.may_turn = False  # until there is another point
+        at, of, time, count = newest[-4:]
+        since, base = self.since
+        part, before = (time - at) * (of - base), (at - since) * (count - of)
+        if before < QUICKER * part and part < SLOWER * before:
             return False
         found = new_pace(newest, self.since, self.times, self.counts)
         if found is None:

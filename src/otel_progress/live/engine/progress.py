@@ -31,7 +31,7 @@ SAMPLE: Final = 4
 """Planned stages that must have ended before they say how long others take of which only the names are known."""
 _UNLIKE: Final = 1.35
 """How much larger the error of an estimate is that goes by stages and children: those to come have another pace."""
-REVIEWS: Final = 25
+REVIEWS: Final = 10
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 
 
