@@ -50,7 +50,7 @@ _FAR, _NEARBY = 0.76, 0.44
 """Quantiles of the normal distribution that the upper end has if the error is large, and what is added if small."""
 _ROUNDING: Final = 1e-9
 """Relative difference of totals that is due to rounding."""
-_UP, _DOWN = 0.45, 4.0
+_UP, _DOWN = 0.62, 2.5
 """The farthest upper end (log), and how much farther the lower end is: large errors are mostly estimates too high."""
 _MAINLY: Final = 0.5
 """Weight of earlier runs from which on an estimate is said to come from them."""
