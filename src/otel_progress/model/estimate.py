@@ -411,9 +411,10 @@ class Pace:
         in_hand = _IN_HAND * max(each * min(remaining, max(grain, self._step)), self._known_pause)
         eta = each * remaining - min(max(0.0, now - at), in_hand)
         low, high = interval(eta, wider * found.error)
-        if self._doubt and self._seen < _DOUBTFUL and not self._course.since[1]:
+        alone = self._record is None or not self._record.runs
+        if alone and self._doubt and self._seen < _DOUBTFUL and not self._course.since[1]:
             high = max(high, self._doubt * remaining)
-        if self._slow:
+        if alone and self._slow:
             high = max(high, self._slow * max(1.0, remaining / (max(grain, self._step) or remaining)))
         if self._growth is not None:
             high += each * self._growth.since_half()
