@@ -272,6 +272,8 @@ class OperationState(HandleState):
     """Whether the ticker reported its end. Written and read: ticker."""
 
     # -- its stages and children
+    _handed_over = False
+    """Whether its id was given to other processes, whose children it can't see. Written: job (inject). Read: look."""
     _stages: list[StageState] | None = None
     """Its stages, except those that were folded. Written: job; folding under the registry's lock. Read: look."""
     _running: dict[StageState, None] | None = None

@@ -20,6 +20,61 @@ _ROUNDING: Final = 1e-9
 """What sums of logarithms differ by because of rounding, at most."""
 STEADY: Final = 3.0 * (1 - _ROUNDING)
 """Parts whose paces differ by less than this factor have no change among them."""
+_SET_UP: Final = (12.0, 6.0, 4.0)
+"""A first step that took this many times as long, unit by unit, as each of the next one, two or three was set-up."""
+QUICKER, SLOWER, _FAR_SLOWER = 8.0, 4.0, 8.0
+"""How many times quicker, or slower, all of the newest parts are than what was before; the latter if they are two."""
+_BEYOND_EXTREME: Final = 1.5
+"""How many times slower than the slowest part before they are."""
+_ALIKE: Final = 3.0
+"""The newest parts differ by less than this factor."""
+_UNITS: Final = 6
+"""Units that show a quicker pace, at least."""
+_STEPS_BEFORE: Final = 2
+"""Units before a new pace, at least."""
+
+
+def is_set_up(times: Sequence[float], counts: Sequence[float]) -> bool:
+    """Whether the first step took far longer than all that followed, so that work was prepared in it.
+
+    Args:
+        times: when each count was reached, in seconds; the first one is the start.
+        counts: the counts, each above the one before.
+    """
+    each = [(t - at) / (n - of) for at, t, of, n in zip(times, times[1:], counts, counts[1:], strict=False)]
+    return len(each) > 1 and each[0] >= _SET_UP[min(len(each) - 1, len(_SET_UP)) - 1] * max(each[1:])
+
+
+def new_pace(
+    newest: Sequence[float], since: tuple[float, float], times: Sequence[float], counts: Sequence[float]
+) -> tuple[float, float] | None:
+    """Return the time and the count from which on work goes at another pace; None if the newest points show none.
+
+    All parts between them must go at about one pace, far from that of all before. This shows a change sooner than
+    `change_of_pace`, which sees only what is kept of a long course.
+
+    Args:
+        newest: the newest points: times and counts in turn.
+        since: when the pace of now began, and at which count.
+        times: when each kept count was reached, in seconds.
+        counts: the counts, each above the one before.
+    """
+    points = list(zip(newest[::2], newest[1::2]))
+    parts = [(t - at) / (n - of) for (at, of), (t, n) in itertools.pairwise(points)]
+    for first in range(len(parts) - _PROOF_PARTS + 1):
+        (start, base), now = points[first], parts[first:]
+        if start <= since[0] or base - since[1] < _STEPS_BEFORE or max(now) > _ALIKE * min(now):
+            continue
+        before = (start - since[0]) / (base - since[1])
+        quick = len(now) > _PROOF_PARTS and max(now) * QUICKER < before and points[-1][1] - base >= _UNITS
+        slow = min(now) > before * (SLOWER if len(now) > _PROOF_PARTS else _FAR_SLOWER)
+        if not (quick or slow):
+            continue
+        kept = [(t, n) for t, n in zip(times, counts, strict=True) if since[1] <= n <= base]
+        old = [(t - at) / (n - of) for (at, of), (t, n) in itertools.pairwise(kept)] or [before]
+        if (quick and max(now) < min(old)) or (slow and min(now) > _BEYOND_EXTREME * max(old)):
+            return start, base
+    return None
 
 
 def change_of_pace(times: Sequence[float], counts: Sequence[float]) -> int | None:

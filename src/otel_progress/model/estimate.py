@@ -7,7 +7,8 @@ ETA comes from several forecasters that are tested on the run so far, and from e
 
 There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
 between two steps, twice the usual time of a step, or 1.5 times the pause that earlier runs had there. An estimate also
-ends when its time is over. In both cases it returns with the next unit, never before.
+ends when its time is over. In both cases it returns with the next unit, never before; after a step that nothing
+explained with the one after, which tells a stall, which is left out of the pace, from units that became slow.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _FAR, _NEARBY = 0.76, 0.44
 """Quantiles of the normal distribution that the upper end has if the error is large, and what is added if small."""
 _ROUNDING: Final = 1e-9
 """Relative difference of totals that is due to rounding."""
-_UP, _DOWN = 0.45, 4.0
+_UP, _DOWN = 0.62, 2.5
 """The farthest upper end (log), and how much farther the lower end is: large errors are mostly estimates too high."""
 _MAINLY: Final = 0.5
 """Weight of earlier runs from which on an estimate is said to come from them."""
@@ -57,6 +58,18 @@ _HEARD: Final = 0.1
 """Weight of earlier runs from which on their pauses are expected again."""
 _KNOWN: Final = 1.5
 """A pause that earlier runs had at the same unit is explained up to this multiple."""
+_SET_UP_STEPS: Final = 6
+"""Among the first steps, one that was set-up is sought."""
+_STALL, _STALL_SEEN = 6.0, 8
+"""A stall takes this many times the longest pause so far, at least, and comes after this many steps."""
+_DOUBTED: Final = 1.5
+"""After a quick batch, each unit may take this many times as long as the first ones that came later."""
+_DOUBTFUL: Final = 8
+"""Steps after which such a batch no longer widens the interval."""
+_NOTED: Final = 3 * _LOOK
+"""The shortest step that can hold back an estimate."""
+_AS_SLOW: Final = 2.0
+"""A step is as slow as the one before if it takes at least this inverse part of its time."""
 _IN_HAND: Final = 0.9
 """Largest part of the current step that counts as done, so that the ETA stays above 0 while work is left."""
 
@@ -110,6 +123,7 @@ class Pace:
         *("_counted", "_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_usual", "_known_pause"),
         *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_total", "_growth"),
+        *("_doubt", "_holds", "_left_out", "_slow", "_stall", "_undecided"),
     )
 
     def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
@@ -134,6 +148,10 @@ class Pace:
         self._ends_of: tuple[float, float] | None = None
         self._total = 0.0
         self._growth: Growth | None = None
+        self._slow = self._doubt = 0.0
+        self._stall: tuple[float, float] | None = None
+        self._left_out: tuple[float, float] | None = None
+        self._holds = self._undecided = False
 
     def observe(self, now: float, done: float, moved: float | None = None) -> None:
         """Record the total count at `now`.
@@ -176,22 +194,47 @@ class Pace:
             if self._still:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
+            stalled = 0.0 if self._stall is None and self._left_out is None else self._leave_out_stall()
             reached = self._placed(now, done, moved)
-            self._time += max(0.0, reached - self._counted)
+            self._time += max(0.0, reached - self._counted - stalled)
             self._counted = reached
             self._usual = self._time / self._moves
             self._reach(reached - self._start, done - self._base)
+            self._undecided = self._holds
         self._still = not step
+
+    def _leave_out_stall(self) -> float:
+        """Leave the stall that ended with this step out of the pace; returns its seconds.
+
+        The next step decides: if it is about as slow, there was no stall, but work became slow.
+        """
+        found, out = self._stall, self._left_out
+        if out is not None and self._slow >= out[1] / _AS_SLOW:
+            self._shift(out[0], -out[1])
+            found = None
+        self._left_out, self._stall = found, None
+        if found is not None:
+            self._shift(*found)
+            return found[1]
+        return 0.0 if out is None or self._slow < out[1] / _AS_SLOW else -out[1]
+
+    def _shift(self, count: float, seconds: float) -> None:
+        self._start += seconds
+        self._course.leave_out(count, seconds)
 
     def _reach(self, time: float, units: float) -> None:
         """Note when a count was reached; after a proven change of pace, what was before no longer counts."""
-        if not self._course.add(time, units):
-            return
-        since, base = self._course.since
-        if self._seen == 2 and (first := self._course.at_once(_LOOK)) is not None:
+        course = self._course
+        kept = course.add(time, units)
+        if self._seen == 2 and kept and (first := course.at_once(_LOOK)) is not None:
             since, base = first
-        elif self._course.renew():
-            since, base = self._course.since
+            self._doubt = _DOUBTED * (time - since) / (units - base)
+        elif (
+            (1 < self._seen < _SET_UP_STEPS and course.leave_out_set_up())
+            or (course.may_turn and course.turn())
+            or (kept and course.renew())
+        ):
+            since, base = course.since
         else:
             return
         self._done, self._time = units - base, time - since
@@ -218,6 +261,11 @@ class Pace:
         """Whether it has seen any unit completed."""
         return self._seen > 0
 
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the next steps decide what its pace is, so that each is to be observed."""
+        return self._seen < _SET_UP_STEPS or self._slow > 0
+
     def restore(self, units: float) -> None:
         """Take more units as completed by an earlier run."""
         self._base += units
@@ -233,13 +281,16 @@ class Pace:
     def rate_at(self, now: float, done: float, moved: float | None = None) -> float | None:
         """Units a second; None before the first unit, during an unexplained pause, and after the estimate ended."""
         over = self._ends_of is not None and self._ends_of[0] == done and now >= self._ends
-        return None if over or self.idle(now, done, moved) else self._rate
+        return None if over or self.idle(now, done, moved) or self._undecided else self._rate
 
     @property
     def _rate(self) -> float | None:
         """Recent units in the time up to the last one; of the unit in hand, only what exceeds the usual time counts."""
         time = self._time + max(0.0, self._then - self._counted - self._usual)
-        time = max(time, min(_FIRST, self._then - self._start))
+        since, base = self._course.since
+        units = self._last - self._base - base
+        if units > 0:  # both sums count what is old for less
+            time = max(time, min(_FIRST, self._then - self._start - since) * min(1.0, self._done / units))
         rate = self._done / time if self._done > 0 and time > 0 else 0.0
         return rate if 0 < rate < math.inf else None
 
@@ -256,9 +307,29 @@ class Pace:
         """Note when a new count was reached: at the latest, and on average, in the middle between two looks."""
         if done > self._looked:
             unit_at = now if moved is None or moved <= self._looked_at else min(now, moved)
+            pause = unit_at - self._unit_at
+            if pause >= _NOTED or unit_at > self._ends or self._slow or self._holds:
+                self._judge_step(unit_at, pause)
             self._near = (max(self._looked_at, unit_at - _LOOK) + unit_at) / 2
             self._looked, self._unit_at = done, unit_at
         self._looked_at = now
+
+    def _judge_step(self, now: float, pause: float) -> None:
+        """Note what a step says that took longer than was expected.
+
+        After a step that nothing explained nobody knows whether it was a stall or work became slow: the next one tells.
+        """
+        if self._seen < _LEAST:
+            return
+        late = self._ends_of is not None and now > self._ends
+        alone = self._record is None or not self._record.runs
+        self._holds = alone and pause >= _NOTED and self._unexplained(pause)
+        self._undecided = self._undecided or self._holds
+        repeats = self._slow > 0 and pause >= max(_NOTED, self._slow / _AS_SLOW)
+        self._slow = pause if late or self._holds or repeats else 0.0
+        usual = max(self._pause, self._usual)
+        if self._holds and self._seen >= _STALL_SEEN and pause >= _STALL * usual and not repeats:
+            self._stall = self._looked - self._base, pause - self._usual
 
     def ends_at(self, now: float) -> float:
         """When rate and estimate end unless a unit is completed before; infinity if none is to end."""
@@ -327,22 +398,30 @@ class Pace:
         if not (units > 0 and time > 0):
             return None
         self._follow(time, units, remaining + done)
+        if self._undecided or (self._seen == 1 and self._came_at_once(units)):
+            return None
         found = None if self.is_overtaken else self._forecast(time, units, remaining, grain, rate, may_review)
         if found is None:
             return None
         known = found.known
         self._known_pause = self._pause_known(time, units, remaining, grain) if known > _HEARD else 0.0
-        each = max(found.each, self._known_pause / remaining)
+        each = max(found.each, self._known_pause / remaining, self._slow / remaining)
         if self._is_over(remaining, now, done, each):
             return None
         in_hand = _IN_HAND * max(each * min(remaining, max(grain, self._step)), self._known_pause)
         eta = each * remaining - min(max(0.0, now - at), in_hand)
         low, high = interval(eta, wider * found.error)
+        alone = self._record is None or not self._record.runs
+        if alone and self._doubt and self._seen < _DOUBTFUL and not self._course.since[1]:
+            high = max(high, self._doubt * remaining)
+        if alone and self._slow:
+            high = max(high, self._slow * max(1.0, remaining / (max(grain, self._step) or remaining)))
         if self._growth is not None:
             high += each * self._growth.since_half()
         if not 0 < eta <= high < math.inf:
             return None
-        self._foretell(time + low, time + high)
+        lost = 0.0 if self._course.lost is None else self._course.lost[1]
+        self._foretell(time + lost + low, time + lost + high)
         runs = 0 if self._record is None or not known else self._record.runs
         return Estimate(eta, low, high, "history" if known > _MAINLY else "rate", runs)
 
@@ -377,6 +456,11 @@ class Pace:
         kept = _Forecast(each, error, known, units, total)
         self._kept = array("d", kept)
         return kept
+
+    def _came_at_once(self, units: float) -> bool:
+        """Whether all so far is a batch that was there at the first look: it says nothing of the pace."""
+        known = self._record is not None and self._record.runs
+        return not known and units > 1 and self._unit_at - self._start <= _LOOK
 
     def _last_review(self) -> Review | None:
         """The last tests of the forecasters; kept as plain numbers, which take half the memory."""
@@ -430,12 +514,14 @@ class Pace:
 
     def teach(self, record: Record, now: float, done: float) -> None:
         """Add this run, which completed `done` units at `now`, to what runs of its name taught."""
-        units, time = done - self._base, now - self._start
+        lost = 0.0 if self._course.lost is None else self._course.lost[1]
+        units, work = done - self._base, now - self._start
+        time = work + lost
         kept = self._foretold or ()
         held = [kept[i] <= time <= kept[i + 1] for i in range(0, len(kept), 3)]
         part = sum(held) / len(held) if len(held) > 2 else None
         if units > 0 and time > 0:
-            record.add(None if self._base else self._course.shares(PARTS, time, units), time, units, part)
+            record.add(None if self._base else self._course.shares(PARTS, work, units), time, units, part)
 
     def _reached_at(self, now: float, done: float, moved: float | None) -> float:
         """When the last unit was completed, as nearly as looks at the count can tell."""

@@ -64,9 +64,9 @@ class Progress:
     def after(self, seconds: float) -> Progress:
         """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends.
 
-        An ETA from a count runs down by the unit in hand only, as more units would have been reported. One from a plan
-        or from earlier runs alone runs down by its lower bound; then the end may come at any time, and it stands until
-        its process says more, within two seconds.
+        An ETA from a count runs down by the unit in hand only, as more units would have been reported. One from a
+        plan, from children or from earlier runs alone runs down by its lower bound; then the end may come at any time,
+        and it stands until more is said, within two seconds.
         """
         eta = self.eta
         if eta is None or seconds <= 0:
@@ -80,9 +80,9 @@ class Progress:
         return replace(self, eta=replace(eta, eta=eta.eta - gone, low=low, high=max(0.0, eta.high - gone)))
 
     def _stands(self, eta: Estimate) -> bool:
-        """Whether an ETA stands once its lower bound has passed: that from durations alone."""
+        """Whether an ETA stands once its lower bound has passed: that from durations alone, or from children."""
         counts = (self.total or 0) > (self.completed or 0)
-        return eta.low < eta.eta and (eta.source == "plan" or (eta.source == "history" and not counts))
+        return eta.low < eta.eta and (eta.source in ("plan", "children") or (eta.source == "history" and not counts))
 
     def _in_hand(self, eta: Estimate) -> float:
         """By how many seconds an ETA may run down before the next unit is counted."""

@@ -24,7 +24,7 @@ from itertools import repeat
 from operator import add, mul
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from otel_progress.model.change import STEADY, change_of_pace
+from otel_progress.model.change import QUICKER, SLOWER, STEADY, change_of_pace, is_set_up, new_pace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +81,10 @@ _STEADY: Final = 0.8
 """Part of the squared error that does not depend on how far ahead a forecast is."""
 _AT_ONCE: Final = 3.0
 """A first batch that took this many times less, unit by unit, than the second came at once."""
+_BRISK: Final = 1.4
+"""Seconds between two of the newest points, at least."""
+_NEWEST: Final = 4
+"""Newest points that are kept, however long the run is."""
 _WIDEST: Final = 1.2
 """Largest standard error (log)."""
 _FLOOR: Final = 0.008
@@ -134,7 +138,10 @@ class Review(NamedTuple):
 class Course:
     """How a count went: times and counts, about evenly spaced in time, in constant memory."""
 
-    __slots__ = ("_asked", "_at", "_of", "_quickest", "_said", "_slowest", "counts", "leap", "since", "step", "times")
+    __slots__ = (
+        *("_asked", "_at", "_newest", "_of", "_quickest", "_said", "_slowest"),
+        *("counts", "leap", "lost", "may_turn", "since", "step", "times"),
+    )
 
     def __init__(self) -> None:
         """Start at time 0 with no unit."""
@@ -145,6 +152,10 @@ class Course:
         self._quickest, self._slowest = math.inf, 0.0
         self.step = self.leap = 0.0
         self._at = self._of = 0.0
+        self._newest = array("d", (0.0, 0.0))
+        self.may_turn = False
+        self.lost: tuple[float, float] | None = None
+        """The count and the seconds of a stall that was left out."""
 
     def add(self, time: float, count: float) -> bool:
         """Add that the count was reached at this time, in seconds since the start, without waits.
@@ -154,6 +165,10 @@ class Course:
         times, counts = self.times, self.counts
         if not (time - times[-1] >= INSTANT and max(counts[-1], FEW) < count < MANY):
             return False
+        newest = self._newest
+        if count > newest[-1] and (time - newest[-2] >= _BRISK or len(newest) == 2):
+            self._newest = newest[-2 * _NEWEST + 2 :] + array("d", (time, count))
+            self.may_turn = True
         at, of, self._at, self._of = self._at, self._of, time, count
         if times[-1] + INSTANT <= at <= time - max(INSTANT, 2 * self.step) and max(counts[-1], FEW) < of < count:
             self._keep(at, of)  # a long pause began there
@@ -220,6 +235,42 @@ class Course:
         self._start_at(first + found)
         return True
 
+    def turn(self) -> bool:
+        """Forget the pace before its newest points if all of them show another one; returns whether they do."""
+        newest = self._newest
+        if len(newest) < 2 * (_NEWEST - 1):
+            return False
+        self.may_turn = False  # until there is another point
+        at, of, time, count = newest[-4:]
+        since, base = self.since
+        part, before = (time - at) * (of - base), (at - since) * (count - of)
+        if before < QUICKER * part and part < SLOWER * before:
+            return False
+        found = new_pace(newest, self.since, self.times, self.counts)
+        if found is None:
+            return False
+        self._start_from(*found)
+        return True
+
+    def leave_out_set_up(self) -> bool:
+        """Forget the first step if it took far longer than those after it, as work was prepared; returns whether."""
+        if self.since[1] or not is_set_up(self.times, self.counts):
+            return False
+        self._start_at(1)
+        return True
+
+    def leave_out(self, count: float, seconds: float) -> None:
+        """Leave out seconds that passed between a count and the next: later times are earlier by as much."""
+        before = 0.0 if self.lost is None else self.lost[1]
+        self.lost = (
+            None if before + seconds <= INSTANT else (count if self.lost is None else self.lost[0], before + seconds)
+        )
+        self.times = array("d", (t - seconds if n > count else t for t, n in zip(self.times, self.counts)))
+        newest = self._newest
+        marks = zip(newest[::2], newest[1::2])
+        self._newest = array("d", itertools.chain.from_iterable((t - seconds if n > count else t, n) for t, n in marks))
+        self._find_extremes()
+
     def at_once(self, soon: float) -> tuple[float, float] | None:
         """The time and the count of a first batch that came within `soon` seconds, and far faster than the second.
 
@@ -229,7 +280,8 @@ class Course:
         if len(self.times) != 3 or self.since[1]:
             return None
         (_, first, second), (_, some, more) = self.times, self.counts
-        if first > soon or (second - first) * some < _AT_ONCE * first * (more - some):
+        slower = (second - first) * some / (first * (more - some))
+        if first > soon or slower < _AT_ONCE:
             return None
         if some <= 1:
             self._start_at(1)
@@ -237,8 +289,16 @@ class Course:
 
     def _start_at(self, knot: int) -> None:
         """Let the pace begin at this point."""
-        self.since = self.times[knot], self.counts[knot]
+        self._start_from(self.times[knot], self.counts[knot])
+
+    def _start_from(self, time: float, count: float) -> None:
+        """Let the pace begin at this moment."""
+        self.since = time, count
         self._said, self._asked = _NOTHING, 0
+        self._newest = array("d", (time, count)) + array(
+            "d",
+            itertools.chain.from_iterable((t, n) for t, n in zip(self._newest[::2], self._newest[1::2]) if n > count),
+        )
         self._find_extremes()
 
     def time_at(self, count: float, time: float, done: float) -> float:
@@ -254,9 +314,11 @@ class Course:
         return times[after - 1] + (at - times[after - 1]) * min(1.0, (count - before) / (of - before))
 
     def shares(self, parts: int, time: float, done: float) -> list[float]:
-        """Divide the completed units into equal parts; return the share of the time that each part took."""
-        marks = [self.time_at(done * part / parts, time, done) / time for part in range(parts + 1)]
-        return [after - before for before, after in itertools.pairwise(marks)]
+        """Divide the completed units into equal parts; return the share of the time, stalls included, of each part."""
+        after, lost = (done, 0.0) if self.lost is None else self.lost
+        counts = (done * part / parts for part in range(parts + 1))
+        marks = [(self.time_at(n, time, done) + (lost if n > after else 0.0)) / (time + lost) for n in counts]
+        return [end - begin for begin, end in itertools.pairwise(marks)]
 
     def forecasts(self, time: float, done: float, left: float, past: Past | None = None) -> list[float]:
         """Return the logarithm of the time per unit that each forecaster expects for the next `left` units.

@@ -3,7 +3,7 @@
 Durations are taken as log-normal. The interval is the middle 80% of those durations that are longer than what has run
 (the conditional survival function). The expected end is the usual one until that comes near; then it moves from the
 lower bound of what is left to its median, which it reaches one standard deviation beyond the usual time. So what has
-outlasted its usual time is expected to take longer, not to end at once.
+outlasted its usual time is expected to take longer, not to end at once; the upper end leaves room for as long again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def left(usual: float, width: float, ran: float) -> tuple[float, float, float]:
 
     late = _LOW + (_MEDIAN - _LOW) * min(1.0, max(0.0, passed))
     eta = max(usual - ran, after(late))
-    return eta, min(after(_LOW), eta), max(after(_HIGH), eta)
+    again = ran if ran > usual else 0.0
+    return eta, min(after(_LOW), eta), max(after(_HIGH), eta, again)
 
 
 def _beyond(deviations: float) -> float:

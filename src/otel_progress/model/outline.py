@@ -29,8 +29,8 @@ _FAR: Final = 3.0
 """The farthest that a duration may be from earlier ones (log)."""
 _WIDE: Final = (0.1, 1.2)
 """Least and largest half width of an interval (log)."""
-_OVER: Final = 2.0
-"""A stage without an estimate is over-due after this many times its usual duration."""
+_AGAIN: Final = 0.5
+"""The part of the time it ran that an overdue stage may take longer: if that delays the whole, nobody knows its end."""
 _REST: Final = 0.05
 """The least part of its usual duration that is left of a running stage."""
 NONE: Final[Mapping[str, Estimate]] = {}
@@ -159,7 +159,11 @@ class Outline:
         known = sum(name in self.stages for name in seen)
         if not self.stages or 2 * known < len(seen):
             return self.by_duration(now)
-        found = _Forecast(self, seen, now, own).finish()
+        forecast = _Forecast(self, seen, now, own)
+        found = forecast.finish()
+        if found is not None and forecast.overdue:
+            longer = _Forecast(self, seen, now, own, _AGAIN).finish()
+            found = found if longer is not None and longer.eta <= found.eta + LATE else None
         return None if found is None else self._estimate(*(one - now for one in found))
 
     @property
@@ -257,12 +261,19 @@ class _Forecast:
     """When each stage of a run ends, and with the last one the whole."""
 
     def __init__(
-        self, outline: Outline, seen: Mapping[str, StageSoFar], now: float, own: Mapping[str, Estimate]
+        self,
+        outline: Outline,
+        seen: Mapping[str, StageSoFar],
+        now: float,
+        own: Mapping[str, Estimate],
+        again: float = 0.0,
     ) -> None:
+        """Stages that are overdue go on for as long as they ran, times `again`."""
         self._outline = outline
         self._seen = seen
         self._now = now
         self._own = own
+        self._again = again
         factor = math.exp(outline.width)
         self._tempo = outline.tempo(seen)
         self._factors = (self._tempo, self._tempo / factor, self._tempo * factor)
@@ -270,13 +281,13 @@ class _Forecast:
         self._ends: dict[str, _Path | None] = {}
         self._begun = {name for name, stage in seen.items() if stage.started}
         self._runs = any(stage.running for stage in seen.values())
-        self.over = False
+        self.overdue = False
 
     def finish(self) -> _Path | None:
         """When the whole ends; None if its usual time is over."""
         ends = [self._end(name) for name in dict.fromkeys((*self._seen, *self._outline.stages))]
         found = [end for end in ends if end is not None]
-        if self.over or not found or max(found) in (self._ends[name] for name in self._late):
+        if not found or max(found) in (self._ends[name] for name in self._late):
             return None
         last = self._outline.last
         return _Path(*(max(one) + last * factor for one, factor in zip(zip(*found, strict=True), self._factors)))
@@ -294,7 +305,7 @@ class _Forecast:
 
     def _going(self, name: str, stage: StageSoFar, usual: UsualStage | None) -> _Path:
         """When a stage ends that has begun, all its further runs included."""
-        ended = _Path(stage.until, stage.until, stage.until)
+        ended = self._at(stage.until)
         more = 0.0 if usual is None else max(0.0, usual.times - stage.started)
         if usual is None or (not stage.running and (more < EXPECTED or self._is_passed(name))):
             return self._after(self._own[name]) if stage.running and name in self._own else ended
@@ -310,8 +321,9 @@ class _Forecast:
         if usual.times >= 1.5 or not stage.running:
             return self._in(each if stage.running else 0.0)
         ran = self._now - stage.first
-        if ran > _OVER * self._tempo * usual.span + LATE:
-            self.over = True
+        if ran > self._tempo * max(usual.span, each) * math.exp(self._outline.width) + LATE:
+            self.overdue = True  # later than ever before, so nobody knows how long it takes
+            return self._at(self._now + ran * self._again)
         if ran < self._tempo * each or each <= 0:
             return _Path(*(self._now + max(each * factor - ran, each * _REST) for factor in self._factors))
         self._late.add(name)
@@ -339,6 +351,9 @@ class _Forecast:
 
     def _after(self, left: Estimate) -> _Path:
         return _Path(self._now + left.eta, self._now + left.low, self._now + left.high)
+
+    def _at(self, moment: float) -> _Path:
+        return _Path(moment, moment, moment)
 
     def _in(self, seconds: float) -> _Path:
         return _Path(*(self._now + seconds * factor for factor in self._factors))

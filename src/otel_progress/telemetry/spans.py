@@ -312,6 +312,7 @@ def inject(carrier: MutableMapping[str, str] | None = None, *, environ: bool = F
     now = get_current()
     if node is not None:
         now = _said_of(node.operation, now)
+        node.operation._handed_over = True
     headers: dict[str, str] = {}
     propagate.inject(headers, now)
     for key, value in headers.items():

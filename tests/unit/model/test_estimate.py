@@ -143,10 +143,12 @@ def test_eta_falls_with_work(rate: float, span: float, seen: int, left: int) -> 
     for step in range(1, seen + 1):
         pace.observe(step * span, step * rate * span)
         found = pace.estimate(total - step * rate * span, step * span)
-        assert found is not None
+        if found is None:
+            assert step == 1, "what is there at the first look may have been done before"
+            continue
         assert found.eta < before
         before = found.eta
-    assert before == pytest.approx(left * span, rel=0.01)
+    assert seen == 1 or before == pytest.approx(left * span, rel=0.01)
 
 
 def test_eta_runs_down_between_two_looks() -> None:
@@ -369,7 +371,7 @@ def test_estimate_runs_down_and_ends() -> None:
 
 
 def test_last_unit_that_takes_too_long_has_no_estimate_until_it_is_done(progress_capture: Capture) -> None:
-    """The ETA of 11 of 12 ends when its time is over, and does not return while no unit is completed."""
+    """The ETA of 11 of 12 ends when its time is over, and returns with the second unit after it."""
     with progress.operation("work", total=12, stall_after=60) as op:
         for pause in (11, 0.5, 0.5, 0.5, 9, 0.5, 0.5, 1, 12, 2, 1):
             progress_capture.advance(pause)
@@ -385,8 +387,9 @@ def test_last_unit_that_takes_too_long_has_no_estimate_until_it_is_done(progress
         assert not any(known[known.index(False) :])
         assert known.index(False) * 0.25 < 8
         op.update(total=20)
-        op.advance()
-        progress_capture.advance(1)
+        for _ in range(2):
+            op.advance()
+            progress_capture.advance(1)
         assert op.snapshot().progress.eta is not None, "it moves again"
 
 
@@ -434,8 +437,9 @@ def test_what_its_own_pace_explains_is_estimated(kind: str) -> None:
     assert pace.idle(hung, done)
     pace.observe(hung, done)
     assert pace.rate is None
-    assert pace.estimate(99, hung + 1, 1.0, done + 1) is not None, "it moves again"
-    pace.observe(hung + 1, done + 1)
+    for units in (1, 2):
+        pace.observe(hung + units, done + units)
+        assert (pace.estimate(100 - units, hung + units, 1.0, done + units) is None) is (units == 1), "a stall is over"
     assert pace.rate is not None
 
 
@@ -466,9 +470,10 @@ def test_no_estimate_while_it_hangs(progress_capture: Capture) -> None:
                 eta = part.progress.eta
                 assert eta is None or eta.eta >= 1
                 assert second < 35 or (eta is None and part.progress.rate is None)
-        op.advance()
-        stage.advance()
-        progress_capture.advance(1)
+        for _ in range(2):
+            op.advance()
+            stage.advance()
+            progress_capture.advance(1)
         assert op.snapshot().progress.eta is not None
         assert op.snapshot().stages[0].progress.eta is not None
         progress_capture.advance(11)
@@ -545,7 +550,7 @@ def test_a_wait_of_one_branch_holds_up_the_pace_of_that_one_alone(progress_captu
             progress_capture.advance(1)
         seen = op.snapshot()
         assert seen.stages[0].progress.rate == pytest.approx(10, rel=0.1)
-        assert 2 < (seen.progress.rate or 0) < 12
+        assert seen.progress.rate == pytest.approx(12, rel=0.1)
 
 
 def test_a_first_unit_that_comes_at_once_is_no_pace(progress_capture: Capture) -> None:

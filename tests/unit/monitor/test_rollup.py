@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -112,13 +113,26 @@ def test_total_of_the_parent_counts_its_children() -> None:
 def test_count_of_its_own_is_not_overruled() -> None:
     """What an operation counted itself, or in a stage that runs, counts."""
     children = (op("b", "a", Status.COMPLETED), op("c", "a", progress=at(0.5)))
-    found = whole(op("a", progress=at(0.25, completed=1, total=4, eta=eta(9))), *children)
+    found = whole(op("a", progress=at(0.25, completed=3, total=12, eta=eta(9))), *children)
     assert (found.ratio, found.eta, found.rolled_up) == (0.25, eta(9), False)
     counted = StageSnapshot("s", "s", Status.RUNNING, Progress(3, 9), started_at=1.0)
     silent = StageSnapshot("s", "s", Status.RUNNING, started_at=1.0)
     assert whole(op("a", stages=(counted,)), *children).ratio is None
     two = Progress(0, 2, "item", 0.0, 0.0)
     assert whole(op("a", progress=two, stages=(silent,)), *children).ratio == 0.75
+
+
+def test_a_count_of_the_children_leaves_them_the_rest() -> None:
+    """If it counts one unit as each child ends, the children know more of the rest: what they did, and how fast."""
+    children = (
+        op("b", "a", Status.COMPLETED, elapsed=40.0),
+        op("c", "a", started_at=80.0, elapsed=20.0, progress=at(0.5, eta=eta(20))),
+    )
+    found = whole(op("a", progress=at(0.5, completed=1, total=2, eta=eta(90))), *children)
+    assert (found.ratio, found.completed, found.rolled_up) == (0.75, 1, True)
+    assert found.eta == replace(eta(20), source="children")
+    rest = whole(op("a", progress=at(0.25, completed=1, total=4, eta=eta(90))), *children)
+    assert (rest.ratio, rest.completed) == (0.375, 1)
 
 
 def test_ratio_out_of_bounds_does_not_spoil_the_mean() -> None:

@@ -31,7 +31,7 @@ SAMPLE: Final = 4
 """Planned stages that must have ended before they say how long others take of which only the names are known."""
 _UNLIKE: Final = 1.35
 """How much larger the error of an estimate is that goes by stages and children: those to come have another pace."""
-REVIEWS: Final = 25
+REVIEWS: Final = 10
 """Estimates that are tested anew in a second, which takes about 0.1 ms each."""
 
 
@@ -91,7 +91,8 @@ def observe(node: HandleState, now: float) -> None:
             return
         before = learning.learning.learned(node.operation, learning.stage_of(node))
         course = before.course if before is not None and (alone or _by_count(node, found)) else None
-        node._pace = Pace(node._started or now, float(restored), course)
+        worked_from = (node._started or now) + node._stood + node._slept
+        node._pace = Pace(min(now, worked_from), float(restored), course)
         if node._completed_set and alone and not restored and reached > 1:
             node._jump = moved_at(node), float(reached)
     elif node._jump is not None:
@@ -173,8 +174,10 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
     if found.total and max(found.completed or 0, reached) >= found.total:
         return None
     pace = node._pace
-    if pace is None:
+    if pace is None or not pace.began:
         return _without_pace(node, found, now, survey, depth)
+    if node._jump is not None and not _has_earlier_runs(node):
+        return None  # nobody knows whether an earlier run completed what was named first
     if _by_count(node, found):
         if not found.total:
             return _without_total(node, now, survey, depth)
@@ -185,6 +188,11 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
         return None
     wider = _UNLIKE if _has_stages_to_come(node) else 1.0
     return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take, wider)
+
+
+def _has_earlier_runs(node: HandleState) -> bool:
+    before = learning.learning.learned(node.operation, learning.stage_of(node))
+    return before is not None and before.course.runs > 0
 
 
 def _has_stages_to_come(node: HandleState) -> bool:
@@ -287,8 +295,15 @@ def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
 
 
 def known_ratio(node: HandleState, found: Measure) -> float | None:
-    """The raw ratio; None if the total is not the true one: it was exceeded, or it was clipped."""
-    return None if _is_beyond(node, found) or (found.total or 0) >= values.INT_MAX else found.raw
+    """The raw ratio; None if the total is not the true one, exceeded or clipped, or if others may have done a part."""
+    unknown = _is_beyond(node, found) or (found.total or 0) >= values.INT_MAX or _is_done_elsewhere(node, found)
+    return None if unknown else found.raw
+
+
+def _is_done_elsewhere(node: HandleState, found: Measure) -> bool:
+    """Whether its units may be children in other processes, of which this one knows nothing: it counted none itself."""
+    operation = node.operation
+    return node is operation and operation._handed_over and not found.raw and not node._status.final
 
 
 def _is_beyond(node: HandleState, found: Measure) -> bool:
@@ -303,7 +318,7 @@ def _reached(node: HandleState, found: Measure) -> float:
 def _rate(node: HandleState, found: Measure, now: float, survey: Survey) -> float | None:
     """Units a second; None under the same conditions as the ETA. An ended handle keeps its last rate."""
     pace = node._pace
-    if pace is None or not _by_count(node, found):
+    if pace is None or node._jump is not None or not _by_count(node, found):
         return None
     if node._status is not Status.RUNNING:
         return pace.rate

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from otel_progress.live.branches import Lookup, named_stall_after, paused_since, stall_after
 from otel_progress.live.counting import life
 from otel_progress.live.engine import learning, progress
 from otel_progress.live.nested_counts import outer_of
+from otel_progress.live.registry import registry
 from otel_progress.live.running import MOVES_NEAR
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
 
 STEADY = learning.STEADY
+OFTEN: Final = 2.0
+SELDOM: Final = 10.0
+"""Seconds between two observations of a long run, if few or many operations run."""
+SHARED: Final = 100.0
+"""So many operations add a second to that."""
+MOST: Final = 1_500.0
+"""Observations in a second, of all operations together; the first one of each is not delayed."""
 
 
 def sample(operation: OperationState, now: float) -> bool:
@@ -184,7 +192,7 @@ def _learn(operation: OperationState, node: HandleState, before: float, now: flo
 
 
 def _observe(node: HandleState, now: float, lookup: Lookup | None = None) -> None:
-    """Feed the estimate: often at first, every 10 s in a long run, never while all of the handle waits."""
+    """Feed the estimate: often at first, then every 2 to 10 s, never while all of the handle waits."""
     operation = node.operation
     if lookup is not None or operation._children or operation._pauses:
         since = paused_since(node, now, lookup)
@@ -194,6 +202,16 @@ def _observe(node: HandleState, now: float, lookup: Lookup | None = None) -> Non
     progress.observe(node, now)
     if node._pace is not before:
         operation._estimate_ends = now  # an update says that there is an estimate
-    node._observe_at = now + min(10.0, (now - (node._started or now)) / 5)
+    node._observe_at = now + _pause_before_next(node, now)
     if node._learned is not None and operation._announced and named_stall_after(node) is None:
         node._learned = learning.learning.limits(operation, node)  # it falls while more is seen
+
+
+def _pause_before_next(node: HandleState, now: float) -> float:
+    """Seconds until the next observation: longer the longer it runs, and the more operations run beside it."""
+    pace, beside = node._pace, len(registry.live)
+    least = beside / MOST
+    if pace is not None and pace.is_unsettled:
+        return least
+    often = min(SELDOM, max(OFTEN, beside / SHARED))
+    return max(least, min(often, (now - (node._started or now)) / 5))

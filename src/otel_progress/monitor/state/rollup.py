@@ -8,7 +8,7 @@ move the shown ratio back: `show` is the rule of the process, too, and what was 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +25,8 @@ DEPTH: Final = 16
 MOST: Final = 10_000
 """The most operations that are rolled up into one."""
 _COST: Final = "cost."
+_BEHIND: Final = 1
+"""How many ended children the count of the parent may be off: the ends arrive one by one."""
 _KNOWN_BEFORE: Final = frozenset({"history", "plan"})
 """Sources of an ETA that its own process knows without counting anything."""
 
@@ -109,7 +111,8 @@ class _Roll:
             for mine, theirs in ((whole.cost, one.cost), (whole.tokens, one.tokens)):
                 for key, amount in theirs.items():
                     _raise(mine, key, amount)
-        if any(child.instance != part.instance or one.rolled_up for child, one in parts) and not _counts(snapshot):
+        elsewhere = any(child.instance != part.instance or one.rolled_up for child, one in parts)
+        if elsewhere and (not _counts(snapshot) or _counts_children(snapshot, [child.snapshot for child, _ in parts])):
             _infer(whole, snapshot, parts)
         return whole
 
@@ -133,13 +136,14 @@ def _infer(whole: Whole, snapshot: Snapshot, given: list[tuple[Part, Whole]]) ->
     """The progress of an operation from children that its own process cannot count."""
     parts = [(child.snapshot, one) for child, one in given]
     found = _by_total(snapshot, parts) if snapshot.progress.total else (None, None)  # nobody said how many they are
-    earlier = whole.eta if whole.eta is not None and whole.eta.source in _KNOWN_BEFORE else None
+    own = snapshot.progress.completed
+    earlier = whole.eta if own or (whole.eta is not None and whole.eta.source in _KNOWN_BEFORE) else None
     if found[0] is None:
         if not whole.ratio:
             whole.ratio = None  # the process counted nothing, and what its children did is not known
             whole.eta = earlier
         return
-    whole.ratio, whole.completed = found
+    whole.ratio, whole.completed = max(found[0], whole.ratio or 0.0), own or found[1]
     whole.rolled_up = True
     whole.eta = _eta(snapshot, given) or earlier
 
@@ -221,7 +225,21 @@ def _counts(snapshot: Snapshot) -> bool:
     own = snapshot.progress
     if own.completed or (own.ratio and own.total is None):
         return True
-    return any(
+    return any(_stage_counts(snapshot))
+
+
+def _counts_children(snapshot: Snapshot, children: Sequence[Snapshot]) -> bool:
+    """Whether what it counts are its children, one unit as each ends: then they know more of the rest than its pace."""
+    own = snapshot.progress
+    if not own.total or not own.completed or len(children) > own.total or any(_stage_counts(snapshot)):
+        return False
+    done = sum(_is_done(child) for child in children)
+    return done > 0 and abs(own.completed - done) <= _BEHIND
+
+
+def _stage_counts(snapshot: Snapshot) -> Iterable[bool]:
+    """For each stage that runs, whether it counts."""
+    return (
         stage.progress.completed is not None or stage.progress.total is not None
         for stage in snapshot.stages
         if stage.started_at is not None and not stage.status.final

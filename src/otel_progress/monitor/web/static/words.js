@@ -159,7 +159,7 @@ function inHand({ completed, total, ratio, eta }) {
 /** Whether an estimate stands once its lower bound has passed: that from durations alone. */
 function stands({ completed, total, eta }) {
   const counts = (total ?? 0) > (completed ?? 0);
-  return eta.low < eta.seconds && (eta.source === "plan" || (eta.source === "history" && !counts));
+  return eta.low < eta.seconds && (["plan", "children"].includes(eta.source) || (eta.source === "history" && !counts));
 }
 
 /** The interval of an estimate now; where the estimate stands still, its lower end does, too. */
