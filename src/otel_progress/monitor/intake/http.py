@@ -15,7 +15,8 @@ from otel_progress.monitor.intake.bodies import read_body, sender_of
 from otel_progress.monitor.intake.messages import SIGNALS, response, to_json
 from otel_progress.monitor.intake.requests import BYTES, JSON, PROTOBUF, RECORDS, Accepted, Envelope, Parcel, Refused
 
-_BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode")
+_BROWSER: Final = ("origin", "sec-fetch-site")
+"""Headers that only browsers send; `fetch` of Node.js sends `Sec-Fetch-Mode`, too."""
 
 Take = Callable[[Envelope], Awaitable[Accepted]]
 """Accepts a request, or raises `Refused`."""

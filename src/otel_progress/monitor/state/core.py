@@ -51,7 +51,7 @@ from otel_progress.monitor.state.verdicts import Observer
 if TYPE_CHECKING:
     from otel_progress.model.states import Label
     from otel_progress.monitor.state.store import Store
-    from otel_progress.monitor.state.watcher import Watcher
+    from otel_progress.monitor.state.watcher import Gone, Watcher
 
 TICK: Final = 1.0
 """Seconds between two rounds of judging."""
@@ -169,7 +169,7 @@ class Core:
         self._next_prune = clock.monotonic() + 5
         self.ledger.revision = store.newest_revision() + LEAP
         self._opened = self._load_at = clock.monotonic()
-        self.loading = Loading(store, self.ledger, self._loaded, self.journal.operations.__contains__, limits.slice)
+        self.loading = Loading(store, self.ledger, self._loaded, self.journal.holds, limits.slice)
         self.archive = Archive(store, self.ledger, self.journal, self.loading)
         self.ledger.recall = self.archive.operation
         self.load_more()
@@ -322,7 +322,7 @@ class Core:
         if parcel.signal == "logs":
             yield from records.groups(parcel, self._history.may_be_due)
         elif parcel.signal == "traces":
-            yield from self._traces.groups(parcel, self.is_ours, self.ledger.find, now)
+            yield from self._traces.groups(parcel, self.is_ours, self.ledger.find, now, self._owns)
 
     def _hear(self, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool) -> None:
         """Take the events of one process."""
@@ -341,6 +341,9 @@ class Core:
             if record.event == s.PROCESS_HEARTBEAT:
                 interval = record.brief.get(s.HEARTBEAT_INTERVAL)
                 before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
+                if process.beats and not before.beats:
+                    for entry in self.ledger.open_of(MARK + instance):
+                        self._drop_trace(bytes.fromhex(entry.head.operation_id))
                 if (before.beats, before.interval) != (process.beats, process.interval):
                     self.journal.processes.add(process.instance)
                     self.judging.rounds.hear(process)
@@ -369,12 +372,17 @@ class Core:
         self._load_for(record)
         if record.event == s.OPERATION_ENDED and self._is_second_end(record):
             return
+        known = self.ledger.operations.get(str(record.brief.get(s.OPERATION_ID)))
         was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
             return
         self._taking += 1
         key = head.operation_id
+        if not instance.startswith(MARK):
+            self._absorb_spans(record.trace, key)
+        elif known is not None and known.head.started_at != head.started_at:
+            self._correct_start(key)
         held = record.event in OVERRULABLE and self.stalls.overrules(
             head, record, group.resource, now, was_held=was_held
         )
@@ -388,8 +396,6 @@ class Core:
                 self.stalls.note(key, record)
                 self.stalls.end_recovered(self.ledger.operations[key])
             self.journal.touch(key)
-            if record.event == s.OPERATION_STARTED:
-                self._note_trace(record.trace)
         if wanted:
             stored.append(StoredEvent(record, head, group.resource, held))
 
@@ -414,7 +420,42 @@ class Core:
         same = (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
         return reported and same and (mine.sequence, mine.status) != (head.sequence, head.status)
 
+    def _correct_start(self, operation_id: str) -> None:
+        """The start of a trace is known better than before: its history belongs to the same attempt."""
+        entry = self.ledger.operations.get(operation_id)
+        if entry is not None and entry.head.started_at is not None:
+            self.journal.restarted[operation_id] = entry.head.started_at
+
+    def _absorb_spans(self, trace: bytes, operation_id: str) -> None:
+        """Our events report on an operation: what its spans alone told is the same operation."""
+        if trace and trace not in self._own_traces:
+            self._note_trace(trace)
+            self._drop_trace(trace)
+        claimed = self._traces.claimed(operation_id)
+        if claimed is not None and claimed not in self._own_traces:
+            self._note_trace(claimed)
+            self._drop_trace(claimed)
+
+    def _owns(self, trace: bytes, operation_id: str) -> bool:
+        """Whether our events report on the operation that a span of this trace names."""
+        entry = self.ledger.find(operation_id)
+        if entry is None or entry.instance.startswith(MARK):
+            return False
+        self._note_trace(trace)
+        self._drop_trace(trace)
+        return True
+
+    def _drop_trace(self, trace: bytes) -> None:
+        """Remove the operation that was known by the spans of this trace."""
+        self._traces.drop(trace)
+        entry = self.ledger.find(trace.hex())
+        if entry is not None and entry.instance.startswith(MARK):
+            self.ledger.remove(trace.hex())
+            self.journal.remove(trace.hex())
+
     def _note_trace(self, trace: bytes) -> None:
+        if trace in self._own_traces:
+            return
         if len(self._own_traces) >= TRACES:
             del self._own_traces[next(iter(self._own_traces))]
         self._own_traces[trace] = None
@@ -499,6 +540,7 @@ class Core:
         self.mutes.expire(clock.unix())
         if self.watcher is not None:
             self.watcher.tick()
+            self._presume_gone(self.watcher.take_gone())
         if self.loading.done:  # before that, an operation may rest on one that is not in memory yet
             self.judging.judge(now)
         for snapshot in self._traces.settle(now):
@@ -519,6 +561,18 @@ class Core:
         if now >= self._next_prune:
             has_more = self.journal.prune()  # a bit at a time, as requests come first
             self._next_prune = clock.monotonic() if has_more else now + PRUNE_EVERY
+
+    def _presume_gone(self, gone: Iterable[Gone]) -> None:
+        """The operations of processes that seem to be gone count as lost, until one of them is heard again."""
+        for instance, reason, moment in gone:
+            for entry in self.ledger.open_of(instance):
+                key = entry.head.operation_id
+                if instance.startswith(MARK) and self._traces.is_called(bytes.fromhex(key)):
+                    continue  # it was called, and the call is over: its caller may go on
+                lost = self.ledger.presume(lose(entry.snapshot, reason, moment))
+                if lost is not None:
+                    self._history.infer_end(lost)
+                    self._listeners.concluded(lost, "lost")
 
     # -- after a start
 

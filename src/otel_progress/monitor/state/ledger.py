@@ -372,7 +372,8 @@ class Ledger:
             return self._put(entry)
         known = (before.presumed or before).head  # reported by the process itself, or by somebody with proof
         same = before.instance == instance
-        again = _same_attempt(known, head, same)
+        spans = before.instance.startswith(MARK) and instance.startswith(MARK)
+        again = spans or _same_attempt(known, head, same)  # a trace runs once, whenever its first span began
         if again:
             if not _follows(known, head):
                 return before
@@ -481,6 +482,11 @@ class Ledger:
         if entry is None or not entry.open:
             return None
         return self._put(presumed(entry, snapshot))
+
+    def remove(self, operation_id: str) -> None:
+        """Remove an operation that turned out to be another one."""
+        if operation_id in self.operations:
+            self._drop(operation_id)
 
     def restore(self, entry: Entry) -> None:
         """Add an operation that was known before; it keeps its revision."""
