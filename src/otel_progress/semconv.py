@@ -90,6 +90,7 @@ CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
 
 # Attributes of the heartbeat of a process
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
+JUDGED_BY: Final = "progress.judged_by"
 PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
 PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"
 

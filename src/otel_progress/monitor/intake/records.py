@@ -44,6 +44,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.GEN_AI_AGENT: "string_value",
     s.STAGE_PATH: "string_value",
     s.HEARTBEAT_INTERVAL: "double_value",
+    s.JUDGED_BY: "string_value",
 }
 """The attributes that are decoded at once, with their usual type; the others are decoded on demand."""
 _OWN: Final = s.EVENT_ATTRIBUTES | {s.EXIT_CODE, s.EXIT_SIGNAL, s.EXIT_OUT_OF_MEMORY, s.EXIT_STDERR}

@@ -46,10 +46,12 @@ from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
 from otel_progress.monitor.state.store import StoreError
+from otel_progress.monitor.state.unjudged import MONITOR, PROCESS
 from otel_progress.monitor.state.verdicts import Observer
 
 if TYPE_CHECKING:
     from otel_progress.model.states import Label
+    from otel_progress.monitor.state.ledger import Process
     from otel_progress.monitor.state.store import Store
     from otel_progress.monitor.state.watcher import Gone, Watcher
 
@@ -326,6 +328,7 @@ class Core:
 
     def _hear(self, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool) -> None:
         """Take the events of one process."""
+        group = with_judge(group)
         instance = instance_of(group.resource)
         self.loading.meet_process(instance)
         if not group.records and instance not in self.ledger.processes:
@@ -334,6 +337,8 @@ class Core:
             now -= _age(group)
         before = self.ledger.processes.get(instance)
         process = self.ledger.hear(group.resource, (), now)
+        if process.is_judged_outside and promises_verdicts(group):
+            process = self._leave_verdicts(process)
         self.observer.hears(before, process.host, now)
         self.judging.rounds.hear(process)
         self._taking += group.void
@@ -356,6 +361,13 @@ class Core:
             self.journal.processes.add(instance)
         if own and self.watcher is not None:
             self.watcher.notice(process, _delay(group))
+
+    def _leave_verdicts(self, process: Process) -> Process:
+        """A process turns out to judge its operations itself."""
+        for entry in self.ledger.open_of(process.instance):
+            self.observer.unjudged.forget(entry.head.operation_id)
+        self.journal.processes.add(process.instance)
+        return self.ledger.learn(process, {s.JUDGED_BY: PROCESS})
 
     def _hear_event(
         self,
@@ -497,11 +509,20 @@ class Core:
         self.journal.operations[key] = entry
         self.journal.touch(key)
         self._touched.append(entry)
+        self._follow_progress(entry)
         self.judging.change(entry)
         if not entry.open:
             self._history.forget(key)
         if entry.head.parent_id is not None:
             self._touch_above(entry)
+
+    def _follow_progress(self, entry: Entry) -> None:
+        """Notice when an operation moves whose process does not judge it."""
+        process = self.ledger.processes.get(entry.instance)
+        if entry.open and isinstance(entry.said, Record) and process is not None and process.is_judged_outside:
+            self.observer.unjudged.hear(entry, entry.said.event)
+        else:
+            self.observer.unjudged.forget(entry.head.operation_id)
 
     def _touch_above(self, entry: Entry) -> None:
         """The rows of its ancestors change with an operation, as they show its figures and its health."""
@@ -516,6 +537,7 @@ class Core:
             self.journal.touch(parent)
 
     def _dropped(self, key: str) -> None:
+        self.observer.unjudged.forget(key)
         self.judging.forget(key)
         self._weigh(key, 0)
 
@@ -585,6 +607,13 @@ class Core:
             self._load_at = clock.monotonic() + TICK
         self.observer.is_loading = not self.loading.done
 
+    def _recall_stall(self, entry: Entry, now: float) -> None:
+        """An operation that the monitor judges was loaded: it may have been stuck already."""
+        since = self.stalls.stuck_since(entry)
+        self.observer.unjudged.recall(entry, now, None if since is None else max(0.0, clock.unix() - since))
+        if since is not None:
+            self.judging.stuck.add(entry.head.operation_id)
+
     def _loaded(self, brought: list[tuple[StoredOperation, Entry]]) -> None:
         """These operations were loaded from the store."""
         now = clock.monotonic()
@@ -596,11 +625,33 @@ class Core:
                 process = self.ledger.processes.get(entry.instance)
                 if process is not None and process.heard_at < self._opened:
                     self.observer.found_dead(entry.instance)
-            if entry.open and entry.head.health in NOT_MOVING:
+            process = self.ledger.processes.get(entry.instance)
+            if entry.open and process is not None and process.is_judged_outside:
+                self._recall_stall(entry, now)
+            elif entry.open and entry.head.health in NOT_MOVING:
                 self.stalls.recall(entry)
         for kept, entry in brought:
             if entry.open and self.ledger.operations.get(kept.operation_id) is entry:
                 self.judging.restore(entry, now)
+
+
+def with_judge(group: records.Group) -> records.Group:
+    """The events of one process, whose resource says whether the monitor judges its operations.
+
+    The scope of our SDK, also of those that do not say so, promises that the process does.
+    """
+    if not group.records or group.resource.get(s.JUDGED_BY) in (MONITOR, PROCESS):
+        return group
+    if group.scope == s.SCOPE or any(record.brief.get(s.JUDGED_BY) == PROCESS for record in group.records):
+        return group
+    return group._replace(resource={**group.resource, s.JUDGED_BY: MONITOR})
+
+
+def promises_verdicts(group: records.Group) -> bool:
+    """Whether these events say that their process judges its operations; the certificate of a lost one does not."""
+    if group.resource.get(s.JUDGED_BY) == MONITOR:
+        return False
+    return any(record.event != s.OPERATION_ENDED for record in group.records)
 
 
 def _age(group: records.Group) -> float:

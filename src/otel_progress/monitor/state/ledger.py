@@ -106,6 +106,11 @@ class Process:
     beats: bool = False
     words: str = ""
 
+    @property
+    def is_judged_outside(self) -> bool:
+        """Whether the monitor says when its operations are stuck, as it does not promise to say so itself."""
+        return self.resource.get(s.JUDGED_BY) == "monitor" and not self.instance.startswith(MARK)
+
 
 class Head(NamedTuple):
     """The fields that identify and order the events of an operation; named as in `Snapshot`."""
@@ -526,6 +531,11 @@ class Ledger:
             process = process_of(instance, resource, now)
             self._make_room_for_process()
         self.processes[instance] = process
+        return process
+
+    def learn(self, process: Process, about: Mapping[str, Any]) -> Process:
+        """Something more is known of a process: these attributes of its resource."""
+        process = self.processes[process.instance] = replace(process, resource={**process.resource, **about})
         return process
 
     def beat(self, process: Process, interval: object, moment: float = 0.0) -> Process:
