@@ -19,11 +19,13 @@ from otel_progress import semconv as s
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
+from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, refusal, unknown_event
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import (
     READ,
     RECORD_PARTS,
+    RETRY_AFTER,
     RECORDS,
     Accepted,
     Acknowledgement,
@@ -71,6 +73,10 @@ TRACES: Final = 100_000
 """The most traces that are known to belong to operations of ours."""
 LEAP: Final = 1 << 20
 """By how much revisions rise at a start: newer ones may have been shown that were never stored."""
+REASONS: Final = 5
+"""The most reasons in one answer."""
+NAME: Final = 60
+"""The most characters of the name of a sender in a message."""
 _TOO_LARGE: Final = f"events are too large: one may have {records.RECORD_BYTES // 1024} KiB"
 _TOO_MANY: Final = (
     f"records with more than {RECORD_PARTS} attributes and values are not accepted, and at most {READ} attributes of "
@@ -145,6 +151,9 @@ class Core:
         self.inbox = Inbox(self.observer.was_deaf)
         self.watcher: Watcher | None = None
         self.taken = 0
+        self.mistakes = Mistakes()
+        self._why: dict[str, None] = {}
+        """Why records of the current request were refused, or what is wrong with them."""
         self._store = store
         self._forwards = frozenset(forwards)
         self._limits = limits
@@ -274,9 +283,9 @@ class Core:
     ) -> Acknowledgement:
         """Take a request; the answer to it, if the batch can be written."""
         if displaced is not None:
-            return Refused(503, f"the monitor cannot store the request: {displaced}", 5)
+            return Refused(503, f"the monitor cannot store the request: {displaced}", RETRY_AFTER)
         if len(self.journal.operations) >= self._limits.unsaved:
-            return Refused(503, "too many operations are waiting to be stored", 5)
+            return Refused(503, "too many operations are waiting to be stored", RETRY_AFTER)
         try:
             return self._take(job, batch, stored, now)
         except Refused as refused:
@@ -284,7 +293,7 @@ class Core:
             return refused.with_traceback(None)  # a traceback would keep the request in memory
         except StoreError as error:  # what is known of an operation cannot be read: not the request's fault
             self.faults.current = str(error)
-            return Refused(503, f"the monitor cannot read its store: {error}", 5)
+            return Refused(503, f"the monitor cannot read its store: {error}", RETRY_AFTER)
         except Exception as error:
             return Refused(400, f"the request cannot be read ({type(error).__name__})")
 
@@ -305,18 +314,22 @@ class Core:
     # -- one request
 
     def _take(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float) -> Accepted:
-        parcel = job.envelope.open()
-        unread = self.ledger.unread
-        for group in self._groups(parcel, now):
-            self._hear(group, batch, stored, now, own=job.own)
-        self._weigh_touched()
-        if job.own and parcel.signal in self._forwards:
-            batch.outgoing.append((parcel.signal, parcel.body))
-        unread, refused, too_large = self.ledger.unread - unread, parcel.allowance.refused, parcel.allowance.too_large
+        unread, refused, too_large = self.ledger.unread, 0, 0
+        self._why.clear()
+        for parcel in job.envelope.parcels():
+            for group in self._groups(parcel, now):
+                self._hear(group, batch, stored, now, own=job.own)
+            self._weigh_touched()
+            if job.own and parcel.signal in self._forwards:
+                batch.outgoing.append((parcel.signal, parcel.body))
+            refused, too_large = refused + parcel.allowance.refused, too_large + parcel.allowance.too_large
+        unread = self.ledger.unread - unread
         self.inbox.dropped["records"] += refused + too_large
+        self.mistakes.counts["too_many_parts"] += refused
+        self.mistakes.counts["too_large"] += too_large
         why = [_TOO_MANY] if refused else []
         why += [_TOO_LARGE] if too_large else []
-        why += ["records with the name of a progress event are malformed"] if unread else []
+        why += list(self._why)[:REASONS]
         return Accepted(unread + refused + too_large, "; ".join(why))
 
     def _groups(self, parcel: Parcel, now: float) -> Iterator[records.Group]:
@@ -330,6 +343,8 @@ class Core:
         """Take the events of one process."""
         group = with_judge(group)
         instance = instance_of(group.resource)
+        for name in group.unknown:
+            self._complain("event_name", unknown_event(name), group)
         self.loading.meet_process(instance)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
@@ -343,6 +358,8 @@ class Core:
         self.judging.rounds.hear(process)
         self._taking += group.void
         for record in group.records:
+            if group.scope != s.SCOPE:
+                self._examine(record, group)
             if record.event == s.PROCESS_HEARTBEAT:
                 interval = record.brief.get(s.HEARTBEAT_INTERVAL)
                 before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
@@ -361,6 +378,20 @@ class Core:
             self.journal.processes.add(instance)
         if own and self.watcher is not None:
             self.watcher.notice(process, _delay(group))
+
+    def _examine(self, record: Record, group: records.Group) -> None:
+        """Tell what is wrong with an event of a program without our SDK."""
+        if record.event == s.PROCESS_HEARTBEAT or head_of(record) is not None:
+            for kind, words in mistakes(record):
+                self._complain(kind, words, group)
+
+    def _complain(self, kind: str, words: str, group: records.Group) -> None:
+        """Count a mistake of a sender; the first one of a kind is told, in the answer as well."""
+        instance = instance_of(group.resource)
+        name = str(group.resource.get(s.SERVICE_NAME) or "a program")[:NAME]
+        told = self.mistakes.note(kind, words, instance, f"{name} ({instance[:NAME]})")
+        if told is not None:
+            self._why[told] = None
 
     def _leave_verdicts(self, process: Process) -> Process:
         """A process turns out to judge its operations itself."""
@@ -388,6 +419,9 @@ class Core:
         was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
+            kind, words = refusal(record)
+            self._complain(kind, words, group)
+            self._why[words] = None
             return
         self._taking += 1
         key = head.operation_id

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
-from otel_progress.monitor.intake.requests import Refused
+from otel_progress.monitor.intake.requests import RETRY_AFTER, Refused
 from otel_progress.monitor.state.restore import kept_of, known_of
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import StoreError
@@ -125,7 +125,7 @@ class Journal:
             self._faults.current = str(error)
             with self._lock:
                 self._sent = [*sent, *self._sent]
-            return Refused(503, f"the monitor cannot store the request: {error}", 5)
+            return Refused(503, f"the monitor cannot store the request: {error}", RETRY_AFTER)
         self._faults.current = None
         self.operations.clear()
         self.processes.clear()

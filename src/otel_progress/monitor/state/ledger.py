@@ -18,6 +18,7 @@ from otel_progress.model.curve import Curve, Points
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
+from otel_progress.monitor.intake.mistakes import LATEST
 from otel_progress.monitor.state.rollup import Shown
 
 OPERATIONS: Final = 100_000
@@ -266,6 +267,8 @@ def head_of(event: ReportedEvent) -> Head | None:
         or (type(parent) is str and len(parent) > KEY_LENGTH)
     ):
         return None
+    if finite(started) and started > LATEST:
+        started = None  # nobody knows when it was
     return Head(
         key,
         name,

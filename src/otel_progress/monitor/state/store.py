@@ -34,8 +34,8 @@ KEYS: Final = 50_000
 """The most operations whose key is cached in memory."""
 READERS: Final = 8
 """The most idle connections for reading."""
-BUSY_SECONDS: Final = 2.0
-"""Seconds that a write waits for another program that locks the file."""
+BUSY_SECONDS: Final = 0.5
+"""Seconds that a write waits for another program that locks the file: exporters that give up after 5 s retry often."""
 WAL_PAGES: Final = 4096
 """The pages in the log before a checkpoint; a page is written to the file once, however often it changed."""
 LOG_BYTES: Final = WAL_PAGES * 4096
