@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -101,9 +100,9 @@ def test_own_events_and_other_logs_are_no_mistakes(monitor: Parts) -> None:
 
 
 @pytest.fixture
-def one() -> Iterator[Mistakes]:
+def one() -> Mistakes:
     """No mistakes yet."""
-    yield Mistakes()
+    return Mistakes()
 
 
 def test_senders_are_bounded(one: Mistakes) -> None:

@@ -222,7 +222,7 @@ def _health(method: str, grpc: Any) -> Any:
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such service; there are " + ", ".join(SERVICES))
         return SERVING
 
-    async def watch(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    async def watch(request: bytes, _context: Any) -> AsyncIterator[bytes]:
         known = not request or request[2:].decode("utf-8", "replace") in SERVICES
         yield SERVING if known else SERVICE_UNKNOWN
         await asyncio.sleep(WATCH_SECONDS)  # a client that watches on asks again; until then nothing changes

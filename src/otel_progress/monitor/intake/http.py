@@ -13,7 +13,17 @@ from starlette.routing import Route
 
 from otel_progress.monitor.intake.bodies import read_body, sender_of
 from otel_progress.monitor.intake.messages import SIGNALS, response, to_json
-from otel_progress.monitor.intake.requests import BYTES, JSON, LARGEST, PROTOBUF, RECORDS, Accepted, Envelope, Parcel, Refused
+from otel_progress.monitor.intake.requests import (
+    BYTES,
+    JSON,
+    LARGEST,
+    PROTOBUF,
+    RECORDS,
+    Accepted,
+    Envelope,
+    Parcel,
+    Refused,
+)
 
 _BROWSER: Final = ("origin", "sec-fetch-site")
 """Headers that only browsers send; `fetch` of Node.js sends `Sec-Fetch-Mode`, too."""

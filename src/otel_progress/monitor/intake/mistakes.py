@@ -1,6 +1,6 @@
 """What senders get wrong in events, in words that name the field and what it must be; told once for each sender.
 
-Our own SDK makes none of these mistakes, so only events of other scopes are examined, apart from those that are refused.
+Our own SDK makes none of these mistakes, so of its events only those that are refused are examined.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def mistakes(event: Event) -> Iterator[tuple[str, str]]:
     get = event.brief.get
     if event.event == s.PROCESS_HEARTBEAT:
         interval = get(s.HEARTBEAT_INTERVAL)
-        if not finite(interval) or interval <= 0:
+        if not isinstance(interval, (int, float)) or not finite(interval) or interval <= 0:
             text = f"a heartbeat needs {s.HEARTBEAT_INTERVAL}, in seconds above 0, {_is(interval)}"
             yield "heartbeat_interval", f"{text}: without it nobody can tell when the process is dead"
         return

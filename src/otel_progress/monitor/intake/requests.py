@@ -198,7 +198,6 @@ class Envelope:
         body = inflate(self.body, min(most_bytes, claimed)) if self.zipped else self.body
         return parse(self.signal, body, json_body=self.is_json, most=most_records)
 
-
     def parcels(self) -> Iterator[Parcel]:
         """Unpack and parse it, a large one in parts: only one part of it is in memory as a message.
 

@@ -25,8 +25,8 @@ from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import (
     READ,
     RECORD_PARTS,
-    RETRY_AFTER,
     RECORDS,
+    RETRY_AFTER,
     Accepted,
     Acknowledgement,
     Done,

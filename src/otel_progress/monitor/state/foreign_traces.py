@@ -211,9 +211,7 @@ class ForeignTraces:
         if trace is not None:
             self._let_go(trace_id, trace)
 
-    def _is_claimed(
-        self, trace_id: bytes, attributes: Mapping[str, Any], owns: Callable[[bytes, str], bool]
-    ) -> bool:
+    def _is_claimed(self, trace_id: bytes, attributes: Mapping[str, Any], owns: Callable[[bytes, str], bool]) -> bool:
         claim = attributes.get(s.OPERATION_ID)
         if not isinstance(claim, str) or not 0 < len(claim) <= KEY_LENGTH:
             return False
@@ -223,14 +221,12 @@ class ForeignTraces:
             self._claims.setdefault(claim, trace_id)
         return False
 
-    def _add(
-        self, span: Any, attributes: Mapping[str, Any], about: dict[str, Any], find: Find, now: float
-    ) -> _Trace:
+    def _add(self, span: Any, attributes: Mapping[str, Any], about: dict[str, Any], find: Find, now: float) -> _Trace:
         trace = self._traces.get(span.trace_id)
         if trace is None:
             trace = self._begin(span, find)
         claim = attributes.get(s.OPERATION_ID)
-        if self._claims.get(claim) == span.trace_id:
+        if isinstance(claim, str) and self._claims.get(claim) == span.trace_id:
             trace.claims.add(claim)
         trace.heard_at = now
         instance = str(about[s.SERVICE_INSTANCE_ID])

@@ -267,7 +267,7 @@ def head_of(event: ReportedEvent) -> Head | None:
         or (type(parent) is str and len(parent) > KEY_LENGTH)
     ):
         return None
-    if finite(started) and started > LATEST:
+    if started is not None and started > LATEST:
         started = None  # nobody knows when it was
     return Head(
         key,

@@ -4,8 +4,9 @@ Our SDK judges its own operations, since it sees each unit. A program in another
 its state and its heartbeats; if its work hangs, only the states that no longer change show it. Such an operation is
 stuck once nothing moved in it for its `progress.stall_after`, and it recovers by the rules of the SDK.
 
-Progress is what changes in the state: counts, stages, message, outcomes, usage, a wait that begins or ends; and an event
-that says so itself, such as a heartbeat of the work. A sender that sends `progress.idle` knows better: that counts.
+Progress is what changes in the state: counts, stages, message, outcomes, usage, a wait that begins or ends; and an
+event that says so itself, such as a heartbeat of the work. A sender that sends `progress.idle` knows better: that
+counts.
 """
 
 from __future__ import annotations
