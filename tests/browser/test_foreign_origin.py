@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 pytest.importorskip("playwright", reason="run `pip install playwright`")
+from playwright.sync_api import expect
 from tests.stress.served import event, serving, wait_until
 
 TRIES = """async (url) => {
@@ -79,3 +81,31 @@ def test_page_of_another_origin_is_refused(browser, tmp_path):
         assert "cancel" not in monitor.detail("a")
     other.shutdown()
     other.server_close()
+
+
+def test_page_says_what_a_program_sends_wrong(browser, tmp_path):
+    """Beside the operation of a program without our SDK, in words that name the field."""
+    with serving(tmp_path) as monitor:
+        wrong = {"progress.completed": "12"}
+        record = {
+            "eventName": "progress.updated",
+            "attributes": [
+                {"key": key, "value": {"stringValue": value}}
+                for key, value in {
+                    "progress.operation.id": "a",
+                    "progress.operation.name": "work",
+                    "progress.status": "running",
+                    **wrong,
+                }.items()
+            ],
+        }
+        body = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": "theirs"}, "logRecords": [record]}]}]}
+        answer = monitor.ask("POST", "/v1/logs", json.dumps(body).encode(), {"Content-Type": "application/json"})
+        assert b"progress.completed has a wrong type" in answer.body
+        assert monitor.get("/health")["mistakes"]["type"] == 1
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(f"{monitor.monitor.url}/#/operations/a")
+        found = page.locator("section[aria-labelledby=mistakes-title]")
+        expect(found).to_contain_text("progress.completed has a wrong type or value, it is the text '12'")
+        context.close()
