@@ -183,6 +183,14 @@ def test_batch_after_an_outage_is_no_stall(node: Emitter, fake: FakeClock) -> No
     assert node.monitor.health() == "stuck"
 
 
+def test_clock_that_is_set_forward_is_no_pause(node: Emitter, fake: FakeClock) -> None:
+    """An update that says nothing new does not show for how long nothing moved, if the clock was set before it."""
+    node.say(progress__completed=1)
+    node.skew = 7200.0
+    node.live(fake, 2, progress__completed=1)
+    assert node.monitor.health() == "progressing"
+
+
 @pytest.mark.parametrize("skew", [-7200.0, 7200.0])
 def test_clock_of_the_sender_may_be_wrong_and_may_be_set(node: Emitter, fake: FakeClock, skew: float) -> None:
     """Neither a clock that is hours off nor one that is set in between makes work stuck, or hides a hang."""

@@ -161,8 +161,8 @@ class Unjudged:
 
 
 def _move(known: _Movement, said: float, heard: float) -> None:
-    if not known.waits and said > known.said > _NONE:
-        known.gaps, known.longest = known.gaps + 1, max(known.longest, said - known.said)
+    if not known.waits and known.said > _NONE:  # the longer of both: a limit that is too short is a false alarm
+        known.gaps, known.longest = known.gaps + 1, max(known.longest, said - known.said, heard - known.heard)
     known.said, known.heard, known.proven = said, heard, False
 
 
