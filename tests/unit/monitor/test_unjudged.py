@@ -185,9 +185,10 @@ def test_batch_after_an_outage_is_no_stall(node: Emitter, fake: FakeClock) -> No
 
 def test_clock_that_is_set_forward_is_no_pause(node: Emitter, fake: FakeClock) -> None:
     """An update that says nothing new does not show for how long nothing moved, if the clock was set before it."""
-    node.say(progress__completed=1)
+    for number in range(1, 11):
+        node.live(fake, 1, progress__completed=number)
     node.skew = 7200.0
-    node.live(fake, 2, progress__completed=1)
+    node.live(fake, 2, progress__completed=10)
     assert node.monitor.health() == "progressing"
 
 
