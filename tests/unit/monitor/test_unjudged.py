@@ -113,12 +113,20 @@ def test_recovery_needs_the_hold(node: Emitter, fake: FakeClock) -> None:
     assert names(node.monitor.history()).count(s.RECOVERED) == 1
 
 
-@pytest.mark.parametrize("about", [{"progress__status": "waiting", "progress__wait__reason": "approval"}])
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"progress__status": "waiting", "progress__wait__reason": "approval"},
+        {"progress__status": "waiting"},
+        {"progress__status": "pending"},
+    ],
+)
 def test_declared_wait_is_no_stall(node: Emitter, fake: FakeClock, about: dict[str, Any]) -> None:
     """However long it lasts; the time after it counts from its end."""
     node.say(s.WAIT_STARTED, **about)
     node.live(fake, 60)
     assert node.monitor.health() == "waiting"
+    assert node.monitor.core.labels["a"].health == "waiting"
     node.say(s.WAIT_ENDED, progress__wait__reason="approval")
     node.live(fake, 3)
     assert node.monitor.health() == "progressing"

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.health import NOT_MOVING, hold
-from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Health
+from otel_progress.model.snapshot import Snapshot, Wait
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ PROCESS: Final = "process"
 _MOVES: Final = s.EVENTS - {s.UPDATED, s.STALLED, s.SLOW, s.WAIT_OVERDUE, s.PROCESS_HEARTBEAT, s.OPERATION_ENDED}
 """Events that are progress themselves."""
 _NONE: Final = -math.inf
+UNNAMED: Final = "no reason given"
+"""The reason of a wait that the sender does not name."""
 GAPS: Final = 10
 """Times without progress that were heard before an operation without a limit has one."""
 TIMES: Final = 10
@@ -94,7 +96,7 @@ class Unjudged:
             _move(known, seen.timestamp, entry.heard_at)
         elif isinstance(idle, (int, float)) and finite(idle) and seen.timestamp - idle > known.said:
             _move(known, seen.timestamp - idle, entry.heard_at - idle)
-        known.signature, known.waits = mark, seen.wait is not None
+        known.signature, known.waits = mark, _waits(seen)
 
     def recall(self, entry: Entry, now: float, stuck_for: float | None) -> None:
         """An operation was loaded after a start; if it was stuck already, for how many seconds."""
@@ -123,7 +125,10 @@ class Unjudged:
         idle = self.idle(entry, now, since) - max(0.0, now - entry.heard_at)  # at the time of the snapshot
         limit, source = _limit(snapshot, known)
         health = Health.SILENT if known.stuck and snapshot.health not in NOT_MOVING else snapshot.health
-        return replace(snapshot, idle=idle, stall_after=limit, stall_after_source=source, health=health)
+        wait = snapshot.wait
+        if wait is None and snapshot.status is Status.WAITING:
+            wait = Wait(UNNAMED, max(0.0, idle))
+        return replace(snapshot, idle=idle, stall_after=limit, stall_after_source=source, health=health, wait=wait)
 
     def advance(self, entry: Entry, now: float, since: float) -> None:
         """Decide whether it is stuck.
@@ -133,7 +138,7 @@ class Unjudged:
         known = self._known[entry.head.operation_id]
         seen = entry.snapshot
         limit, idle = _limit(seen, known)[0], self.idle(entry, now, since)
-        if seen.wait is not None:
+        if _waits(seen):
             known.stuck, known.again = False, None
         elif limit is None:
             return
@@ -150,7 +155,7 @@ class Unjudged:
         """The earliest time at which `advance` can decide otherwise, if nothing is heard."""
         known = self._known[entry.head.operation_id]
         limit, _ = _limit(entry.snapshot, known)
-        if limit is None or entry.snapshot.wait is not None:
+        if limit is None or _waits(entry.snapshot):
             return math.inf
         idle = self.idle(entry, now, since)
         if not known.stuck:
@@ -158,6 +163,11 @@ class Unjudged:
         left = [limit / 2 - idle] if idle < limit / 2 else []
         left += [] if known.again is None else [known.again + hold(limit) - now]
         return now + max(0.0, min(left, default=math.inf))
+
+
+def _waits(seen: Snapshot) -> bool:
+    """Whether it need not move now: it has not started, or waits, with or without a reason."""
+    return seen.wait is not None or seen.status in (Status.WAITING, Status.PENDING)
 
 
 def _move(known: _Movement, said: float, heard: float) -> None:
