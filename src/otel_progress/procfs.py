@@ -104,6 +104,14 @@ def created(seen: ProcessStat, proc: Path = PROC) -> float | None:
         return None
 
 
+def executable(pid: int, proc: Path = PROC) -> str | None:
+    """The name of the file that a process runs; None if nobody tells."""
+    try:
+        return Path(os.readlink(proc / str(pid) / "exe")).name
+    except OSError:
+        return None
+
+
 def boot_id(proc: Path = PROC) -> str:
     """What identifies this run of the kernel; empty if that is unknown."""
     try:

@@ -90,6 +90,7 @@ CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
 
 # Attributes of the heartbeat of a process
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
+JUDGED_BY: Final = "progress.judged_by"
 PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
 PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"
 
@@ -120,6 +121,10 @@ GEN_AI_USAGE: Final = "gen_ai.usage"
 """With `.input_tokens` or `.output_tokens`."""
 GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
 
+# From OpenInference
+LLM_TOKEN_COUNT: Final = "llm.token_count"
+"""With `.prompt` or `.completion`; read from spans of other programs, never sent."""
+
 # From the conventions of OpenTelemetry for processes and hosts
 SERVICE_NAME: Final = "service.name"
 SERVICE_NAMESPACE: Final = "service.namespace"
@@ -128,6 +133,8 @@ PROCESS_PID: Final = "process.pid"
 PROCESS_CREATED: Final = "process.creation.time"
 PROCESS_COMMAND_ARGS: Final = "process.command_args"
 PROCESS_FOLDER: Final = "process.working_directory"
+PROCESS_EXECUTABLE: Final = "process.executable.name"
+"""Read from resources of other programs, never sent."""
 PROCESS_CPU: Final = "process.cpu.utilization"
 PROCESS_MEMORY: Final = "process.memory.usage"
 HOST_NAME: Final = "host.name"

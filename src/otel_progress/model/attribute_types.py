@@ -104,6 +104,12 @@ _RULE: Final[Mapping[str, Callable[[object], bool]]] = {key: rule for rule, keys
 _ESTIMATE: Final = (s.ETA, s.ETA_LOW, s.ETA_HIGH)
 
 
+def is_valid(key: str, value: object) -> bool:
+    """Whether a value is valid for this attribute; any is valid for an attribute without a rule."""
+    check = _RULE.get(key)
+    return check is None or check(value)
+
+
 def typed(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the attributes with valid values; an incomplete estimate is dropped as a whole."""
     rule = _RULE.get

@@ -92,7 +92,7 @@ _WORDS: Final = {
 }
 
 
-def judge(snapshot: SnapshotFields, now: float, hearing: Hearing | None = None) -> Verdict:
+def judge(snapshot: SnapshotFields, now: float, hearing: Hearing | None = None, *, judges: bool = False) -> Verdict:
     """Return the verdict on a snapshot at `now`, assuming that nothing happened since.
 
     `now` is in seconds since 1970 by the clock of the snapshot: an observer adds the time since it received the
@@ -104,13 +104,16 @@ def judge(snapshot: SnapshotFields, now: float, hearing: Hearing | None = None) 
 
     Dead outranks all others, as nothing else can be known then. A process that was not heard while the observer could
     not listen is unknown. An operation that its process calls stuck stays stuck until the process reports progress.
-    An outside observer never concludes silence itself: the process reports silence at once, but may hold back updates
-    of work that moves, so the age of a snapshot proves nothing. A final status counts as progressing.
+    An outside observer concludes silence itself only if it `judges`: a process that judges itself reports silence at
+    once, but may hold back updates of work that moves, so the age of a snapshot proves nothing. A final status counts
+    as progressing.
 
     Args:
         snapshot: the operation.
         now: seconds since 1970, by the clock of the snapshot.
         hearing: what an outside observer heard of the process; None inside the process.
+        judges: whether the observer judges the operation, as its process does not; then `snapshot` has the idle time
+            that the observer knows.
 
     Example:
         `judge(snapshot, snapshot.timestamp + 60).health`
@@ -127,10 +130,10 @@ def judge(snapshot: SnapshotFields, now: float, hearing: Hearing | None = None) 
             return Verdict(Health.SLOW, "start_within", seen.elapsed, seen.start_within, clock="pending")
         return Verdict(Health.WAITING, clock="pending")
     if seen.branches:
-        proven = seen.branches if hearing is None else snapshot.branches
+        proven = seen.branches if hearing is None or judges else snapshot.branches
         verdicts = [_branch(branch, known.idle) for branch, known in zip(seen.branches, proven)]
     else:
-        verdicts = [_branch(_only(seen), seen.idle if hearing is None else snapshot.idle, _last(seen))]
+        verdicts = [_branch(_only(seen), seen.idle if hearing is None or judges else snapshot.idle, _last(seen))]
     worst = max(verdicts, key=rank)
     if rank(worst) <= _RANKS[Health.PROGRESSING] and _is_slow(seen, worst):
         source = seen.slow_after_source

@@ -141,6 +141,7 @@ class Monitor:
         watcher = Watcher(self.core.submit, lambda _: None, ledger=self.core.ledger, quiet=QUIET, eager=False)
         watcher.settled = lambda: not self.core.inbox.queue
         self.core.watcher = watcher
+        self.core.mistakes.tell = self._say
         self.core.observer.is_stopped = watcher.is_stopped
 
     def _open_grpc(self, options: Options) -> Any:
@@ -196,7 +197,7 @@ class Monitor:
             self.control,
             self.auth,
             VERSION,
-            (self._intake_health, self.integrity.health, self.outlets.health, *relay),
+            (self._intake_health, self.core.mistakes.health, self.integrity.health, self.outlets.health, *relay),
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: error_as_json}

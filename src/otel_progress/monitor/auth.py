@@ -49,8 +49,8 @@ SAFE_HEADERS: Final = (
 _FREE: Final = frozenset({"/", "/session", "/health", "/api"})
 _PAGE: Final = ("/static/", "/login/")
 """Besides `/`, the paths that need no token and may be reached by a link from another site; they hold no data."""
-BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest")
-"""Headers that only browsers send."""
+BROWSER: Final = ("origin", "sec-fetch-site")
+"""Headers that only browsers send, `Origin` with every POST. `fetch` of Node.js sends `Sec-Fetch-Mode`, too."""
 _FOREIGN: Final = "requests from other web pages are not accepted"
 
 

@@ -110,6 +110,7 @@ class Events:
     def _beat(self) -> None:
         about: dict[str, Value] = {
             s.HEARTBEAT_INTERVAL: self._heartbeat,
+            s.JUDGED_BY: "process",
             s.PROCESS_IN_FLIGHT: len(registry.live),
         }
         lag = process.lag.worst(process.loops)

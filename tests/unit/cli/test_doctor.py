@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import re
+import threading
 from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from otel_progress import cli
 from otel_progress.cli.doctor.configuration import DoctorOptions, examine, secrets, settings_of, shown
 from otel_progress.cli.doctor.endpoint import proxy_of
 from otel_progress.cli.doctor.findings import KINDS, Level, ReportLine, problem
+from otel_progress.cli.doctor.receiver import complaints
 from otel_progress.cli.doctor.report import Report
 from otel_progress.settings import Endpoint, read
 
@@ -312,3 +315,35 @@ def test_every_finding_comes_from_the_code() -> None:
         if path.name != "findings.py"
     )
     assert [code for code in KINDS if f'"{code}"' not in texts] == []
+
+
+@pytest.mark.parametrize(
+    ("about", "found"),
+    [
+        ({"product": "otel-progress", "intake": {"too_large": 3}}, ["batch_items"]),
+        ({"product": "otel-progress", "mistakes": {"type": 1, "newest": "node: x"}}, ["sender_mistakes"]),
+        ({"product": "otel-progress", "intake": {"too_large": 0}}, []),
+        ({"product": "another", "intake": {"too_large": 3}}, []),
+        ([], []),
+    ],
+)
+def test_monitor_that_refused_what_others_sent(about: object, found: list[str]) -> None:
+    """What a monitor counts of large requests and mistakes is a finding; another receiver's health is not."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps(about).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        settings, _ = settings_of(NOTHING, {f"{ALL}_ENDPOINT": f"http://127.0.0.1:{server.server_port}"})
+        endpoint = settings.endpoints["logs"]
+        assert [one.code for one in complaints(endpoint)] == found
+        server.shutdown()

@@ -189,7 +189,10 @@ GUARDED = [
     ("a link to data", "/api", {"host": HERE, "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, False),
     ("typed", "/operations", {"host": HERE, "sec-fetch-site": "none", "sec-fetch-mode": "navigate"}, True),
     ("our page sends", "/v1/logs", {"host": HERE, "origin": f"http://{HERE}", "sec-fetch-site": "same-origin"}, False),
-    ("a page asks for commands", "/control", {"host": HERE, "sec-fetch-mode": "cors"}, False),
+    ("a page asks for commands", "/control", {"host": HERE, "origin": "http://127.0.0.1:1"}, False),
+    ("a page sends without a body", "/v1/logs", {"host": HERE, "sec-fetch-site": "cross-site"}, False),
+    ("fetch of Node.js", "/v1/logs", {"host": HERE, "sec-fetch-mode": "cors"}, True),
+    ("fetch of Node.js cancels", "/operations/a/cancel", {"host": HERE, "sec-fetch-mode": "cors"}, True),
     ("a program sends", "/v1/logs", {"host": HERE}, True),
 ]
 

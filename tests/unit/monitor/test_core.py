@@ -83,7 +83,7 @@ def test_what_is_not_stored_is_not_acknowledged_and_complete_after_the_retry(wea
     store.full = True
     (answer,) = monitor.take(body)
     assert isinstance(answer, Refused)
-    assert (answer.status, answer.retry_after, monitor.core.faults.text) == (503, 5, "the disk is full")
+    assert (answer.status, answer.retry_after, monitor.core.faults.text) == (503, 1, "the disk is full")
     assert (store.recall("a"), monitor.core.taken) == (None, 0)
     store.full = False
     assert monitor.take(body, body) == [Accepted(), Accepted()]
@@ -620,7 +620,7 @@ def test_turn_ends_when_it_cost_enough(monitor: Parts) -> None:
 def test_request_that_never_fits_is_refused_for_good(monitor: Parts) -> None:
     """What is larger than any request may be is not told to come again."""
     with pytest.raises(Refused) as refused:
-        offered(monitor, bytes(requests.BYTES + 1))
+        offered(monitor, bytes(requests.LARGEST + 1))
     assert (refused.value.status, refused.value.retry_after) == (413, None)
     assert monitor.core.inbox.statistics()["too_large"] == 1
 

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from monitor_parts import Parts, fake_time, names, parts, seconds
+from monitor_parts import Parts, fake_time, names, open_in, parts, seconds
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from otel_progress import procfs
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake.requests import Accepted
+from otel_progress.monitor.intake.requests import Accepted, Refused
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.core import CoreLimits
+from otel_progress.monitor.state.store import StoreError
+from otel_progress.monitor.state.watcher import Watcher
 from otel_progress.testing import FakeClock
 
 TRACE = bytes(range(16))
@@ -50,19 +55,23 @@ def span(
     return made
 
 
-def request(*made: Span, service: str = "shop", scope: str = "their.library", **resource: str) -> bytes:
+def request(*made: Span, service: str = "shop", scope: str = "their.library", **resource: Any) -> bytes:
     """A request of one service."""
     message = ExportTraceServiceRequest()
     group = message.resource_spans.add()
     for key, value in {"service.name": service, "service.instance.id": f"{service}-1", **resource}.items():
-        group.resource.attributes.add(key=key).value.string_value = value
+        pair = group.resource.attributes.add(key=key.replace("__", "."))
+        if isinstance(value, int):
+            pair.value.int_value = value
+        else:
+            pair.value.string_value = value
     by_scope = group.scope_spans.add()
     by_scope.scope.name = scope
     by_scope.spans.extend(made)
     return message.SerializeToString()
 
 
-def say(monitor: Parts, *made: Span, **more: str) -> None:
+def say(monitor: Parts, *made: Span, **more: Any) -> None:
     """A service sends these spans."""
     assert monitor.take(request(*made, **more), signal="traces") == [Accepted()]
 
@@ -298,3 +307,251 @@ def test_odd_spans_harm_nothing(monitor: Parts, odd: Span) -> None:
     assert entry is not None
     monitor.views.detail(entry)
     assert entry.head.status.final
+
+
+# -- the same work by spans and by log events
+
+WORK = Snapshot("job", "import", Status.RUNNING, AT + 2.0, sequence=2, started_at=float(AT))
+EVENTS = [
+    ("started", s.OPERATION_STARTED, replace(WORK, sequence=1)),
+    ("moved", s.UPDATED, WORK),
+    ("ended", s.OPERATION_ENDED, replace(WORK, sequence=3, status=Status.COMPLETED)),
+]
+SPANS = [
+    ("root", span("import", 1, start=0, end=9)),
+    ("stage", span("load", 2, 1, 1, 5)),
+    ("call", span("http", 3, 2, 2, 3)),
+    ("called", span("store", 4, 3, 2, 3, flags=REMOTE)),
+]
+
+
+def hear(monitor: Parts, name: str, *, traced: bool = True) -> None:
+    """One span, or one log event of a program that has no SDK of ours."""
+    for key, event, snapshot in EVENTS:
+        if key == name:
+            monitor.say(snapshot, event=event, instance="shop-1", trace=KEY if traced else None)
+    for key, one in SPANS:
+        if key == name:
+            say(monitor, one, service="bank" if key == "called" else "shop")
+
+
+ALL = [name for name, *_ in (*EVENTS, *SPANS)]
+
+
+@settings(max_examples=80)
+@given(st.permutations(ALL), st.sets(st.sampled_from(ALL)), st.lists(st.integers(0, 6), max_size=1))
+def test_spans_and_events_in_any_order_are_one_operation(
+    order: list[str], missing: set[str], restarts: list[int]
+) -> None:
+    """Whichever arrives first, and whatever is lost of either: one operation, and none that runs for ever beside it."""
+    from tempfile import TemporaryDirectory
+
+    heard = [name for name in order if name not in missing]
+    told = [name for name, *_ in EVENTS if name in heard]
+    with fake_time(), TemporaryDirectory() as folder, parts(Path(folder) / "m.db") as monitor:
+        for number, name in enumerate(heard):
+            hear(monitor, name)
+            if number in restarts and "ended" not in heard[: number + 1]:
+                monitor.restart()
+        known = list(monitor.core.ledger.operations)
+        assert known == (["job"] if told else [KEY] if heard else [])
+        monitor.restart()
+        assert [one.operation_id for one in open_in(monitor.store)] == (
+            ["job"] if told and "ended" not in told else [KEY] if not told and heard and "root" not in heard else []
+        )
+        if "ended" in told:
+            assert monitor.row("job")["status"] == "completed"
+
+
+def test_ghost_leaves_the_page(monitor: Parts) -> None:
+    """A row that spans made before the first event is removed from memory, from the store, and from what readers see."""
+    hear(monitor, "stage")
+    hear(monitor, "started")
+    assert monitor.core.journal.removed() == [KEY]
+    assert monitor.store.recall(KEY) is None
+    assert monitor.history(KEY) == []
+
+
+def test_ghost_goes_although_the_store_can_not_be_written(fake: FakeClock, tmp_path: Path) -> None:
+    """While the file is locked nothing is acknowledged; with the retry the row of the spans is gone."""
+    from monitor_parts import event_of, request_of
+
+    with parts(tmp_path / "m.db") as monitor:
+        hear(monitor, "stage")
+        write = monitor.store.write
+
+        def fail(_: object) -> None:
+            raise StoreError("locked", passing=True)
+
+        body = request_of(event_of(WORK, s.OPERATION_STARTED, KEY), instance="shop-1")
+        monitor.store.write = fail  # type: ignore[method-assign,assignment]
+        assert isinstance(monitor.take(body)[0], Refused)
+        monitor.store.write = write  # type: ignore[method-assign]
+        assert monitor.take(body) == [Accepted()]
+        assert monitor.store.recall(KEY) is None
+        assert monitor.row("job")["status"] == "running"
+
+
+@pytest.mark.parametrize("spans_first", [True, False])
+def test_events_without_a_trace_meet_the_span_that_names_their_operation(monitor: Parts, spans_first: bool) -> None:
+    """A program may send log events without the ids of its trace: `progress.operation.id` on its span says it all."""
+    named = span("import", 1, start=0, end=9, progress__operation__id="job")
+    child = span("load", 2, 1, 1, 5)
+    if spans_first:
+        say(monitor, child, named)
+    hear(monitor, "started", traced=False)
+    if not spans_first:
+        say(monitor, named, child)
+    say(monitor, span("late", 5, 2, 1, 2))
+    assert list(monitor.core.ledger.operations) == ["job"]
+
+
+def test_spans_before_the_first_heartbeat_leave_no_row(monitor: Parts) -> None:
+    """A process that turns out to report by itself is not told of by its spans, whenever they came."""
+    say(monitor, CHILD)
+    monitor.beat("shop-1")
+    assert monitor.core.ledger.find(KEY) is None
+    say(monitor, ROOT)
+    assert monitor.core.ledger.find(KEY) is None
+
+
+# -- what spans alone tell
+
+
+def test_start_is_that_of_the_root(monitor: Parts) -> None:
+    """Until the root comes the earliest span counts; its history stays that of one attempt, also after a restart."""
+    say(monitor, LEAF)
+    assert monitor.row(KEY)["started_at"] == AT + 2
+    say(monitor, CHILD)
+    assert monitor.row(KEY)["started_at"] == AT + 1
+    monitor.restart()
+    say(monitor, ROOT)
+    row = monitor.row(KEY)
+    assert (row["started_at"], row["elapsed"], row["attempt"]) == (AT, 9.0, 1)
+    monitor.restart()
+    assert monitor.row(KEY)["started_at"] == AT
+    assert {event.started_at for event in monitor.history(KEY)} == {float(AT)}
+
+
+def test_running_request_is_named_after_the_service_that_nobody_called(monitor: Parts) -> None:
+    """The call that another service ended first is not what runs: its name is not that of the operation."""
+    charge = span("POST /charge", 5, 2, 2, 3, flags=REMOTE)
+    say(monitor, span("query", 6, 5, 2, 3), service="bank")
+    assert monitor.row(KEY)["name"] == "bank"
+    say(monitor, charge, service="bank")
+    assert monitor.row(KEY)["name"] == "bank"
+    say(monitor, CHILD)
+    row = monitor.row(KEY)
+    assert (row["name"], row["service"], row["status"]) == ("shop", "shop", "running")
+
+
+def call(number: int, above: int, kind: str, given: int, made: int) -> Span:
+    """A span of OpenInference."""
+    more = {"openinference__span__kind": kind, "llm__token_count__prompt": given, "llm__token_count__completion": made}
+    return span(kind.lower(), number, above, number, number + 1, **more)
+
+
+@settings(max_examples=30)
+@given(st.permutations(range(5)))
+def test_tokens_of_open_inference_count_once(order: list[int]) -> None:
+    """Calls add up; a chain that sums them up, and a second instrumentation around a call, add nothing."""
+    from tempfile import TemporaryDirectory
+
+    both = span("chat", 7, 6, gen_ai__usage__input_tokens=5, llm__token_count__prompt=5)
+    around = span("completion", 6, 1, gen_ai__usage__input_tokens=5)
+    made = [call(2, 3, "LLM", 10, 1), call(4, 3, "LLM", 20, 2), call(3, 1, "CHAIN", 30, 3), around, both]
+    with fake_time(), TemporaryDirectory() as folder, parts(Path(folder) / "m.db") as monitor:
+        for number in order:
+            say(monitor, made[number])
+        assert monitor.row(KEY)["tokens"] == {"input": 35, "output": 3}
+        say(monitor, ROOT)
+        assert monitor.row(KEY)["tokens"] == {"input": 35, "output": 3}
+
+
+def test_tokens_go_on_after_a_restart(monitor: Parts) -> None:
+    """What was counted before is not lost, and the root that sums everything up does not double it."""
+    say(monitor, call(2, 1, "LLM", 10, 1))
+    monitor.restart()
+    say(monitor, call(3, 1, "LLM", 20, 2))
+    assert monitor.row(KEY)["tokens"] == {"input": 30, "output": 3}
+    say(monitor, span("agent", 1, llm__token_count__prompt=30, llm__token_count__completion=3))
+    assert monitor.row(KEY)["tokens"] == {"input": 30, "output": 3}
+
+
+class Machine:
+    """A machine with one process, which runs Node.js since long."""
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.name = "node"
+
+    def look(self, pid: int) -> procfs.ProcessStat | None:
+        """The process."""
+        return procfs.ProcessStat(pid, 1, "S") if self.alive and pid == 77 else None
+
+    def created(self, _: procfs.ProcessStat) -> float | None:
+        """A minute before the trace."""
+        return AT - 60.0
+
+    def executable(self, _: int) -> str | None:
+        """What it runs."""
+        return self.name
+
+    def waits_in(self, _: int) -> str:
+        """Unknown."""
+        return ""
+
+    def memory_kills(self) -> int | None:
+        """None."""
+        return 0
+
+
+@pytest.fixture
+def machine(monitor: Parts) -> Machine:
+    """The machine of the monitor."""
+    found = Machine()
+    monitor.core.watcher = Watcher(
+        monitor.core.submit, lambda _: None, probe=found, ledger=monitor.core.ledger, eager=False
+    )
+    return found
+
+
+NODE: dict[str, Any] = {"process__pid": 77, "host__name": socket.gethostname(), "process__executable__name": "node"}
+
+
+def test_killed_process_loses_its_requests(monitor: Parts, fake: FakeClock, machine: Machine) -> None:
+    """After SIGKILL no root comes; where pid and host are known, the request does not run for ever."""
+    recorder = monitor.listen()
+    say(monitor, CHILD, **NODE)
+    seconds(fake, monitor, 5)
+    assert monitor.row(KEY)["status"] == "running"
+    machine.alive = False
+    seconds(fake, monitor, 3)
+    assert monitor.row(KEY)["status"] == "lost"
+    assert recorder.kinds == ["lost"]
+    assert monitor.history(KEY)[-1].event == s.OPERATION_ENDED
+    say(monitor, ROOT, **NODE)  # it was on its way
+    assert monitor.row(KEY)["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    "other", [{"host__name": "elsewhere"}, {"process__executable__name": "java"}, {"process__pid": 78}]
+)
+def test_process_of_another_machine_is_not_gone(
+    monitor: Parts, fake: FakeClock, machine: Machine, other: dict[str, Any]
+) -> None:
+    """A pid of another host, or of another program with the same pid, proves nothing."""
+    say(monitor, CHILD, **{**NODE, **other})
+    machine.alive = False
+    seconds(fake, monitor, 10)
+    assert monitor.row(KEY)["status"] == "running"
+
+
+def test_called_service_that_was_killed_does_not_end_the_caller(
+    monitor: Parts, fake: FakeClock, machine: Machine
+) -> None:
+    """A deployment of a service that has answered loses nothing of those who called it."""
+    say(monitor, span("charge", 5, 2, 2, 3, flags=REMOTE), service="bank", **NODE)
+    machine.alive = False
+    seconds(fake, monitor, 10)
+    assert monitor.row(KEY)["status"] == "running"

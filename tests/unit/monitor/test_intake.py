@@ -36,6 +36,7 @@ from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import requests
 from otel_progress.monitor.intake import server as monitor_intake
+from otel_progress.monitor.intake.grpc import SERVICES
 from otel_progress.monitor.intake.records import RECORD_BYTES, Record, groups
 from otel_progress.monitor.intake.requests import Accepted, Parcel, Refused, count_records, inflate, parse
 from otel_progress.monitor.intake.server import Intake
@@ -484,6 +485,39 @@ def test_too_much_is_told_with_when_to_come_again(monitor: Served) -> None:
     assert monitor.send(event("late")).status == 200
 
 
+def test_request_above_the_size_of_a_part_is_taken_by_both_protocols(monitor: Served) -> None:
+    """5 MiB of events, as a Collector sends that batches by items, over HTTP and over gRPC."""
+    grpc = pytest.importorskip("grpc")
+    body = logs(*(event("large", MESSAGE="x" * 7_000, sequence=number) for number in range(1, 751)))
+    assert len(body) > requests.BYTES
+    assert monitor.post(body).status == 200
+    assert monitor.detail("large")["id"] == "large"
+    with grpc.insecure_channel(f"127.0.0.1:{monitor.monitor.grpc_port}") as channel:
+        export = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
+        assert export(body, timeout=20) == b""
+    answer = monitor.post(bytes(requests.LARGEST + 1))
+    assert answer.status == 413
+    assert b"send smaller batches" in answer.body
+
+
+def test_grpc_health(monitor: Served) -> None:
+    """The health checking protocol of gRPC answers for the whole server and for each service, without a token."""
+    grpc = pytest.importorskip("grpc")
+    with grpc.insecure_channel(f"127.0.0.1:{monitor.monitor.grpc_port}") as channel:
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        for name in (b"", *(service.encode() for service in SERVICES)):
+            assert check(otlp.chunk(1, name) if name else b"", timeout=20) == b"\x08\x01"
+        with pytest.raises(grpc.RpcError) as caught:
+            check(otlp.chunk(1, b"other"), timeout=20)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        watching = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"", timeout=20)
+        assert next(watching) == b"\x08\x01"
+        watching.cancel()
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary("/grpc.health.v1.Health/Other")(b"", timeout=20)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
 def test_what_can_not_be_stored_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another program holds the file it is 503 with `Retry-After`; what is sent again then is there."""
     monkeypatch.setattr(store, "BUSY_SECONDS", 0.1)
@@ -491,7 +525,7 @@ def test_what_can_not_be_stored_is_not_acknowledged(tmp_path: Path, monkeypatch:
         with contextlib.closing(sqlite3.connect(tmp_path / "m.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             answer = found.send(event("again"))
-            assert (answer.status, answer.headers["Retry-After"]) == (503, "5")
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
             other.execute("ROLLBACK")
         assert found.send(event("again")).status == 200
         assert found.detail("again")["id"] == "again"

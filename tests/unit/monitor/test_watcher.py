@@ -41,6 +41,9 @@ class Machine:
     def created(self, seen: procfs.ProcessStat) -> float | None:
         return BOOT + seen.ticks
 
+    def executable(self, pid: int) -> str | None:
+        return "node"
+
     def waits_in(self, pid: int) -> str:
         return "pipe_read"
 

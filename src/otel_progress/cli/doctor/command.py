@@ -119,6 +119,12 @@ def _reach(
         report.add(ReportLine(STEP, Level.OK, text, signals=(signal,), seconds=reached.seconds))
     for one, of in problems.items():
         report.add(one.line(STEP, tuple(of), **_about(of[0], given, environ)))
+    logs = found.get("logs")
+    if logs is not None and logs.problem is None:
+        from otel_progress.cli.doctor.receiver import complaints
+
+        for one in complaints(settings.endpoints["logs"]):
+            report.add(one.line(STEP, ("logs",)))
     heard = [reached.ahead for reached in found.values() if reached.ahead is not None]
     if heard:
         tell_clock(report, "the endpoint", min(heard, key=abs))

@@ -167,6 +167,16 @@ KINDS: Final = {
     "not_otlp": Kind(_ERROR, "what answers is not an OTLP receiver", "Name an OTLP receiver in {variable}."),
     "failed": Kind(_ERROR, "a request failed in another way", "Read the message above, and the receiver's log."),
     # clock
+    "batch_items": Kind(
+        _WARNING,
+        "the monitor refused too large requests: something before it, such as a Collector, batches by items",
+        "Batch by bytes: sending_queue.batch with sizer: bytes and max_size: 2097152, as in collector-config/.",
+    ),
+    "sender_mistakes": Kind(
+        _WARNING,
+        "a program sends the monitor events that it can't use as they are",
+        "Correct that program: docs/semantic-conventions.md has each name, type and unit; /health counts the mistakes.",
+    ),
     "clock_skew": Kind(
         _WARNING,
         "two clocks differ by more than 10 s, so alerts fire early or late, and events of machines get out of order",

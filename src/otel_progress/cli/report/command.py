@@ -42,7 +42,7 @@ examples:
   otel-progress report nightly-31 -o nightly.html
   otel-progress report --name nightly --since 90d -o nightly.md
   otel-progress report run-1 run-2 --format csv
-  otel-progress report import --file progress.jsonl
+  otel-progress report import --file runs.jsonl
 
 A file that exists is replaced once the report is complete. HTML needs: pip install "otel-progress[report]".
 In CSV, a text that a spreadsheet would run as a formula begins with an apostrophe.

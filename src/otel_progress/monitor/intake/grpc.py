@@ -13,7 +13,7 @@ from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.auth import SEND
 from otel_progress.monitor.intake.acknowledgement import Offer, acknowledged
 from otel_progress.monitor.intake.messages import response
-from otel_progress.monitor.intake.requests import BODY_SECONDS, BYTES, Accepted, Envelope, Refused, Sender
+from otel_progress.monitor.intake.requests import BODY_SECONDS, LARGEST, Accepted, Envelope, Refused, Sender
 from otel_progress.monitor.ports import held
 from otel_progress.settings import quiet_grpc
 
@@ -36,6 +36,12 @@ SERVICES: Final = {
     "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
     "opentelemetry.proto.collector.metrics.v1.MetricsService": "metrics",
 }
+HEALTH: Final = "grpc.health.v1.Health"
+"""The service of gRPC's health checking protocol: `Check` and `Watch`."""
+SERVING: Final = b"\x08\x01"
+SERVICE_UNKNOWN: Final = b"\x08\x03"
+WATCH_SECONDS: Final = 60.0
+"""Seconds after which a call of `Watch` ends."""
 _CODES: Final = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 413: "RESOURCE_EXHAUSTED"}
 
 
@@ -94,7 +100,7 @@ class GrpcIntake:
 
     async def _serve(self, target: str) -> None:
         options = (
-            ("grpc.max_receive_message_length", BYTES),
+            ("grpc.max_receive_message_length", LARGEST),
             ("grpc.max_concurrent_streams", STREAMS),
             ("grpc.so_reuseport", 0),
         )
@@ -193,6 +199,8 @@ def _services(intake: GrpcIntake) -> Any:
     class Services(grpc.GenericRpcHandler):
         def service(self, call: Any) -> Any:
             service, _, method = call.method.lstrip("/").partition("/")
+            if service == HEALTH:
+                return _health(method, grpc)
             signal = SERVICES.get(service)
             if signal is None or method != "Export":
                 return None
@@ -204,6 +212,24 @@ def _services(intake: GrpcIntake) -> Any:
             return grpc.stream_unary_rpc_method_handler(take)
 
     return Services()
+
+
+def _health(method: str, grpc: Any) -> Any:
+    """The methods of the health checking protocol of gRPC; they need no token, as `/health` does not."""
+
+    async def check(request: bytes, context: Any) -> bytes:
+        if request and request[2:].decode("utf-8", "replace") not in SERVICES:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such service; there are " + ", ".join(SERVICES))
+        return SERVING
+
+    async def watch(request: bytes, _context: Any) -> AsyncIterator[bytes]:
+        known = not request or request[2:].decode("utf-8", "replace") in SERVICES
+        yield SERVING if known else SERVICE_UNKNOWN
+        await asyncio.sleep(WATCH_SECONDS)  # a client that watches on asks again; until then nothing changes
+
+    if method == "Check":
+        return grpc.unary_unary_rpc_method_handler(check)
+    return grpc.unary_stream_rpc_method_handler(watch) if method == "Watch" else None
 
 
 def _details(refused: Refused) -> bytes:

@@ -13,15 +13,26 @@ from starlette.routing import Route
 
 from otel_progress.monitor.intake.bodies import read_body, sender_of
 from otel_progress.monitor.intake.messages import SIGNALS, response, to_json
-from otel_progress.monitor.intake.requests import BYTES, JSON, PROTOBUF, RECORDS, Accepted, Envelope, Parcel, Refused
+from otel_progress.monitor.intake.requests import (
+    BYTES,
+    JSON,
+    LARGEST,
+    PROTOBUF,
+    RECORDS,
+    Accepted,
+    Envelope,
+    Parcel,
+    Refused,
+)
 
-_BROWSER: Final = ("origin", "sec-fetch-site", "sec-fetch-mode")
+_BROWSER: Final = ("origin", "sec-fetch-site")
+"""Headers that only browsers send; `fetch` of Node.js sends `Sec-Fetch-Mode`, too."""
 
 Take = Callable[[Envelope], Awaitable[Accepted]]
 """Accepts a request, or raises `Refused`."""
 
 
-def routes(take: Take, *, most_bytes: int = BYTES, headers: Mapping[str, str] | None = None) -> list[Route]:
+def routes(take: Take, *, most_bytes: int = LARGEST, headers: Mapping[str, str] | None = None) -> list[Route]:
     """The routes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`; responses to logs carry `headers`."""
 
     def route(signal: str) -> Route:
@@ -74,7 +85,7 @@ def _admit(request: Request, kind: str, most: int) -> None:
         raise Refused(415, "the content encoding must be gzip or identity")
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
-        raise Refused(413, f"the body is larger than {most} bytes")
+        raise Refused(413, f"the body is larger than {most} bytes; send smaller batches")
 
 
 def _accepted(signal: str, taken: Accepted, is_json: bool, headers: Mapping[str, str] | None) -> Response:

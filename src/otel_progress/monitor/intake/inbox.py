@@ -17,7 +17,7 @@ from otel_progress.monitor.intake.request_queue import (
     Job,
     RequestQueue,
 )
-from otel_progress.monitor.intake.requests import BYTES, Done, Envelope, Refused
+from otel_progress.monitor.intake.requests import BYTES, LARGEST, Done, Envelope, Refused
 
 BEHIND: Final = 3.0
 """Seconds that requests may wait before nobody counts as dead any more: a sign of life may be among them."""
@@ -62,9 +62,11 @@ class Inbox:
         Raises:
             Refused: if it is too large, or if there is no room.
         """
-        if len(envelope.body) > BYTES:
+        most = BYTES if envelope.is_json else LARGEST
+        if len(envelope.body) > most:
             self.dropped["too_large"] += 1
-            raise Refused(413, f"the request is larger than {BYTES} bytes")
+            what = "a request in JSON" if envelope.is_json else "a request"
+            raise Refused(413, f"{what} may have {most} bytes, this one has {len(envelope.body)}; send smaller batches")
         with self._ready:
             if self._stopped:
                 raise Refused(503, "the monitor is shutting down", 1)

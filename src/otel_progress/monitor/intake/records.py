@@ -44,6 +44,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.GEN_AI_AGENT: "string_value",
     s.STAGE_PATH: "string_value",
     s.HEARTBEAT_INTERVAL: "double_value",
+    s.JUDGED_BY: "string_value",
 }
 """The attributes that are decoded at once, with their usual type; the others are decoded on demand."""
 _OWN: Final = s.EVENT_ATTRIBUTES | {s.EXIT_CODE, s.EXIT_SIGNAL, s.EXIT_OUT_OF_MEMORY, s.EXIT_STDERR}
@@ -232,12 +233,14 @@ class Group(NamedTuple):
         scope: the name of the scope.
         records: the events.
         void: the number of updates left out because a newer event of their operation follows.
+        unknown: names of events that look like ours but are not known.
     """
 
     resource: dict[str, Any]
     scope: str
     records: tuple[Record, ...]
     void: int = 0
+    unknown: tuple[str, ...] = ()
 
 
 Due = Callable[[str, int], bool]
@@ -254,13 +257,14 @@ def groups(parcel: Parcel, is_due: Due = lambda *_: True) -> Iterator[Group]:
     for by_resource in message.resource_logs:
         resource = resource_attributes(by_resource.resource, parcel.allowance)
         for by_scope in by_resource.scope_logs:
-            found, void = _records(by_scope.log_records, is_due, parcel)
+            unknown: list[str] = []
+            found, void = _records(by_scope.log_records, is_due, parcel, unknown)
             if parcel.largest > RECORD_SMALL:
                 found = _bounded(found, parcel.allowance)
-            yield Group(resource, by_scope.scope.name, tuple(found), void)
+            yield Group(resource, by_scope.scope.name, tuple(found), void, tuple(unknown))
 
 
-def _records(messages: Any, is_due: Due, parcel: Parcel) -> tuple[list[Record], int]:
+def _records(messages: Any, is_due: Due, parcel: Parcel, unknown: list[str]) -> tuple[list[Record], int]:
     """Our events without void updates, and the number of these."""
     is_large, left = parcel.largest > RECORD_SMALL, parcel.allowance.left
     found: list[Record] = []
@@ -269,6 +273,8 @@ def _records(messages: Any, is_due: Due, parcel: Parcel) -> tuple[list[Record], 
     for message in reversed(messages):
         event = message.event_name or _event_name(message)
         if event not in s.EVENTS:
+            if event.startswith(s.PREFIX):
+                unknown.append(event[:SHORT])
             continue
         attributes = message.attributes
         if event == s.UPDATED:

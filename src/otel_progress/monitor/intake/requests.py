@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Union
 
-from otel_progress.monitor.intake import request_size
+from otel_progress.monitor.intake import request_parts, request_size
 from otel_progress.monitor.intake.messages import (
     RECORD_PATH,
     REQUESTS,
@@ -27,7 +27,9 @@ from otel_progress.monitor.intake.request_size import Malformed, varint
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
 BYTES: Final = 4 * 1024 * 1024
-"""The size limit of a request in bytes, both compressed and uncompressed."""
+"""The size in bytes up to which a request is parsed as a whole; also the limit of one in JSON, which takes more."""
+LARGEST: Final = 4 * BYTES
+"""The size limit of a request in bytes, both compressed and uncompressed; above `BYTES` it is parsed in parts."""
 RECORDS: Final = 65_536
 """The most resources, scopes and records in a request; each takes a few bytes on the wire and hundreds in memory."""
 MEMBERS: Final = 16
@@ -49,6 +51,10 @@ PACKED: Final = 32
 _HEX_IDS: Final = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
 _SMALLER: Final = "send smaller batches"
 _FIXED: Final = {1: 8, 5: 4}
+
+
+RETRY_AFTER: Final = 1
+"""Seconds after which a sender should retry while the store cannot be written; many exporters give up after 5 s."""
 
 
 class Refused(Exception):
@@ -179,7 +185,7 @@ class Envelope:
 
         A body that compresses far better than telemetry consists of many small parts, and JSON takes longer.
         """
-        size = max(CHEAPEST, min(self.size, BYTES))
+        size = max(CHEAPEST, min(self.size, LARGEST))
         return size * max(1, size // (max(1, len(self.body)) * PACKED)) * (JSON_COST if self.is_json else 1)
 
     def open(self, most_bytes: int = BYTES, most_records: int = RECORDS) -> Parcel:
@@ -191,6 +197,25 @@ class Envelope:
         claimed = max(self.size, MEMBERS * len(self.body))
         body = inflate(self.body, min(most_bytes, claimed)) if self.zipped else self.body
         return parse(self.signal, body, json_body=self.is_json, most=most_records)
+
+    def parcels(self) -> Iterator[Parcel]:
+        """Unpack and parse it, a large one in parts: only one part of it is in memory as a message.
+
+        Raises:
+            Refused: if it is malformed or exceeds a limit.
+        """
+        if self.is_json or self.size <= BYTES:
+            yield self.open()
+            return
+        claimed = max(self.size, MEMBERS * len(self.body))
+        body = inflate(self.body, min(LARGEST, claimed)) if self.zipped else self.body
+        try:
+            for part in request_parts.parts(body, BYTES):
+                yield parse(self.signal, part)
+        except request_parts.TooLarge as error:
+            raise Refused(413, str(error)) from None
+        except Malformed as error:
+            raise Refused(400, str(error)) from None
 
 
 def inflate(body: bytes, most: int) -> bytes:
@@ -207,7 +232,7 @@ def inflate(body: bytes, most: int) -> bytes:
         except zlib.error as error:
             raise Refused(400, f"the body is not gzip: {error}") from None
         if len(out) > most:
-            raise Refused(413, f"the uncompressed body is larger than {most} bytes")
+            raise Refused(413, f"the uncompressed body is larger than {most} bytes; {_SMALLER}")
         if not unzip.eof:
             raise Refused(400, "the gzip body is truncated")
         body = unzip.unused_data
@@ -288,7 +313,7 @@ def _largest_record(body: bytes, most: int) -> int:
     except Malformed as error:
         raise Refused(400, str(error)) from None
     if found > most:
-        raise Refused(413, f"the request holds more than {most} records")
+        raise Refused(413, f"the request holds more than {most} resources, scopes and records; {_SMALLER}")
     return largest
 
 

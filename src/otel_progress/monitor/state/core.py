@@ -19,12 +19,14 @@ from otel_progress import semconv as s
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
+from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, refusal, unknown_event
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import (
     READ,
     RECORD_PARTS,
     RECORDS,
+    RETRY_AFTER,
     Accepted,
     Acknowledgement,
     Done,
@@ -46,12 +48,14 @@ from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
 from otel_progress.monitor.state.store import StoreError
+from otel_progress.monitor.state.unjudged import MONITOR, PROCESS
 from otel_progress.monitor.state.verdicts import Observer
 
 if TYPE_CHECKING:
     from otel_progress.model.states import Label
+    from otel_progress.monitor.state.ledger import Process
     from otel_progress.monitor.state.store import Store
-    from otel_progress.monitor.state.watcher import Watcher
+    from otel_progress.monitor.state.watcher import Gone, Watcher
 
 TICK: Final = 1.0
 """Seconds between two rounds of judging."""
@@ -69,6 +73,10 @@ TRACES: Final = 100_000
 """The most traces that are known to belong to operations of ours."""
 LEAP: Final = 1 << 20
 """By how much revisions rise at a start: newer ones may have been shown that were never stored."""
+REASONS: Final = 5
+"""The most reasons in one answer."""
+NAME: Final = 60
+"""The most characters of the name of a sender in a message."""
 _TOO_LARGE: Final = f"events are too large: one may have {records.RECORD_BYTES // 1024} KiB"
 _TOO_MANY: Final = (
     f"records with more than {RECORD_PARTS} attributes and values are not accepted, and at most {READ} attributes of "
@@ -143,6 +151,9 @@ class Core:
         self.inbox = Inbox(self.observer.was_deaf)
         self.watcher: Watcher | None = None
         self.taken = 0
+        self.mistakes = Mistakes()
+        self._why: dict[str, None] = {}
+        """Why records of the current request were refused, or what is wrong with them."""
         self._store = store
         self._forwards = frozenset(forwards)
         self._limits = limits
@@ -169,7 +180,7 @@ class Core:
         self._next_prune = clock.monotonic() + 5
         self.ledger.revision = store.newest_revision() + LEAP
         self._opened = self._load_at = clock.monotonic()
-        self.loading = Loading(store, self.ledger, self._loaded, self.journal.operations.__contains__, limits.slice)
+        self.loading = Loading(store, self.ledger, self._loaded, self.journal.holds, limits.slice)
         self.archive = Archive(store, self.ledger, self.journal, self.loading)
         self.ledger.recall = self.archive.operation
         self.load_more()
@@ -272,9 +283,9 @@ class Core:
     ) -> Acknowledgement:
         """Take a request; the answer to it, if the batch can be written."""
         if displaced is not None:
-            return Refused(503, f"the monitor cannot store the request: {displaced}", 5)
+            return Refused(503, f"the monitor cannot store the request: {displaced}", RETRY_AFTER)
         if len(self.journal.operations) >= self._limits.unsaved:
-            return Refused(503, "too many operations are waiting to be stored", 5)
+            return Refused(503, "too many operations are waiting to be stored", RETRY_AFTER)
         try:
             return self._take(job, batch, stored, now)
         except Refused as refused:
@@ -282,7 +293,7 @@ class Core:
             return refused.with_traceback(None)  # a traceback would keep the request in memory
         except StoreError as error:  # what is known of an operation cannot be read: not the request's fault
             self.faults.current = str(error)
-            return Refused(503, f"the monitor cannot read its store: {error}", 5)
+            return Refused(503, f"the monitor cannot read its store: {error}", RETRY_AFTER)
         except Exception as error:
             return Refused(400, f"the request cannot be read ({type(error).__name__})")
 
@@ -303,18 +314,22 @@ class Core:
     # -- one request
 
     def _take(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float) -> Accepted:
-        parcel = job.envelope.open()
-        unread = self.ledger.unread
-        for group in self._groups(parcel, now):
-            self._hear(group, batch, stored, now, own=job.own)
-        self._weigh_touched()
-        if job.own and parcel.signal in self._forwards:
-            batch.outgoing.append((parcel.signal, parcel.body))
-        unread, refused, too_large = self.ledger.unread - unread, parcel.allowance.refused, parcel.allowance.too_large
+        unread, refused, too_large = self.ledger.unread, 0, 0
+        self._why.clear()
+        for parcel in job.envelope.parcels():
+            for group in self._groups(parcel, now):
+                self._hear(group, batch, stored, now, own=job.own)
+            self._weigh_touched()
+            if job.own and parcel.signal in self._forwards:
+                batch.outgoing.append((parcel.signal, parcel.body))
+            refused, too_large = refused + parcel.allowance.refused, too_large + parcel.allowance.too_large
+        unread = self.ledger.unread - unread
         self.inbox.dropped["records"] += refused + too_large
+        self.mistakes.counts["too_many_parts"] += refused
+        self.mistakes.counts["too_large"] += too_large
         why = [_TOO_MANY] if refused else []
         why += [_TOO_LARGE] if too_large else []
-        why += ["records with the name of a progress event are malformed"] if unread else []
+        why += list(self._why)[:REASONS]
         return Accepted(unread + refused + too_large, "; ".join(why))
 
     def _groups(self, parcel: Parcel, now: float) -> Iterator[records.Group]:
@@ -322,11 +337,14 @@ class Core:
         if parcel.signal == "logs":
             yield from records.groups(parcel, self._history.may_be_due)
         elif parcel.signal == "traces":
-            yield from self._traces.groups(parcel, self.is_ours, self.ledger.find, now)
+            yield from self._traces.groups(parcel, self.is_ours, self.ledger.find, now, self._owns)
 
     def _hear(self, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool) -> None:
         """Take the events of one process."""
+        group = with_judge(group)
         instance = instance_of(group.resource)
+        for name in group.unknown:
+            self._complain("event_name", unknown_event(name), group)
         self.loading.meet_process(instance)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
@@ -334,13 +352,20 @@ class Core:
             now -= _age(group)
         before = self.ledger.processes.get(instance)
         process = self.ledger.hear(group.resource, (), now)
+        if process.is_judged_outside and promises_verdicts(group):
+            process = self._leave_verdicts(process)
         self.observer.hears(before, process.host, now)
         self.judging.rounds.hear(process)
         self._taking += group.void
         for record in group.records:
+            if group.scope != s.SCOPE:
+                self._examine(record, group)
             if record.event == s.PROCESS_HEARTBEAT:
                 interval = record.brief.get(s.HEARTBEAT_INTERVAL)
                 before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
+                if process.beats and not before.beats:
+                    for entry in self.ledger.open_of(MARK + instance):
+                        self._drop_trace(bytes.fromhex(entry.head.operation_id))
                 if (before.beats, before.interval) != (process.beats, process.interval):
                     self.journal.processes.add(process.instance)
                     self.judging.rounds.hear(process)
@@ -353,6 +378,27 @@ class Core:
             self.journal.processes.add(instance)
         if own and self.watcher is not None:
             self.watcher.notice(process, _delay(group))
+
+    def _examine(self, record: Record, group: records.Group) -> None:
+        """Tell what is wrong with an event of a program without our SDK."""
+        if record.event == s.PROCESS_HEARTBEAT or head_of(record) is not None:
+            for kind, words in mistakes(record):
+                self._complain(kind, words, group)
+
+    def _complain(self, kind: str, words: str, group: records.Group) -> None:
+        """Count a mistake of a sender; the first one of a kind is told, in the answer as well."""
+        instance = instance_of(group.resource)
+        name = str(group.resource.get(s.SERVICE_NAME) or "a program")[:NAME]
+        told = self.mistakes.note(kind, words, instance, f"{name} ({instance[:NAME]})")
+        if told is not None:
+            self._why[told] = None
+
+    def _leave_verdicts(self, process: Process) -> Process:
+        """A process turns out to judge its operations itself."""
+        for entry in self.ledger.open_of(process.instance):
+            self.observer.unjudged.forget(entry.head.operation_id)
+        self.journal.processes.add(process.instance)
+        return self.ledger.learn(process, {s.JUDGED_BY: PROCESS})
 
     def _hear_event(
         self,
@@ -369,12 +415,20 @@ class Core:
         self._load_for(record)
         if record.event == s.OPERATION_ENDED and self._is_second_end(record):
             return
+        known = self.ledger.operations.get(str(record.brief.get(s.OPERATION_ID)))
         was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
+            kind, words = refusal(record)
+            self._complain(kind, words, group)
+            self._why[words] = None
             return
         self._taking += 1
         key = head.operation_id
+        if not instance.startswith(MARK):
+            self._absorb_spans(record.trace, key)
+        elif known is not None and known.head.started_at != head.started_at:
+            self._correct_start(key)
         held = record.event in OVERRULABLE and self.stalls.overrules(
             head, record, group.resource, now, was_held=was_held
         )
@@ -388,8 +442,6 @@ class Core:
                 self.stalls.note(key, record)
                 self.stalls.end_recovered(self.ledger.operations[key])
             self.journal.touch(key)
-            if record.event == s.OPERATION_STARTED:
-                self._note_trace(record.trace)
         if wanted:
             stored.append(StoredEvent(record, head, group.resource, held))
 
@@ -414,7 +466,42 @@ class Core:
         same = (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
         return reported and same and (mine.sequence, mine.status) != (head.sequence, head.status)
 
+    def _correct_start(self, operation_id: str) -> None:
+        """The start of a trace is known better than before: its history belongs to the same attempt."""
+        entry = self.ledger.operations.get(operation_id)
+        if entry is not None and entry.head.started_at is not None:
+            self.journal.restarted[operation_id] = entry.head.started_at
+
+    def _absorb_spans(self, trace: bytes, operation_id: str) -> None:
+        """Our events report on an operation: what its spans alone told is the same operation."""
+        if trace and trace not in self._own_traces:
+            self._note_trace(trace)
+            self._drop_trace(trace)
+        claimed = self._traces.claimed(operation_id)
+        if claimed is not None and claimed not in self._own_traces:
+            self._note_trace(claimed)
+            self._drop_trace(claimed)
+
+    def _owns(self, trace: bytes, operation_id: str) -> bool:
+        """Whether our events report on the operation that a span of this trace names."""
+        entry = self.ledger.find(operation_id)
+        if entry is None or entry.instance.startswith(MARK):
+            return False
+        self._note_trace(trace)
+        self._drop_trace(trace)
+        return True
+
+    def _drop_trace(self, trace: bytes) -> None:
+        """Remove the operation that was known by the spans of this trace."""
+        self._traces.drop(trace)
+        entry = self.ledger.find(trace.hex())
+        if entry is not None and entry.instance.startswith(MARK):
+            self.ledger.remove(trace.hex())
+            self.journal.remove(trace.hex())
+
     def _note_trace(self, trace: bytes) -> None:
+        if trace in self._own_traces:
+            return
         if len(self._own_traces) >= TRACES:
             del self._own_traces[next(iter(self._own_traces))]
         self._own_traces[trace] = None
@@ -456,11 +543,20 @@ class Core:
         self.journal.operations[key] = entry
         self.journal.touch(key)
         self._touched.append(entry)
+        self._follow_progress(entry)
         self.judging.change(entry)
         if not entry.open:
             self._history.forget(key)
         if entry.head.parent_id is not None:
             self._touch_above(entry)
+
+    def _follow_progress(self, entry: Entry) -> None:
+        """Notice when an operation moves whose process does not judge it."""
+        process = self.ledger.processes.get(entry.instance)
+        if entry.open and isinstance(entry.said, Record) and process is not None and process.is_judged_outside:
+            self.observer.unjudged.hear(entry, entry.said.event)
+        else:
+            self.observer.unjudged.forget(entry.head.operation_id)
 
     def _touch_above(self, entry: Entry) -> None:
         """The rows of its ancestors change with an operation, as they show its figures and its health."""
@@ -475,6 +571,7 @@ class Core:
             self.journal.touch(parent)
 
     def _dropped(self, key: str) -> None:
+        self.observer.unjudged.forget(key)
         self.judging.forget(key)
         self._weigh(key, 0)
 
@@ -499,6 +596,7 @@ class Core:
         self.mutes.expire(clock.unix())
         if self.watcher is not None:
             self.watcher.tick()
+            self._presume_gone(self.watcher.take_gone())
         if self.loading.done:  # before that, an operation may rest on one that is not in memory yet
             self.judging.judge(now)
         for snapshot in self._traces.settle(now):
@@ -520,6 +618,18 @@ class Core:
             has_more = self.journal.prune()  # a bit at a time, as requests come first
             self._next_prune = clock.monotonic() if has_more else now + PRUNE_EVERY
 
+    def _presume_gone(self, gone: Iterable[Gone]) -> None:
+        """The operations of processes that seem to be gone count as lost, until one of them is heard again."""
+        for instance, reason, moment in gone:
+            for entry in self.ledger.open_of(instance):
+                key = entry.head.operation_id
+                if instance.startswith(MARK) and self._traces.is_called(bytes.fromhex(key)):
+                    continue  # it was called, and the call is over: its caller may go on
+                lost = self.ledger.presume(lose(entry.snapshot, reason, moment))
+                if lost is not None:
+                    self._history.infer_end(lost)
+                    self._listeners.concluded(lost, "lost")
+
     # -- after a start
 
     def load_more(self) -> None:
@@ -530,6 +640,13 @@ class Core:
             self.faults.current = str(error)
             self._load_at = clock.monotonic() + TICK
         self.observer.is_loading = not self.loading.done
+
+    def _recall_stall(self, entry: Entry, now: float) -> None:
+        """An operation that the monitor judges was loaded: it may have been stuck already."""
+        since = self.stalls.stuck_since(entry)
+        self.observer.unjudged.recall(entry, now, None if since is None else max(0.0, clock.unix() - since))
+        if since is not None:
+            self.judging.stuck.add(entry.head.operation_id)
 
     def _loaded(self, brought: list[tuple[StoredOperation, Entry]]) -> None:
         """These operations were loaded from the store."""
@@ -542,11 +659,33 @@ class Core:
                 process = self.ledger.processes.get(entry.instance)
                 if process is not None and process.heard_at < self._opened:
                     self.observer.found_dead(entry.instance)
-            if entry.open and entry.head.health in NOT_MOVING:
+            process = self.ledger.processes.get(entry.instance)
+            if entry.open and process is not None and process.is_judged_outside:
+                self._recall_stall(entry, now)
+            elif entry.open and entry.head.health in NOT_MOVING:
                 self.stalls.recall(entry)
         for kept, entry in brought:
             if entry.open and self.ledger.operations.get(kept.operation_id) is entry:
                 self.judging.restore(entry, now)
+
+
+def with_judge(group: records.Group) -> records.Group:
+    """The events of one process, whose resource says whether the monitor judges its operations.
+
+    The scope of our SDK, also of those that do not say so, promises that the process does.
+    """
+    if not group.records or group.resource.get(s.JUDGED_BY) in (MONITOR, PROCESS):
+        return group
+    if group.scope == s.SCOPE or any(record.brief.get(s.JUDGED_BY) == PROCESS for record in group.records):
+        return group
+    return group._replace(resource={**group.resource, s.JUDGED_BY: MONITOR})
+
+
+def promises_verdicts(group: records.Group) -> bool:
+    """Whether these events say that their process judges its operations; the certificate of a lost one does not."""
+    if group.resource.get(s.JUDGED_BY) == MONITOR:
+        return False
+    return any(record.event != s.OPERATION_ENDED for record in group.records)
 
 
 def _age(group: records.Group) -> float:

@@ -1,9 +1,11 @@
 """Operations of programs without our SDK, from their spans.
 
 A trace is an operation, named by its root span, and the spans below are its stages. A span is sent only when it ends:
-until the root arrives, the operation counts as running, and nobody can say whether it is stuck. If the caller is
-outside of everything that is received, no root ever arrives: then the called span counts as the root, until more
-arrives.
+until the root arrives, the operation counts as running, under the name of the service that nobody heard of called, and
+nobody can say whether it is stuck. If the caller is outside of everything that is received, no root ever arrives: then
+the called span counts as the root, until more arrives.
+
+If log events report on the same trace, whether before the spans or after them, they know more: the operation is theirs.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from otel_progress.model.values import Attributes, finite
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.messages import ExportTraceServiceRequest
 from otel_progress.monitor.intake.requests import RECORD_SMALL, Parcel
-from otel_progress.monitor.state.ledger import MARK, Entry
+from otel_progress.monitor.state.ledger import KEY_LENGTH, MARK, Entry
+from otel_progress.monitor.state.span_usage import SpanUsage
 from otel_progress.outbound import otlp
 
 TRACES: Final = 10_000
@@ -41,9 +44,8 @@ SETTLED: Final = 60.0
 """Seconds without a span after which the caller of an ended span counts as outside."""
 _ERROR: Final = 2
 _REMOTE: Final = 0x200
-_TOKENS: Final = {f"{s.GEN_AI_USAGE}.{kind}_tokens": f"{kind}_tokens" for kind in ("input", "output")}
-_SUMS: Final = frozenset({s.GEN_AI_INVOKE_AGENT, "invoke_workflow", "create_agent"})
-"""Operations whose usage is the sum of the calls below them."""
+HOMES: Final = 16
+"""The most processes of a trace that are told apart."""
 
 
 class _SpanPosition(NamedTuple):
@@ -72,17 +74,16 @@ class _Trace:
     """What is known of a trace so far; times in ns.
 
     Attributes:
-        name: the service that was heard first.
-        home: the resource attributes of its process; those of the root once it arrives.
-        started_at: in seconds, as first reported; it identifies the attempt, so it stays.
+        homes: the resource attributes of the processes that it came from, by instance, in the order of their first
+            spans.
+        first: the earliest start of its spans.
         ended_at: the sequence number of the event that reported the end.
         root: the end of the root span.
+        rooted: the instance of the process that sent the root span.
         entries: the ends of spans that were called from another process.
     """
 
-    name: str
-    home: dict[str, Any]
-    started_at: float
+    homes: dict[str, dict[str, Any]]
     first: int
     last: int = 0
     sequence: int = 0
@@ -91,16 +92,36 @@ class _Trace:
     heard_at: float = 0.0
     settled: bool = False
     root: _End | None = None
+    rooted: str | None = None
     entries: dict[bytes, _End] = field(default_factory=dict)
+    called: dict[str, int] = field(default_factory=dict)
+    """The processes that were called from another one, by instance, with the earliest start of such a call."""
+    claims: set[str] = field(default_factory=set)
+    """The ids of operations that its spans name."""
     agent: str | None = None
     places: dict[bytes, _SpanPosition] = field(default_factory=dict)
     stages: list[tuple[bytes, StageSnapshot]] = field(default_factory=list)
     folded: int = 0
     folded_seconds: float = 0.0
-    calls: dict[str, float] = field(default_factory=dict)
-    sums: dict[str, float] = field(default_factory=dict)
+    usage: SpanUsage = field(default_factory=SpanUsage)
     before: Snapshot | None = None
     """What was known of it before this monitor started."""
+
+    @property
+    def home(self) -> dict[str, Any]:
+        """The process of the operation: that of the root, or else one that none of the others called, if known."""
+        instance = self.rooted
+        if instance is None:
+            instance = next((one for one in self.homes if one not in self.called), None)
+        if instance is None:
+            instance = min(self.called, key=self.called.__getitem__)
+        return self.homes[instance]
+
+    @property
+    def name(self) -> str:
+        """The service of that process."""
+        service = self.home.get(s.SERVICE_NAME)
+        return service[:TEXT] if isinstance(service, str) and service else "trace"
 
 
 Find = Callable[[str], "Entry | None"]
@@ -116,6 +137,8 @@ class ForeignTraces:
         self._traces: dict[bytes, _Trace] = {}
         self._callers: dict[bytes, None] = {}
         """Traces that may have to be settled."""
+        self._claims: dict[str, bytes] = {}
+        """The traces whose spans name an operation, by its id."""
         self._known = 0
 
     def groups(
@@ -124,6 +147,7 @@ class ForeignTraces:
         is_ours: Callable[[bytes, str], bool],
         find: Find = lambda _: None,
         now: float = 0.0,
+        owns: Callable[[bytes, str], bool] = lambda *_: False,
     ) -> Iterator[records.Group]:
         """What a request of spans says about operations, as events like our own.
 
@@ -132,6 +156,7 @@ class ForeignTraces:
             is_ours: whether our own events report on a trace id and an instance, which is better.
             find: returns what was known of an operation before this monitor started.
             now: by the monotonic clock.
+            owns: whether log events report on the operation that a span of this trace names.
         """
         message = parcel.message
         assert isinstance(message, ExportTraceServiceRequest)
@@ -148,8 +173,13 @@ class ForeignTraces:
                     if len(span.trace_id) != 16 or not span.span_id or is_ours(span.trace_id, instance):
                         continue
                     allowance.left -= len(span.attributes)
-                    if (allowance.left >= 0 and not is_large) or allowance.covers(span, is_large):
-                        touched[span.trace_id] = self._add(span, about, find, now)
+                    if not ((allowance.left >= 0 and not is_large) or allowance.covers(span, is_large)):
+                        continue
+                    attributes = records.to_dict(span.attributes)
+                    if self._is_claimed(span.trace_id, attributes, owns):
+                        touched.pop(span.trace_id, None)
+                    else:
+                        touched[span.trace_id] = self._add(span, attributes, about, find, now)
         yield from _by_home(touched)
 
     def settle(self, now: float) -> list[Snapshot]:
@@ -166,27 +196,60 @@ class ForeignTraces:
                     found.append(_snapshot(trace_id, trace))
         return found
 
-    def _add(self, span: Any, about: dict[str, Any], find: Find, now: float) -> _Trace:
+    def is_called(self, trace_id: bytes) -> bool:
+        """Whether a call from another process ended in this trace, so that the operation may be that of the caller."""
+        trace = self._traces.get(trace_id)
+        return trace is not None and bool(trace.entries)
+
+    def claimed(self, operation_id: str) -> bytes | None:
+        """The trace whose spans name this operation."""
+        return self._claims.get(operation_id)
+
+    def drop(self, trace_id: bytes) -> None:
+        """Log events report on this trace: follow it no more."""
+        trace = self._traces.pop(trace_id, None)
+        if trace is not None:
+            self._let_go(trace_id, trace)
+
+    def _is_claimed(self, trace_id: bytes, attributes: Mapping[str, Any], owns: Callable[[bytes, str], bool]) -> bool:
+        claim = attributes.get(s.OPERATION_ID)
+        if not isinstance(claim, str) or not 0 < len(claim) <= KEY_LENGTH:
+            return False
+        if owns(trace_id, claim):
+            return True
+        if len(self._claims) < self._most_traces:
+            self._claims.setdefault(claim, trace_id)
+        return False
+
+    def _add(self, span: Any, attributes: Mapping[str, Any], about: dict[str, Any], find: Find, now: float) -> _Trace:
         trace = self._traces.get(span.trace_id)
         if trace is None:
-            trace = self._begin(span, about, find)
+            trace = self._begin(span, find)
+        claim = attributes.get(s.OPERATION_ID)
+        if isinstance(claim, str) and self._claims.get(claim) == span.trace_id:
+            trace.claims.add(claim)
         trace.heard_at = now
+        instance = str(about[s.SERVICE_INSTANCE_ID])
+        if len(trace.homes) < HOMES:
+            trace.homes.setdefault(instance, about)
         if span.span_id in trace.places or (trace.root is not None and trace.root.span_id == span.span_id):
             return trace  # its sender says it again
         trace.told, trace.settled = False, False
         trace.first = min(trace.first, span.start_time_unix_nano)
         trace.last = max(trace.last, span.end_time_unix_nano)
-        attributes = records.to_dict(span.attributes)
-        _add_usage(trace, attributes)
+        trace.usage.add(span.span_id, span.parent_span_id, attributes)
         end = _end_of(span, attributes)
         if end.agent is not None and (trace.agent is None or not span.parent_span_id):
             trace.agent = end.agent
         if not span.parent_span_id:
             if trace.root is None:
-                trace.root, trace.home = end, about
+                trace.root, trace.rooted = end, instance
+                trace.homes.setdefault(instance, about)
             return trace
         if span.flags & _REMOTE and len(trace.entries) < STAGES:
             trace.entries[span.span_id] = end
+            if instance in trace.homes:
+                trace.called[instance] = min(trace.called.get(instance, end.started), end.started)
             self._callers[span.trace_id] = None
         if len(trace.places) < KNOWN:
             trace.places[span.span_id] = _SpanPosition(span.parent_span_id, _name(span))
@@ -196,12 +259,10 @@ class ForeignTraces:
             self._forget()
         return trace
 
-    def _begin(self, span: Any, about: dict[str, Any], find: Find) -> _Trace:
+    def _begin(self, span: Any, find: Find) -> _Trace:
         if len(self._traces) >= self._most_traces:
             self._forget()
-        start = span.start_time_unix_nano
-        service = about.get(s.SERVICE_NAME)
-        trace = _Trace(service[:TEXT] if isinstance(service, str) and service else "trace", about, start / 1e9, start)
+        trace = _Trace({}, span.start_time_unix_nano)
         entry = find(span.trace_id.hex())
         if entry is not None and entry.instance.startswith(MARK):
             _go_on(trace, entry)
@@ -212,8 +273,13 @@ class ForeignTraces:
         """Forget an ended trace; the oldest one if none of the oldest few has ended."""
         some = list(islice(self._traces, STAGES))
         gone = next((trace_id for trace_id in some if _is_over(self._traces[trace_id])), some[0])
-        self._known -= len(self._traces.pop(gone).places)
-        self._callers.pop(gone, None)
+        self._let_go(gone, self._traces.pop(gone))
+
+    def _let_go(self, trace_id: bytes, trace: _Trace) -> None:
+        self._known -= len(trace.places)
+        self._callers.pop(trace_id, None)
+        for claim in trace.claims:
+            self._claims.pop(claim, None)
 
 
 def _by_home(touched: Mapping[bytes, _Trace]) -> Iterator[records.Group]:
@@ -256,16 +322,17 @@ def _go_on(trace: _Trace, entry: Entry) -> None:
     trace.before = known if entry.presumed is None else None
     if trace.before is not None and known.status.final:
         trace.ended_at = known.sequence
-    trace.name, trace.agent, trace.sequence = known.name, known.agent, known.sequence
+    trace.agent, trace.sequence = known.agent, known.sequence
     if known.started_at is not None:
-        trace.started_at = known.started_at
         trace.first = min(trace.first, round(known.started_at * 1e9))
     trace.last = round(known.timestamp * 1e9)
     trace.stages = [(b"", stage) for stage in known.stages]
     for _, count, seconds in known.folded:
         trace.folded += count
         trace.folded_seconds += seconds
-    trace.calls = {key: used for key, used in known.usage.items() if isinstance(used, (int, float)) and finite(used)}
+    trace.usage.before = {
+        key: used for key, used in known.usage.items() if isinstance(used, (int, float)) and finite(used)
+    }
 
 
 def _is_over(trace: _Trace) -> bool:
@@ -290,16 +357,6 @@ def _end_of(span: Any, attributes: Mapping[str, Any]) -> _End:
         _scalars(attributes) if not span.parent_span_id or span.flags & _REMOTE else {},
         agent[:TEXT] if isinstance(agent, str) else None,
     )
-
-
-def _add_usage(trace: _Trace, attributes: Mapping[str, Any]) -> None:
-    """Add usage; that of an agent is the sum of its calls, so it counts only if no call reports any."""
-    into = trace.sums if str(attributes.get(s.GEN_AI_OPERATION)) in _SUMS else trace.calls
-    for key, kind in _TOKENS.items():
-        used = attributes.get(key)
-        if isinstance(used, (int, float)) and finite(used) and used >= 0:
-            before = into.get(kind, 0)
-            into[kind] = max(before, used) if into is trace.sums else before + used
 
 
 def _add_stage(trace: _Trace, span: Any, end: _End) -> None:
@@ -349,17 +406,14 @@ def _snapshot(trace_id: bytes, trace: _Trace) -> Snapshot:
         trace.told = True
         trace.sequence = max(trace.sequence + 1, clock.time_ns() // 1_000_000)  # later than before a restart, too
     end, before = _end(trace), trace.before
-    status, reason, moment, name = Status.RUNNING, None, trace.last, trace.name
+    status, reason, moment, name, first = Status.RUNNING, None, trace.last, trace.name, trace.first
     if end is not None:
         status = Status.FAILED if end.failed else Status.COMPLETED
         reason = (end.reason or "the root span says error") if end.failed else None
-        moment, name = end.ended, end.name or trace.name
+        moment, name, first = end.ended, end.name or trace.name, end.started
     elif before is not None and before.status.final:
         status, reason, moment = before.status, before.reason, round(before.timestamp * 1e9)
-    else:
-        entry = min(trace.entries.values(), key=lambda end: end.started, default=None)
-        name = entry.name if entry is not None and entry.name else trace.name
-    first = end.started if end is not None else trace.first
+        name, first = before.name, round((before.started_at or 0.0) * 1e9) or first
     stages = _stages(trace)
     newest = trace.stages[-1][1].name if trace.stages else None
     return Snapshot(
@@ -370,13 +424,13 @@ def _snapshot(trace_id: bytes, trace: _Trace) -> Snapshot:
         sequence=trace.sequence,
         health=Health.PROGRESSING,
         reason=reason,
-        started_at=trace.started_at,
+        started_at=first / 1e9,
         elapsed=max(0, moment - first) / 1e9,
         message=None if status.final else newest,
         agent=(end.agent if end is not None else None) or trace.agent,
         stages=stages,
         folded=(("completed", trace.folded, trace.folded_seconds),) if trace.folded else (),
-        usage=Attributes({**trace.sums, **trace.calls}),
+        usage=Attributes(trace.usage.total(trace.places)),
         attributes=Attributes(_known_attributes(end, before)),
         span=SpanIds(trace_id.hex(), end.span_id.hex() if end is not None else "0" * 15 + "1"),
     )

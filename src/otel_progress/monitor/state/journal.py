@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
-from otel_progress.monitor.intake.requests import Refused
+from otel_progress.monitor.intake.requests import RETRY_AFTER, Refused
 from otel_progress.monitor.state.restore import kept_of, known_of
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import StoreError
@@ -33,6 +33,8 @@ class Journal:
         processes: the processes, by instance, that changed since then.
         dead: the operations whose process was reported dead; this is stored with them.
         mutes: the operations that were muted, or unmuted (None), since they were last stored.
+        gone: the operations that were removed, as they turned out to be others.
+        restarted: the operations of which it became known when they really began, with that time.
     """
 
     def __init__(self, store: Store, ledger: Ledger, history: History, faults: Faults) -> None:
@@ -41,6 +43,8 @@ class Journal:
         self.processes: set[str] = set()
         self.dead: set[str] = set()
         self.mutes: dict[str, Mute | None] = {}
+        self.gone: set[str] = set()
+        self.restarted: dict[str, float] = {}
         self._store = store
         self._ledger = ledger
         self._history = history
@@ -50,6 +54,10 @@ class Journal:
         self._fresh: dict[str, None] = {}
         self._changes: dict[str, None] = {}
         self._removed: deque[str] = deque(maxlen=REMOVED)
+
+    def holds(self, operation_id: str) -> bool:
+        """Whether it knows better than the store what became of an operation."""
+        return operation_id in self.operations or operation_id in self.gone
 
     # -- changes, on their way to readers
 
@@ -72,6 +80,14 @@ class Journal:
     def removed(self) -> list[str]:
         """The operations that were removed since the last call; any thread may call it."""
         return [self._removed.popleft() for _ in range(len(self._removed))]
+
+    def remove(self, operation_id: str) -> None:
+        """An operation turned out to be another one: remove it with its history."""
+        self.operations.pop(operation_id, None)
+        self.restarted.pop(operation_id, None)
+        self._history.inferred[:] = [one for one in self._history.inferred if one.operation_id != operation_id]
+        self.gone.add(operation_id)
+        self._removed.append(operation_id)
 
     # -- forwarded requests
 
@@ -98,7 +114,10 @@ class Journal:
             known_of(process) for key in self.processes if (process := self._ledger.processes.get(key))
         )
         batch.mutes.update(self.mutes)
-        if not (batch.operations or batch.events or batch.processes or batch.outgoing or batch.sent or batch.mutes):
+        batch.removed |= self.gone
+        batch.events[:] = [event for event in batch.events if event.operation_id not in self.gone]
+        batch.restarted.update(self.restarted)
+        if batch == Batch():
             return None
         try:
             self._store.write(batch)
@@ -106,17 +125,19 @@ class Journal:
             self._faults.current = str(error)
             with self._lock:
                 self._sent = [*sent, *self._sent]
-            return Refused(503, f"the monitor cannot store the request: {error}", 5)
+            return Refused(503, f"the monitor cannot store the request: {error}", RETRY_AFTER)
         self._faults.current = None
         self.operations.clear()
         self.processes.clear()
         self.mutes.clear()
+        self.gone.clear()
+        self.restarted.clear()
         self._history.inferred.clear()
         return None
 
     def save_changes(self) -> None:
         """Write all changes, if there are any."""
-        if self.operations or self.processes or self.mutes or self._history.inferred:
+        if self.operations or self.processes or self.mutes or self.gone or self._history.inferred:
             self.save(Batch())
 
     def check_place(self) -> str | None:

@@ -29,6 +29,7 @@ class Judging:
     Attributes:
         labels: the label of each open operation; other threads may read it.
         overdue: the operations with a wait that was reported to be overdue.
+        stuck: the operations that the monitor itself reported to be stuck, as their processes do not.
         rounds: which operations are to be judged.
     """
 
@@ -45,6 +46,7 @@ class Judging:
         """Nothing is judged yet; an operation not heard of for `presume_after` seconds is presumed lost."""
         self.labels: dict[str, Label] = {}
         self.overdue: set[str] = set()
+        self.stuck: set[str] = set()
         self.rounds = Rounds(ledger, observer, presume_after)
         self._ledger = ledger
         self._observer = observer
@@ -63,6 +65,7 @@ class Judging:
         if entry.open:
             head = entry.head
             plain = entry.said is not None and (head.status, head.health) == (Status.RUNNING, Health.PROGRESSING)
+            plain = plain and not self._observer.judges(entry)
             self.labels[key] = _LABELS[head.health] if plain else self._observer.label(entry, entry.heard_at)
             if key in self._lost:
                 self._lost.discard(key)
@@ -73,6 +76,7 @@ class Judging:
             self.rounds.forget(key)
             self._journal.dead.discard(key)
             self.overdue.discard(key)
+            self.stuck.discard(key)
             self._stalls.drop(key)
 
     def restore(self, entry: Entry, now: float) -> None:
@@ -95,6 +99,7 @@ class Judging:
             self.labels = {key: label for key, label in self.labels.items() if key in operations}
             self._journal.dead &= operations.keys()
             self.overdue &= operations.keys()
+            self.stuck &= operations.keys()
 
     def judge(self, now: float) -> None:
         """Judge what may have changed, and what that changes in turn."""
@@ -105,6 +110,7 @@ class Judging:
                     self.rounds.looked(entry, now)
 
     def _judge(self, entry: Entry, now: float) -> None:
+        self._observer.advance(entry, now)
         key, label = entry.head.operation_id, self._observer.label(entry, now)
         if label != self.labels.get(key):
             self.labels[key] = label
@@ -119,12 +125,29 @@ class Judging:
                 self._journal.touch(key)
         elif entry.head.health in NOT_MOVING and self._observer.is_stuck(entry, now) is False:
             self._stalls.take_back(entry, now)
+        if not missed:
+            self._report_stall(entry, label, now)
         self._end_overdue(entry)
         dead = label.health is Health.DEAD
         if dead != (key in self._journal.dead) and label.health is not Health.UNKNOWN:
             self._report_death(entry, dead)
         if missed:
             self._presume_lost(entry)
+
+    def _report_stall(self, entry: Entry, label: Label, now: float) -> None:
+        """Report the stall of an operation that the monitor judges, and its end, unless its process reports it."""
+        key = entry.head.operation_id
+        if not self._observer.judges(entry) or entry.head.health in NOT_MOVING:
+            self.stuck.discard(key)
+        elif label.health in NOT_MOVING:
+            if key not in self.stuck:
+                self.stuck.add(key)
+                self._stalls.conclude(entry, now)
+                self._journal.touch(key)
+        elif key in self.stuck and label.health not in (Health.DEAD, Health.UNKNOWN):
+            self.stuck.discard(key)
+            self._stalls.conclude_end(entry)
+            self._journal.touch(key)
 
     def _presume_lost(self, entry: Entry) -> None:
         reason = f"its process was not heard of for {duration(self._presume_after)}"

@@ -18,6 +18,7 @@ from otel_progress.model.curve import Curve, Points
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
+from otel_progress.monitor.intake.mistakes import LATEST
 from otel_progress.monitor.state.rollup import Shown
 
 OPERATIONS: Final = 100_000
@@ -105,6 +106,11 @@ class Process:
     host: str | None = None
     beats: bool = False
     words: str = ""
+
+    @property
+    def is_judged_outside(self) -> bool:
+        """Whether the monitor says when its operations are stuck, as it does not promise to say so itself."""
+        return self.resource.get(s.JUDGED_BY) == "monitor" and not self.instance.startswith(MARK)
 
 
 class Head(NamedTuple):
@@ -261,6 +267,8 @@ def head_of(event: ReportedEvent) -> Head | None:
         or (type(parent) is str and len(parent) > KEY_LENGTH)
     ):
         return None
+    if started is not None and started > LATEST:
+        started = None  # nobody knows when it was
     return Head(
         key,
         name,
@@ -372,7 +380,8 @@ class Ledger:
             return self._put(entry)
         known = (before.presumed or before).head  # reported by the process itself, or by somebody with proof
         same = before.instance == instance
-        again = _same_attempt(known, head, same)
+        spans = before.instance.startswith(MARK) and instance.startswith(MARK)
+        again = spans or _same_attempt(known, head, same)  # a trace runs once, whenever its first span began
         if again:
             if not _follows(known, head):
                 return before
@@ -482,6 +491,11 @@ class Ledger:
             return None
         return self._put(presumed(entry, snapshot))
 
+    def remove(self, operation_id: str) -> None:
+        """Remove an operation that turned out to be another one."""
+        if operation_id in self.operations:
+            self._drop(operation_id)
+
     def restore(self, entry: Entry) -> None:
         """Add an operation that was known before; it keeps its revision."""
         revision = entry.revision
@@ -520,6 +534,11 @@ class Ledger:
             process = process_of(instance, resource, now)
             self._make_room_for_process()
         self.processes[instance] = process
+        return process
+
+    def learn(self, process: Process, about: Mapping[str, Any]) -> Process:
+        """Something more is known of a process: these attributes of its resource."""
+        process = self.processes[process.instance] = replace(process, resource={**process.resource, **about})
         return process
 
     def beat(self, process: Process, interval: object, moment: float = 0.0) -> Process:

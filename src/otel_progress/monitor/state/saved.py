@@ -152,6 +152,8 @@ class Batch:
         outgoing: requests to forward: signal and body.
         sent: the ids of requests that were forwarded.
         mutes: operations that were muted, or unmuted (None).
+        removed: the ids of operations that are removed with their history, before anything else is written.
+        restarted: operations whose one attempt began earlier or later than was known, with that time.
     """
 
     operations: list[StoredOperation] = field(default_factory=list)
@@ -160,3 +162,5 @@ class Batch:
     outgoing: list[tuple[str, bytes]] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
     mutes: dict[str, Mute | None] = field(default_factory=dict)
+    removed: set[str] = field(default_factory=set)
+    restarted: dict[str, float] = field(default_factory=dict)

@@ -111,9 +111,9 @@ class Stalls:
             if self._listeners.want(s.STALLED):
                 self.released.append(one)
         if not held:  # no event reported it, or its end was reported
-            self._infer(entry, now)
+            self.conclude(entry, now)
 
-    def _infer(self, entry: Entry, now: float) -> None:
+    def conclude(self, entry: Entry, now: float) -> None:
         """Report a stall that no event reports."""
         verdict = self._observer.verdict(entry, now)
         reason, labels = verdict.reason or "no progress", [] if verdict.branch is None else [verdict.branch]
@@ -124,6 +124,12 @@ class Stalls:
         self._history.infer(entry, s.STALLED, f"is stuck: {spelled(reason)}", own, labels)
         self._reported.setdefault(entry.head.operation_id, {}).update(dict.fromkeys(labels))
         self._listeners.concluded(entry, "stalled")
+
+    def conclude_end(self, entry: Entry) -> None:
+        """Report the end of a stall that the monitor concluded."""
+        self._history.infer(entry, s.RECOVERED, "is not stuck any more")
+        self._reported.pop(entry.head.operation_id, None)
+        self._listeners.concluded(entry, "recovered")
 
     def take_back(self, entry: Entry, now: float) -> None:
         """A reported stall is overruled, as a child in another process became known: report its end."""
@@ -162,6 +168,14 @@ class Stalls:
         stage = gone[0] if gone[0] in paths else None
         words = f"still stuck, but not {', '.join(gone)} any more"
         self._history.infer(entry, s.RECOVERED, words, {}, gone, stage=stage, timestamp=entry.head.timestamp)
+
+    def stuck_since(self, entry: Entry) -> float | None:
+        """After a start: since when an operation is stuck according to its history, in Unix seconds."""
+        head = entry.head
+        rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=RECALLED)
+        mine = [event for _, event in rows if event.started_at == (head.started_at or 0.0)]
+        newest = max(mine, key=lambda event: event.timestamp, default=None)
+        return newest.timestamp if newest is not None and newest.event == s.STALLED else None
 
     def recall(self, entry: Entry) -> None:
         """After a start: a stall that is in no history was held back."""

@@ -34,8 +34,8 @@ KEYS: Final = 50_000
 """The most operations whose key is cached in memory."""
 READERS: Final = 8
 """The most idle connections for reading."""
-BUSY_SECONDS: Final = 2.0
-"""Seconds that a write waits for another program that locks the file."""
+BUSY_SECONDS: Final = 0.5
+"""Seconds that a write waits for another program that locks the file: exporters that give up after 5 s retry often."""
 WAL_PAGES: Final = 4096
 """The pages in the log before a checkpoint; a page is written to the file once, however often it changed."""
 LOG_BYTES: Final = WAL_PAGES * 4096
@@ -288,10 +288,14 @@ class Store:
 
     def _write(self, batch: Batch) -> None:
         with self._transaction() as db:
+            self._remove(db, batch.removed)
             if batch.operations:
                 db.executemany(_PUT_OPERATION, [(*kept, kept.status not in _OPEN) for kept in batch.operations])
                 db.execute(_PUT_NUMBER, ("revision", max(kept.revision for kept in batch.operations)))
             strays = self._add_events(db, batch.events)
+            for operation_id, started_at in batch.restarted.items():
+                key = self._find_key(db, operation_id)
+                db.execute("UPDATE OR IGNORE events SET started_at = ? WHERE operation = ?", (started_at, key))
             if batch.processes:
                 db.executemany(_PUT_PROCESS, batch.processes)
             if batch.outgoing:
@@ -303,6 +307,13 @@ class Store:
                 db.executemany("DELETE FROM mutes WHERE operation_id = ?", [(key,) for key in batch.mutes])
                 db.executemany(_PUT_MUTE, [mute for mute in batch.mutes.values() if mute is not None])
         self.strays += strays
+
+    def _remove(self, db: sqlite3.Connection, ids: Iterable[str]) -> None:
+        for operation_id in ids:
+            key = self._find_key(db, operation_id)
+            db.execute("DELETE FROM events WHERE operation = ?", (key,))
+            db.execute("DELETE FROM operations WHERE key = ?", (key,))
+            self._keys.pop(operation_id, None)
 
     def _add_events(self, db: sqlite3.Connection, events: Sequence[HistoryEvent]) -> int:
         """Returns the number of events whose operation is not stored."""

@@ -20,6 +20,7 @@ from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import finite
 from otel_progress.monitor.state.child_processes import STOPPED, Children, JudgedBranch, Judgement, running
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process
+from otel_progress.monitor.state.unjudged import Unjudged
 
 GAP: Final = 2.5
 """The missed heartbeats of a host's processes after which the connection to that host may have been cut."""
@@ -84,6 +85,8 @@ class Observer:
         """Rises when the observer was blind to some process until now."""
         self.dead: dict[str, float] = {}
         """Processes that were found dead, with the time when they were last heard."""
+        self.unjudged = Unjudged()
+        """The operations that the monitor judges, as their processes do not."""
         self._children = Children(ledger, self._proven)
         self.is_stopped: Callable[[str], str | None] = lambda _: None
         """Why a process of this machine, by its instance, is proven to be stopped; None if it is not."""
@@ -204,8 +207,27 @@ class Observer:
 
     def _own(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
         """The verdict from what its own process reported, and whether that process is heard."""
-        seen = running(entry.snapshot if snapshot is None else snapshot, self._ledger)
-        return judge(seen, seen.timestamp + max(0.0, now - entry.heard_at), self.hearing(entry, now))
+        said, judges = entry.snapshot if snapshot is None else snapshot, self.judges(entry)
+        if judges:
+            said = self.unjudged.seen(entry, said, now, self._heard_since(entry))
+        seen = running(said, self._ledger)
+        at = seen.timestamp + max(0.0, now - entry.heard_at)
+        return judge(seen, at, self.hearing(entry, now), judges=judges)
+
+    def judges(self, entry: Entry) -> bool:
+        """Whether the monitor says when this operation is stuck."""
+        return entry.open and self.unjudged.covers(entry.head.operation_id)
+
+    def advance(self, entry: Entry, now: float) -> None:
+        """Decide whether an operation is stuck that the monitor judges, if its process is heard."""
+        hearing = self.hearing(entry, now)
+        if self.judges(entry) and hearing.silence < min(hearing.allowed, hearing.watching):
+            self.unjudged.advance(entry, now, self._heard_since(entry))
+
+    def _heard_since(self, entry: Entry) -> float:
+        """Since when the process of an operation could be heard without a gap."""
+        process = self._ledger.processes.get(entry.instance)
+        return self._hears_since if process is None or not process.beats else self._since(process)
 
     def label(self, entry: Entry, now: float) -> Label:
         """The verdict without evidence; more than the head of an operation is read only if that does not decide it."""
@@ -214,10 +236,14 @@ class Observer:
             return Label(Health.UNKNOWN)
         if hearing.silence >= hearing.allowed:
             return Label(Health.DEAD, frozen=self.is_stopped(entry.instance) is not None)
-        if (entry.head.status, entry.head.health) in _PLAIN and since < _due(entry):
+        if self._is_plain(entry) and since < _due(entry):
             return Label(entry.head.health)
         verdict = self.verdict(entry, now)
         return Label(verdict.health, verdict.overdue)
+
+    def _is_plain(self, entry: Entry) -> bool:
+        """Whether only time can change what was reported; all others are judged by the whole snapshot."""
+        return (entry.head.status, entry.head.health) in _PLAIN and not self.judges(entry)
 
     def next_look(self, entry: Entry, now: float) -> tuple[float, frozenset[str]]:
         """The earliest time at which the label can change by time alone, apart from the standing of its process.
@@ -225,7 +251,7 @@ class Observer:
         With it come the ids of operations on which it rests, but which are not known to be its children.
         """
         since = max(0.0, now - entry.heard_at)
-        if (entry.head.status, entry.head.health) in _PLAIN and since < (due := _due(entry)):
+        if self._is_plain(entry) and since < (due := _due(entry)):
             return _early(entry.heard_at + due), _NONE
         hearing = self.hearing(entry, now)
         if hearing.silence >= min(hearing.allowed, hearing.watching) or (
@@ -246,7 +272,8 @@ class Observer:
         seen = running(entry.snapshot, self._ledger)
         since = max(0.0, now - entry.heard_at)
         at = next_change(seen, seen.timestamp + since, HEARD)
-        return now + (at - seen.timestamp - since)
+        at = now + (at - seen.timestamp - since)
+        return min(at, self.unjudged.next_look(entry, now, self._heard_since(entry))) if self.judges(entry) else at
 
     def is_stuck(self, entry: Entry, now: float) -> bool | None:
         """Whether an operation that its process calls stuck is stuck; None if the monitor knows no better."""
@@ -288,7 +315,7 @@ _PLAIN: Final = frozenset(
         (Status.PENDING, Health.WAITING),
     }
 )
-"""Reported states that only time can change; all others are judged by the whole snapshot."""
+"""Reported states that only time can change."""
 
 
 def _due(entry: Entry) -> float:

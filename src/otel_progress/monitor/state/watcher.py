@@ -2,6 +2,9 @@
 
 A process is gone if no process with its pid and creation time is alive on this machine, and it was seen alive here
 before. Nothing else is proof: a process that is stopped, frozen or cut off is merely silent.
+
+A process that does not say when it was created may be another one with the same pid. If it seems to be one of this
+machine, its operations are presumed lost, which the next sign of life undoes.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import clock, procfs
+from otel_progress import semconv as s
 from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.units import duration, percent, units
-from otel_progress.monitor.state.ledger import Entry, Ledger, Process, lose
+from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, Process, lose
 from otel_progress.outbound.certificate import Exit, certify
 from otel_progress.outbound.certificate import known as valid
 from otel_progress.outbound.last_metrics import last_metrics, lost_counters_at_zero
@@ -50,6 +54,9 @@ class Probe(Protocol):
     def created(self, seen: procfs.ProcessStat) -> float | None:
         """When it was created, in seconds since 1970."""
 
+    def executable(self, pid: int) -> str | None:
+        """The name of the file that it runs."""
+
     def waits_in(self, pid: int) -> str:
         """The kernel function in which it waits."""
 
@@ -66,10 +73,26 @@ class _WatchedProcess:
     gone_time: int = 0
     exit: Exit = field(default_factory=Exit)
     silent_since: float | None = None
+    is_certain: bool = True
+    """Whether it is proven to be the reported one: its pid and the time of its creation are the same."""
     state: str = ""
     """Its state at the last tick, a key of `procfs.STATES`."""
     counted: set[str] = field(default_factory=set)
     """The names of operations whose counter of the lost was sent as 0."""
+
+
+class Gone(NamedTuple):
+    """A process that is gone, if it was the one of this machine that it seemed to be.
+
+    Attributes:
+        instance: the process.
+        reason: how it ended, in words.
+        moment: when it was found to be gone, in Unix seconds.
+    """
+
+    instance: str
+    reason: str
+    moment: float
 
 
 @dataclass(frozen=True)
@@ -125,7 +148,14 @@ class Watcher:
         self._killed_at: float | None = None
         self._awake_since = self._last_tick = clock.monotonic()
         self._late = self._late_at = 0.0
+        self._gone: dict[str, Gone] = {}
         self._lock = threading.Lock()
+
+    def take_gone(self) -> list[Gone]:
+        """The processes that seem to be gone since the last call: their operations may be presumed lost."""
+        with self._lock:
+            found, self._gone = list(self._gone.values()), {}
+        return found
 
     def adopt(self, pid: int) -> None:
         """The command was started with this pid; of an earlier start nothing is waited for."""
@@ -240,10 +270,25 @@ class Watcher:
             seen = command  # we are its parent, so nobody else can have had this pid
         if seen is None:
             return None
-        if not self._is_command(seen) and not (_is_here(process) and self._was_created(seen, process)):
+        certain = self._is_command(seen) or (_is_here(process) and self._was_created(seen, process))
+        if not certain and (self._eager or not self._seems_to_be(seen, process)):
             return None
-        known = self._known[process.instance] = _WatchedProcess(seen)
+        known = self._known[process.instance] = _WatchedProcess(seen, is_certain=certain)
         return known
+
+    def _seems_to_be(self, seen: procfs.ProcessStat, process: Process) -> bool:
+        """Whether a process that does not say when it was created seems to be one of this machine.
+
+        It names this host, it was there before its first operation began, and it runs the program that it names.
+        """
+        if process.created is not None or process.host != socket.gethostname():
+            return False
+        found = self._probe.created(seen)
+        began = [entry.head.started_at or entry.head.timestamp for entry in self.ledger.open_of(process.instance)]
+        if found is None or not began or found > min(began) + CREATED_WITHIN:
+            return False
+        named = process.resource.get(s.PROCESS_EXECUTABLE)
+        return named is None or named == self._probe.executable(seen.pid)
 
     def _was_created(self, seen: procfs.ProcessStat, process: Process) -> bool:
         """Whether the process that is alive was created when the reported one says it was."""
@@ -307,6 +352,9 @@ class Watcher:
     def _close(self, instance: str) -> None:
         """End all operations that the process left open."""
         known, process = self._known[instance], self.ledger.processes[instance]
+        if not known.is_certain or instance.startswith(MARK):
+            self._gone[instance] = Gone(instance, known.exit.reason, known.gone_time / 1e9)
+            return
         resource = process.resource
         self._count_from_zero(process, known)
         losses = []

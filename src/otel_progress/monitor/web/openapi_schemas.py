@@ -6,6 +6,7 @@ from typing import Final
 
 from otel_progress.model.states import STATES, TROUBLE
 from otel_progress.model.status import Health, Status, word
+from otel_progress.monitor.intake.mistakes import KINDS
 from otel_progress.monitor.web.openapi_terms import (
     Json,
     boolean,
@@ -55,6 +56,11 @@ def schemas() -> Json:
                 too_large=integer("Requests refused because they were too large."),
                 records=integer("Records and spans skipped because they were too large."),
                 too_slow=integer("Bodies and calls aborted because they arrived slowly while many others did."),
+            ),
+            mistakes=object_of(
+                ("newest",),
+                newest=text("The last mistake that was told, with its sender."),
+                **{kind: integer() for kind in KINDS},
             ),
             redis=object_of(
                 ("published", "dropped", "taken", "skipped", "lost", "lag"),
@@ -367,6 +373,7 @@ def _detail_fields() -> Json:
         "timeline": list_of(timeline),
         "attempts": {**list_of(_attempt()), "description": "Present if the id ran more than once; in order."},
         "checkpoint_at": time("When it last reported a checkpoint; present if it ended."),
+        "sender_mistakes": list_of(text("What its process sends that cannot be used, in words.")),
         "command": object_of(
             ("args", "line"),
             args=list_of(text()),

@@ -346,6 +346,7 @@ class Views:
                 "timeline": self._timeline(entry),
                 **self._lives(entry),
                 "command": command_json(process),
+                "sender_mistakes": (self._owner is None and self._core.mistakes.of(entry.instance)) or None,
                 "children_rows": [self._child(child) for child in children[:CHILDREN]],
                 "ancestors": self._ancestors(seen),
                 "stack": seen.stack

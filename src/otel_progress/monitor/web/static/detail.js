@@ -17,7 +17,7 @@ export function Detail() {
   const shown = detail.value;
   if (!shown) return html`<main class="detail none" aria-label="Operation" aria-busy="true"><${Back} /><p class="dim">Loading…</p></main>`;
   return html`<main class=${`detail${!isFinal(shown) && faceOf(shown).tone === "bad" ? " still" : ""}`} aria-label="Operation" key=${shown.id}>
-    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Again} shown=${shown} /><${Attempts} shown=${shown} /><${Branches} shown=${shown} /><${Stages} shown=${shown} /><${Charts} shown=${shown} /><${Facts} shown=${shown} /></div>
+    <div class="detail-main"><${Title} shown=${shown} /><${Trouble} shown=${shown} /><${Mistakes} shown=${shown} /><${Again} shown=${shown} /><${Attempts} shown=${shown} /><${Branches} shown=${shown} /><${Stages} shown=${shown} /><${Charts} shown=${shown} /><${Facts} shown=${shown} /></div>
     <${Feed} shown=${shown} /></main>`;
 }
 
@@ -120,6 +120,13 @@ function Trouble({ shown }) {
     ${shown.loop && html`<div class="loop"><span>${number(shown.loop.repeats ?? 0)} times the same ${shown.loop.kind ?? "steps"}:</span><ol>${(shown.loop.keys ?? []).map((key, index) => html`<li key=${index}><code><bdi>${asText(key)}</bdi></code></li>`)}</ol></div>`}
     ${(shown.stuck_at || shown.stack) && html`<div class="stack"><div class="stack-head">${shown.stuck_at && html`<code class="stuck-at"><bdi>${shown.stuck_at}</bdi></code>`}<span class="grow"></span>${shown.stack && html`<${Copy} text=${shown.stack} words="Copy the stack" />`}</div>
       ${shown.stack && html`<pre tabindex="0" aria-label="Where it is stuck">${shown.stack}</pre>`}</div>`}</section>`;
+}
+
+// What its sender gets wrong: the values that the monitor ignored.
+function Mistakes({ shown }) {
+  const found = shown.sender_mistakes ?? [];
+  if (found.length === 0) return null;
+  return html`<section class="again" aria-labelledby="mistakes-title"><h2 id="mistakes-title">Its program sends what the monitor cannot use</h2><ul>${found.map((words) => html`<li key=${words}><bdi>${words}</bdi></li>`)}</ul></section>`;
 }
 
 // The monitor starts nothing itself: it shows the command, for a shell on the machine of the process.

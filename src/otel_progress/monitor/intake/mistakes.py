@@ -1,0 +1,191 @@
+"""What senders get wrong in events, in words that name the field and what it must be; told once for each sender.
+
+Our own SDK makes none of these mistakes, so of its events only those that are refused are examined.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Protocol
+
+from otel_progress import semconv as s
+from otel_progress.model import wire
+from otel_progress.model.attribute_types import is_valid
+from otel_progress.model.status import Status
+from otel_progress.model.values import finite
+
+SENDERS: Final = 1_000
+"""The most senders whose mistakes are remembered; the oldest makes room."""
+SHOWN: Final = 60
+"""The most characters of a wrong value that are shown."""
+KEY_LENGTH: Final = 1_024
+LATEST: Final = 1e11
+"""The latest time in seconds since 1970 that is taken for one; a larger number is in milliseconds, or less."""
+KINDS: Final = (
+    "event_name",
+    "operation_id",
+    "operation_name",
+    "operation_parent_id",
+    "status",
+    "order",
+    "start_time",
+    "type",
+    "json",
+    "not_final",
+    "heartbeat_interval",
+    "too_many_parts",
+    "too_large",
+    "other",
+)
+"""The kinds that are counted; `order` is about `progress.sequence` and `progress.operation.attempt`."""
+_STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
+_FINAL: Final = tuple(status.value for status in Status if status.final and status is not Status.SKIPPED)
+_JSON: Final = (
+    s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.OUTCOMES, s.COUNTERS, s.USAGE, s.RESULT, s.ATTRIBUTES, s.LOOP,
+    s.BRANCHES, s.COMPONENTS, s.FAILURES, s.CURVE, s.RESOURCES,
+)  # fmt: skip
+
+
+class Event(Protocol):
+    """An event, as far as it is examined."""
+
+    @property
+    def event(self) -> str:
+        """Its name."""
+
+    @property
+    def brief(self) -> Mapping[str, Any]:
+        """The attributes that order it."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """All attributes."""
+
+
+class Mistakes:
+    """Counts mistakes, and tells the first of each kind of each sender. It belongs to the thread of the core.
+
+    Attributes:
+        counts: how many there were, by kind.
+        newest: the last one that was told, with its sender.
+        tell: called with the words of each that is told.
+    """
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.counts = Counter[str]()
+        self.newest: str | None = None
+        self.tell: Callable[[str], object] = lambda _: None
+        self._senders: dict[str, dict[str, str]] = {}
+
+    def note(self, kind: str, words: str, instance: str, name: str) -> str | None:
+        """Count a mistake; returns its words if it is the first of its kind from this sender.
+
+        Args:
+            kind: one of `KINDS`.
+            words: what is wrong.
+            instance: the sender.
+            name: the sender, as people know it.
+        """
+        self.counts[kind] += 1
+        known = self._senders.get(instance)
+        if known is None:
+            if len(self._senders) >= SENDERS:
+                del self._senders[next(iter(self._senders))]
+            known = self._senders[instance] = {}
+        if kind in known:
+            return None
+        known[kind] = words
+        self.newest = f"{name}: {words}"
+        self.tell(f"{self.newest} (told once)")
+        return words
+
+    def of(self, instance: str) -> list[str]:
+        """The mistakes of a sender; any thread may call it."""
+        return list(self._senders.get(instance, {}).values())
+
+    def health(self) -> dict[str, Any]:
+        """The mistakes so far, for `/health`."""
+        if self.newest is None:
+            return {}
+        return {"mistakes": {**{kind: n for kind in KINDS if (n := self.counts[kind])}, "newest": self.newest}}
+
+
+def unknown_event(name: str) -> str:
+    """The words about an event name that begins with `progress.` and is none of ours."""
+    return f"{_shown(name)} is no event name: see docs/semantic-conventions.md for those that exist"
+
+
+def refusal(event: Event) -> tuple[str, str]:
+    """Why an event cannot be taken: kind and words."""
+    get = event.brief.get
+    key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), get(s.STATUS)
+    if not isinstance(key, str) or not 0 < len(key) <= KEY_LENGTH:
+        return "operation_id", f"{s.OPERATION_ID} must be a text of 1 to {KEY_LENGTH} characters, {_is(key)}"
+    if not isinstance(name, str):
+        return "operation_name", f"{s.OPERATION_NAME} must be a text, {_is(name)}"
+    if status not in _STATUSES:
+        return "status", f"{s.STATUS} must be one of {', '.join(_STATUSES)}, {_is(status)}"
+    for field, standard in ((s.OPERATION_ATTEMPT, 1), (s.SEQUENCE, 0)):
+        if type(get(field, standard)) is not int:
+            return "order", f"{field} must be an integer, {_is(get(field))}"
+    if s.START_TIME in event.brief and not finite(get(s.START_TIME)):
+        return "start_time", f"{s.START_TIME} must be a number of seconds since 1970, {_is(get(s.START_TIME))}"
+    if isinstance(get(s.OPERATION_PARENT_ID), str):
+        return "operation_parent_id", f"{s.OPERATION_PARENT_ID} may have {KEY_LENGTH} characters"
+    return "other", "an event cannot be read"
+
+
+def mistakes(event: Event) -> Iterator[tuple[str, str]]:
+    """What is wrong with an event that was taken nevertheless: kind and words; the wrong values are ignored."""
+    get = event.brief.get
+    if event.event == s.PROCESS_HEARTBEAT:
+        interval = get(s.HEARTBEAT_INTERVAL)
+        if not isinstance(interval, (int, float)) or not finite(interval) or interval <= 0:
+            text = f"a heartbeat needs {s.HEARTBEAT_INTERVAL}, in seconds above 0, {_is(interval)}"
+            yield "heartbeat_interval", f"{text}: without it nobody can tell when the process is dead"
+        return
+    started = get(s.START_TIME)
+    if isinstance(started, (int, float)) and finite(started) and started > LATEST:
+        yield "start_time", f"{s.START_TIME} must be in seconds since 1970, it is {started:.0f}: is that milliseconds?"
+    if event.event == s.OPERATION_ENDED and get(s.STATUS) not in _FINAL:
+        yield "not_final", f"{s.OPERATION_ENDED} needs a {s.STATUS} of {', '.join(_FINAL)}, {_is(get(s.STATUS))}"
+    attributes = event.attributes
+    for key, value in attributes.items():
+        if key.startswith(s.PREFIX) and key != s.START_TIME and value is not None and not is_valid(key, value):
+            yield "type", f"{key} has a wrong type or value, {_is(value)}"
+    yield from _wrong_json(attributes)
+
+
+def _wrong_json(attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    bad = False
+    for key in _JSON:
+        given = attributes.get(key)
+        if isinstance(given, str):
+            try:
+                json.loads(given)
+            except (ValueError, RecursionError) as error:
+                bad = True
+                yield "json", f"{key} must be JSON, {_is(given)} ({str(error)[:SHOWN]})"
+    if not bad:
+        try:
+            wire.from_attributes(attributes, 0.0)
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
+            said = f"a part of the state cannot be read ({type(error).__name__}: {str(error)[:SHOWN]})"
+            yield "json", f"{said}: a stage in {s.STAGES} needs `path` and `status`"
+
+
+def _is(value: object) -> str:
+    """The wrong value, as the end of a sentence."""
+    if value is None:
+        return "it is missing"
+    kinds = {str: "the text", bool: "the boolean", int: "the integer", float: "the number"}
+    kind = kinds.get(type(value))
+    return f"it is {type(value).__name__}" if kind is None else f"it is {kind} {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

@@ -1,0 +1,211 @@
+"""Operations whose process does not judge them: the monitor says when one is stuck, by the progress that it heard.
+
+Our SDK judges its own operations, since it sees each unit. A program in another language, without an SDK of ours, sends
+its state and its heartbeats; if its work hangs, only the states that no longer change show it. Such an operation is
+stuck once nothing moved in it for its `progress.stall_after`, and it recovers by the rules of the SDK.
+
+Progress is what changes in the state: counts, stages, message, outcomes, usage, a wait that begins or ends; and an
+event that says so itself, such as a heartbeat of the work. A sender that sends `progress.idle` knows better: that
+counts.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_progress import semconv as s
+from otel_progress.model.health import NOT_MOVING, hold
+from otel_progress.model.snapshot import Snapshot, Wait
+from otel_progress.model.status import Health, Status
+from otel_progress.model.values import finite
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.state.ledger import Entry
+
+MONITOR: Final = "monitor"
+"""The value of `progress.judged_by` that leaves the verdicts to the monitor."""
+PROCESS: Final = "process"
+"""Its value if the process reports itself when an operation is stuck."""
+_MOVES: Final = s.EVENTS - {s.UPDATED, s.STALLED, s.SLOW, s.WAIT_OVERDUE, s.PROCESS_HEARTBEAT, s.OPERATION_ENDED}
+"""Events that are progress themselves."""
+_NONE: Final = -math.inf
+UNNAMED: Final = "no reason given"
+"""The reason of a wait that the sender does not name."""
+GAPS: Final = 10
+"""Times without progress that were heard before an operation without a limit has one."""
+TIMES: Final = 10
+"""How many times the longest of them is the limit."""
+SHORTEST: Final = 60.0
+"""The shortest such limit in seconds."""
+
+
+@dataclass
+class _Movement:
+    """When an operation moved last; `heard` times are monotonic, `said` ones of the sender's clock.
+
+    Attributes:
+        attempt: the attempt that it belongs to.
+        signature: the parts of the state whose change is progress.
+        said: when it moved, by the sender.
+        heard: when that was heard.
+        waits: whether it waited at its newest event.
+        gaps: how many times without progress ended with progress.
+        longest: the longest of them, in seconds.
+        stuck: whether it is stuck.
+        again: since when a stuck one moves again.
+        proven: whether the time before this monitor started counts, too: it was stuck by then.
+    """
+
+    attempt: tuple[int, float | None]
+    signature: int
+    said: float
+    heard: float
+    waits: bool = False
+    gaps: int = 0
+    longest: float = 0.0
+    stuck: bool = False
+    again: float | None = None
+    proven: bool = False
+
+
+class Unjudged:
+    """When the operations moved that the monitor judges. It belongs to the thread of the core; others may read."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._known: dict[str, _Movement] = {}
+
+    def covers(self, operation_id: str) -> bool:
+        """Whether the monitor judges this operation."""
+        return operation_id in self._known
+
+    def forget(self, operation_id: str) -> None:
+        """It ended, or left memory, or its process judges it."""
+        self._known.pop(operation_id, None)
+
+    def hear(self, entry: Entry, event: str) -> None:
+        """An event of an open operation was heard, and applied."""
+        seen, known = entry.snapshot, self._known.get(entry.head.operation_id)
+        attempt, mark = (entry.number, entry.head.started_at), _signature(seen)
+        idle = entry.said.attributes.get(s.IDLE) if entry.said is not None else None
+        if known is None or known.attempt != attempt:
+            known = self._known[seen.operation_id] = _Movement(attempt, mark, seen.timestamp, entry.heard_at)
+        elif not finite(idle) and (mark != known.signature or event in _MOVES):
+            _move(known, seen.timestamp, entry.heard_at)
+        elif isinstance(idle, (int, float)) and finite(idle) and seen.timestamp - idle > known.said:
+            _move(known, seen.timestamp - idle, entry.heard_at - idle)
+        known.signature, known.waits = mark, _waits(seen)
+
+    def recall(self, entry: Entry, now: float, stuck_for: float | None) -> None:
+        """An operation was loaded after a start; if it was stuck already, for how many seconds."""
+        attempt, seen = (entry.number, entry.head.started_at), entry.snapshot
+        known = self._known[seen.operation_id] = _Movement(attempt, _signature(seen), seen.timestamp, entry.heard_at)
+        if stuck_for is not None:  # it was reported when the limit was reached
+            idle = stuck_for + (_named_limit(seen) or SHORTEST)
+            known.said, known.heard, known.stuck, known.proven = _NONE, now - idle, True, True
+
+    def idle(self, entry: Entry, now: float, since: float) -> float:
+        """Seconds without progress, of which at most those count in which the monitor heard, so `since` a time.
+
+        The sender's own clock counts where it says less: several events that arrive together happened one by one. What
+        was heard counts where that is less: the sender's clock may have been set.
+        """
+        known = self._known[entry.head.operation_id]
+        at_event = min(entry.head.timestamp - known.said, entry.heard_at - known.heard)
+        found = max(0.0, at_event) + max(0.0, now - entry.heard_at)
+        return found if known.proven else max(0.0, min(found, now - since))
+
+    def seen(self, entry: Entry, snapshot: Snapshot, now: float, since: float) -> Snapshot:
+        """The snapshot with the idle time, the limit and the verdict that the monitor knows."""
+        known = self._known.get(entry.head.operation_id)
+        if known is None:
+            return snapshot
+        idle = self.idle(entry, now, since) - max(0.0, now - entry.heard_at)  # at the time of the snapshot
+        limit, source = _limit(snapshot, known)
+        health = Health.SILENT if known.stuck and snapshot.health not in NOT_MOVING else snapshot.health
+        wait = snapshot.wait
+        if wait is None and snapshot.status is Status.WAITING:
+            wait = Wait(UNNAMED, max(0.0, idle))
+        return replace(snapshot, idle=idle, stall_after=limit, stall_after_source=source, health=health, wait=wait)
+
+    def advance(self, entry: Entry, now: float, since: float) -> None:
+        """Decide whether it is stuck.
+
+        It recovers when it has moved for the hold time, and was never idle for half its limit in it.
+        """
+        known = self._known[entry.head.operation_id]
+        seen = entry.snapshot
+        limit, idle = _limit(seen, known)[0], self.idle(entry, now, since)
+        if _waits(seen):
+            known.stuck, known.again = False, None
+        elif limit is None:
+            return
+        elif not known.stuck:
+            known.stuck = idle >= limit
+        elif idle >= limit / 2:
+            known.again = None
+        elif known.again is None:
+            known.again = now - idle
+        if known.again is not None and now - known.again >= hold(limit):
+            known.stuck, known.again = False, None
+
+    def next_look(self, entry: Entry, now: float, since: float) -> float:
+        """The earliest time at which `advance` can decide otherwise, if nothing is heard."""
+        known = self._known[entry.head.operation_id]
+        limit, _ = _limit(entry.snapshot, known)
+        if limit is None or _waits(entry.snapshot):
+            return math.inf
+        idle = self.idle(entry, now, since)
+        if not known.stuck:
+            return now + max(0.0, limit - idle)
+        left = [limit / 2 - idle] if idle < limit / 2 else []
+        left += [] if known.again is None else [known.again + hold(limit) - now]
+        return now + max(0.0, min(left, default=math.inf))
+
+
+def _waits(seen: Snapshot) -> bool:
+    """Whether it need not move now: it has not started, or waits, with or without a reason."""
+    return seen.wait is not None or seen.status in (Status.WAITING, Status.PENDING)
+
+
+def _move(known: _Movement, said: float, heard: float) -> None:
+    if not known.waits and known.said > _NONE:  # the longer of both: a limit that is too short is a false alarm
+        known.gaps, known.longest = known.gaps + 1, max(known.longest, said - known.said, heard - known.heard)
+    known.said, known.heard, known.proven = said, heard, False
+
+
+def _limit(seen: Snapshot, known: _Movement) -> tuple[float | None, str | None]:
+    """The limit that the sender names, or else one from the gaps so far, with its source."""
+    named = _named_limit(seen)
+    if named is not None or known.gaps < GAPS:
+        return named, seen.stall_after_source if named is not None else None
+    return max(SHORTEST, known.longest * TIMES), f"{TIMES} times the longest of {known.gaps} gaps"
+
+
+def _named_limit(seen: Snapshot) -> float | None:
+    """The idle time at which it is stuck: that of its current stage, of the stages around it, or its own."""
+    limits = {stage.path: stage.stall_after for stage in seen.stages if not stage.status.final}
+    path = seen.stage or ""
+    while path:
+        limit = limits.get(path)
+        if finite(limit) and limit is not None and limit > 0:
+            return limit
+        path = path.rpartition("/")[0]
+    own = seen.stall_after
+    return own if own is not None and own > 0 else None
+
+
+def _signature(seen: Snapshot) -> int:
+    """A number that changes with everything that is progress."""
+    stages = tuple((one.path, one.status, *_counts(one)) for one in seen.stages)
+    wait = None if seen.wait is None else seen.wait.reason
+    about = (seen.status, seen.stage, wait, seen.heartbeat_at, seen.folded)
+    return hash((*about, *_counts(seen), stages, repr(seen.usage), repr(seen.result)))
+
+
+def _counts(about: Any) -> tuple[Any, ...]:
+    progress = about.progress
+    counts = (progress.completed, progress.total, progress.ratio, progress.ratio_raw)
+    return (*counts, about.message, repr(about.outcomes), repr(about.counters))

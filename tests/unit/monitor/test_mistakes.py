@@ -1,0 +1,121 @@
+"""What a sender gets wrong is told in words that name the field, once for each sender, and counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from monitor_parts import Parts
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.monitor.intake.mistakes import KINDS, Mistakes
+from otel_progress.monitor.intake.requests import Accepted
+from otel_progress.outbound import otlp
+from otel_progress.testing import FakeClock
+
+
+def take(monitor: Parts, event: str = s.UPDATED, scope: str = "theirs", instance: str = "n1", **about: Any) -> Accepted:
+    """Send one event of a program without our SDK; None leaves an attribute out."""
+    given = {
+        s.OPERATION_ID: "a",
+        s.OPERATION_NAME: "work",
+        s.STATUS: "running",
+        **{key.replace("__", "."): value for key, value in about.items()},
+    }
+    known = otlp.attributes(6, {key: value for key, value in given.items() if value is not None})
+    moment = clock.time_ns()
+    record = otlp.log_record(event, moment, moment, 9, "", known, None, None, False)
+    resource = otlp.resource({"service.name": "node", "service.instance.id": instance})
+    (answer,) = monitor.take(otlp.envelope(resource, otlp.scope(scope, ""), [record]))
+    assert isinstance(answer, Accepted)
+    return answer
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("operation_id", {"progress__operation__id": None}, "progress.operation.id must be a text of 1 to 1024 characters, it is missing"),
+    ("operation_id", {"progress__operation__id": "x" * 2000}, "progress.operation.id"),
+    ("operation_name", {"progress__operation__name": 5}, "progress.operation.name must be a text, it is the integer 5"),
+    ("status", {"progress__status": "Running"}, "progress.status must be one of pending, running"),
+    ("order", {"progress__sequence": "7"}, "progress.sequence must be an integer, it is the text '7'"),
+    ("order", {"progress__operation__attempt": 1.5}, "progress.operation.attempt must be an integer"),
+    ("start_time", {"progress__start_time": "2026-11-29"}, "progress.start_time must be a number of seconds"),
+    ("operation_parent_id", {"progress__operation__parent__id": "x" * 2000}, "progress.operation.parent.id may have"),
+]  # fmt: skip
+
+TAKEN: list[tuple[str, dict[str, Any], str]] = [
+    ("type", {"progress__completed": "12"}, "progress.completed has a wrong type or value, it is the text '12'"),
+    ("start_time", {"progress__start_time": 1_700_000_000_000}, "is that milliseconds?"),
+    ("json", {"progress__stages": "[{"}, "progress.stages must be JSON, it is the text '[{'"),
+    ("json", {"progress__stages": '[{"name": "x"}]'}, "a stage in progress.stages needs `path` and `status`"),
+    ("event_name", {"event": "progress.started"}, "'progress.started' is no event name"),
+    ("not_final", {"event": s.OPERATION_ENDED}, "progress.operation.ended needs a progress.status of completed"),
+    ("heartbeat_interval", {"event": s.PROCESS_HEARTBEAT}, "a heartbeat needs progress.heartbeat.interval"),
+    ("heartbeat_interval", {"event": s.PROCESS_HEARTBEAT, "progress__heartbeat__interval": 0}, "in seconds above 0"),
+]
+
+
+@pytest.mark.parametrize(("kind", "about", "words"), REFUSED)
+def test_refused_event_is_told_with_its_field(monitor: Parts, kind: str, about: dict[str, Any], words: str) -> None:
+    """Each answer says why, whoever sends it, as nobody else can."""
+    for scope in (s.SCOPE, "theirs", "theirs"):
+        answer = take(monitor, scope=scope, **about)
+        assert answer.rejected == 1
+        assert words in answer.reason
+    assert monitor.core.mistakes.counts[kind] == 3
+    assert list(monitor.core.ledger.operations) == []
+
+
+@pytest.mark.parametrize(("kind", "about", "words"), TAKEN)
+def test_what_is_ignored_is_told_once(monitor: Parts, kind: str, about: dict[str, Any], words: str) -> None:
+    """The event counts without its wrong values; the first answer and one line say what they are."""
+    told: list[str] = []
+    monitor.core.mistakes.tell = told.append
+    first, second = take(monitor, **about), take(monitor, **about)
+    assert (first.rejected, second) == (0, Accepted())
+    assert words in first.reason
+    assert len(told) == 1
+    assert told[0].startswith("node (n1): ")
+    assert take(monitor, instance="n2", **about).reason == first.reason
+    assert monitor.core.mistakes.health()["mistakes"][kind] == 3
+    assert set(monitor.core.mistakes.health()["mistakes"]) == {kind, "newest"}
+
+
+def test_page_shows_what_its_sender_gets_wrong(monitor: Parts) -> None:
+    """The operation is shown, with a hint what is missing from it, and without a start in the year 55,000."""
+    take(monitor, progress__completed="12", progress__start_time=1_700_000_000_000)
+    entry = monitor.core.ledger.find("a")
+    assert entry is not None
+    found = monitor.views.detail(entry)
+    assert ["type" in words or "milliseconds" in words for words in found["sender_mistakes"]] == [True, True]
+    assert "started_at" not in found
+
+
+def test_own_events_and_other_logs_are_no_mistakes(monitor: Parts) -> None:
+    """Ordinary log records have no names or other ones, and what our SDK sends is not examined again."""
+    take(monitor, event="")
+    take(monitor, event="user.login")
+    take(monitor)
+    assert monitor.core.mistakes.health() == {}
+
+
+@pytest.fixture
+def one() -> Mistakes:
+    """No mistakes yet."""
+    return Mistakes()
+
+
+def test_senders_are_bounded(one: Mistakes) -> None:
+    """Many senders push the oldest out; the counts stay."""
+    for number in range(3_000):
+        one.note(KINDS[0], "words", str(number), "x")
+    assert one.of("0") == []
+    assert one.of("2999") == ["words"]
+    assert one.counts[KINDS[0]] == 3_000
+
+
+def test_wrong_sender_can_not_hurt_others(monitor: Parts, fake: FakeClock) -> None:
+    """Deep JSON, huge values, odd keys: one line each, and the next event is taken."""
+    take(monitor, progress__stages="[" * 10_000, progress__usage='{"a":' * 5_000, progress__completed=float("nan"))
+    assert take(monitor, instance="n2") == Accepted()
+    assert all(len(words) < 400 for words in monitor.core.mistakes.of("n1"))

@@ -1,0 +1,336 @@
+"""Programs without an SDK of ours say how far they are, but not that they hang: the monitor says it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from monitor_parts import Parts, beat_of, names, parts, request_of, seconds
+
+from otel_progress import clock
+from otel_progress import semconv as s
+from otel_progress.model.status import Status
+from otel_progress.monitor.intake.requests import Accepted
+from otel_progress.monitor.state.unjudged import SHORTEST
+from otel_progress.outbound import otlp
+from otel_progress.testing import FakeClock
+
+NODE = "my-emitter"
+BEAT = object()
+
+
+class Emitter:
+    """A program in another language: what it sends is all that is known of it."""
+
+    def __init__(self, monitor: Parts, scope: str = NODE, instance: str = "n1", **resource: Any) -> None:
+        self.monitor = monitor
+        self.scope = scope
+        self.resource = {"service.name": "node", "service.instance.id": instance, **resource}
+        self.sequence = 0
+        self.skew = 0.0
+
+    def record(self, event: str = s.UPDATED, at: float = 0.0, **about: Any) -> bytes:
+        """An event of its operation; `at` is added to the time."""
+        self.sequence += 1
+        given = {
+            s.OPERATION_ID: "a",
+            s.OPERATION_NAME: "work",
+            s.STATUS: "running",
+            s.SEQUENCE: self.sequence,
+            s.STALL_AFTER: 4,
+            **{key.replace("__", "."): value for key, value in about.items()},
+        }
+        moment = round((clock.unix() + self.skew + at) * 1e9)
+        known = otlp.attributes(6, {key: value for key, value in given.items() if value is not None})
+        return otlp.log_record(event, moment, moment, 9, "", known, None, None, False)
+
+    def send(self, *records: bytes) -> None:
+        """Send these records."""
+        about = otlp.resource({key.replace("__", "."): value for key, value in self.resource.items()})
+        assert self.monitor.take(otlp.envelope(about, otlp.scope(self.scope, "1"), records)) == [Accepted()]
+
+    def say(self, event: str = s.UPDATED, **about: Any) -> None:
+        """Send one event."""
+        self.send(self.record(event, **about))
+
+    def live(self, fake: FakeClock, count: float, **about: Any) -> None:
+        """Let time pass with a heartbeat each second, and with an update if something is given."""
+        for _ in range(round(count)):
+            seconds(fake, self.monitor, 1)
+            self.send(beat_of(1.0))
+            if about:
+                self.say(**about)
+        self.monitor.tick()
+
+
+@pytest.fixture
+def node(monitor: Parts) -> Emitter:
+    """A program that has just begun."""
+    found = Emitter(monitor)
+    found.send(beat_of(1.0), found.record(s.OPERATION_STARTED, progress__completed=0))
+    return found
+
+
+def test_hung_work_is_stuck_although_its_process_lives(node: Emitter, fake: FakeClock) -> None:
+    """Exactly when nothing moved for the declared limit, with evidence, an event and a notice; heartbeats are no progress."""
+    recorder = node.monitor.listen()
+    node.live(fake, 3)
+    assert node.monitor.health() == "progressing"
+    node.live(fake, 1)
+    assert node.monitor.health() == "stuck"
+    row = node.monitor.row()
+    assert row["verdict"]["reason"] == "no progress for 4 s, stall_after is 4 s"
+    assert node.monitor.core.labels["a"].health == "silent"
+    node.live(fake, 30)
+    assert names(node.monitor.history()) == [s.OPERATION_STARTED, s.STALLED]
+    assert recorder.kinds == ["stalled"]
+
+
+def test_updates_that_say_the_same_again_are_no_progress(node: Emitter, fake: FakeClock) -> None:
+    """A timer that repeats the state does not move the work; a count that changes does."""
+    node.live(fake, 10, progress__completed=5)
+    assert node.monitor.health() == "stuck"
+    for number in range(6, 20):
+        node.live(fake, 1, progress__completed=number)
+    assert node.monitor.health() == "progressing"
+
+
+def test_recovery_needs_the_hold(node: Emitter, fake: FakeClock) -> None:
+    """One sign of progress does not end a stall: it must move for half the limit, without a pause of half the limit."""
+    recorder = node.monitor.listen()
+    node.live(fake, 5)
+    node.say(progress__completed=1)
+    node.live(fake, 1)
+    assert node.monitor.health() == "stuck"
+    node.live(fake, 4)  # it hung again
+    for number in range(2, 5):
+        node.say(progress__completed=number)
+        node.live(fake, 1)
+    assert node.monitor.health() == "progressing"
+    assert recorder.kinds == ["stalled", "recovered"]
+    assert names(node.monitor.history()).count(s.RECOVERED) == 1
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"progress__status": "waiting", "progress__wait__reason": "approval"},
+        {"progress__status": "waiting"},
+        {"progress__status": "pending"},
+    ],
+)
+def test_declared_wait_is_no_stall(node: Emitter, fake: FakeClock, about: dict[str, Any]) -> None:
+    """However long it lasts; the time after it counts from its end."""
+    node.say(s.WAIT_STARTED, **about)
+    node.live(fake, 60)
+    assert node.monitor.health() == "waiting"
+    assert node.monitor.core.labels["a"].health == "waiting"
+    node.say(s.WAIT_ENDED, progress__wait__reason="approval")
+    node.live(fake, 3)
+    assert node.monitor.health() == "progressing"
+    node.live(fake, 2)
+    assert node.monitor.health() == "stuck"
+
+
+def test_stuck_work_that_waits_or_ends_is_not_stuck(node: Emitter, fake: FakeClock) -> None:
+    """What happens to it is said by its process."""
+    node.live(fake, 5)
+    node.say(s.WAIT_STARTED, progress__status="waiting", progress__wait__reason="approval")
+    node.live(fake, 1)
+    assert node.monitor.health() == "waiting"
+    node.say(s.OPERATION_ENDED, progress__status="completed")
+    assert node.monitor.row()["status"] == "completed"
+    assert node.monitor.core.judging.stuck == set()
+
+
+def test_idle_time_of_the_sender_counts(node: Emitter, fake: FakeClock) -> None:
+    """Who says `progress.idle` sees more than the state shows."""
+    for _ in range(10):
+        node.live(fake, 1, progress__completed=5, progress__idle=0.2)
+    assert node.monitor.health() == "progressing"
+    for number in range(5):
+        node.live(fake, 1, progress__completed=5, progress__idle=number + 1.0)
+    assert node.monitor.health() == "stuck"
+
+
+def test_limit_of_the_current_stage_counts(node: Emitter, fake: FakeClock) -> None:
+    """A stage may take longer than the operation allows elsewhere."""
+    stages = json.dumps([{"path": "load", "status": "running", "stall_after": 20}])
+    node.say(s.STAGE_STARTED, progress__stages=stages, progress__stage__current="load")
+    node.live(fake, 19)
+    assert node.monitor.health() == "progressing"
+    node.live(fake, 2)
+    assert node.monitor.health() == "stuck"
+
+
+def test_without_a_limit_its_own_pace_is_one(monitor: Parts, fake: FakeClock) -> None:
+    """Not before enough was heard, then ten times the longest gap, and never less than a minute."""
+    node = Emitter(monitor)
+    node.say(s.OPERATION_STARTED, progress__stall_after=None)
+    node.live(fake, 30)
+    assert monitor.health() == "progressing"
+    for number in range(15):
+        node.live(fake, 1, progress__completed=number, progress__stall_after=None)
+    node.live(fake, SHORTEST - 2)
+    assert monitor.health() == "progressing"
+    node.live(fake, 320)
+    assert monitor.health() == "stuck"
+    assert "gaps" in monitor.row()["verdict"]["reason"]
+
+
+def test_batch_after_an_outage_is_no_stall(node: Emitter, fake: FakeClock) -> None:
+    """What arrives late, and together, says nothing of the time in which nothing could be heard."""
+    late = [node.record(at=-60.0 + number, progress__completed=number) for number in range(60)]
+    seconds(fake, node.monitor, 2)
+    node.send(*late)
+    node.live(fake, 3)
+    assert node.monitor.health() == "progressing"
+    node.live(fake, 3)
+    assert node.monitor.health() == "stuck"
+
+
+def test_clock_that_is_set_forward_is_no_pause(node: Emitter, fake: FakeClock) -> None:
+    """An update that says nothing new does not show for how long nothing moved, if the clock was set before it."""
+    for number in range(1, 11):
+        node.live(fake, 1, progress__completed=number)
+    node.skew = 7200.0
+    node.live(fake, 2, progress__completed=10)
+    assert node.monitor.health() == "progressing"
+
+
+@pytest.mark.parametrize("skew", [-7200.0, 7200.0])
+def test_clock_of_the_sender_may_be_wrong_and_may_be_set(node: Emitter, fake: FakeClock, skew: float) -> None:
+    """Neither a clock that is hours off nor one that is set in between makes work stuck, or hides a hang."""
+    node.skew = skew
+    for number in range(1, 8):
+        node.live(fake, 1, progress__completed=number)
+        node.skew = skew if number > 4 else -skew
+    assert node.monitor.health() == "progressing"
+    node.live(fake, 5)
+    assert node.monitor.health() == "stuck"
+
+
+def test_deaf_monitor_judges_from_when_it_hears(node: Emitter, fake: FakeClock) -> None:
+    """While it slept, progress may have been lost."""
+    fake.sleep(100)
+    node.monitor.tick()
+    node.send(beat_of(1.0))
+    node.live(fake, 2)
+    assert node.monitor.health() != "stuck"
+    node.live(fake, 4)
+    assert node.monitor.health() == "stuck"
+
+
+def test_process_without_heartbeats_is_judged_by_its_progress_alone(monitor: Parts, fake: FakeClock) -> None:
+    """It may be dead as well; what is known is that nothing moves."""
+    node = Emitter(monitor)
+    node.say(s.OPERATION_STARTED)
+    seconds(fake, monitor, 5)
+    assert monitor.health() == "stuck"
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_stuck_work_is_stuck_after_a_restart(fake: FakeClock, tmp_path: Path, beats: bool) -> None:
+    """A restart of the monitor neither hides a hang nor reports it twice; what was well is judged from then on."""
+    with parts(tmp_path / "m.db") as monitor:
+        node, other = Emitter(monitor), Emitter(monitor, instance="n2")
+        node.say(s.OPERATION_STARTED)
+        other.say(s.OPERATION_STARTED, progress__operation__id="b", progress__stall_after=8)
+        seconds(fake, monitor, 5)
+        monitor.restart()
+        for _ in range(5):
+            if beats:
+                node.send(beat_of(1.0))
+            seconds(fake, monitor, 1)
+        assert monitor.health() == "stuck"
+        assert monitor.row()["verdict"]["reason"].startswith("no progress for")
+        assert monitor.health("b") == "progressing"
+        seconds(fake, monitor, 4)
+        assert monitor.health("b") == "stuck"
+        assert names(monitor.history()).count(s.STALLED) == 1
+
+
+def test_dead_outranks_stuck(node: Emitter, fake: FakeClock) -> None:
+    """A process that stops its heartbeats is dead, whatever its work did before."""
+    node.live(fake, 5)
+    seconds(fake, node.monitor, 4)
+    assert node.monitor.health() == "dead"
+
+
+# -- who judges
+
+
+@pytest.mark.parametrize(
+    ("scope", "resource", "silent"),
+    [
+        (s.SCOPE, {}, False),
+        (s.SCOPE, {s.JUDGED_BY: "monitor"}, True),
+        (NODE, {s.JUDGED_BY: "process"}, False),
+        (NODE, {s.JUDGED_BY: "monitor"}, True),
+        (NODE, {s.JUDGED_BY: "nonsense"}, True),
+        ("", {}, True),
+    ],
+)
+def test_who_judges(monitor: Parts, fake: FakeClock, scope: str, resource: dict[str, str], silent: bool) -> None:
+    """The resource says it; else the scope of our SDK promises it, also of an SDK from before this attribute."""
+    node = Emitter(monitor, scope, **resource)
+    node.say(s.OPERATION_STARTED)
+    for _ in range(6):
+        node.live(fake, 1)
+    assert (monitor.health() == "stuck") is silent
+    monitor.restart()
+    node.live(fake, 6)
+    assert (monitor.health() == "stuck") is silent
+
+
+def test_heartbeat_may_promise(monitor: Parts, fake: FakeClock) -> None:
+    """An attribute of the heartbeat is enough, also if it arrives after the first events."""
+    node = Emitter(monitor)
+    node.say(s.OPERATION_STARTED)
+    given = otlp.attributes(6, {s.HEARTBEAT_INTERVAL: 1.0, s.JUDGED_BY: "process"})
+    moment = clock.time_ns()
+    node.send(otlp.log_record(s.PROCESS_HEARTBEAT, moment, moment, 9, "", given, None, None, False))
+    node.say()
+    node.live(fake, 10)
+    assert monitor.health() == "progressing"
+
+
+def test_our_verdict_stays_ours(monitor: Parts, fake: FakeClock) -> None:
+    """What our SDK calls progressing after its limit is progressing: it may hold updates back."""
+    node = Emitter(monitor, s.SCOPE)
+    node.say(s.OPERATION_STARTED, progress__health="progressing")
+    node.live(fake, 30)
+    assert monitor.health() == "progressing"
+    node.say(s.STALLED, progress__health="silent")
+    assert monitor.health() == "stuck"
+    assert names(monitor.history()) == [s.OPERATION_STARTED, s.STALLED]
+
+
+def test_foreign_program_may_report_stalls_itself(node: Emitter, fake: FakeClock) -> None:
+    """A stall that the process reports is not reported a second time."""
+    node.say(s.STALLED, progress__health="silent")
+    node.live(fake, 10)
+    assert node.monitor.health() == "stuck"
+    assert names(node.monitor.history()).count(s.STALLED) == 1
+
+
+def test_certificate_from_run_does_not_promise(node: Emitter, fake: FakeClock) -> None:
+    """`otel-progress run` ends one operation of a foreign process: the others are judged as before."""
+    node.send(node.record(s.OPERATION_STARTED, progress__operation__id="b"))
+    ended = Emitter(node.monitor, s.SCOPE)
+    ended.sequence = 5
+    ended.say(s.OPERATION_ENDED, progress__operation__id="b", progress__status="lost")
+    node.live(fake, 6)
+    assert node.monitor.health() == "stuck"
+    entry = node.monitor.core.ledger.find("b")
+    assert entry is not None
+    assert entry.head.status is Status.LOST
+
+
+def test_process_of_both_kinds_keeps_its_promise(node: Emitter, fake: FakeClock) -> None:
+    """Our SDK beside hand-made events of one process: from then on nothing of it is judged twice."""
+    node.monitor.take(request_of(beat_of(60.0), instance="n1"))
+    node.live(fake, 10)
+    assert node.monitor.health() == "progressing"
