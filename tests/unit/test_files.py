@@ -255,6 +255,7 @@ OWN_WAY = {
     "live/engine/learning.py": "a new file beside the history, which then takes its place",
     "outbound/grpc_transport.py": "reads certificates",
     "outbound/spool.py": "wraps the descriptor of a private file",
+    "reports/writing.py": "a report where somebody asks for it, to send on",
     "procfs.py": "reads what the kernel says",
     "cli/run/deaths.py": "makes a private file by mkstemp, and removes it",
     "durable/told.py": "adds to the file that `run` made, and makes none",

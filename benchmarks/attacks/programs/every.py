@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -94,6 +95,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "phases": lambda f: f({"a": 0, "b": 50}),
     "raise_if_cancelled": lambda f: f(),
     "record": lambda f: (f("ok"), f("failed", item="a")),
+    "report": lambda f: f(os.devnull, "text"),
     "request_cancel": lambda f: f("enough"),
     "result": lambda f: f(rows=1),
     "set": lambda f: f(rows=1),

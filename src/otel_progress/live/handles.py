@@ -168,7 +168,7 @@ class Operation(OperationLife):
             return report_file.write(self, path, format)
         except BaseException as error:
             try:
-                swallow(error, f"report: {path} is not written")
+                swallow(error, "report")
             except NOTHING_LEFT:
                 pass
             return None

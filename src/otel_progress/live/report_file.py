@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
+from otel_progress.errors import InvalidArgument
+from otel_progress.live.misuse import warn
 from otel_progress.live.running import children
 from otel_progress.model import sentences
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.timeline import TIMED
-from otel_progress.model.values import Attributes
+from otel_progress.model.values import Attributes, shown
 from otel_progress.render.words import joined, noted
 from otel_progress.reports import writing
 from otel_progress.reports.run import Run, Told, pauses_of
@@ -29,10 +31,16 @@ UNKNOWN: Final = (
 """What a report from inside the process leaves out."""
 
 
-def write(operation: OperationState, path: str | os.PathLike[str], form: str | None) -> Path:
+def write(operation: OperationState, path: str | os.PathLike[str], form: str | None) -> Path | None:
     """Write a report; see `Operation.report`."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise InvalidArgument(f"report() needs the path of a file, not {shown(path)}")
     form = writing.format_of(path, form)
-    return writing.write(run_of(operation), path, form)
+    try:
+        return writing.write(run_of(operation), path, form)
+    except OSError as error:
+        warn("report", "wrote nothing to %s: %s; the job goes on", os.path.abspath(path), error.strerror or error)
+        return None
 
 
 def run_of(operation: OperationState) -> Run:
