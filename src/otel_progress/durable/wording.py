@@ -55,7 +55,9 @@ def how_it_ended(before: StoredOperation) -> str:
         return f"this process left it {ago} ago"  # it replaced its program (`exec`), or dropped the operation
     if before.status == RUNNING and not before.holder.is_gone(here):
         return f"its lease expired, last renewed {ago} ago"
-    how = before.reason if before.status == LOST and before.reason not in (None, GONE) else _ENDED.get(before.status, before.status)
+    how = _ENDED.get(before.status, before.status)
+    if before.status == LOST and before.reason and before.reason != GONE:
+        how = before.reason
     return f"{how} {ago} ago" if before.ended_at else f"{how} at most {ago} ago"
 
 

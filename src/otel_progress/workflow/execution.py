@@ -127,7 +127,6 @@ class Run:
         with stage:
             kept = stage.restored if self._once else None
             if kept is not None and RESULT in kept and not self._is_outdated(step, stage):
-                stage.update(message="done in an earlier attempt")
                 self.results[step.name] = kept[RESULT]
                 return
             try:
@@ -147,6 +146,7 @@ class Run:
         new = [name for name in self._graph.before[step.name] if name in self._ran]
         if new:
             stage.note(f"runs again, as there was no result of {', '.join(new)} before", "warning")
+            stage.update(message="runs again")
         return bool(new)
 
     # -- the end
