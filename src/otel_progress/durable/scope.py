@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 KEY_LENGTH: Final = 1024
 """Characters of a key."""
+_MOST: Final = 10**KEY_LENGTH
+"""No whole number from here on is a key."""
 STATE_BYTES: Final = 1024 * 1024
 """Bytes of a state or a result as text."""
 KEYS: Final = 10_000_000
@@ -272,6 +274,8 @@ def as_key(given: object) -> str:
         InvalidArgument: if it is not a text or a whole number, or is empty or too long.
     """
     if type(given) is int:
+        if abs(given) >= _MOST:
+            raise InvalidArgument(f"a key has at most {KEY_LENGTH} digits: use a digest of it")
         return str(given)
     if not isinstance(given, str):
         raise InvalidArgument(
