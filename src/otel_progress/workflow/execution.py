@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -119,7 +120,7 @@ class Run:
         graph = self._graph
         values = {
             TASK: self._task,
-            CONTEXT: {name: self.results[name] for name in graph.before[step.name] if name in self.results},
+            CONTEXT: {name: self._handed(name) for name in graph.before[step.name] if name in self.results},
         }
         values.update(values[CONTEXT])
         stage = self.operation.stage(step.name, **step.stage_options(once=self._once))
@@ -140,6 +141,11 @@ class Run:
                 if step.critical and not isinstance(error, OperationCancelled):
                     self._tell_skipped(stage)
                 raise
+
+    def _handed(self, name: str) -> Any:
+        """A result as a step gets it: what the step changes in it would be missing after a resume."""
+        result = self.results[name]
+        return copy.deepcopy(result) if self._once else result
 
     def _is_outdated(self, step: Step, stage: Stage) -> bool:
         """Whether a result of an earlier attempt was made without that of a step which failed then, and says so."""

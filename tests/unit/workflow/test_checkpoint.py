@@ -148,6 +148,30 @@ def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
     assert said == ["plan\nsearch\n", "search\n{'plan': 1, 'search': 2}\n"]
 
 
+def test_steps_get_results_as_they_are_kept(tmp_path: Path, progress_capture: Capture) -> None:
+    """What a step changes in the result of another is not kept, so no later step sees it, whether resumed or not."""
+    broken = [True]
+
+    def enrich(find: dict[str, list[int]]) -> int:
+        find["pages"].append(2)
+        return 1
+
+    def write(find: dict[str, list[int]], enrich: int) -> list[int]:
+        if broken.pop():
+            raise ConnectionError
+        return find["pages"]
+
+    find = Step("find", lambda: {"pages": [1]})
+    steps = [find, Step("enrich", enrich, after=["find"]), Step("write", write, after=["find", "enrich"])]
+    work = Workflow("w", stages=steps, checkpoint=tmp_path / "work.db")
+    with pytest.raises(ConnectionError):
+        work.run(id="r")
+    broken.append(False)
+    resumed = work.run(id="r")
+    broken.append(False)
+    assert resumed == work.run(id="other") == {"find": {"pages": [1]}, "enrich": 1, "write": [1]}
+
+
 def test_where_it_was_is_no_step_that_never_began(tmp_path: Path, progress_capture: Capture) -> None:
     """`recover` and the feed of the next attempt name the step that failed, not the last one of the plan."""
 
