@@ -34,7 +34,7 @@ from otel_progress.live.counting import count_anew, restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import say
 from otel_progress.live.reporting import tell_agent
-from otel_progress.model.sentences import DONE_BEFORE
+from otel_progress.model.stage_runs import DONE_BEFORE
 from otel_progress.model.status import Status
 from otel_progress.model.units import plural, units
 

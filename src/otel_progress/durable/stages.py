@@ -23,7 +23,7 @@ from otel_progress.errors import (
     InvalidState,
 )
 from otel_progress.live.diagnosis.places import here
-from otel_progress.model.sentences import DONE_BEFORE
+from otel_progress.model.stage_runs import DONE_BEFORE
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:

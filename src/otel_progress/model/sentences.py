@@ -7,21 +7,14 @@ from typing import Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
+from otel_progress.model.stage_runs import DONE_BEFORE, was_done_before
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.units import count, duration, left, percent, plural, remaining, spelled, units
-
-DONE_BEFORE: Final = "done before"
-"""The message of a stage that a resumed operation leaves out: it was completed by an earlier attempt."""
 
 
 def sentence(event: Event) -> str:
     """Say an event of an operation in one sentence that begins with the operation's name."""
     return f"{event.snapshot.name}{SENTENCES[event.name](event)}"
-
-
-def was_done_before(node: Snapshot | StageSnapshot) -> bool:
-    """Whether a stage was left out, so that its time is not that of its work."""
-    return node.message == DONE_BEFORE and node.status is Status.COMPLETED
 
 
 def conclusion(row: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
 from otel_progress.model.health import NOT_MOVING
-from otel_progress.model.sentences import DONE_BEFORE, was_done_before
+from otel_progress.model.stage_runs import DONE_BEFORE, was_done_before
 from otel_progress.model.status import Status
 from otel_progress.model.summary import path_of
 from otel_progress.model.units import amount, duration, lasting, percent, plural, rate, spelled

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_progress.model.distinguish import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.health import NOT_MOVING
-from otel_progress.model.sentences import DONE_BEFORE, was_done_before
+from otel_progress.model.stage_runs import DONE_BEFORE, was_done_before
 from otel_progress.model.status import Health, Status
 from otel_progress.model.units import duration, lasting, percent, plural, rate, spelled, stopwatch
 from otel_progress.render import words

@@ -134,6 +134,29 @@ def test_a_stage_that_is_left_out_does_not_look_like_work(path: str) -> None:
     assert sentence(ended) == "job: stage fetch was done before"
 
 
+@pytest.mark.parametrize("many", [8, 300], ids=["listed", "folded"])
+def test_calls_that_are_left_out_are_no_runs(path: str, progress_capture: Capture, many: int) -> None:
+    """The median of a stage is that of calls that were made, not of those whose result was kept."""
+
+    @stage("fetch", once=True)
+    def slow_page(number: int) -> int:
+        progress_capture.clock.sleep(2)
+        return number
+
+    for most in (many - 3, many):
+        with attempt(path) as op:
+            assert [slow_page(number) for number in range(most)] == list(range(most))
+    runs = op.snapshot().repeated
+    assert [(one.count, one.median, one.longest) for one in runs] == [(3, 2.0, 2.0)]
+    found = op.statistics().stages
+    assert [(one.durations.count, one.durations.p50) for one in found if one.durations] == [(3, 2.0)]
+    assert "fetch x 3: 3 completed, 6 s in all" in op.summary()
+    with attempt(path) as op:
+        assert [slow_page(number) for number in range(5)] == list(range(5))
+    assert "  fetch x 5: done before" in op.summary().splitlines()
+    assert not [one for one in op.statistics().stages if one.durations]
+
+
 def test_a_call_that_comes_again_at_once_gets_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for the write that is under way, in the writer's own thread, and for no more than that."""
     monkeypatch.setattr(saving, "WAIT_SECONDS", 2.0)
