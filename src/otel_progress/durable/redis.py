@@ -39,6 +39,7 @@ from otel_progress.durable.kept import (
 from otel_progress.errors import CheckpointError, InvalidArgument, MissingDependency
 from otel_progress.model.command_line import without_secrets
 from otel_progress.model.secrets import mask_secrets
+from otel_progress.model.values import shown
 
 T = TypeVar("T")
 PREFIX: Final = "otel-progress:checkpoint:"
@@ -99,6 +100,9 @@ class RedisStore:
         self._errors = (redis.RedisError, OSError)
         self._keep = round(keep_days * 86_400)
         self._prune_at = 0.0
+        database = urlsplit(url).path.strip("/")
+        if database and not database.isdecimal() and not url.startswith("unix:"):
+            raise InvalidArgument(f"{self.url} is no address of Redis: a database is a number, not {shown(database)}")
         try:
             self._client: Any = redis.Redis.from_url(
                 url, decode_responses=True, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=SOCKET_SECONDS

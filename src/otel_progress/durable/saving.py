@@ -343,11 +343,12 @@ class Saving:
             return None
         self._look(operation)
         seen = operation.snapshot()
-        stage = seen.stages[-1].path if seen.stages else None
+        begun = [stage for stage in seen.stages if stage.status not in (Status.PENDING, Status.SKIPPED)]
+        here = next((stage for stage in reversed(begun) if not stage.status.final), begun[-1] if begun else None)
         progress = seen.progress
-        if progress.completed is None and seen.stages:
-            progress = seen.stages[-1].progress
-        return Summary(progress.completed, progress.total, progress.unit, stage, seen.message)
+        if progress.completed is None and here is not None:
+            progress = here.progress
+        return Summary(progress.completed, progress.total, progress.unit, here.path if here else None, seen.message)
 
     def _lose(self, error: LeaseLost) -> None:
         self._lost = self.over = True

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from otel_progress.durable.kept import ORDER, Batch, Keys, Kind
 from otel_progress.durable.order import Order, read
 from otel_progress.errors import CheckpointError, InvalidArgument
-from otel_progress.model.values import shown
+from otel_progress.model.values import shown, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 KEY_LENGTH: Final = 1024
 """Characters of a key."""
+_MOST: Final = 10**KEY_LENGTH
+"""No whole number from here on is a key."""
 STATE_BYTES: Final = 1024 * 1024
 """Bytes of a state or a result as text."""
 KEYS: Final = 10_000_000
@@ -271,8 +273,11 @@ def as_key(given: object) -> str:
     Raises:
         InvalidArgument: if it is not a text or a whole number, or is empty or too long.
     """
-    if type(given) is int:
-        return str(given)
+    number = None if isinstance(given, str) else whole(given)
+    if number is not None:
+        if abs(number) >= _MOST:
+            raise InvalidArgument(f"a key has at most {KEY_LENGTH} digits: use a digest of it")
+        return str(number)
     if not isinstance(given, str):
         raise InvalidArgument(
             f"a key is a text or a whole number, not {shown(given)}: make one, as in key=lambda item: str(item.id)"

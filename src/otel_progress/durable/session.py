@@ -34,6 +34,7 @@ from otel_progress.live.counting import count_anew, restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import say
 from otel_progress.live.reporting import tell_agent
+from otel_progress.model.stage_runs import DONE_BEFORE
 from otel_progress.model.status import Status
 from otel_progress.model.units import plural, units
 
@@ -122,6 +123,8 @@ class Session(Stages):
         scope = self._use(node)
         known = {} if scope.kept is None else self._decode(scope.kept)
         scope.kept = as_text("the result of a stage", {**known, **results}, self._encode)
+        if node._message == DONE_BEFORE:
+            node._message = None  # it ran all the same
 
     def done(self, node: HandleState, key: object) -> None:
         """Mark a key as done."""

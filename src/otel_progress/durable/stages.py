@@ -23,6 +23,7 @@ from otel_progress.errors import (
     InvalidState,
 )
 from otel_progress.live.diagnosis.places import here
+from otel_progress.model.stage_runs import DONE_BEFORE
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class Stages(Saving):
             text = self._read(lambda: self._store.state(self._lease.id, scope.path, kind))
             scope.restored = None if text is None else self._decode(text)
             if node._opts.once and text is not None and node._message is None and self._ended is None:
-                node.update(message="done before")  # type: ignore[attr-defined] # it looks like work that took no time
+                node.update(message=DONE_BEFORE)  # type: ignore[attr-defined] # it looks like work that took no time
         found: dict[str, Any] | None = scope.restored
         return found
 

@@ -8,7 +8,8 @@ stage by its path. One process at a time holds an operation, by a lease with a f
 from __future__ import annotations
 
 import os
-from typing import Any, Protocol, runtime_checkable
+import re
+from typing import Any, Final, Protocol, runtime_checkable
 
 from otel_progress import clock
 from otel_progress.durable.holder import Holder, this_process
@@ -116,6 +117,10 @@ class CheckpointStore(Protocol):
         ...
 
 
+_OPTIONS: Final = re.compile(r"\?\w+=")
+"""Options of a URL; a SQLite store takes none."""
+
+
 def open_store(where: Any) -> CheckpointStore:
     """Open a store; the same address gives the same object, as long as it is open.
 
@@ -134,21 +139,31 @@ def open_store(where: Any) -> CheckpointStore:
     if not isinstance(text, str):
         raise InvalidArgument(f"the path of a checkpoint store is a text, not {shown(text)}")
     scheme, separator, rest = text.partition("://")
-    if separator:
-        if scheme in ("redis", "rediss", "unix") and rest:
-            from otel_progress.durable import redis
+    if separator and rest and scheme in ("redis", "rediss", "unix"):
+        from otel_progress.durable import redis
 
-            return redis.opened(text)
-        if scheme == "sqlite" and rest.startswith("/") and len(rest) > 1:
-            text = rest[1:]
-        else:
-            raise InvalidArgument(
-                f"{shown(_without_password(text))} names no checkpoint store: use a path, sqlite:///work.db, "
-                "sqlite:////var/lib/work.db, or redis://localhost:6379/0"
-            )
+        return redis.opened(text)
     from otel_progress.durable import sqlite
 
-    return sqlite.opened(text)
+    return sqlite.opened(_file_of(text))
+
+
+def _file_of(address: str) -> str:
+    """The SQLite file of an address; what looks like an address of another kind would be a file of an odd name.
+
+    Raises:
+        InvalidArgument: if it names no file.
+    """
+    scheme, separator, rest = address.partition("://")
+    path = address
+    if separator:
+        path = rest[1:] if scheme == "sqlite" and rest.startswith("/") else ""
+    if not path.strip() or path == ":memory:" or path.startswith(("sqlite:", "file:")) or _OPTIONS.search(path):
+        raise InvalidArgument(
+            f"{shown(_without_password(address))} names no checkpoint store: use a path, sqlite:///work.db, "
+            "sqlite:////var/lib/work.db, or redis://localhost:6379/0"
+        )
+    return path
 
 
 def _without_password(address: str) -> str:

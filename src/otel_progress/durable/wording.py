@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.durable.holder import this_process
-from otel_progress.durable.kept import LOST, RUNNING
+from otel_progress.durable.kept import GONE, LOST, RUNNING
 from otel_progress.errors import CheckpointError
 from otel_progress.model.units import duration, plural, units
 
@@ -35,21 +35,29 @@ def resumed(before: StoredOperation, how: str, attempt: int, done: float | None,
         how: how and when it ended.
         attempt: the number of the new attempt.
         done: how many units are left out; None if the store knows of none.
-        total: how many there are; None if only the earlier attempt knew.
+        total: how many there are now, in the operation's own loop; None if only the earlier attempt knew.
     """
     far = before.summary
     unit = far.unit or "item"
-    at = f" at {units(done, _at_least(far.total if total is None else total, done), unit)}" if done else ""
-    then = "" if at or not far.completed else f" at {units(far.completed, far.total, unit)}"
-    return f"resumed{at} (attempt {attempt}, after {how}{then})"
+    place = f" in {far.stage}" if far.stage and total is None and before.status != "completed" else ""
+    if done:
+        at = f" at {units(done, _at_least(far.total if total is None else total, done), unit)}{place}"
+        return f"resumed{at} (attempt {attempt}, after {how})"
+    then = f" at {units(far.completed, far.total, unit)}" if far.completed else ""
+    return f"resumed (attempt {attempt}, after {how}{then}{place})"
 
 
 def how_it_ended(before: StoredOperation) -> str:
     """How and when it ended; a process that nobody saw dying was last heard of at that time."""
     ago = duration(max(0.0, clock.unix() - (before.ended_at or before.seen_at)))
-    if before.status == RUNNING and not before.holder.is_gone(this_process()):
+    here = this_process()
+    if before.status == RUNNING and before.holder.is_same(here):
+        return f"this process left it {ago} ago"  # it replaced its program (`exec`), or dropped the operation
+    if before.status == RUNNING and not before.holder.is_gone(here):
         return f"its lease expired, last renewed {ago} ago"
-    how = before.reason if before.status == LOST and before.reason else _ENDED.get(before.status, before.status)
+    how = _ENDED.get(before.status, before.status)
+    if before.status == LOST and before.reason and before.reason != GONE:
+        how = before.reason
     return f"{how} {ago} ago" if before.ended_at else f"{how} at most {ago} ago"
 
 

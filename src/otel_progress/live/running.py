@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress.live.records import Parent
 from otel_progress.live.registry import registry
 from otel_progress.live.state import HandleState, StageState
-from otel_progress.model.stage_runs import FoldedRuns
+from otel_progress.model.stage_runs import DONE_BEFORE, FoldedRuns
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
@@ -115,8 +115,14 @@ def fold(operation: OperationState) -> None:
             status, spent = stage._status.value, (stage._ended or 0.0) - (stage._started or 0.0)
             count, seconds = folded.get(status, (0, 0.0))
             folded[status] = (count + 1, seconds + spent)
-            runs.add(stage._path or stage.name, status, spent)
+            if not left_out(stage):
+                runs.add(stage._path or stage.name, status, spent)
             del stages[position]
+
+
+def left_out(stage: StageState) -> bool:
+    """Whether an earlier attempt had completed it: it did not run, so its time is none of a run."""
+    return stage._message == DONE_BEFORE and stage._status is Status.COMPLETED
 
 
 def _order(stages: list[StageState], runs: FoldedRuns) -> list[int]:

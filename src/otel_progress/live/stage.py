@@ -341,8 +341,11 @@ class StageLife(Handle, StageState):
 
 
 def _key(given: Any) -> str | int | None:
-    if given is None or (isinstance(given, (str, int)) and not isinstance(given, bool) and given != ""):
+    if given is None or (isinstance(given, str) and given):
         return given
+    number = values.whole(given)
+    if number is not None:
+        return number
     raise InvalidArgument(f"the key of a stage is a text or a whole number, not {values.shown(given)}")
 
 

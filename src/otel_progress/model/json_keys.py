@@ -16,7 +16,7 @@ from otel_progress import semconv
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.fields import Branch, Progress, SnapshotFields, StageSnapshot
 from otel_progress.model.health import Verdict, judge
-from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.stage_runs import StageRuns, was_done_before
 from otel_progress.model.statistics import statistics_of
 from otel_progress.model.status import Health, Status, word
 
@@ -242,7 +242,8 @@ def _ended(stage: StageSnapshot) -> Json:
 
 def _average(ended: Iterable[StageSnapshot], repeated: Iterable[StageRuns]) -> float | None:
     runs = {one.path: one for one in repeated if one.path == one.name and one.path != semconv.OTHER_STAGE}
-    once = [stage.elapsed for stage in ended if stage.path == stage.name and stage.path not in runs]
+    single = (stage for stage in ended if stage.path == stage.name and stage.path not in runs)
+    once = [stage.elapsed for stage in single if not was_done_before(stage)]
     count = len(once) + sum(one.count for one in runs.values())
     return round((sum(once) + sum(one.seconds for one in runs.values())) / count, 3) if count else None
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
+from otel_progress.model.stage_runs import DONE_BEFORE, was_done_before
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.units import count, duration, left, percent, plural, remaining, spelled, units
 
@@ -43,6 +44,8 @@ def _stage_ended(event: Event) -> str:
     stage = event.about
     if stage is None:
         return f": stage {event.stage} ended"
+    if was_done_before(stage):
+        return f": stage {stage.path} was {DONE_BEFORE}"
     what = f": stage {stage.path} {stage.status.value} after {duration(stage.elapsed)}"
     return f"{what}{_count(stage)}{_because(stage.reason)}"
 

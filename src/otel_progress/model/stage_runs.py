@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from otel_progress import semconv
 from otel_progress.model.sketch import BUCKETS, FARTHEST, Sketch
+from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes, finite
 
 PATHS: Final = 32
 """Stage paths of an operation that are counted by path; the others share `_other`."""
+
+DONE_BEFORE: Final = "done before"
+"""The message of a stage that a resumed operation leaves out, as an earlier attempt completed it."""
+
+
+class Ended(Protocol):
+    """What is asked of a stage that ended."""
+
+    @property
+    def message(self) -> str | None:
+        """What it said last."""
+
+    @property
+    def status(self) -> Status:
+        """How it ended."""
+
+
+def was_done_before(stage: Ended) -> bool:
+    """Whether a stage was left out: it did not run, so its time is none of a run."""
+    return stage.message == DONE_BEFORE and stage.status is Status.COMPLETED
 
 
 @dataclass(frozen=True)

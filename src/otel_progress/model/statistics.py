@@ -13,7 +13,7 @@ from typing import Any, Final
 from otel_progress import semconv
 from otel_progress.model.fields import SnapshotFields, StageSnapshot
 from otel_progress.model.sketch import Sketch
-from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.stage_runs import StageRuns, was_done_before
 from otel_progress.model.status import Status
 from otel_progress.model.tallies import Failures, Tallies
 from otel_progress.model.values import Attributes, Number, finite, no_attributes
@@ -365,7 +365,7 @@ class _Gathered:
                 _count(stage.units, one.progress.unit, one.progress.completed)
             _add_all(stage.units, one.counters)
             _add_resources(stage, one)
-            if one.path in repeated and one.status.final:
+            if was_done_before(one) or (one.path in repeated and one.status.final):
                 continue
             _count(stage.runs, one.status.value, 1)
             if one.status.final and one.started_at is not None:

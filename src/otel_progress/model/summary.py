@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from otel_progress import semconv
 from otel_progress.model import json_keys
 from otel_progress.model.feed import BAD
 from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
-from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.stage_runs import DONE_BEFORE, StageRuns, was_done_before
 from otel_progress.model.statistics import statistics_of
 from otel_progress.model.status import Status, word
 from otel_progress.model.units import duration, percent, plural, spelled, units
@@ -73,14 +74,20 @@ def _now(snapshot: Snapshot) -> list[str]:
 
 
 def _stages(snapshot: Snapshot) -> list[str]:
-    """Return a line per stage; repeated runs share one, except for the last run that did not complete."""
+    """Return a line per stage; runs of one path share one, unless they are bad, and so do those left out."""
     repeated = {runs.path: runs for runs in snapshot.repeated}
     ended = [stage for stage in snapshot.stages if stage.status.final]
     bad = {stage.path: stage for stage in ended if stage.status is not Status.COMPLETED}
     planned = any(stage.planned for stage in snapshot.stages)
     listed = {stage.path for stage in snapshot.stages}
     lines = [_runs(runs) for path, runs in repeated.items() if path not in listed]
+    left_out = Counter(stage.path for stage in snapshot.stages if was_done_before(stage))
     for stage in snapshot.stages:
+        if was_done_before(stage):
+            times = left_out.pop(stage.path, 0)
+            if times:
+                lines.append(f"  {stage.path}{f' x {times:,}' if times > 1 else ''}: {DONE_BEFORE}")
+            continue
         runs = repeated.get(stage.path)
         if runs is None:
             lines.append(_stage(stage, planned))

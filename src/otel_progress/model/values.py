@@ -248,6 +248,16 @@ def _capped(known: Number | None) -> Number | None:
     return min(known, INT_MAX) if type(known) is int else known
 
 
+def whole(given: object) -> int | None:
+    """A whole number, also of NumPy or an `IntEnum`; None for all others, and for True and False."""
+    if isinstance(given, bool):
+        return None
+    try:
+        return operator.index(given)  # type: ignore[arg-type] # what has no index raises
+    except TypeError:
+        return None
+
+
 def shown(value: object, limit: int = 60) -> str:
     """Return a short `repr` of any value, for an error message."""
     try:

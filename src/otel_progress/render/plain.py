@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
 from otel_progress.model.health import NOT_MOVING
+from otel_progress.model.stage_runs import DONE_BEFORE, was_done_before
 from otel_progress.model.status import Status
 from otel_progress.model.summary import path_of
 from otel_progress.model.units import amount, duration, lasting, percent, plural, rate, spelled
@@ -70,6 +71,8 @@ def recovered(event: Event) -> Line:
 
 def outcome(node: StageSnapshot | Snapshot) -> str:
     """`completed after 2 s, 10 files`."""
+    if was_done_before(node):
+        return DONE_BEFORE
     text = f"{node.status.value} after {duration(node.elapsed)}"
     if node.progress.completed:
         text += f", {words.counted(node.progress)}"
@@ -152,6 +155,8 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
     worst = next((one for one in told if one.status is not Status.COMPLETED), None)
     status = Status.COMPLETED if worst is None else worst.status
     style = words.STYLES.get(status, "")
+    if runs is None and told and all(map(was_done_before, told)):
+        return [((f"  {words.ICONS[status]} ", style), (f"{name}  {DONE_BEFORE}", "dim"))]
     spent = sum(one.elapsed for one in told if runs is None or not one.status.final) + (runs.seconds if runs else 0.0)
     share = min(1.0, spent / snapshot.elapsed) if snapshot.elapsed else 0.0
     bar = "▪" * max(1, round(share * SHARE))

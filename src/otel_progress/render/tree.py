@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from otel_progress.model.distinguish import apart
 from otel_progress.model.feed import RUNNING as RUNNING_NOTES
 from otel_progress.model.health import NOT_MOVING
+from otel_progress.model.stage_runs import DONE_BEFORE, was_done_before
 from otel_progress.model.status import Health, Status
 from otel_progress.model.units import duration, lasting, percent, plural, rate, spelled, stopwatch
 from otel_progress.render import words
@@ -165,6 +166,8 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOpti
 def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> TreeRow:
     rank = DONE if node.status is Status.COMPLETED else BAD
     row = TreeRow(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
+    if was_done_before(node):
+        return row._replace(amount=DONE_BEFORE)
     return row._replace(amount=words.counted(node.progress), elapsed=duration(node.elapsed))
 
 

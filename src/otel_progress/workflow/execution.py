@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -119,7 +120,7 @@ class Run:
         graph = self._graph
         values = {
             TASK: self._task,
-            CONTEXT: {name: self.results[name] for name in graph.before[step.name] if name in self.results},
+            CONTEXT: {name: self._handed(name) for name in graph.before[step.name] if name in self.results},
         }
         values.update(values[CONTEXT])
         stage = self.operation.stage(step.name, **step.stage_options(once=self._once))
@@ -127,7 +128,6 @@ class Run:
         with stage:
             kept = stage.restored if self._once else None
             if kept is not None and RESULT in kept and not self._is_outdated(step, stage):
-                stage.update(message="done in an earlier attempt")
                 self.results[step.name] = kept[RESULT]
                 return
             try:
@@ -142,11 +142,17 @@ class Run:
                     self._tell_skipped(stage)
                 raise
 
+    def _handed(self, name: str) -> Any:
+        """A result as a step gets it: what the step changes in it would be missing after a resume."""
+        result = self.results[name]
+        return copy.deepcopy(result) if self._once else result
+
     def _is_outdated(self, step: Step, stage: Stage) -> bool:
         """Whether a result of an earlier attempt was made without that of a step which failed then, and says so."""
         new = [name for name in self._graph.before[step.name] if name in self._ran]
         if new:
             stage.note(f"runs again, as there was no result of {', '.join(new)} before", "warning")
+            stage.update(message="runs again")
         return bool(new)
 
     # -- the end

@@ -587,7 +587,7 @@ def test_show_tells_attempts_and_the_command() -> None:
     told = ["".join(word for word, _ in line) for lines in sections(row, [], 120, []) for line in lines]
     at = told.index("attempts")
     assert told[at + 1].endswith("✗ attempt 3  failed after 52 s: ValueError: 7")
-    assert told[at + 2].endswith("attempt 2  no end was reported")
+    assert told[at + 2].endswith("? attempt 2  no end was reported")
     assert told[at + 3].endswith("✗ attempt 1  lost after 3 min 29 s at 10%: killed by SIGKILL")
     at = told.index("resume it")
     assert told[at + 1] == "  cd /srv && job --token '[redacted]'"

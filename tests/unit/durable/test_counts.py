@@ -218,7 +218,7 @@ def test_stages_say_how_far_they_were(path: str) -> None:
                 raise Broken
     with attempt(path) as op, stage("load"):
         assert list(track(range(10), key=str)) == [4, 5, 6, 7, 8, 9]
-    assert told(op) == ["resumed at 4 of 10 items (attempt 2, after it failed 0 s ago)"]
+    assert told(op) == ["resumed at 4 of 10 items in load (attempt 2, after it failed 0 s ago)"]
 
 
 # -- at the time of a death

@@ -21,11 +21,15 @@ from otel_progress import (
     InvalidState,
     Operation,
     operation,
+    semconv,
     stage,
     track,
 )
 from otel_progress.durable import saving
 from otel_progress.durable.store import open_store
+from otel_progress.model.sentences import sentence
+from otel_progress.model.snapshot import Event
+from otel_progress.render.plain import closing, outcome
 from otel_progress.testing import Capture
 
 
@@ -106,6 +110,51 @@ def test_a_stage_that_is_left_out_says_so(path: str) -> None:
         with attempt(path) as op:
             assert fetch_page(1) == "page 1"
         assert op.snapshot().stages[0].message == message
+
+
+def test_a_stage_that_runs_all_the_same_does_not_say_that_it_was_done(path: str) -> None:
+    """Code that does not like the result makes a new one; that is work, and so it is shown."""
+    for version in (1, 2):
+        with attempt(path) as op, stage("fetch", once=True) as fetch:
+            if fetch.restored is None or fetch.restored["version"] != version:
+                fetch.result(version=version)
+        assert op.snapshot().stages[0].message is None
+
+
+def test_a_stage_that_is_left_out_does_not_look_like_work(path: str) -> None:
+    """Neither in the feed, nor in the tree, nor in the summary at the end, is there a time of it."""
+    for _ in range(2):
+        with attempt(path) as op:
+            fetch_page(1)
+    seen = op.snapshot()
+    found = [line for line in closing(seen, "job", 10) if "fetch" in str(line)]
+    assert ["".join(text for text, _ in line).strip() for line in found] == ["✓ fetch  done before"]
+    assert outcome(seen.stages[0]) == "done before"
+    ended = Event(semconv.STAGE_ENDED, 0, seen, stage="fetch")
+    assert sentence(ended) == "job: stage fetch was done before"
+
+
+@pytest.mark.parametrize("many", [8, 300], ids=["listed", "folded"])
+def test_calls_that_are_left_out_are_no_runs(path: str, progress_capture: Capture, many: int) -> None:
+    """The median of a stage is that of calls that were made, not of those whose result was kept."""
+
+    @stage("fetch", once=True)
+    def slow_page(number: int) -> int:
+        progress_capture.clock.sleep(2)
+        return number
+
+    for most in (many - 3, many):
+        with attempt(path) as op:
+            assert [slow_page(number) for number in range(most)] == list(range(most))
+    runs = op.snapshot().repeated
+    assert [(one.count, one.median, one.longest) for one in runs] == [(3, 2.0, 2.0)]
+    found = op.statistics().stages
+    assert [(one.durations.count, one.durations.p50) for one in found if one.durations] == [(3, 2.0)]
+    assert "fetch x 3: 3 completed, 6 s in all" in op.summary()
+    with attempt(path) as op:
+        assert [slow_page(number) for number in range(5)] == list(range(5))
+    assert "  fetch x 5: done before" in op.summary().splitlines()
+    assert not [one for one in op.statistics().stages if one.durations]
 
 
 def test_a_call_that_comes_again_at_once_gets_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,7 @@ def test_numbers_are_keys(store: Store) -> None:
         (b"x", "a text or a whole number"),
         ("", "must not be empty"),
         ("x" * 1025, "at most 1024"),
+        pytest.param(10**5000, "at most 1024", id="endless"),
         ("a\0b", "without NUL"),
         ("\ud800", "UTF-8"),
     ],

@@ -37,7 +37,7 @@ from otel_progress import (
     waiting,
 )
 from otel_progress.durable import opening, saving
-from otel_progress.durable.holder import Holder
+from otel_progress.durable.holder import Holder, this_process
 from otel_progress.durable.sqlite import SqliteStore
 from otel_progress.durable.store import Batch, CheckpointStore, Claim, Keys, open_store
 from otel_progress.testing import Capture
@@ -875,6 +875,26 @@ def test_the_feed_says_what_killed_the_attempt_before(path: str, progress_captur
     with attempt(path) as op:
         pass
     assert op.snapshot().notes[0].text == "resumed (attempt 2, after SIGKILL 5 s ago)"
+
+
+@pytest.mark.parametrize(
+    ("how", "said"), [("SIGSEGV", "SIGSEGV"), ("its process is gone", "its process died")], ids=["seen", "unseen"]
+)
+def test_the_feed_reads_as_a_sentence(path: str, progress_capture: Capture, how: str, said: str) -> None:
+    """Also after a death of which nobody saw the reason."""
+    held(path)
+    open_store(path).died("job-1", 1, how)
+    with attempt(path) as op:
+        pass
+    assert op.snapshot().notes[0].text == f"resumed (attempt 2, after {said} 0 s ago)"
+
+
+def test_a_process_that_replaces_its_program_goes_on_at_once(path: str, progress_capture: Capture) -> None:
+    """`exec` keeps the pid, so the lease is its own; nothing is said to have died or expired."""
+    open_store(path).acquire(Claim("job-1", "job", this_process()))
+    with attempt(path) as op:
+        pass
+    assert op.snapshot().notes[0].text == "resumed (attempt 2, after this process left it 0 s ago)"
 
 
 def test_the_span_links_to_the_attempt_before(path: str, progress_capture: Capture) -> None:

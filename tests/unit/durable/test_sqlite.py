@@ -414,10 +414,17 @@ def test_one_address_is_one_store(tmp_path: Path, address: str) -> None:
     assert open_store(tmp_path / "work.db") is not first
 
 
-@pytest.mark.parametrize("wrong", ["", "mysql://host/db", "sqlite://work.db", "sqlite:///", 5, b"work.db", True])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("", " ", "mysql://host/db", "sqlite://work.db", "sqlite:///", 5, b"work.db", True),
+        *("sqlite:", "sqlite:work.db", "sqlite:///:memory:", ":memory:", "file:work.db", "work.db?mode=ro"),
+        "redis://host/name",
+    ],
+)
 def test_a_wrong_address_is_refused(wrong: object) -> None:
     """The error says what an address looks like."""
-    with pytest.raises(InvalidArgument, match="checkpoint store"):
+    with pytest.raises(InvalidArgument, match=r"checkpoint store|no address of Redis"):
         open_store(wrong)
 
 

@@ -79,7 +79,8 @@ def test_two_live_processes_with_one_id_are_shown(monitor: Parts, fake: FakeCloc
     """The newest run is shown, with a warning and the other one beside it; it goes when that one is over or dead."""
     heard = monitor.listen()
     now = clock.time_ns() / 1e9 - AT
-    monitor.take(request_of(event_of(run(now)), beat_of(), instance="p1", **{s.PROCESS_PID: 11, s.HOST_NAME: "here"}))
+    first = event_of(run(now), event=s.OPERATION_STARTED)
+    monitor.take(request_of(first, beat_of(), instance="p1", **{s.PROCESS_PID: 11, s.HOST_NAME: "here"}))
     seconds(fake, monitor, 10)
     second = request_of(event_of(run(now + 10)), beat_of(), instance="p2", **{s.PROCESS_PID: 12})
     monitor.take(second)
@@ -94,6 +95,7 @@ def test_two_live_processes_with_one_id_are_shown(monitor: Parts, fake: FakeCloc
         "give each run an id of its own, or stop one"
     )
     beat(monitor, "p1")
+    assert [(one["attempt"], one["status"]) for one in detail(monitor)["attempts"]] == [(1, "running"), (2, "running")]
     assert heard.rivals == ["p2"]
     monitor.say(run(now + 10, 2), instance="p2")
     assert "warning" in monitor.row()

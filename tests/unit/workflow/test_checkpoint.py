@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from otel_progress import CheckpointMismatch, InvalidArgument, ProgressError, Status
+from otel_progress.durable.store import open_store
 from otel_progress.testing import Capture
 from otel_progress.workflow import Step, Workflow
 
@@ -43,7 +44,7 @@ def test_it_goes_on_after_a_failure(tmp_path: Path, progress_capture: Capture) -
     snapshot = again.get_progress("r")
     assert snapshot is not None
     assert (snapshot.attempt, snapshot.status) == (2, Status.COMPLETED)
-    assert snapshot.stages[0].message == "done in an earlier attempt"
+    assert snapshot.stages[0].message == "done before"
     assert snapshot.result == {}  # results are the job's own; they leave the process only if it says so
 
 
@@ -145,3 +146,48 @@ def test_it_goes_on_after_a_kill(tmp_path: Path) -> None:
         for how in ("die", "live")
     ]
     assert said == ["plan\nsearch\n", "search\n{'plan': 1, 'search': 2}\n"]
+
+
+def test_steps_get_results_as_they_are_kept(tmp_path: Path, progress_capture: Capture) -> None:
+    """What a step changes in the result of another is not kept, so no later step sees it, whether resumed or not."""
+    broken = [True]
+
+    def enrich(find: dict[str, list[int]]) -> int:
+        find["pages"].append(2)
+        return 1
+
+    def write(find: dict[str, list[int]], enrich: int) -> list[int]:
+        if broken.pop():
+            raise ConnectionError
+        return find["pages"]
+
+    find = Step("find", lambda: {"pages": [1]})
+    steps = [find, Step("enrich", enrich, after=["find"]), Step("write", write, after=["find", "enrich"])]
+    work = Workflow("w", stages=steps, checkpoint=tmp_path / "work.db")
+    with pytest.raises(ConnectionError):
+        work.run(id="r")
+    broken.append(False)
+    resumed = work.run(id="r")
+    broken.append(False)
+    assert resumed == work.run(id="other") == {"find": {"pages": [1]}, "enrich": 1, "write": [1]}
+
+
+def test_where_it_was_is_no_step_that_never_began(tmp_path: Path, progress_capture: Capture) -> None:
+    """`recover` and the feed of the next attempt name the step that failed, not the last one of the plan."""
+
+    def load(plan: int) -> int:
+        raise ConnectionError
+
+    steps = [Step("plan", lambda: 1), Step("load", load, after=["plan"]), Step("write", lambda: 2, after=["load"])]
+    work = Workflow("w", stages=steps, checkpoint=tmp_path / "work.db")
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            work.run(id="r")
+    found = open_store(tmp_path / "work.db").operation("r")
+    assert found is not None
+    assert found.summary.stage == "load"
+    snapshot = work.get_progress("r")
+    assert snapshot is not None
+    assert [note.text for note in snapshot.notes if "resumed" in note.text] == [
+        "resumed (attempt 2, after it failed 0 s ago in load)"
+    ]

@@ -313,9 +313,9 @@ def _attempts(detail: Row) -> list[Line]:
     for one in reversed(items(detail.get("attempts"))[-ATTEMPTS:]):
         begun, over, ratio = (number(one.get(name)) for name in ("started_at", "ended_at", "ratio"))
         status = next((known for known in Status if known.value == one.get("status")), None)
-        sign, style = (
-            (words.ICONS.get(status, words.STILL), words.STYLES.get(status, "")) if status else (words.STILL, "")
-        )
+        sign, style = words.UNKNOWN, "dim"
+        if status is not None:
+            sign, style = words.ICONS.get(status, words.STILL), words.STYLES.get(status, "")
         spent = "" if begun is None else f" after {duration(over - begun)}" if over is not None else ""
         far = f" at {percent(ratio)}" if ratio is not None and status is not Status.COMPLETED else ""
         signal, code = text(one.get("signal")), number(one.get("exit_code"))

@@ -13,7 +13,7 @@ from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import progress_of
 from otel_progress.live.engine.sampling import sample
 from otel_progress.live.registry import registry
-from otel_progress.live.running import STAGES, fold, innermost
+from otel_progress.live.running import STAGES, fold, innermost, left_out
 from otel_progress.live.survey import Survey, begun, passed_over
 from otel_progress.model.health import NOT_MOVING, judge, plainly_moves
 from otel_progress.model.plan import StagePlan
@@ -184,7 +184,7 @@ def _repeated(operation: OperationState) -> tuple[StageRuns, ...]:
     """The ended runs of each path that has more than one, in the order of their first run."""
     folded = operation._runs
     by_path: dict[str, list[StageState]] = {path: [] for path in folded or ()}
-    ended = [stage for stage in list(operation._stages or ()) if stage._status.final]
+    ended = [stage for stage in list(operation._stages or ()) if stage._status.final and not left_out(stage)]
     for stage in ended:
         by_path.setdefault(stage._path or stage.name, []).append(stage)
     if not folded and len(by_path) == len(ended):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from otel_progress import semconv as s
 from otel_progress.model.command_line import is_cut, shell_line
 from otel_progress.model.secrets import MASK
-from otel_progress.model.status import word
+from otel_progress.model.status import Status, word
 from otel_progress.model.timeline import attributes_of
 from otel_progress.monitor.web.dump import dump
 from otel_progress.monitor.web.row_json import progress_json, short_text, wait_json, without_none
@@ -101,8 +101,14 @@ def loop_json(seen: Snapshot) -> Json | None:
     return None if loop is None else {"kind": loop.kind, "keys": list(loop.keys), "repeats": loop.repeats}
 
 
-def attempts_json(events: Iterable[HistoryEvent], entry: Entry) -> list[Json]:
-    """The attempts of an id in order, from its history: when each began and ended, and how."""
+def attempts_json(events: Iterable[HistoryEvent], entry: Entry, alive: Iterable[Json] = ()) -> list[Json]:
+    """The attempts of an id in order, from its history: when each began and ended, and how.
+
+    Args:
+        events: their starts and ends.
+        entry: the newest attempt.
+        alive: older attempts that are known to run still.
+    """
     found: dict[int, Json] = {}
     for event in sorted(events, key=lambda event: (event.attempt, event.timestamp)):
         one = found.setdefault(event.attempt, {"attempt": event.attempt})
@@ -121,6 +127,9 @@ def attempts_json(events: Iterable[HistoryEvent], entry: Entry) -> list[Json]:
                 "signal": short_text(signal),
                 "exit_code": code if isinstance(code, int) else None,
             }
+    for run in alive:
+        known = found.setdefault(run["attempt"], {"attempt": run["attempt"], "started_at": run.get("started_at")})
+        known["status"] = Status.RUNNING.value
     newest = found.setdefault(entry.number, {"attempt": entry.number})
     newest |= {"status": entry.head.status.value, "started_at": entry.head.started_at}
     return [without_none(found[number]) for number in sorted(found)]

@@ -226,7 +226,9 @@ def _attempt() -> Json:
         attempt=integer(),
         started_at=time(),
         ended_at=time("Missing if no end was reported."),
-        status=text("Missing for an earlier attempt of which no end was reported.", enum=STATUSES),
+        status=text(
+            "Missing for an earlier attempt that is not known to run, and of which no end was reported.", enum=STATUSES
+        ),
         reason=text(),
         signal=text("The signal that killed its process."),
         exit_code=integer(),

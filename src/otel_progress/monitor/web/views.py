@@ -408,7 +408,9 @@ class Views:
         lives = events(key, before=2**62, names=LIVES, limit=ATTEMPTS) if entry.number > 1 else []
         saved = [] if entry.open else events(key, before=2**62, names=(s.CHECKPOINT,), limit=1)
         return {
-            "attempts": attempts_json((self._visible(event) for _, event in lives), entry) if lives else None,
+            "attempts": attempts_json(map(self._visible, (event for _, event in lives)), entry, self._also(entry))
+            if lives
+            else None,
             "checkpoint_at": saved[0][1].timestamp if saved else None,
         }
 
