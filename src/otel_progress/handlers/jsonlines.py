@@ -7,9 +7,10 @@ import os
 import queue
 import threading
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from otel_progress import semconv
+from otel_progress import procfs, semconv
 from otel_progress.errors import InvalidArgument
 from otel_progress.handlers.outlet import Outlet
 from otel_progress.live.guard import drops, tell_once
@@ -36,12 +37,22 @@ def line_of(event: Event) -> str:
             "sequence": event.sequence,
             "stage": event.stage,
             "attributes": dict(event.attributes),
+            "process": _process(os.getpid()),
             "snapshot": event.snapshot.to_dict(),
         },
         ensure_ascii=False,
         separators=(",", ":"),
         default=str,
     )
+
+
+@lru_cache(maxsize=1)
+def _process(pid: int) -> dict[str, str | int]:
+    """What tells later whether this process is alive: its pid and start, and the run of the system that counts them."""
+    seen = procfs.look(pid)
+    if seen is None:
+        return {"pid": pid}
+    return {"pid": pid, "ticks": seen.ticks, "boot": procfs.boot_id(), "namespace": procfs.pid_namespace()}
 
 
 class JsonLines(Outlet):

@@ -57,6 +57,7 @@ def run_of(operation: OperationState) -> Run:
         tuple(numbered),
         children=tuple(child.snapshot() for child in running[:CHILDREN]),
         more_children=max(0, len(running) - CHILDREN),
+        alive=True,
         unknown=UNKNOWN if snapshot.folded or operation._children is not None else None,
     )
 

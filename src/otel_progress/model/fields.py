@@ -37,6 +37,8 @@ class Progress:
         ratio_raw: the ratio that follows from the counts, from 0 to 1; ETA and health use it.
         rate: recent units a second.
         eta: when it will be done, or None if no estimate is possible.
+        restored: those of the completed units that an earlier attempt completed; None if there are none. They count
+            as progress, and never as pace.
     """
 
     completed: Number | None = None
@@ -46,6 +48,7 @@ class Progress:
     ratio_raw: float | None = None
     rate: float | None = None
     eta: Estimate | None = None
+    restored: Number | None = None
 
     @property
     def percentage(self) -> float | None:

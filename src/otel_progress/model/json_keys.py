@@ -144,6 +144,7 @@ def of_progress(progress: Progress, message: str | None = None) -> Json:
         "ratio": progress.ratio,
         "ratio_raw": progress.ratio_raw,
         "completed": progress.completed,
+        "restored": progress.restored,
         "total": progress.total,
         "unit": progress.unit,
         "rate": progress.rate,
@@ -154,6 +155,7 @@ def of_progress(progress: Progress, message: str | None = None) -> Json:
 def of_stage(stage: StageSnapshot) -> Json:
     """Return a stage that the snapshot lists."""
     out = {name: plain(getattr(stage, name)) for name in stage.__dataclass_fields__ if name not in _MADE}
+    out["child_outcomes"] = plain(stage.child_outcomes)
     return out | {"progress": of_progress(stage.progress, stage.message)}
 
 

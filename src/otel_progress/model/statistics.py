@@ -143,10 +143,10 @@ class Statistics:
         stages: by stage path.
         components: records by the component that they named.
         units: completed units by unit.
-        rate: completed units a second, over the whole time; by unit.
+        rate: completed units a second, over the whole time, without those that an earlier attempt completed; by unit.
         tokens: tokens by direction (`input`, `output`).
         cost: money by currency.
-        cost_per_unit: money for one completed unit, by currency; empty if several units were counted, or none.
+        cost_per_unit: money for one unit completed meanwhile, by currency; empty if several units were counted, or none.
         failures: the most frequent messages of failures, with their number.
         curve: of one run, completed units over time: (seconds since its start, units); at most 64 points.
     """
@@ -318,6 +318,7 @@ class _Gathered:
         self.stages: dict[str, _Stage] = {}
         self.components = Tallies()
         self.units: dict[str, Number] = {}
+        self.restored: dict[str, Number] = {}
         self.usage: dict[str, Number] = {}
         self.failures = Failures()
         self.curve: tuple[tuple[float, Number], ...] = ()
@@ -347,6 +348,7 @@ class _Gathered:
         progress = snapshot.progress
         if progress.completed is not None:
             _count(self.units, progress.unit, progress.completed)
+            _count(self.restored, progress.unit, progress.restored or 0)
         _add_all(self.units, snapshot.counters)
 
     def _add_stages(self, snapshot: SnapshotFields) -> None:
@@ -383,7 +385,8 @@ class _Gathered:
         """Return what was gathered."""
         seconds = self.times.total
         tokens, cost = _spent(self.usage)
-        units = {unit: n for unit, n in self.units.items() if n}
+        fresh = {unit: n - self.restored.get(unit, 0) for unit, n in self.units.items() if n}
+        units = {unit: n for unit, n in fresh.items() if n > 0}
         only = next(iter(units.values())) if len(units) == 1 else 0
         return Statistics(
             runs=tally(self.runs),

@@ -48,6 +48,7 @@ _FLAT: Final = (
 )
 _PROGRESS: Final = (
     (s.COMPLETED, "completed"),
+    (s.RESTORED, "restored"),
     (s.TOTAL, "total"),
     (s.RATIO, "ratio"),
     (s.RATIO_RAW, "ratio_raw"),
@@ -202,7 +203,7 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
     for name in ("elapsed", "idle"):
         if getattr(stage, name):
             out[name] = round(getattr(stage, name), 3)
-    for name in ("completed", "total", "ratio", "ratio_raw", "rate"):
+    for name in ("completed", "restored", "total", "ratio", "ratio_raw", "rate"):
         value = getattr(progress, name)
         if value is not None:
             out[name] = value
@@ -412,6 +413,7 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
             get("ratio_raw"),
             get("rate"),
             Estimate(*item["eta"]) if "eta" in item else None,
+            _amount(get("restored")),
         ),
         planned=get("planned", False),
         elapsed=_seconds(get("elapsed")) or 0.0,

@@ -34,7 +34,7 @@ LEGEND: Final = {
     "good": "completed",
     "bad": "failed or lost",
     "warn": "cancelled or interrupted",
-    "open": "still runs",
+    "open": "no end yet",
     "wait": "declared wait",
     "stall": "stuck",
 }
@@ -132,7 +132,9 @@ def _ratio(run: Run) -> list[Curve]:
 
 def _counted(run: Run) -> list[Curve]:
     one = run.snapshot
-    points = [(0.0, 0), *[point for point in one.curve if point[0] > 0]]
+    later = [point for point in one.curve if point[0] > 0]
+    restored = one.progress.restored or 0  # of an earlier attempt: they were there at the start
+    points = [(0.0, min(restored, later[0][1]) if later else 0), *later]
     if one.curve and one.curve[0][0] <= 0:
         points[0] = (0.0, one.curve[0][1])
     whole = max(one.elapsed, points[-1][0])

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import Any, Final, Union
 
 from otel_progress.model.json_keys import plain
-from otel_progress.model.statistics import statistics_of
+from otel_progress.model.statistics import aggregate, statistics_of
 from otel_progress.reports import compared, one
 from otel_progress.reports.comparison import Comparison
 from otel_progress.reports.document import Code, Document, Facts, Remark, Table, Tile
@@ -140,18 +140,28 @@ def _run_dict(run: Run) -> dict[str, Any]:
         "report": "run",
         "source": run.source,
         "as_of": run.as_of,
-        "still_running": not run.snapshot.status.final,
+        "still_running": False if run.snapshot.status.final else run.alive,
         "operation": _finite(run.snapshot.to_dict()),
         "pauses": [{**pause._asdict(), "seconds": pause.seconds(run.as_of)} for pause in run.pauses],
         "attempts": [attempt._asdict() for attempt in run.attempts],
         "children": [_finite(child.to_dict()) for child in run.children],
         "more_children": run.more_children,
+        "with_children": _with_children(run),
         "feed": [
             {"timestamp": told.timestamp, "event": told.event, "stage": told.stage, "text": told.text}
             for told in run.feed
         ],
         "unknown": run.unknown,
     }
+
+
+def _with_children(run: Run) -> dict[str, Any] | None:
+    """Statistics of the run and of all listed operations below it; those of `operation` are its own."""
+    below = (*run.children, *run.below)
+    if not below:
+        return None
+    found = aggregate((run.snapshot, *below)).statistics.to_dict()
+    return {"operations": 1 + len(below), "not_counted": run.more_below or run.more_children, "statistics": _finite(found)}
 
 
 def _comparison_dict(found: Comparison) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from otel_progress import semconv
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.resources import Resources
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
-from otel_progress.model.statistics import StageStatistics, Statistics, Tally, statistics_of
+from otel_progress.model.statistics import StageStatistics, Statistics, Tally, aggregate, statistics_of
 from otel_progress.model.status import Status, word
 from otel_progress.model.summary import shown
 from otel_progress.model.units import amount, count, duration, percent, plural, rate, size, spelled
@@ -43,7 +43,7 @@ def document(run: Run) -> Document:
     """Make the report of a run."""
     one = run.snapshot
     found = statistics_of(one)
-    state, tone = state_of(one)
+    state, tone = standing(run)
     made = sections(
         ("Summary", [_facts(run, found)]),
         ("Where it was stuck" if one.status.final else "Where it is stuck", _stuck(run)),
@@ -53,10 +53,11 @@ def document(run: Run) -> Document:
         ("Outcomes", [_outcomes(found), _failures(found)]),
         ("Resources", [_resources(one.resources, ended=one.status.final)]),
         ("Attempts", [_attempts(run)]),
-        ("Children", [_children(run)]),
+        ("Children", [_children(run), _children_ended(found)]),
+        ("With children", _tree(run, found)),
         ("Feed", [_feed(run)]),
     )
-    when = f"As of {moment(run.as_of)} UTC" if not one.status.final else f"Ended {moment(run.as_of)} UTC"
+    when = f"{'Ended' if one.status.final else 'As of' if run.alive else 'Last heard of'} {moment(run.as_of)} UTC"
     return Document(
         clean(one.name),
         clean(one.operation_id),
@@ -79,11 +80,31 @@ def state_of(one: Snapshot) -> tuple[str, str]:
     return (one.status.value if one.status is not Status.RUNNING else word(one.health)), "open"
 
 
+def standing(run: Run) -> tuple[str, str]:
+    """The word for how a run stands, and its tone; one without an end whose process is gone does not run."""
+    one = run.snapshot
+    if one.status.final or run.alive:
+        return state_of(one)
+    if run.alive is False:
+        return "no end known", "bad"
+    return state_of(one) if words.trouble(one) is not None else ("no end known", "warn")
+
+
+def _open_remark(run: Run) -> Remark:
+    when = f"{moment(run.as_of)} UTC"
+    if run.alive:
+        return Remark(f"Still running, as of {when}.", "open")
+    if run.alive is False:
+        said = "its process is gone. It was killed, or ended without a word here"
+        return Remark(f"No end is known, and {said}; it was last heard of at {when}.", "bad")
+    return Remark(f"No end is known: it was last heard of at {when}, and may still run or have been killed.", "warn")
+
+
 def _remarks(run: Run) -> tuple[Remark, ...]:
     one = run.snapshot
     said: list[Remark] = []
     if not one.status.final:
-        said.append(Remark(f"Still running, as of {moment(run.as_of)} UTC.", "open"))
+        said.append(_open_remark(run))
     if one.health_reason and not one.status.final:
         said.append(Remark(f"{word(one.health)}: {clean(spelled(one.health_reason))}", "bad"))
     if one.reason:
@@ -97,15 +118,16 @@ def _remarks(run: Run) -> tuple[Remark, ...]:
 
 def _tiles(run: Run, found: Statistics) -> tuple[Tile, ...]:
     one, progress = run.snapshot, run.snapshot.progress
-    state, tone = state_of(one)
+    state, tone = standing(run)
     tiles = [Tile("state", state, f"attempt {one.attempt}" if one.attempt > 1 else "", tone)]
-    tiles.append(Tile("duration" if one.status.final else "running for", duration(one.elapsed), _paused(run)))
+    span = "duration" if one.status.final else "running for" if run.alive else "ran at least"
+    tiles.append(Tile(span, duration(one.elapsed), _paused(run)))
     counted = words.counted(progress) if progress.completed is not None else ""
     if progress.stated is not None:
         tiles.append(Tile("progress", percent(progress.stated), counted))
     elif counted:
         tiles.append(Tile("progress", counted))
-    if not one.status.final and progress.eta is not None and one.health not in NOT_MOVING:
+    if not one.status.final and run.alive and progress.eta is not None and one.health not in NOT_MOVING:
         tiles.append(Tile("estimate", words.remaining(progress, waits=one.status is Status.WAITING)))
     if found.items.success_rate is not None:
         tone = "" if found.items.failed else "good"
@@ -147,16 +169,18 @@ def _per_unit(found: Statistics, unit: str) -> str:
 def _facts(run: Run, found: Statistics) -> Facts:
     one = run.snapshot
     now = "" if one.status.final else one.message or one.stage or ""
-    tokens = ", ".join(f"{count(n)} {clean(key)}" for key, n in _numbers(found.tokens))
+    restored = one.progress.restored
+    tokens = _tokens(found.tokens)
     rates = ", ".join(filter(None, (rate(n, unit) for unit, n in _numbers(found.rate))))
     pairs = (
         ("about", one.description or ""),
         ("agent", one.agent or ""),
         ("part of", one.parent_id or ""),
         ("started", f"{moment(one.started_at)} UTC" if one.started_at is not None else ""),
-        ("ended" if one.status.final else "as of", f"{moment(run.as_of)} UTC"),
-        ("now", now),
+        ("ended" if one.status.final else "as of" if run.alive else "last heard of", f"{moment(run.as_of)} UTC"),
+        ("now" if run.alive else "last", now),
         ("units", ", ".join(_unit(key, n) for key, n in _numbers(found.units) if n)),
+        ("of an earlier attempt", _unit(one.progress.unit, restored) if restored else ""),
         ("mean rate", rates),
         ("tokens", tokens),
         ("cost", money(found.cost)),
@@ -164,6 +188,11 @@ def _facts(run: Run, found: Statistics) -> Facts:
         ("result", _said(one.result)),
     )
     return Facts(tuple((name, clean(value)) for name, value in pairs if value))
+
+
+def _tokens(tokens: Mapping[str, object]) -> str:
+    """Tokens by direction: `1,200 input, 300 output`."""
+    return ", ".join(f"{count(n)} {clean(key)}" for key, n in _numbers(tokens))
 
 
 def _numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
@@ -208,7 +237,7 @@ def _stages(run: Run, found: Statistics) -> Table | None:
     more = [f"+ {len(rows) - ROWS:,} more rows"] if len(rows) > ROWS else []
     more += [f"{folded:,} more {plural('stage', folded)} ended; their names are no longer known"] if folded > 0 else []
     return table(
-        "stage|state|>runs|>began after|>duration|>share|counted|>p50|>p90|>CPU|>peak memory|reason",
+        "stage|state|>runs|>began after|>duration|>share|counted|>p50|>p90|>tokens|>cost|>CPU|>peak memory|reason",
         rows[:ROWS],
         "; ".join(more),
     )
@@ -237,6 +266,8 @@ def _stage(path: str, listed: list[StageSnapshot], found: StageStatistics | None
         counted,
         duration(many.p50) if many and many.p50 is not None else "",
         duration(many.p90) if many and many.p90 is not None else "",
+        _tokens(found.tokens) if found else "",
+        money(found.cost) if found else "",
         duration(found.cpu_seconds) if found and found.cpu_seconds is not None else "",
         size(found.peak_memory) if found and found.peak_memory is not None else "",
         clean(worst.reason) if worst and worst.reason and worst.reason != one.reason else "",
@@ -340,6 +371,44 @@ def _children(run: Run) -> Table | None:
     hidden = max(0, len(run.children) - ROWS) + run.more_children
     more = f"+ {hidden:,} more {plural('child', hidden) if hidden == 1 else 'children'}" if hidden else ""
     return table("child|id|state|>duration|>done|counted|reason", rows, more) if rows else None
+
+
+def _children_ended(found: Statistics) -> Table | None:
+    """How the children of its own process ended, also those that are not listed."""
+    return tallied([("its own process", found.children)], "ended children of")
+
+
+def _tree(run: Run, own: Statistics) -> list[Block | None]:
+    """Statistics of the run alone, and of the run with all listed operations below it."""
+    below = (*run.children, *run.below)
+    if not below:
+        return []
+    tree = aggregate((run.snapshot, *below)).statistics
+    hidden = run.more_below or run.more_children
+    missing = f"; {hidden:,} more {plural('operation', hidden)} below it are not counted" if hidden else ""
+    open_ = sum(not child.status.final for child in below)
+    still = f" {open_:,} of them {'has' if open_ == 1 else 'have'} no end yet." if open_ else ""
+    said = f"This operation alone, and together with the {len(below):,} below it{missing}.{still}"
+    rows = [("this operation", 1, own), ("with children", 1 + len(below), tree)]
+    cells: list[tuple[object, ...]] = [
+        (
+            name,
+            f"{number:,}",
+            f"{found.items.ok:,}" if found.items.ok else "",
+            f"{found.items.failed:,}" if found.items.failed else "",
+            ", ".join(_unit(key, n) for key, n in _numbers(found.units) if n),
+            _tokens(found.tokens),
+            money(found.cost),
+            duration(found.durations.total) if found.durations else "",
+        )
+        for name, number, found in rows
+    ]
+    runs = tallied([("children", aggregate(below).statistics.runs)], "operations")
+    more = "Time in all adds up what ran side by side."
+    heads = "statistics of|>operations|>records ok|>records failed|units|>tokens|>cost|>time in all"
+    failures = aggregate(below).statistics.failures
+    messages = [(Cell(clean(message), "bad"), f"{n:,}") for message, n in failures]
+    return [Remark(said), table(heads, cells, more), runs, table("failure below|>times", list(messages)) if messages else None]
 
 
 def _feed(run: Run) -> Table | None:

@@ -63,6 +63,9 @@ class Run:
         more_children: child operations beyond these.
         unknown: what this source can't know, in words.
         ratios: the ratio over time (seconds since the start, 0 to 1), if the source has it.
+        alive: whether its process is alive, of a run without an end; None if that is not known.
+        below: the operations below its children, as far as the source lists them.
+        more_below: operations below it that are not listed, if `children` or `below` are not all of them.
     """
 
     snapshot: Snapshot
@@ -74,6 +77,9 @@ class Run:
     more_children: int = 0
     unknown: str | None = None
     ratios: tuple[tuple[float, float], ...] = ()
+    alive: bool | None = None
+    below: tuple[Snapshot, ...] = ()
+    more_below: int = 0
 
     @property
     def as_of(self) -> float:

@@ -306,6 +306,8 @@ def _stage(given: Row) -> StageSnapshot:
         wait=_wait(given.get("wait")),
         outcomes=numbers(given.get("outcomes")),
         counters=numbers(given.get("counters")),
+        usage=numbers(given.get("usage")),
+        child_outcomes=numbers(given.get("child_outcomes")),
     )
 
 
@@ -321,6 +323,7 @@ def _progress(given: Row) -> Progress:
         number(given.get("ratio_raw")),
         rate=number(given.get("rate")),
         eta=_eta(mapping(given.get("eta"))),
+        restored=number(given.get("restored")),
     )
 
 

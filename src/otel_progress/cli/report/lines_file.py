@@ -10,12 +10,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from otel_progress import semconv
+from otel_progress import procfs, semconv
 from otel_progress.cli.query.exit_codes import NOT_FOUND, USAGE, CommandError
-from otel_progress.cli.query.rows import Row, items, mapping, number, snapshot_of, text
+from otel_progress.cli.query.rows import Row, items, mapping, number, numbers, snapshot_of, text
 from otel_progress.cli.report.source import Step
 from otel_progress.model import sentences
-from otel_progress.model.curve import Curve
+from otel_progress.model.curve import Curve, Points
 from otel_progress.model.resources import from_dict
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.values import Attributes
@@ -26,7 +26,9 @@ LINE: Final = 16 * 1024 * 1024
 FEED: Final = 5_000
 """Events of one run that are kept."""
 CHILDREN: Final = 100
-UNKNOWN: Final = "The file says no more of it: whether it still runs or was killed can't be known from it."
+BELOW: Final = 1_000
+"""Operations below the children of a run that are read."""
+UNKNOWN: Final = "The file has no end of it, and no newer line."
 _QUIET: Final = frozenset({semconv.UPDATED, semconv.HEARTBEAT})
 
 
@@ -40,17 +42,37 @@ class _Found:
     at: int
     parent: str | None
     lines: list[int] = field(default_factory=list)
-    curve: Curve = field(default_factory=Curve)
-    ratio: tuple[float, float] | None = None
+    ratios: _Line = field(default_factory=lambda: _Line())
+    units: _Line = field(default_factory=lambda: _Line())
+    process: Row = field(default_factory=dict)
 
     def follow(self, seen: Row) -> None:
-        """Keep the ratio over time."""
-        ratio, spent = number(mapping(seen.get("progress")).get("ratio")), number(seen.get("elapsed"))
-        if ratio is not None and spent is not None:
-            if self.ratio is not None and spent < self.ratio[0]:
-                self.curve = Curve()  # another attempt
-            self.ratio = (float(spent), float(ratio))
-            self.curve.add(*self.ratio)
+        """Keep the ratio and the completed units over time: most lines carry only the present."""
+        progress, spent = mapping(seen.get("progress")), number(seen.get("elapsed"))
+        if spent is not None:
+            self.ratios.add(float(spent), number(progress.get("ratio")))
+            self.units.add(float(spent), number(progress.get("completed")))
+
+
+class _Line:
+    """A value over time, of the newest attempt."""
+
+    def __init__(self) -> None:
+        self._curve = Curve()
+        self._last: tuple[float, int | float] | None = None
+
+    def add(self, spent: float, value: float | None) -> None:
+        """Add the value after so many seconds; a clock that went back is that of another attempt."""
+        if value is None:
+            return
+        if self._last is not None and spent < self._last[0]:
+            self._curve = Curve()
+        self._last = (spent, value)
+        self._curve.add(spent, value)
+
+    def points(self) -> Points:
+        """Return the points, the last one for the newest value."""
+        return () if self._last is None else self._curve.until(*self._last)
 
 
 class LinesFile:
@@ -108,6 +130,7 @@ class LinesFile:
         elif (attempt, when) >= (found.attempt, found.timestamp):
             found.timestamp, found.attempt, found.at = when, attempt, at
         found.follow(seen)
+        found.process = mapping(said.get("process")) or found.process
         if said.get("event") not in _QUIET and len(found.lines) < FEED:
             found.lines.append(at)
         return True
@@ -151,7 +174,7 @@ class LinesFile:
             attempts[attempt] = one
             if attempt == found.attempt:
                 told.append(_told(said))
-        children = [one for one in self._runs.values() if one.parent == operation_id]
+        children, below = self._below(operation_id)
         return Run(
             snapshot,
             self.words,
@@ -161,8 +184,25 @@ class LinesFile:
             tuple(self._snapshot(one) for one in children[:CHILDREN]),
             max(0, len(children) - CHILDREN),
             None if snapshot.status.final else UNKNOWN,
-            () if found.ratio is None else found.curve.until(*found.ratio),
+            found.ratios.points(),
+            alive=None if snapshot.status.final else is_alive(found.process),
+            below=tuple(self._snapshot(one) for one in below[:BELOW]),
+            more_below=max(0, len(children) - CHILDREN) + max(0, len(below) - BELOW),
         )
+
+    def _below(self, operation_id: str) -> tuple[list[_Found], list[_Found]]:
+        """The children of an operation, and all that is below these."""
+        by_parent: dict[str, list[str]] = {}
+        for key, one in self._runs.items():
+            if one.parent is not None:
+                by_parent.setdefault(one.parent, []).append(key)
+        levels: list[list[str]] = [by_parent.get(operation_id, [])]
+        seen = {operation_id, *levels[0]}
+        while levels[-1]:
+            fresh = [key for above in levels[-1] for key in by_parent.get(above, ()) if key not in seen]
+            seen.update(fresh)
+            levels.append(fresh)
+        return [self._runs[key] for key in levels[0]], [self._runs[key] for level in levels[1:] for key in level]
 
     def snapshots(self, operation_ids: list[str], step: Step) -> Iterator[Snapshot]:
         """The newest state of each run."""
@@ -183,7 +223,20 @@ class LinesFile:
         said = self._at(found.at)
         if said is None:
             raise CommandError(f"{self._path} changed while it was read; read it again", USAGE)
-        return read_snapshot(mapping(said["snapshot"]))
+        snapshot = read_snapshot(mapping(said["snapshot"]))
+        return replace(snapshot, curve=found.units.points()) if not snapshot.curve else snapshot
+
+
+def is_alive(process: Row) -> bool | None:
+    """Whether the process that wrote a line is alive, by its pid and start; None if it can't be seen from here."""
+    pid, ticks = process.get("pid"), process.get("ticks")
+    here = procfs.boot_id(), procfs.pid_namespace()
+    if not isinstance(pid, int) or not isinstance(ticks, int) or not all(here):
+        return None
+    if (process.get("boot"), process.get("namespace")) != here:
+        return None
+    seen = procfs.look(pid)
+    return seen is not None and seen.ticks == ticks
 
 
 def _event(line: bytes) -> dict[str, Any] | None:
@@ -205,6 +258,8 @@ def read_snapshot(given: dict[str, Any] | Any) -> Snapshot:
     if number(given.get("updated_at")) is not None:
         row["timestamp"] = given["updated_at"]
     found = snapshot_of(row)
+    if "usage" in given:  # `tokens` and `cost` of the monitor are those with children
+        found = replace(found, usage=numbers(given["usage"]))
     measured = mapping(given.get("statistics"))
     stages = tuple(
         replace(stage, cpu_seconds=number(one.get("cpu_seconds")), peak_memory=number(one.get("peak_memory")))
@@ -217,14 +272,21 @@ def read_snapshot(given: dict[str, Any] | Any) -> Snapshot:
         failures=tuple(_own_failures(measured.get("failures"), found)),
         curve=tuple(_curve(measured.get("curve"))),
         resources=from_dict(given.get("resources")),
+        child_outcomes=_tally(measured.get("children")),
     )
 
 
 def _components(given: object) -> Iterator[tuple[str, Attributes]]:
     for name, tally in list(mapping(given).items())[:128]:
-        counts = {key: number(mapping(tally).get(key)) for key in ("ok", "failed", "skipped", "retried")}
-        counts.update({str(key): number(n) for key, n in mapping(mapping(tally).get("others")).items()})
-        yield str(name), Attributes({key: n for key, n in counts.items() if n})
+        yield str(name), _tally(tally)
+
+
+def _tally(given: object) -> Attributes:
+    """Counts by outcome, from a tally as JSON."""
+    tally = mapping(given)
+    counts = {key: number(tally.get(key)) for key in ("ok", "failed", "skipped", "retried")}
+    counts.update({str(key): number(n) for key, n in mapping(tally.get("others")).items()})
+    return Attributes({key: n for key, n in counts.items() if n})
 
 
 def _own_failures(told: object, found: Snapshot) -> Iterator[tuple[str, int]]:

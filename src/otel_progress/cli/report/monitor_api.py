@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from otel_progress import semconv
 from otel_progress.cli.query.client import Client, path_of
-from otel_progress.cli.query.exit_codes import CommandError
+from otel_progress.cli.query.exit_codes import NOT_FOUND, CommandError
 from otel_progress.cli.query.options import LIST_MOST
-from otel_progress.cli.query.rows import items, mapping, number, snapshot_of, text
+from otel_progress.cli.query.rows import GONE, Row, items, mapping, number, text
 from otel_progress.cli.report.lines_file import read_snapshot
 from otel_progress.cli.report.source import Step
 from otel_progress.model.snapshot import Snapshot
@@ -18,6 +18,9 @@ from otel_progress.reports.run import Attempt, Run, Told, pause_of
 
 EVENTS: Final = 1_000
 """The most events that the API gives at once."""
+CHILDREN: Final = 100
+BELOW: Final = 200
+"""Operations below the children of a run that are asked for, one request each."""
 _TOLD: Final = ",".join(sorted(semconv.EVENTS - {semconv.UPDATED, semconv.HEARTBEAT, semconv.PROCESS_HEARTBEAT}))
 
 
@@ -59,20 +62,56 @@ class MonitorApi:
         """All that the monitor knows of one run."""
         detail = self._client.operation(operation_id)
         snapshot = read_snapshot(detail)
+        children, missing = self._children(detail)
+        below, deeper = self._below(operation_id, children)
+        found = tuple(read_snapshot(child) for child in children)
         query = urlencode({"limit": EVENTS, "before": 2**53, "event": _TOLD})
         events = items(self._client.ask(f"{path_of(operation_id)}/events?{query}").get("events"))
         told = tuple(_told(event) for event in events if event.get("attempt") == detail.get("attempt"))
-        rows = items(detail.get("children_rows"))
-        children = int(number(detail.get("children")) or 0)
         return Run(
             snapshot,
             self.words,
             tuple(pause_of(one) for one in items(detail.get("timeline")) if number(one.get("from")) is not None),
             told,
             tuple(_attempt(one) for one in items(detail.get("attempts"))),
-            tuple(snapshot_of(row) for row in rows),
-            max(0, children - len(rows)),
+            found,
+            missing,
+            alive=None if snapshot.status.final else snapshot.health not in GONE,
+            below=below,
+            more_below=missing + deeper,
         )
+
+    def _children(self, detail: Row) -> tuple[list[Row], int]:
+        """The details of the children that a detail lists, one request each, and how many it does not list."""
+        rows = items(detail.get("children_rows"))[:CHILDREN]
+        found = [self._detail(row) for row in rows]
+        return found, max(0, int(number(detail.get("children")) or 0) - len(rows))
+
+    def _detail(self, row: Row) -> Row:
+        """The details of an operation; its row, if it is gone meanwhile."""
+        try:
+            return self._client.operation(str(row.get("id")))
+        except CommandError as error:
+            if error.code == NOT_FOUND:
+                return row
+            raise
+
+    def _below(self, operation_id: str, children: list[Row]) -> tuple[tuple[Snapshot, ...], int]:
+        """The operations below the children, and how many of them are left out, as far as that is known."""
+        found: list[Snapshot] = []
+        seen, missing, waiting = {operation_id, *(str(one.get("id")) for one in children)}, 0, list(children)
+        while waiting:
+            detail = waiting.pop(0)
+            if len(found) >= BELOW:
+                missing += int(number(detail.get("children")) or 0)
+                continue
+            some, more = self._children(detail)
+            fresh = [one for one in some if str(one.get("id")) not in seen]
+            seen.update(str(one.get("id")) for one in fresh)
+            found.extend(read_snapshot(one) for one in fresh)
+            waiting.extend(fresh)
+            missing += more
+        return tuple(found), missing
 
     def snapshots(self, operation_ids: list[str], step: Step) -> Iterator[Snapshot]:
         """The newest state of each run."""

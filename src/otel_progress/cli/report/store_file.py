@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
-from otel_progress import semconv
+from otel_progress import clock, semconv
 from otel_progress.cli.query.exit_codes import NOT_FOUND, USAGE, CommandError
 from otel_progress.cli.report.source import Step
 from otel_progress.model.curve import Curve
@@ -33,6 +33,13 @@ APPLICATION: Final = 0x6F747067
 EVENTS: Final = 5_000
 """The most events of one run that are read, the newest."""
 CHILDREN: Final = 100
+BELOW: Final = 1_000
+"""Operations below the children of a run that are read."""
+SKEW: Final = 1.0
+"""Seconds by which clocks of two processes may differ."""
+BEATS: Final = 3
+HEARTBEAT: Final = 15.0
+"""Seconds between two heartbeats of a process that names no interval."""
 SLICE: Final = 500
 """Runs that are read at once."""
 KNOWN: Final = 2_000
@@ -103,10 +110,9 @@ class StoreFile:
             _told(event) for event in self._events(operation_id, TIMED) if (event.attempt, event.started_at) == own
         )
         attempts = attempts_json(self._events(operation_id, _LIVES), entry) if entry.number > 1 else []
-        below = "FROM operations WHERE parent_id = ?"
-        rows = self._read(f"SELECT {_COLUMNS} {below} ORDER BY started_at LIMIT ?", (operation_id, CHILDREN))
-        count = self._read(f"SELECT count(*) {below}", (operation_id,))[0][0]
-        children = tuple(child for row in rows if (child := _snapshot(row)) is not None)
+        children, more = self._children(operation_id)
+        below, missing = self._below(operation_id, children)
+        dead = _kept(row).dead
         return Run(
             self._now(snapshot, entry.instance),
             self.words,
@@ -114,9 +120,41 @@ class StoreFile:
             told,
             tuple(_attempt(one) for one in attempts),
             children,
-            count - len(children),
+            more,
             ratios=self._ratios(operation_id, own),
+            alive=True if not snapshot.status.final and not dead and self._is_heard(entry.instance) else None,
+            below=below,
+            more_below=more + missing,
         )
+
+    def _children(self, operation_id: str, most: int = CHILDREN) -> tuple[tuple[Snapshot, ...], int]:
+        """The children of an operation, and how many more there are; those of an earlier attempt are left out."""
+        began = "(SELECT CASE WHEN attempt > 1 THEN started_at END FROM operations WHERE operation_id = ?)"
+        sql = f"FROM operations WHERE parent_id = ? AND (ended = 0 OR coalesce(started_at >= {began} - ?, 1))"
+        given = (operation_id, operation_id, SKEW)
+        rows = self._read(f"SELECT {_COLUMNS} {sql} ORDER BY started_at LIMIT ?", (*given, most))
+        count = self._read(f"SELECT count(*) {sql}", given)[0][0]
+        found = tuple(child for row in rows if (child := _snapshot(row)) is not None)
+        return found, count - len(found)
+
+    def _below(self, operation_id: str, children: tuple[Snapshot, ...]) -> tuple[tuple[Snapshot, ...], int]:
+        """The operations below the children, and how many of them are left out, as far as that is known."""
+        found: list[Snapshot] = []
+        seen, missing = {operation_id, *(child.operation_id for child in children)}, 0
+        waiting = [child.operation_id for child in children]
+        while waiting and len(found) < BELOW:
+            some, more = self._children(waiting.pop(0), BELOW - len(found))
+            fresh = [one for one in some if one.operation_id not in seen]
+            seen.update(one.operation_id for one in fresh)
+            found.extend(fresh)
+            waiting.extend(one.operation_id for one in fresh)
+            missing += more
+        return tuple(found), missing
+
+    def _is_heard(self, instance: str) -> bool:
+        """Whether its process was heard of lately, as seen from now: three heartbeats may be missing."""
+        rows = self._read("SELECT heard_at, interval FROM processes WHERE instance = ?", (instance,))
+        return bool(rows) and clock.unix() - rows[0][0] <= BEATS * (rows[0][1] or HEARTBEAT)
 
     def _now(self, snapshot: Snapshot, instance: str) -> Snapshot:
         """The snapshot when its process was last heard of: a stuck run sends heartbeats, and no news."""

@@ -291,7 +291,8 @@ def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
     if total is not None:
         total = min(total, values.INT_MAX)
     raw = known_ratio(node, found)
-    return Progress(done, total, found.unit, shown_ratio(node, raw), raw, rate, left)
+    restored = 0 if done is None else min(done, max(node._restored, found.restored))
+    return Progress(done, total, found.unit, shown_ratio(node, raw), raw, rate, left, restored or None)
 
 
 def known_ratio(node: HandleState, found: Measure) -> float | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Container
 from dataclasses import replace
+from typing import Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
+from otel_progress.model.curve import Curve
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces
@@ -17,6 +19,12 @@ from otel_progress.monitor.state.ledger import process_of as make_process
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.saved import StoredOperation, StoredProcess
 from otel_progress.outbound import otlp
+
+
+LEAST: Final = 3
+"""Points from which on a curve is stored with an operation that is open."""
+LARGEST: Final = 256 * 1024
+"""Bytes of a record beside which there is room for a curve."""
 
 
 def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
@@ -45,7 +53,27 @@ def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
     entry.number = kept.attempt
     entry.rolled = shown_of(kept.rolled)
     entry.revision = kept.revision
+    told = record.brief.get(s.CURVE)
+    if entry.open and isinstance(told, str):
+        entry.curve = _curve_of(told)
     return entry
+
+
+def _curve_of(told: str) -> Curve | None:
+    try:
+        return Curve(wire.read_curve(told))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _with_curve(entry: Entry, said: Record) -> bytes:
+    """The log record of an open operation with its curve so far, which few events carry themselves."""
+    if not entry.open or entry.curve is None or s.CURVE in said.brief:
+        return said.raw
+    points = entry.curve_so_far
+    if len(points) < LEAST or len(said.raw) > LARGEST:
+        return said.raw
+    return said.raw + otlp.attributes(6, {s.CURVE: json.dumps(points, separators=(",", ":"))})
 
 
 def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperation:
@@ -66,7 +94,7 @@ def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperati
         entry.instance,
         entry.revision,
         ledger.search_text(entry),
-        entry.said.raw if isinstance(entry.said, Record) else raw_of(entry),
+        _with_curve(entry, entry.said) if isinstance(entry.said, Record) else raw_of(entry),
         entry.presumed is not None,
         head.operation_id in dead,
         rolled_of(ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),

@@ -71,6 +71,7 @@ def stage_json(stage: StageSnapshot) -> Json:
             "outcomes": dict(stage.outcomes) or None,
             "counters": dict(stage.counters) or None,
             "usage": dict(stage.usage) or None,
+            "child_outcomes": dict(stage.child_outcomes) or None,
             "cpu_seconds": stage.cpu_seconds,
             "peak_memory": stage.peak_memory,
         }

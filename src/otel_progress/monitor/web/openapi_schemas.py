@@ -443,6 +443,7 @@ def _progress() -> Json:
             "description": "The ratio of the counts, if it differs: `ratio` never falls, also if the total grows.",
         },
         completed=number(),
+        restored=number("Those of the completed units that an earlier attempt completed."),
         total=number(),
         unit=text(),
         rate=number("Units per second."),

@@ -161,7 +161,9 @@ def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
     elif ratio == 0 and not completed and _has_counted(seen):
         ratio = None  # its stage counts and the operation does not, so 0 would be wrong
     return progress_json(
-        Progress(completed, total, own.unit, ratio, whole.ratio, own.rate, whole.eta), seen.message, rolled
+        Progress(completed, total, own.unit, ratio, whole.ratio, own.rate, whole.eta, own.restored),
+        seen.message,
+        rolled,
     )
 
 
@@ -258,6 +260,7 @@ def progress_json(progress: Progress, message: str | None, rolled: bool = False)
             "ratio": progress.ratio,
             "ratio_raw": progress.ratio_raw if progress.stated is None else None,
             "completed": progress.completed,
+            "restored": progress.restored,
             "total": progress.total,
             "unit": progress.unit if progress.completed is not None else None,
             "rate": progress.rate,
