@@ -146,7 +146,7 @@ class Statistics:
         rate: completed units a second, over the whole time, without those that an earlier attempt completed; by unit.
         tokens: tokens by direction (`input`, `output`).
         cost: money by currency.
-        cost_per_unit: money for one unit completed meanwhile, by currency; empty if several units were counted, or none.
+        cost_per_unit: money for one unit completed meanwhile, by currency; empty with several units, or none.
         failures: the most frequent messages of failures, with their number.
         curve: of one run, completed units over time: (seconds since its start, units); at most 64 points.
     """

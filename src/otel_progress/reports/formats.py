@@ -161,7 +161,11 @@ def _with_children(run: Run) -> dict[str, Any] | None:
     if not below:
         return None
     found = aggregate((run.snapshot, *below)).statistics.to_dict()
-    return {"operations": 1 + len(below), "not_counted": run.more_below or run.more_children, "statistics": _finite(found)}
+    return {
+        "operations": 1 + len(below),
+        "not_counted": run.more_below or run.more_children,
+        "statistics": _finite(found),
+    }
 
 
 def _comparison_dict(found: Comparison) -> dict[str, Any]:

@@ -403,12 +403,13 @@ def _tree(run: Run, own: Statistics) -> list[Block | None]:
         )
         for name, number, found in rows
     ]
-    runs = tallied([("children", aggregate(below).statistics.runs)], "operations")
+    others = aggregate(below).statistics
     more = "Time in all adds up what ran side by side."
     heads = "statistics of|>operations|>records ok|>records failed|units|>tokens|>cost|>time in all"
-    failures = aggregate(below).statistics.failures
-    messages = [(Cell(clean(message), "bad"), f"{n:,}") for message, n in failures]
-    return [Remark(said), table(heads, cells, more), runs, table("failure below|>times", list(messages)) if messages else None]
+    runs = tallied([("below this one", others.runs)], "operations")
+    messages: list[tuple[object, ...]] = [(Cell(clean(message), "bad"), f"{n:,}") for message, n in others.failures]
+    failures = table("failure below|>times", messages) if messages else None
+    return [Remark(said), table(heads, cells, more), runs, failures]
 
 
 def _feed(run: Run) -> Table | None:

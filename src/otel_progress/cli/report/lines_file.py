@@ -32,28 +32,6 @@ UNKNOWN: Final = "The file has no end of it, and no newer line."
 _QUIET: Final = frozenset({semconv.UPDATED, semconv.HEARTBEAT})
 
 
-@dataclass
-class _Found:
-    """What the first reading of the file keeps of each run: where its newest line is."""
-
-    name: str
-    timestamp: float
-    attempt: int
-    at: int
-    parent: str | None
-    lines: list[int] = field(default_factory=list)
-    ratios: _Line = field(default_factory=lambda: _Line())
-    units: _Line = field(default_factory=lambda: _Line())
-    process: Row = field(default_factory=dict)
-
-    def follow(self, seen: Row) -> None:
-        """Keep the ratio and the completed units over time: most lines carry only the present."""
-        progress, spent = mapping(seen.get("progress")), number(seen.get("elapsed"))
-        if spent is not None:
-            self.ratios.add(float(spent), number(progress.get("ratio")))
-            self.units.add(float(spent), number(progress.get("completed")))
-
-
 class _Line:
     """A value over time, of the newest attempt."""
 
@@ -73,6 +51,28 @@ class _Line:
     def points(self) -> Points:
         """Return the points, the last one for the newest value."""
         return () if self._last is None else self._curve.until(*self._last)
+
+
+@dataclass
+class _Found:
+    """What the first reading of the file keeps of each run: where its newest line is."""
+
+    name: str
+    timestamp: float
+    attempt: int
+    at: int
+    parent: str | None
+    lines: list[int] = field(default_factory=list)
+    ratios: _Line = field(default_factory=_Line)
+    units: _Line = field(default_factory=_Line)
+    process: Row = field(default_factory=dict)
+
+    def follow(self, seen: Row) -> None:
+        """Keep the ratio and the completed units over time: most lines carry only the present."""
+        progress, spent = mapping(seen.get("progress")), number(seen.get("elapsed"))
+        if spent is not None:
+            self.ratios.add(float(spent), number(progress.get("ratio")))
+            self.units.add(float(spent), number(progress.get("completed")))
 
 
 class LinesFile:

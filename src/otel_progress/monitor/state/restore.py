@@ -20,7 +20,6 @@ from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.saved import StoredOperation, StoredProcess
 from otel_progress.outbound import otlp
 
-
 LEAST: Final = 3
 """Points from which on a curve is stored with an operation that is open."""
 LARGEST: Final = 256 * 1024

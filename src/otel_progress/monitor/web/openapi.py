@@ -34,6 +34,8 @@ EVENT_STREAM: Final = "text/event-stream"
 LIMIT: Final = 100
 LIMIT_MOST: Final = 10_000
 EVENTS: Final = 200
+REPORTS: Final = ("html", "markdown", "csv", "json", "text")
+"""The formats of a report."""
 EVENTS_MOST: Final = 1_000
 NUMBER_MOST: Final = 2**62
 WAIT: Final = 5.0
@@ -158,7 +160,21 @@ def _reading() -> Json:
                 words("event", "Only events with these names.", s.EVENTS),
             ),
         },
+        "/operations/{id}/report": {
+            "get": route(
+                "The report of one operation, as a file to save; HTML needs Jinja2 where the monitor runs.",
+                responses({200: _report()}, 400, 401, 404, 501),
+                operation_id(),
+                query("format", "The format of the file.", text(enum=list(REPORTS), default="html")),
+            ),
+        },
     }
+
+
+def _report() -> Json:
+    kinds = ("text/html", "text/markdown", "text/csv", JSON, "text/plain")
+    said = response("The report.", Content_Disposition="The name of the file.")
+    return {**said, "content": {kind: {"schema": {"type": "object"} if kind == JSON else text()} for kind in kinds}}
 
 
 def _streams() -> Json:

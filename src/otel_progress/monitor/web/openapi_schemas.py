@@ -454,7 +454,7 @@ def _progress() -> Json:
 
 def _stage() -> Json:
     anything: Json = {}
-    numbers = ("weight", "expected", "started_at", "elapsed", "idle")
+    numbers = ("weight", "expected", "started_at", "elapsed", "idle", "cpu_seconds", "peak_memory")
     return object_of(
         ("name", "path", "status", "progress"),
         name=text(),
@@ -471,6 +471,8 @@ def _stage() -> Json:
         attributes=map_of(anything),
         outcomes=map_of(number()),
         counters=map_of(number()),
+        usage=map_of(number("What it spent itself.")),
+        child_outcomes=map_of(number("Child operations of its process that ended inside it.")),
         **{name: number() for name in numbers},
     )
 

@@ -18,6 +18,7 @@ ERRORS: Final = {
     413: "The body is too large.",
     415: "The content type is not supported.",
     429: "Too many requests are waiting to be stored; `Retry-After` says when to retry.",
+    501: "A package that this needs is not installed where the monitor runs.",
     503: "Overloaded, shutting down, or unable to store; retry.",
     504: "The process did not answer.",
 }

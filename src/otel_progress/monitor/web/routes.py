@@ -23,7 +23,7 @@ from otel_progress.monitor.intake.bodies import read_body
 from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.state.saved import Mute
 from otel_progress.monitor.state.store import StoreError
-from otel_progress.monitor.web import openapi
+from otel_progress.monitor.web import openapi, report
 from otel_progress.monitor.web.cancel import BODY_BYTES as CONTROL_BYTES
 from otel_progress.monitor.web.cancel import OBEYED, RECEIVED, TIMED_OUT, Outcome, TooMany, answers_of
 from otel_progress.monitor.web.detail_json import ended_text
@@ -136,6 +136,7 @@ class Api:
             self._route("/operations/{id}", self.operation),
             self._route("/operations/{id}", self.cancel, "DELETE"),
             self._route("/operations/{id}/events", self.events),
+            self._route("/operations/{id}/report", self.report),
             Route("/operations/{id}/stream", _Asgi(self.stream_one, "/operations/{id}/stream")),
             WebSocketRoute("/operations/{id}/stream", self.socket_one),
             Route("/stream", _Asgi(self.stream, "/stream")),
@@ -216,6 +217,18 @@ class Api:
         )
         body = f'{{"events":[{",".join(texts)}],"next":{dump(following)}}}'
         return Response(body.encode(), media_type="application/json")
+
+    async def report(self, request: Request) -> Response:
+        """The report of one operation, as a file to save."""
+        form = request.query_params.get("format") or "html"
+        if form not in report.TYPES:
+            raise RequestError(400, f"there is no format {form[:50]!r}; there are {', '.join(report.TYPES)}")
+        entry = await self._entry(request.path_params["id"], request.scope)
+        views = self._views.of(_identity_or_401(request.scope).owner)
+        content = await in_thread(report.render, views, self._store, entry, form)
+        return Response(
+            content, media_type=report.TYPES[form][0], headers=report.headers(entry.head.operation_id, form)
+        )
 
     def _history(
         self, key: str, after: int, before: int | None, names: tuple[str, ...] | None, limit: int, owner: str | None

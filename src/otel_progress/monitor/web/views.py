@@ -197,6 +197,15 @@ class Views:
             return self._shown(entry.snapshot)
         return self._shown(as_of.at(entry.snapshot, self._core.observer.later(entry, clock.monotonic())))
 
+    def seen(self, entry: Entry) -> Snapshot:
+        """The state of an operation now: with the verdict of the monitor, its attempt, and its curve so far."""
+        seen = replace(self._now(entry), curve=entry.curve_so_far, attempt=entry.number)
+        verdict = self._verdict(entry, clock.monotonic())
+        if verdict is None:
+            return seen
+        reason = verdict.reason if verdict.troubled else None
+        return replace(seen, health=verdict.health, health_reason=reason, overdue=verdict.overdue)
+
     def _shown(self, whole: Snapshot) -> Snapshot:
         return whole if self._owner is None else owned.snapshot(whole, self._sight)
 

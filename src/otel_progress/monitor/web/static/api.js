@@ -38,6 +38,23 @@ export async function request(path, { method = "GET", body, signal: abort, accep
 /** The path of an operation in the API. */
 export const pathOf = (id, rest = "") => `operations/${encodeURIComponent(id)}${rest}`;
 
+/** Save what a path answers as a file; raises ApiError, as a link could not say why there is none. */
+export async function save(path, name) {
+  let answer;
+  try {
+    answer = await fetch(path, { credentials: "same-origin" });
+  } catch {
+    throw new ApiError(0, "the monitor does not answer");
+  }
+  if (answer.status === 401) denied.value = true;
+  if (!answer.ok) throw new ApiError(answer.status, (await answer.json().catch(() => ({}))).error ?? `the monitor answered ${answer.status}`);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await answer.blob());
+  link.download = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition") ?? "")?.[1] ?? name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
 /** Fetch the rights of the user; false if a token is required. */
 export async function whoAmI() {
   try {

@@ -1,6 +1,6 @@
 // The selected operation: what it is, its progress, why it is stuck, and its events.
-import { mayControl } from "./api.js";
-import { html, useEffect, useRef } from "./html.js";
+import { mayControl, pathOf, save } from "./api.js";
+import { html, useEffect, useRef, useState } from "./html.js";
 import { askCancel, askMute } from "./dialogs.js";
 import { Feed } from "./feed.js";
 import { Icon } from "./icons.js";
@@ -52,7 +52,7 @@ function Title({ shown }) {
   ].filter(Boolean);
   return html`<header class="title"><${Back} />
     ${shown.ancestors?.length > 0 && html`<nav class="crumbs" aria-label="Part of">${shown.ancestors.map((one) => html`<${Go} key=${one.id} id=${one.id}><bdi>${one.name}</bdi><//><span aria-hidden="true">/</span>`)}</nav>`}
-    <div class="title-line"><h1 tabindex="-1" ref=${heading}><bdi>${shown.name}</bdi></h1><${State} face=${face} />${shown.verdict?.overdue && groupOf(shown) !== "overdue" && html`<span class="tag tone-warn">overdue</span>`}<span class="grow"></span><${MuteButton} shown=${shown} /><${CancelButton} shown=${shown} /></div>
+    <div class="title-line"><h1 tabindex="-1" ref=${heading}><bdi>${shown.name}</bdi></h1><${State} face=${face} />${shown.verdict?.overdue && groupOf(shown) !== "overdue" && html`<span class="tag tone-warn">overdue</span>`}<span class="grow"></span><${ReportButton} shown=${shown} /><${MuteButton} shown=${shown} /><${CancelButton} shown=${shown} /></div>
     <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /></div>
     ${shown.muted && !isFinal(shown) && html`<p class="dim muted"><${Icon} name="mute" size=${13} /> <bdi>${mutedWords(shown.muted)}</bdi></p>`}
     ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
@@ -62,6 +62,16 @@ function Title({ shown }) {
       <span class="big-time"><span><b>${spent(shown, now)}</b> <span class="dim">elapsed</span></span>${rest ? html`<span class="eta" title=${bounds(shown, now)}><b>${rest}</b> <span class="dim">${sourceOf(shown.progress.eta)}</span></span>` : unforeseenOf(shown) && html`<span class="dim">${unforeseenOf(shown)}</span>`}</span></div>
       <${Bar} value=${value} tone=${face.tone} live=${!isFinal(shown) && shown.status !== "pending"} label=${`progress of ${shown.name}`} /></div>
   </header>`;
+}
+
+function ReportButton({ shown }) {
+  const [problem, setProblem] = useState("");
+  useEffect(() => setProblem(""), [shown.id]);
+  const ask = () => {
+    setProblem("");
+    save(pathOf(shown.id, "/report?format=html"), "report.html").catch((error) => setProblem(error.message));
+  };
+  return html`<span class="report"><button type="button" class="quiet" title="Save the report of this run as one HTML file" onClick=${ask}><${Icon} name="save" size=${14} /><span>Report</span></button>${problem && html`<span class="report-why tone-bad" role="alert">${problem}</span>`}</span>`;
 }
 
 function MuteButton({ shown }) {

@@ -23,6 +23,7 @@ const PATHS = {
   start: "M5 3v10l8-5z",
   stage: "M2.5 4h11M2.5 8h7M2.5 12h9",
   recovered: "M2.5 8.5 6 12l7.5-8",
+  save: "M8 2v8M4.5 6.8 8 10.2l3.5-3.4M2.5 11v2.5h11V11",
   search: "M7 11.5a4.5 4.5 0 1 0 0-9 4.5 4.5 0 0 0 0 9M10.4 10.4 14 14",
   filter: "M2 3.5h12M4.5 8h7M6.8 12.5h2.4",
   chevron: "M6 4l4 4-4 4",
