@@ -32,13 +32,14 @@ def store_file(events: Sequence[Event], path: Path) -> Path:
     return path
 
 
-def received(events: Sequence[Event], path: Path) -> Parts:
-    """A monitor that received these events."""
+def received(events: Sequence[Event], path: Path, *, apart: bool = False) -> Parts:
+    """A monitor that received these events; `apart` from a process for each operation."""
     parts = Parts(path)
     for event in events:
         own = {key: value for key, value in event.attributes.items() if isinstance(value, (str, int, float))}
         own |= {s.STAGE_PATH: event.stage} if event.stage else {}
-        parts.take(request_of(event_of(event.snapshot, event.name, **own)))
+        instance = event.snapshot.operation_id if apart else "p1"
+        parts.take(request_of(event_of(event.snapshot, event.name, **own), instance=instance))
     parts.core.journal.save_changes()
     return parts
 
@@ -180,4 +181,38 @@ def hostile(captured: Capture) -> None:
             captured.advance(1)
         op.result(answer=bad)
         op.fail(f"@SUM(1) {bad} \udcff", hint=bad)
+    captured.look()
+
+
+def continued(captured: Capture, *, ends: bool = True) -> None:
+    """A run that goes on from an earlier one: 600 of 1,000 rows are there, and it does 10 a second for 2 USD."""
+    op = progress.operation("load", id="load-1", total=1_000, unit="row", restored=600).start()
+    for _ in range(40):
+        captured.advance(1)
+        op.advance(10)
+    op.usage(cost=2.0, currency="USD")
+    captured.look()
+    if ends:
+        op.complete()
+        captured.look()
+
+
+def pool(captured: Capture) -> None:
+    """A parent with two parts, one of which has two shards below it; a shard fails."""
+    with progress.operation("pool", id="pool-1", total=2, unit="part") as op:
+        op.usage(cost=1.0)
+        for number in range(2):
+            with progress.operation("part", id=f"part-{number}", total=4, unit="row") as part:
+                part.advance(4)
+                part.usage(input_tokens=100)
+                captured.advance(1)
+                if number:
+                    for shard in "ab":
+                        with progress.operation("shard", id=f"shard-{shard}") as below:
+                            below.record("ok" if shard == "a" else "failed")
+                            below.usage(cost=0.25)
+                            captured.advance(1)
+                            if shard == "b":
+                                below.fail("no route to host")
+            op.advance()
     captured.look()

@@ -365,3 +365,39 @@ def test_a_stage_has_the_tokens_and_the_cost_that_it_spent() -> None:
         (stage_found,) = found.stages
         assert (stage_found.tokens, stage_found.cost) == ({"input": 200}, {"USD": 0.5})
         assert (found.tokens, found.cost) == ({"input": 200, "output": 7}, {"USD": 0.5})
+
+
+def test_units_of_an_earlier_attempt_are_no_throughput(progress_capture: Capture) -> None:
+    """A resumed run counts them as done; rate and cost of a unit are those of this attempt; sums of attempts as well."""
+    with operation("load", id="load-1", total=1_000, unit="row", restored=600) as op:
+        for _ in range(40):
+            op.advance(10)
+            progress_capture.advance(1)
+        op.usage(cost=2.0)
+    found = op.statistics()
+    assert found.units == {"row": 1_000}
+    assert found.rate["row"] == pytest.approx(10)
+    assert found.cost_per_unit["USD"] == pytest.approx(0.005)
+    assert op.snapshot().progress.restored == 600
+    both = aggregate([op, op]).statistics
+    assert both.rate["row"] == pytest.approx(10)
+
+
+def test_an_attempt_that_only_restored_has_no_rate(progress_capture: Capture) -> None:
+    """A run that goes on from an earlier one and did nothing yet has no throughput, and no cost of a unit."""
+    with operation("load", total=10, unit="row", restored=10) as op:
+        progress_capture.advance(5)
+        op.usage(cost=1.0)
+    found = op.statistics()
+    assert (found.units, found.rate, found.cost_per_unit) == ({"row": 10}, {}, {})
+
+
+def test_the_wire_tells_what_was_restored(progress_capture: Capture) -> None:
+    """A monitor makes the same statistics of a resumed run, and a stage tells its own."""
+    with operation("load", unit="row") as op, op.stage("copy", total=10) as copied:
+        copied.update(completed=4)
+        copied.advance(2)
+        progress_capture.advance(2)
+        there = wire.from_attributes(wire.to_attributes(op.snapshot()), op.snapshot().timestamp)
+        assert there.stages[0].progress.restored == 4
+    assert statistics_of(there).to_dict()["rate"] == statistics_of(op.snapshot()).to_dict()["rate"]

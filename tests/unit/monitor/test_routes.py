@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote
+from urllib.request import urlopen
 
 import pytest
 import schemathesis
@@ -23,7 +25,9 @@ from starlette.routing import Mount
 from tests.stress.served import Served, event, serving, wait_until
 
 from otel_progress import semconv as s
-from otel_progress.monitor.web import cancel, openapi
+from otel_progress.errors import MissingDependency
+from otel_progress.monitor.web import cancel, openapi, report
+from otel_progress.reports.writing import FORMATS
 
 STAGES = json.dumps(
     [
@@ -235,3 +239,49 @@ def test_one_record_does_not_take_the_list_from_all(served: Served) -> None:
     assert served.send(odd, instance="odd").status == 200
     wait_until(lambda: "odd" in {row["id"] for row in served.get("/operations")["operations"]})
     assert served.detail("odd")["elapsed"] >= 0
+
+
+# -- reports
+
+
+@pytest.mark.parametrize("form", ["html", "markdown", "csv", "json", "text"])
+def test_a_report_is_a_file_to_save(served: Served, form: str) -> None:
+    """Each format has its type and a safe name, and nothing in it may run."""
+    key = "a/b?c#d e%2F.."
+    with urlopen(f"{served.url}/operations/{quote(key, safe='')}/report?format={form}") as answer:
+        body, told = answer.read().decode(), answer.headers
+    assert told["Content-Type"] == report.TYPES[form][0]
+    assert told["Content-Disposition"] == f'attachment; filename="a-b-c-d-e-2F.{report.TYPES[form][1]}"'
+    assert told["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+    assert (told["X-Content-Type-Options"], told["Cache-Control"]) == ("nosniff", "no-store")
+    assert "lost" in body
+
+
+def test_a_report_that_is_wrong_says_why(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unknown operations and formats are refused; without Jinja2, the formats that need nothing are named."""
+
+    def refused(path: str) -> tuple[int, str]:
+        with pytest.raises(HTTPError) as failed:
+            urlopen(served.url + path)
+        with failed.value as answer:
+            return answer.code, json.load(answer)["error"]
+
+    assert refused("/operations/nobody/report")[0] == 404
+    assert refused("/operations/full/report?format=pdf") == (
+        400,
+        "there is no format 'pdf'; there are html, markdown, csv, json, text",
+    )
+    assert refused("/operations/full/report?from=pdf")[0] == 400
+
+    def missing() -> None:
+        raise MissingDependency("no Jinja2")
+
+    monkeypatch.setattr(report.writing, "require", missing)
+    status, why = refused("/operations/full/report")
+    assert status == 501
+    assert 'pip install "otel-progress[report]"' in why
+
+
+def test_the_formats_of_a_report_are_described() -> None:
+    """The description, the route and the writer name the same formats."""
+    assert set(openapi.REPORTS) == set(report.TYPES) == set(FORMATS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,12 +19,14 @@ from otel_progress.live.engine import process, runtime
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import wire
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.resources import Resources
 from otel_progress.model.sentences import SENTENCES, sentence
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
+from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.outbound import otlp
-from otel_progress.telemetry.events import BYTES, severity
+from otel_progress.telemetry.events import BYTES, _bare, _light, severity
 from otel_progress.telemetry.memory import Log
 from otel_progress.testing import START, Capture, capture
 
@@ -822,3 +824,84 @@ def test_every_event_can_be_read_and_none_comes_after_the_end(steps: list[tuple[
         numbers = [snapshot.sequence for snapshot in snapshots]
         assert numbers == sorted(set(numbers))
         assert names(logs).index("operation.ended") == len(logs) - 1
+
+
+# -- what a large snapshot leaves out
+
+_NUMBERS = Attributes({"ok": 1})
+_TALL = Snapshot(
+    "a",
+    "a",
+    Status.RUNNING,
+    1.0,
+    stages=(
+        StageSnapshot(
+            *("load", "load", Status.RUNNING),
+            description="d",
+            message="m",
+            reason="r",
+            depends_on=("x",),
+            outcomes=_NUMBERS,
+            counters=_NUMBERS,
+            attributes=_NUMBERS,
+            usage=_NUMBERS,
+            child_outcomes=_NUMBERS,
+            elapsed=2.0,
+            cpu_seconds=1.0,
+            peak_memory=5,
+        ),
+    ),
+    description="d",
+    reason="r",
+    hint="h",
+    stack="s",
+    folded=(("completed", 1, 1.0),),
+    repeated=(StageRuns("load", _NUMBERS, 1.0, 1.0, 1.0, 1.0, 1.0),),
+    outcomes=_NUMBERS,
+    counters=_NUMBERS,
+    usage=_NUMBERS,
+    result=_NUMBERS,
+    attributes=_NUMBERS,
+    components=(("c", _NUMBERS),),
+    failures=(("no disk", 1),),
+    curve=((0.0, 1),),
+    resources=Resources(cpu_seconds=1.0),
+    child_outcomes=_NUMBERS,
+)
+
+
+def without(lighter: Any, whole: Any) -> set[str]:
+    """The fields that went out."""
+    return {one.name for one in fields(whole) if getattr(lighter, one.name) != getattr(whole, one.name)}
+
+
+def test_a_large_snapshot_first_loses_the_details_of_its_stages() -> None:
+    """State and clocks of stages stay, and all that is said of the operation."""
+    light = _light(_TALL)
+    assert without(light, _TALL) == {"stages"}
+    details = {"description", "message", "reason", "depends_on", "attributes"}
+    assert without(light.stages[0], _TALL.stages[0]) == details | {"outcomes", "counters", "usage", "child_outcomes"}
+
+
+def test_a_snapshot_that_is_still_too_large_keeps_state_and_numbers() -> None:
+    """What may be large goes out; state, evidence, resources and the numbers of children stay."""
+    lists = {"stages", "folded", "repeated", "components", "failures", "curve"}
+    maps = {"outcomes", "counters", "usage", "result", "attributes"}
+    assert without(_bare(_TALL), _TALL) == lists | maps | {"description"}
+
+
+@pytest.mark.parametrize(
+    ("components", "stages", "kept"),
+    [(10, 10, "all"), (10, 5_000, "without stages"), (30_000, 10, "bare")],
+    ids=["small", "many long stages", "endless components"],
+)
+def test_events_of_any_size_fit(progress_capture: Capture, components: int, stages: int, kept: str) -> None:
+    """An event is never larger than its bound, and what went out is counted as dropped."""
+    del progress_capture
+    told = tuple((f"component {n}", _NUMBERS) for n in range(components))
+    listed = tuple(replace(_TALL.stages[0], path=f"stage {n}", message="x" * 200) for n in range(stages))
+    whole = replace(_TALL, components=told, stages=listed)
+    sizes = [len(otlp.attributes(6, wire.to_attributes(one))) for one in (whole, _light(whole), _bare(whole))]
+    assert sizes[2] <= BYTES
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert (sizes[0] <= BYTES) == (kept == "all")
