@@ -216,6 +216,9 @@ def work(captured: Capture) -> None:
         counts.advance()
         captured.advance(1)
     captured.metric_points = captured.metrics()  # type: ignore[attr-defined]
+    with op.stage("again", total=9) as again:
+        again.update(completed=4)  # of an earlier attempt
+        captured.advance(1)
     op.complete()
     captured.advance(5)
 

@@ -46,14 +46,14 @@ def document(run: Run) -> Document:
     state, tone = standing(run)
     made = sections(
         ("Summary", [_facts(run, found)]),
-        ("Where it was stuck" if one.status.final else "Where it is stuck", _stuck(run)),
+        ("Where it is stuck" if run.alive and not one.status.final else "Where it was stuck", _stuck(run)),
         ("Stages", [charts.gantt(run), _stages(run, found)]),
         ("Waits and stalls", [_pauses(run)]),
         ("Progress over time", list(charts.curves(run))),
         ("Outcomes", [_outcomes(found), _failures(found)]),
-        ("Resources", [_resources(one.resources, ended=one.status.final)]),
+        ("Resources", [_resources(one.resources, ended=one.status.final or not run.alive)]),
         ("Attempts", [_attempts(run)]),
-        ("Children", [_children(run), _children_ended(found)]),
+        ("Children", [_children(run), _children_ended(run, found)]),
         ("With children", _tree(run, found)),
         ("Feed", [_feed(run)]),
     )
@@ -373,8 +373,12 @@ def _children(run: Run) -> Table | None:
     return table("child|id|state|>duration|>done|counted|reason", rows, more) if rows else None
 
 
-def _children_ended(found: Statistics) -> Table | None:
-    """How the children of its own process ended, also those that are not listed."""
+def _children_ended(run: Run, found: Statistics) -> Table | None:
+    """How the children of its own process ended, if some of them are not listed."""
+    known = found.children
+    ended = known.ok + known.failed + known.skipped + sum(int(n) for _, n in _numbers(known.others))
+    if ended <= sum(child.status.final for child in run.children):
+        return None
     return tallied([("its own process", found.children)], "ended children of")
 
 

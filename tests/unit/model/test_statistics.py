@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+import pickle
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -401,3 +402,17 @@ def test_the_wire_tells_what_was_restored(progress_capture: Capture) -> None:
         there = wire.from_attributes(wire.to_attributes(op.snapshot()), op.snapshot().timestamp)
         assert there.stages[0].progress.restored == 4
     assert statistics_of(there).to_dict()["rate"] == statistics_of(op.snapshot()).to_dict()["rate"]
+
+
+def test_workers_of_a_pool_return_their_snapshots(progress_capture: Capture) -> None:
+    """A snapshot can be pickled, so a pool's parent gathers what its workers return."""
+    del progress_capture
+    snapshots = []
+    for part in range(3):
+        with operation("part", unit="row") as op:
+            op.advance(part)
+            op.result(part=part)
+        snapshots.append(pickle.loads(pickle.dumps(op.snapshot())))  # our own
+    found = aggregate(snapshots)
+    assert found.statistics.units == {"row": 3}
+    assert found.values("part") == [0, 1, 2]

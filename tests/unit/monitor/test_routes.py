@@ -248,7 +248,7 @@ def test_one_record_does_not_take_the_list_from_all(served: Served) -> None:
 def test_a_report_is_a_file_to_save(served: Served, form: str) -> None:
     """Each format has its type and a safe name, and nothing in it may run."""
     key = "a/b?c#d e%2F.."
-    with urlopen(f"{served.url}/operations/{quote(key, safe='')}/report?format={form}") as answer:
+    with urlopen(f"http://{served.host}/operations/{quote(key, safe='')}/report?format={form}") as answer:
         body, told = answer.read().decode(), answer.headers
     assert told["Content-Type"] == report.TYPES[form][0]
     assert told["Content-Disposition"] == f'attachment; filename="a-b-c-d-e-2F.{report.TYPES[form][1]}"'
@@ -262,7 +262,7 @@ def test_a_report_that_is_wrong_says_why(served: Served, monkeypatch: pytest.Mon
 
     def refused(path: str) -> tuple[int, str]:
         with pytest.raises(HTTPError) as failed:
-            urlopen(served.url + path)
+            urlopen(f"http://{served.host}{path}")
         with failed.value as answer:
             return answer.code, json.load(answer)["error"]
 

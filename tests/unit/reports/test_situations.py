@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from monitor_parts import Parts
 from report_parts import read
 
 from otel_progress import semconv as s
-from otel_progress.cli.report.lines_file import UNKNOWN
 from otel_progress.cli.report.monitor_api import MonitorApi
 from otel_progress.monitor.web.dump import dump
 from otel_progress.reports import charts, formats
@@ -99,7 +99,11 @@ def test_a_file_cannot_know_whether_a_run_without_an_end_lives(progress_capture:
     """JSON lines without an end say so: it may run, or have been killed."""
     scenes.stuck(progress_capture)
     with read(progress_capture.events, tmp_path, "lines") as source:
-        assert UNKNOWN in formats.text(source.run("crawl/shop/1"))
+        run = replace(source.run("crawl/shop/1"), alive=None)  # its process can't be seen from here
+    page = formats.document_of(run)
+    assert page.state == "stuck"
+    assert page.remarks[0].text.endswith("and may still run or have been killed.")
+    assert page.sections[1].title == "Where it was stuck"
 
 
 def test_a_stall_that_ended_keeps_its_length(report: Report, progress_capture: Capture) -> None:

@@ -28,7 +28,6 @@ FEED: Final = 5_000
 CHILDREN: Final = 100
 BELOW: Final = 1_000
 """Operations below the children of a run that are read."""
-UNKNOWN: Final = "The file has no end of it, and no newer line."
 _QUIET: Final = frozenset({semconv.UPDATED, semconv.HEARTBEAT})
 
 
@@ -183,8 +182,7 @@ class LinesFile:
             tuple(attempts[key] for key in sorted(attempts)),
             tuple(self._snapshot(one) for one in children[:CHILDREN]),
             max(0, len(children) - CHILDREN),
-            None if snapshot.status.final else UNKNOWN,
-            found.ratios.points(),
+            ratios=found.ratios.points(),
             alive=None if snapshot.status.final else is_alive(found.process),
             below=tuple(self._snapshot(one) for one in below[:BELOW]),
             more_below=max(0, len(children) - CHILDREN) + max(0, len(below) - BELOW),
