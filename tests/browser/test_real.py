@@ -107,3 +107,18 @@ def test_cancel(open_page, stub, program):
     expect(page.get_by_role("dialog").get_by_role("status")).to_contain_text("Obeyed", timeout=15_000)
     expect(page.locator(".title .state")).to_contain_text("cancelled", timeout=10_000)
     assert program.wait(15) is not None
+
+
+def test_the_report_of_a_run_is_saved(stub, open_page, program):
+    """The button saves the report as a file; the title keeps its place beside it, on a phone too."""
+    for width in (1280, 390):
+        page = open_page("#/operations/survey%2F1", wait=None, viewport={"width": width, "height": 800})
+        page.wait_for_selector(".title-id", timeout=20_000)
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Report").click()
+        assert saved.value.suggested_filename == "survey-1.html"
+        text = saved.value.path().read_text(encoding="utf-8")
+        assert "Still running" in text
+        assert "&lt;script&gt;" in text
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        expect(page.locator(".title h1")).to_be_visible()

@@ -35,6 +35,8 @@ function Title({ shown }) {
   const now = ticking();
   const face = faceOf(shown);
   const heading = useRef(null);
+  const [problem, setProblem] = useState("");
+  useEffect(() => setProblem(""), [shown.id]);
   useEffect(() => {
     // On a narrow screen the detail replaces the list: screen readers and keys continue here.
     if (matchMedia("(max-width: 820px)").matches) heading.current.focus({ preventScroll: true });
@@ -52,8 +54,9 @@ function Title({ shown }) {
   ].filter(Boolean);
   return html`<header class="title"><${Back} />
     ${shown.ancestors?.length > 0 && html`<nav class="crumbs" aria-label="Part of">${shown.ancestors.map((one) => html`<${Go} key=${one.id} id=${one.id}><bdi>${one.name}</bdi><//><span aria-hidden="true">/</span>`)}</nav>`}
-    <div class="title-line"><h1 tabindex="-1" ref=${heading}><bdi>${shown.name}</bdi></h1><${State} face=${face} />${shown.verdict?.overdue && groupOf(shown) !== "overdue" && html`<span class="tag tone-warn">overdue</span>`}<span class="grow"></span><${ReportButton} shown=${shown} /><${MuteButton} shown=${shown} /><${CancelButton} shown=${shown} /></div>
-    <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /></div>
+    <div class="title-line"><h1 tabindex="-1" ref=${heading}><bdi>${shown.name}</bdi></h1><${State} face=${face} />${shown.verdict?.overdue && groupOf(shown) !== "overdue" && html`<span class="tag tone-warn">overdue</span>`}<span class="grow"></span><${MuteButton} shown=${shown} /><${CancelButton} shown=${shown} /></div>
+    <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /><${ReportButton} shown=${shown} tell=${setProblem} /></div>
+    ${problem && html`<p class="report-why tone-bad" role="alert">${problem}</p>`}
     ${shown.muted && !isFinal(shown) && html`<p class="dim muted"><${Icon} name="mute" size=${13} /> <bdi>${mutedWords(shown.muted)}</bdi></p>`}
     ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
@@ -64,14 +67,12 @@ function Title({ shown }) {
   </header>`;
 }
 
-function ReportButton({ shown }) {
-  const [problem, setProblem] = useState("");
-  useEffect(() => setProblem(""), [shown.id]);
+function ReportButton({ shown, tell }) {
   const ask = () => {
-    setProblem("");
-    save(pathOf(shown.id, "/report?format=html"), "report.html").catch((error) => setProblem(error.message));
+    tell("");
+    save(pathOf(shown.id, "/report?format=html"), "report.html").catch((error) => tell(error.message));
   };
-  return html`<span class="report"><button type="button" class="quiet" title="Save the report of this run as one HTML file" onClick=${ask}><${Icon} name="save" size=${14} /><span>Report</span></button>${problem && html`<span class="report-why tone-bad" role="alert">${problem}</span>`}</span>`;
+  return html`<button type="button" class="quiet" title="Save the report of this run as one HTML file" onClick=${ask}><${Icon} name="save" size=${14} /><span>Report</span></button>`;
 }
 
 function MuteButton({ shown }) {
