@@ -16,6 +16,7 @@ import report_parts as scenes
 from report_parts import read
 from test_situations import ApiClient, table_of
 
+import otel_progress as progress
 from otel_progress import procfs
 from otel_progress.cli.report.lines_file import LinesFile, is_alive
 from otel_progress.cli.report.monitor_api import MonitorApi
@@ -147,3 +148,22 @@ def test_an_older_file_cannot_tell(progress_capture: Capture, tmp_path: Path) ->
         assert source.run("ping-1").snapshot.status.final
     assert page.state == "no end known"
     assert page.remarks[0].text.endswith("and may still run or have been killed.")
+
+
+def test_a_report_holds_no_more_than_its_reader_may_see(progress_capture: Capture, tmp_path: Path) -> None:
+    """Children of others are in no report of an owner, nor in its sums."""
+    with progress.operation("pool", id="pool-1", attributes={"owner": "ann"}):
+        for owner in ("ann", "bob"):
+            with progress.operation("part", id=f"part-of-{owner}", attributes={"owner": owner}) as part:
+                part.usage(cost=1.0)
+                progress_capture.advance(1)
+    progress_capture.look()
+    parts = scenes.received(progress_capture.events, tmp_path / "monitor.db", apart=True)
+    entry = parts.core.archive.operation("pool-1")
+    assert entry is not None
+    for owner, ids, cost in ((None, ["part-of-ann", "part-of-bob"], "2 USD"), ("ann", ["part-of-ann"], "1 USD")):
+        run = monitor_report.run_of(parts.views.of(owner), parts.store, entry)
+        assert [row["id"] for row in table_of(run, "Children")] == ids
+        assert table_of(run, "With children")[1]["cost"] == cost
+        assert ("bob" in formats.as_json(run)) == (owner is None)
+    parts.store.close()

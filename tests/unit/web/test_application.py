@@ -107,6 +107,7 @@ def test_owners() -> None:
         for path, method in (
             ("/operations/a", "GET"),
             ("/operations/a/events", "GET"),
+            ("/operations/a/report", "GET"),
             ("/operations/a/stream", "GET"),
             ("/operations/a", "DELETE"),
         ):
