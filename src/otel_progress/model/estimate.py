@@ -14,6 +14,7 @@ explained with the one after, which tells a stall, which is left out of the pace
 from __future__ import annotations
 
 import math
+import struct
 from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -106,13 +107,17 @@ def always() -> bool:
 
 
 class _Forecast(NamedTuple):
-    """The combined forecast: seconds a unit, its standard error (log), weight of earlier runs, its count and total."""
+    """The combined forecast: its count and total, seconds a unit, its standard error (log), weight of earlier runs."""
 
+    units: float
+    total: float
     each: float
     error: float
     known: float
-    units: float
-    total: float
+
+
+_FORECAST: Final = struct.Struct("3d2f")
+_UNITS_TOTAL: Final = struct.Struct("2d")
 
 
 class Pace:
@@ -121,7 +126,7 @@ class Pace:
     __slots__ = (
         *("_course", "_foretold", "_record", "_reviewed", "_base", "_kept", "_past"),
         *("_counted", "_done", "_last", "_start", "_then", "_time"),
-        *("_moved", "_moves", "_pause", "_seen", "_still", "_usual", "_known_pause"),
+        *("_moved", "_moves", "_pause", "_seen", "_still", "_known_pause"),
         *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_total", "_growth"),
         *("_doubt", "_holds", "_left_out", "_slow", "_stall", "_undecided"),
     )
@@ -137,15 +142,15 @@ class Pace:
     def _forget(self) -> None:
         self._done = self._time = 0.0
         self._course = Course()
-        self._reviewed: array[float] | None = None
-        self._kept: array[float] | None = None
+        self._reviewed: bytes | None = None
+        self._kept: bytes | None = None
         self._foretold: array[float] | None = None
-        self._moves = self._pause = self._usual = 0.0
+        self._moves = self._pause = 0.0
         self._known_pause = 0.0
         self._seen = 0
         self._still = False
         self._ends = math.inf
-        self._ends_of: tuple[float, float] | None = None
+        self._ends_of = -1.0
         self._total = 0.0
         self._growth: Growth | None = None
         self._slow = self._doubt = 0.0
@@ -198,7 +203,6 @@ class Pace:
             reached = self._placed(now, done, moved)
             self._time += max(0.0, reached - self._counted - stalled)
             self._counted = reached
-            self._usual = self._time / self._moves
             self._reach(reached - self._start, done - self._base)
             self._undecided = self._holds
         self._still = not step
@@ -280,7 +284,7 @@ class Pace:
 
     def rate_at(self, now: float, done: float, moved: float | None = None) -> float | None:
         """Units a second; None before the first unit, during an unexplained pause, and after the estimate ended."""
-        over = self._ends_of is not None and self._ends_of[0] == done and now >= self._ends
+        over = self._ends_of == done and now >= self._ends
         return None if over or self.idle(now, done, moved) or self._undecided else self._rate
 
     @property
@@ -321,7 +325,7 @@ class Pace:
         """
         if self._seen < _LEAST:
             return
-        late = self._ends_of is not None and now > self._ends
+        late = self._ends_of >= 0 and now > self._ends
         alone = self._record is None or not self._record.runs
         self._holds = alone and pause >= _NOTED and self._unexplained(pause)
         self._undecided = self._undecided or self._holds
@@ -351,6 +355,11 @@ class Pace:
         return explained
 
     @property
+    def _usual(self) -> float:
+        """The usual time of a step."""
+        return self._time / self._moves if self._moves > 0 else 0.0
+
+    @property
     def _step(self) -> float:
         """Mean number of units between two samples that differ."""
         return self._done / self._moves if self._moves > 0 else 0.0
@@ -358,8 +367,8 @@ class Pace:
     def _is_over(self, remaining: float, now: float, done: float, each: float) -> bool:
         """Whether the estimate since the last unit has ended; it stays so until the next unit."""
         unit_at = self._unit_at
-        if self._ends_of != (done, remaining):
-            self._ends_of = (done, remaining)
+        if self._ends_of != done:
+            self._ends_of = self._looked if self._looked == done else done  # of two equal numbers one is kept
             self._ends = unit_at + remaining * each
         if self._unexplained(now - unit_at):
             self._ends = min(self._ends, now)
@@ -436,7 +445,7 @@ class Pace:
         if not (0 < horizon < math.inf and time > INSTANT and units < MANY and 0 < time / units < math.inf):
             return None
         if self._kept is not None:
-            kept = _Forecast(*self._kept)
+            kept = _Forecast(*_FORECAST.unpack(self._kept))
             if kept.total == total and kept.units <= units < _SAME * kept.units:
                 return kept
         past, steps = self._prepared(total), left / (grain or self._step or left)
@@ -444,18 +453,18 @@ class Pace:
         if review is None or review.total != total or not review.units <= units < _AGAIN * review.units:
             if may_review():
                 review = self._course.review(time, units, left, past)
-                self._reviewed = array("d", (*review[:3], *review.weights))
+                self._reviewed = struct.pack(f"2d{1 + len(review.weights)}f", *review[:3], *review.weights)
             elif review is None:
-                return _Forecast(1.0 / rate, untested(horizon, steps), 0.0, units, total)
+                return _Forecast(units, total, 1.0 / rate, untested(horizon, steps), 0.0)
         said = self._course.forecasts(time, units, left, past)
         each = math.exp(sum(weight * one for weight, one in zip(review.weights, said)))
         if not 0 < each < math.inf:
             return None
         known = sum(review.weights[OWN:])
         error = review.error_at(horizon, steps, time / (time + each * left))
-        kept = _Forecast(each, error, known, units, total)
-        self._kept = array("d", kept)
-        return kept
+        found = _Forecast(units, total, each, error, known)
+        self._kept = _FORECAST.pack(*found)
+        return found
 
     def _came_at_once(self, units: float) -> bool:
         """Whether all so far is a batch that was there at the first look: it says nothing of the pace."""
@@ -463,9 +472,12 @@ class Pace:
         return not known and units > 1 and self._unit_at - self._start <= _LOOK
 
     def _last_review(self) -> Review | None:
-        """The last tests of the forecasters; kept as plain numbers, which take half the memory."""
-        kept = self._reviewed
-        return None if kept is None else Review(kept[0], kept[1], kept[2], kept[3:])
+        """The last tests of the forecasters; kept as bytes, which take a quarter of the memory."""
+        if self._reviewed is None:
+            return None
+        units, total = _UNITS_TOTAL.unpack_from(self._reviewed)
+        error, *weights = memoryview(self._reviewed)[_UNITS_TOTAL.size :].cast("f")
+        return Review(units, total, error, weights)
 
     def _pause_known(self, time: float, units: float, left: float, grain: float) -> float:
         """Seconds that the unit in hand may take by earlier runs; 0 if they had no pause there."""
@@ -484,8 +496,10 @@ class Pace:
 
     def _follow(self, time: float, units: float, total: float) -> None:
         """Note how the total changes."""
-        if self._growth is None and self._total > 0 and abs(total - self._total) > _ROUNDING * total:
-            self._growth = Growth(time, units, self._total)
+        known = self._total if self._growth is None else self._growth.total
+        if known > 0 and abs(total - known) > _ROUNDING * total:
+            self._ends_of = -1.0
+            self._growth = self._growth or Growth(time, units, known)
         if self._growth is None:
             self._total = total
         else:
@@ -500,13 +514,10 @@ class Pace:
         """Keep an interval for the end, to see later whether it held."""
         if self._record is None or self._reviewed is None:
             return
-        units, kept = self._reviewed[1], self._foretold
-        if kept is None:
-            kept = self._foretold = array("f")
-        if not kept or units >= _NEXT * kept[-1]:
-            kept.extend((low, high, units))
-            if len(kept) > 3 * _FORETOLD:
-                del kept[:3]
+        (units, _), kept = _UNITS_TOTAL.unpack_from(self._reviewed), self._foretold
+        if kept is None or units >= _NEXT * kept[-1]:
+            newest = array("f", (low, high, units))
+            self._foretold = newest if kept is None else kept[-3 * (_FORETOLD - 1) :] + newest
 
     def reached(self, done: float | None) -> float:
         """Return the final count: `done`, if that is what it observed."""

@@ -22,6 +22,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from itertools import repeat
 from operator import add, mul
+from struct import Struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.model.change import QUICKER, SLOWER, STEADY, change_of_pace, is_set_up, new_pace
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 KNOTS: Final = 24
 """Points of a course that are kept; beyond, about every second one is dropped."""
+_APART: Final = 1.5 / KNOTS
+"""How far points are apart, as a part of what had passed when points were dropped last."""
 SHARES: Final = (1.0, 0.5, 0.25, 0.1)
 """Memories of the forecasters: shares of the completed units, the newest first."""
 BRIEF: Final = 3.0
@@ -95,8 +98,12 @@ _LATE: Final = 2.5
 """How much larger the relative error of a forecast by earlier runs is at the end than at the start."""
 
 
-_NOTHING: Final = array("f")
-"""What was said at no point; never modified."""
+_SAID: Final = Struct(f"{OWN - 1}h")
+"""What the forecasters said at a point: all but the mean of the run, which the point tells."""
+_SCALE: Final = 4000.0
+"""How finely that is kept: so many steps for each unit of a logarithm."""
+_FARTHEST: Final = 8.0
+"""The largest logarithm that is kept."""
 
 
 class Test(NamedTuple):
@@ -112,16 +119,16 @@ class Review(NamedTuple):
     """What the tests at one moment of a run say.
 
     Attributes:
-        error: the standard error (log) of a forecast that is far ahead.
         units: completed units at that moment.
         total: units in all.
+        error: the standard error (log) of a forecast that is far ahead.
         weights: the weight of each forecaster.
     """
 
-    error: float
     units: float
     total: float
-    weights: array[float]
+    error: float
+    weights: Sequence[float]
 
     def error_at(self, horizon: float, steps: float, late: float) -> float:
         """Return the standard error (log) for a horizon.
@@ -138,59 +145,67 @@ class Review(NamedTuple):
 class Course:
     """How a count went: times and counts, about evenly spaced in time, in constant memory."""
 
-    __slots__ = (
-        *("_asked", "_at", "_newest", "_of", "_quickest", "_said", "_slowest"),
-        *("counts", "leap", "lost", "may_turn", "since", "step", "times"),
-    )
+    __slots__ = ("_asked", "_latest", "_points", "_said", "_thinned", "lost", "may_turn", "since")
 
     def __init__(self) -> None:
         """Start at time 0 with no unit."""
         self.since = (0.0, 0.0)
-        self.times = array("d", (0.0,))
-        self.counts = array("d", (0.0,))
-        self._said, self._asked = _NOTHING, 0
-        self._quickest, self._slowest = math.inf, 0.0
-        self.step = self.leap = 0.0
-        self._at = self._of = 0.0
-        self._newest = array("d", (0.0, 0.0))
+        self._points = array("d", (0.0, 0.0))  # times and counts in turn
+        self._latest = array("d", (0.0, 0.0, 0.0, 0.0))  # when the last count was reached, and it; the newest points
+        self._said, self._asked = b"", 0
+        self._thinned = 0  # the last point when points were dropped last
         self.may_turn = False
         self.lost: tuple[float, float] | None = None
         """The count and the seconds of a stall that was left out."""
+
+    @property
+    def times(self) -> array[float]:
+        """When each kept count was reached, in seconds since the start; the first one is the start."""
+        return self._points[::2]
+
+    @property
+    def counts(self) -> array[float]:
+        """The kept counts."""
+        return self._points[1::2]
+
+    @property
+    def step(self) -> float:
+        """Seconds after which a point is kept."""
+        return _APART * self._points[2 * self._thinned]
 
     def add(self, time: float, count: float) -> bool:
         """Add that the count was reached at this time, in seconds since the start, without waits.
 
         Returns whether it was kept as a point.
         """
-        times, counts = self.times, self.counts
-        if not (time - times[-1] >= INSTANT and max(counts[-1], FEW) < count < MANY):
+        last, most = self._points[-2:]
+        if not (time - last >= INSTANT and max(most, FEW) < count < MANY):
             return False
-        newest = self._newest
-        if count > newest[-1] and (time - newest[-2] >= _BRISK or len(newest) == 2):
-            self._newest = newest[-2 * _NEWEST + 2 :] + array("d", (time, count))
+        latest, step = self._latest, self.step
+        if count > latest[-1] and (time - latest[-2] >= _BRISK or len(latest) == 4):
+            newest = latest[max(2, len(latest) - 2 * _NEWEST + 2) :]
+            latest = self._latest = latest[:2] + newest + array("d", (time, count))
             self.may_turn = True
-        at, of, self._at, self._of = self._at, self._of, time, count
-        if times[-1] + INSTANT <= at <= time - max(INSTANT, 2 * self.step) and max(counts[-1], FEW) < of < count:
+        at, of = latest[:2]
+        latest[0], latest[1] = time, count
+        if last + INSTANT <= at <= time - max(INSTANT, 2 * step) and max(most, FEW) < of < count:
             self._keep(at, of)  # a long pause began there
-        if time - times[-1] < self.step and count - counts[-1] < self.leap:
+            last, most = self._points[-2:]
+        if time - last < step and count - most < _APART * self._points[2 * self._thinned + 1]:
             return False
         self._keep(time, count)
         return True
 
     def _keep(self, time: float, count: float) -> None:
-        each = (time - self.times[-1]) / (count - self.counts[-1])
-        self._quickest, self._slowest = min(each, self._quickest), max(each, self._slowest)
-        # sums, as an array that grows in place keeps room for more
-        self.times = self.times + array("d", (time,))
-        self.counts = self.counts + array("d", (count,))
-        if len(self.times) > KNOTS:
+        # a sum, as an array that grows in place keeps room for more
+        self._points = self._points + array("d", (time, count))
+        if len(self._points) > 2 * KNOTS:
             self._thin()
 
     def _thin(self) -> None:
         """Drop every second point, except those beside a long pause, whose place matters to later runs."""
         times, counts = self.times, self.counts
-        self.step, self.leap = 1.5 * times[-1] / KNOTS, 1.5 * counts[-1] / KNOTS
-        long, last = 2 * self.step, len(times) - 1
+        long, last = 2 * _APART * times[-1], len(times) - 1
         kept = [
             knot
             for knot in range(last + 1)
@@ -199,37 +214,37 @@ class Course:
             or (knot < last and times[knot + 1] - times[knot] > long)
         ]
         first = bisect_left(counts, self.since[1])
-        said = [(place, self.said_at(knot)) for place, knot in enumerate(kept) if knot > first]
-        self._said, self._asked = _NOTHING, 0
-        for place, there in said:
-            self._said = self._said + there
-            self._asked |= 1 << place
-        self.times = array("d", (times[knot] for knot in kept))
-        self.counts = array("d", (counts[knot] for knot in kept))
-        self._find_extremes()
+        said = [(place, self._packed(knot)) for place, knot in enumerate(kept) if knot > first]
+        self._said, self._asked = b"".join(there for _, there in said), sum(1 << place for place, _ in said)
+        self._points = array("d", itertools.chain.from_iterable((times[knot], counts[knot]) for knot in kept))
+        self._thinned = len(kept) - 1
 
-    def said_at(self, knot: int) -> array[float]:
+    def said_at(self, knot: int) -> list[float]:
         """What the forecasters said at a point; found when it is first asked, from the points up to there."""
-        place = OWN * (self._asked & (1 << knot) - 1).bit_count()
-        if not self._asked >> knot & 1:
-            told = array("f", self._say(self.times[knot], self.counts[knot]))
-            self._said = self._said[:place] + told + self._said[place:]
-            self._asked |= 1 << knot
-        return self._said[place : place + OWN]
+        (time, count), (since, base) = self._points[2 * knot : 2 * knot + 2], self.since
+        mean = _log((time - since) / (count - base))
+        said = [each / _SCALE for each in _SAID.unpack(self._packed(knot))]
+        return [mean, *(each if place == TREND else mean + each for place, each in enumerate(said, 1))]
 
-    def _find_extremes(self) -> None:
-        """Find the quickest and the slowest part since the pace began, in seconds a unit."""
-        first = bisect_left(self.counts, self.since[1])
-        times, counts = self.times[first:], self.counts[first:]
-        parts = [(t - at) / (n - of) for at, t, of, n in zip(times, times[1:], counts, counts[1:], strict=False)]
-        self._quickest, self._slowest = min(parts, default=math.inf), max(parts, default=0.0)
+    def _packed(self, knot: int) -> bytes:
+        """The same as it is kept: the trend, and how far the others are from the mean of the run."""
+        place = _SAID.size * (self._asked & (1 << knot) - 1).bit_count()
+        if not self._asked >> knot & 1:
+            mean, *others = self._say(*self._points[2 * knot : 2 * knot + 2])
+            told = (each if place == TREND else each - mean for place, each in enumerate(others, 1))
+            packed = _SAID.pack(*(round(_SCALE * max(-_FARTHEST, min(_FARTHEST, each))) for each in told))
+            self._said = self._said[:place] + packed + self._said[place:]
+            self._asked |= 1 << knot
+        return self._said[place : place + _SAID.size]
 
     def renew(self) -> bool:
         """Forget the pace before a proven change of pace, but not the course; returns whether there was one."""
-        if self._slowest < STEADY * self._quickest:
-            return False
         first = bisect_left(self.counts, self.since[1])
-        found = change_of_pace(self.times[first:], self.counts[first:])
+        times, counts = self.times[first:], self.counts[first:]
+        parts = [(t - at) / (n - of) for at, t, of, n in zip(times, times[1:], counts, counts[1:], strict=False)]
+        if max(parts, default=0.0) < STEADY * min(parts, default=math.inf):
+            return False
+        found = change_of_pace(times, counts)
         if found is None:
             return False
         self._start_at(first + found)
@@ -237,7 +252,7 @@ class Course:
 
     def turn(self) -> bool:
         """Forget the pace before its newest points if all of them show another one; returns whether they do."""
-        newest = self._newest
+        newest = self._latest[2:]
         if len(newest) < 2 * (_NEWEST - 1):
             return False
         self.may_turn = False  # until there is another point
@@ -265,11 +280,7 @@ class Course:
         self.lost = (
             None if before + seconds <= INSTANT else (count if self.lost is None else self.lost[0], before + seconds)
         )
-        self.times = array("d", (t - seconds if n > count else t for t, n in zip(self.times, self.counts)))
-        newest = self._newest
-        marks = zip(newest[::2], newest[1::2])
-        self._newest = array("d", itertools.chain.from_iterable((t - seconds if n > count else t, n) for t, n in marks))
-        self._find_extremes()
+        self._points, self._latest = (_earlier(points, count, seconds) for points in (self._points, self._latest))
 
     def at_once(self, soon: float) -> tuple[float, float] | None:
         """The time and the count of a first batch that came within `soon` seconds, and far faster than the second.
@@ -294,12 +305,10 @@ class Course:
     def _start_from(self, time: float, count: float) -> None:
         """Let the pace begin at this moment."""
         self.since = time, count
-        self._said, self._asked = _NOTHING, 0
-        self._newest = array("d", (time, count)) + array(
-            "d",
-            itertools.chain.from_iterable((t, n) for t, n in zip(self._newest[::2], self._newest[1::2]) if n > count),
-        )
-        self._find_extremes()
+        self._said, self._asked = b"", 0
+        latest = self._latest
+        newest = ((t, n) for t, n in zip(latest[2::2], latest[3::2]) if n > count)
+        self._latest = latest[:2] + array("d", (time, count, *itertools.chain.from_iterable(newest)))
 
     def time_at(self, count: float, time: float, done: float) -> float:
         """Return when a count was reached, if `done` was reached at `time`."""
@@ -388,17 +397,16 @@ class Course:
     def _tests(self, time: float, done: float, horizon: float, past: Past | None) -> list[Test]:
         """The errors of all forecasters between moments of this run; what starts at one moment counts as one test."""
         found: list[Test] = []
-        origins = self._origins(time, done)
-        ends = [(self.counts[i], self.times[i]) for i in origins]
+        origins, points = self._origins(time, done), self._points
+        ends = [(points[2 * i + 1], points[2 * i]) for i in origins]
         ends.append((done, time))
         for index, i in enumerate(origins):
             n, t = ends[index]
-            said, later = self.said_at(i), ends[index + 1 :]
+            own, later = self.said_at(i), ends[index + 1 :]
             units = n - self.since[1]
             ahead = units * horizon
             near = [1.0 / (1.0 + _NEAR * abs(math.log((end - n) / ahead))) for end, _ in later]
             share = max(near) / sum(near)
-            own = said.tolist()
             half, slope = own[HALF], own[TREND]
             for (end, at), weight in zip(later, near):
                 left = end - n
@@ -411,10 +419,11 @@ class Course:
     def _origins(self, time: float, done: float) -> list[int]:
         """Points at which the forecasters are tested: about evenly spaced in units."""
         base, found = self.since[1], list[int]()
-        start = bisect_left(self.counts, base)
+        times, counts = self.times, self.counts
+        start = bisect_left(counts, base)
         for part in ORIGINS:
-            i = bisect_right(self.counts, base + part * (done - base)) - 1
-            if i > (found[-1] if found else start) and done - self.counts[i] > FEW and time - self.times[i] > INSTANT:
+            i = bisect_right(counts, base + part * (done - base)) - 1
+            if i > (found[-1] if found else start) and done - counts[i] > FEW and time - times[i] > INSTANT:
                 found.append(i)
         return found
 
@@ -443,8 +452,8 @@ class Course:
         least = min(losses)
         weights = [math.exp(least - each) for each in losses]
         whole = sum(weights)
-        shares = array("f", (each / whole for each in weights))
-        return Review(self._error(tests, shares, horizon, past), done, done + left, shares)
+        shares = [each / whole for each in weights]
+        return Review(done, done + left, self._error(tests, shares, horizon, past), shares)
 
     def _error(self, tests: list[Test], weights: Sequence[float], horizon: float, past: Past | None) -> float:
         """The standard error (log) of a forecast that is far ahead: from the tests, and what is assumed before any."""
@@ -462,6 +471,12 @@ class Course:
             assumed *= ((_DOUBT + number * uneven) / (_DOUBT + number)) ** 2
         error = math.sqrt((_ASSUMED * assumed + squares) / (_ASSUMED + number))
         return _CALIBRATED * error * (1.0 if past is None else 1.0 + known * (past.wide - 1.0))
+
+
+def _earlier(points: array[float], count: float, seconds: float) -> array[float]:
+    """Points, times and counts in turn, of which those after a count are so many seconds earlier."""
+    marks = ((time - seconds if n > count else time, n) for time, n in zip(points[::2], points[1::2]))
+    return array("d", itertools.chain.from_iterable(marks))
 
 
 def _ahead_of(horizon: float) -> float:

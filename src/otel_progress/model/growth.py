@@ -24,6 +24,11 @@ class Growth:
         self._halves = self._now[:], self._now[:]
         self._at, self._times, self._more = time, 0, 0.0
 
+    @property
+    def total(self) -> float:
+        """The newest total."""
+        return self._now[2]
+
     def note(self, time: float, units: float, total: float) -> None:
         """Note the total at a moment."""
         if total > self._now[2]:
