@@ -200,7 +200,7 @@ class Pace:
                 self._pause = max(self._pause, now - self._moved)
             self._moved = now
             stalled = 0.0 if self._stall is None and self._left_out is None else self._leave_out_stall()
-            reached = self._placed(now, done, moved)
+            reached = self._placed(done, moved)
             self._time += max(0.0, reached - self._counted - stalled)
             self._counted = reached
             self._reach(reached - self._start, done - self._base)
@@ -403,7 +403,8 @@ class Pace:
         units, at = done - self._base, self._reached_at(now, done, moved)
         time = at - self._start
         if self._seen == 1:
-            time, self._kept = max(time, min(_FIRST, now - self._start)), None
+            # it took no longer than until it was noticed, and the second one takes at least as long as it did so far
+            time, self._kept = max(time, min(_FIRST, max(self._unit_at - self._start, now - at))), None
         if not (units > 0 and time > 0):
             return None
         self._follow(time, units, remaining + done)
@@ -537,17 +538,15 @@ class Pace:
     def _reached_at(self, now: float, done: float, moved: float | None) -> float:
         """When the last unit was completed, as nearly as looks at the count can tell."""
         self._look(now, done, moved)
-        return self._placed(now, done, moved)
+        return self._placed(done, moved)
 
-    def _placed(self, now: float, done: float, moved: float | None) -> float:
+    def _placed(self, done: float, moved: float | None) -> float:
         """The same, after the look at this moment."""
         unit_at = self._unit_at
         if moved is None or done <= self._base:
             return unit_at
         each = (unit_at - self._start) / (done - self._base)
-        if each >= _LOOK:
-            return self._near
-        return (unit_at if done == self._last else now) - each / 2
+        return max(self._near, unit_at - each / 2)  # of several units that a look found, the last one is newer
 
 
 def interval(eta: float, error: float) -> tuple[float, float]:
