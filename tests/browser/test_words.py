@@ -13,7 +13,7 @@ CASES = json.loads((Path(__file__).parents[1] / "words.json").read_text(encoding
 SAID = """async (cases) => {
     const { duration, forecast, lasting, left, number, percent, plural, rate, remaining, size, spelled, unforeseen } = await import("/static/words.js");
     const whole = (ratio) => `${percent({ progress: { ratio } })}%`;
-    const time_left = (progress, later) => left({ id: JSON.stringify([progress, later]), status: "running", timestamp: 0, progress }, later);
+    const time_left = (progress, later) => left({ id: JSON.stringify([progress, later]), status: progress.status ?? "running", wait: progress.status === "waiting" ? {} : null, timestamp: 0, progress }, later);
     const said = { time_left, duration, lasting, spelled, percent: whole, count: number, size, rate, plural, left: forecast, remaining, unforeseen };
     const row = (name, given) => [...given.slice(0, -1), said[name](...given.slice(0, -1))];
     return Object.fromEntries(Object.entries(cases).map(([name, rows]) => [name, rows.map((given) => row(name, given))]));

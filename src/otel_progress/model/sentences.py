@@ -57,7 +57,8 @@ def _updated(event: Event) -> str:
     whole = counted if snapshot.progress.ratio is None else snapshot
     eta = whole.progress.eta
     rest = "" if eta is None else left(eta.eta, eta.low, eta.high)
-    rest = f", {remaining(rest, waits=snapshot.status is Status.WAITING)}" if rest else ""
+    waits = snapshot.status is Status.WAITING
+    rest = f", {remaining(rest, waits=waits, source=eta.source)}" if eta is not None and rest else ""
     said = f"{event.stage or ''}{_count(counted)}{_percent(whole)}{rest}".removeprefix(", ") or "goes on"
     if snapshot.health_reason:
         said += f" ({word(snapshot.health)}: {spelled(snapshot.health_reason)})"

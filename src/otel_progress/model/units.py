@@ -108,11 +108,17 @@ def left(eta: float, low: float | None = None, high: float | None = None, before
     return said
 
 
-def remaining(text: str, *, waits: bool = False) -> str:
-    """A text of `left` as a statement: `about 4 min left`, `almost done`, `then about 4 min` during a declared wait."""
+def remaining(text: str, *, waits: bool = False, source: str | None = None) -> str:
+    """A text of `left` as a statement: `about 4 min left`, `almost done`; every view has its words from here.
+
+    Args:
+        text: what `left` returned.
+        waits: whether it is in a declared wait, in which the estimate stands still: `then about 4 min`.
+        source: where the estimate comes from; one from `children` goes on in a wait, as it waits for them.
+    """
     if not text:
         return ""
-    if waits:
+    if waits and source != "children":
         return f"then {text}"
     return text if text == ALMOST_DONE else f"{text} left"
 

@@ -96,7 +96,7 @@ def _left(row: Mapping[str, Any]) -> str:
     if not eta or row.get("ended"):
         return ""
     text = units.left(eta["seconds"], eta.get("low"), eta.get("high"))
-    return units.remaining(text, waits=row.get("status") == "waiting")
+    return units.remaining(text, waits=row.get("status") == "waiting", source=eta.get("source"))
 
 
 def line(value: object, most: int) -> str:

@@ -184,7 +184,7 @@ def remaining(
     if eta is None:
         return unforeseen(progress.completed, progress.total, had=calm is not None and calm.has_said(key))
     text = left(eta.eta, eta.low, eta.high) if calm is None else calm.say(key, eta)
-    return units.remaining(text, waits=waits and eta.source != "children")
+    return units.remaining(text, waits=waits, source=eta.source)
 
 
 def source(eta: Estimate) -> str:

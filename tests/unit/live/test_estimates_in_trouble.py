@@ -49,6 +49,21 @@ def misses(seen: list[tuple[float, Progress]]) -> list[tuple[float, Progress]]:
     ]
 
 
+# -- nothing special
+
+
+@pytest.mark.parametrize("each", [0.1, 0.52, 0.61, 0.9, 1.13])
+def test_a_constant_pace_is_known_within_seconds(progress_capture: Capture, each: float) -> None:
+    """Looks find a unit late by a part of what is between them; that must not pass for pace."""
+    with progress.operation("work", total=200) as op:
+        seen = play(progress_capture, op, [each] * 200)
+    for left, one in seen:
+        passed = 200 * each - left
+        if passed > 3 * each and left > LOOK:
+            assert one.eta is not None
+            assert one.eta.eta == pytest.approx(left, abs=max(0.05, 0.5 / passed) * 200 * each)
+
+
 # -- before the first unit
 
 

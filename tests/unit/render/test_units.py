@@ -9,11 +9,18 @@ from typing import Any, Final
 
 import pytest
 
+from otel_progress import semconv
+from otel_progress.cli.query import cells
+from otel_progress.cli.query.rows import snapshot_of
 from otel_progress.model import units
 from otel_progress.model.estimate import Estimate
-from otel_progress.model.snapshot import Progress
+from otel_progress.model.sentences import sentence
+from otel_progress.model.snapshot import Event, Progress, Snapshot, Wait
+from otel_progress.model.status import Status
 from otel_progress.model.units import amount, rate, stopwatch
+from otel_progress.outbound.payloads import Change
 from otel_progress.render import words
+from otel_progress.render.tree import TreeNode, TreeOptions, rows_of
 from otel_progress.render.words import counted
 
 CASES: Final[dict[str, list[list[Any]]]] = json.loads(
@@ -21,8 +28,8 @@ CASES: Final[dict[str, list[list[Any]]]] = json.loads(
 )
 
 
-def time_left(given: dict[str, Any], later: float) -> str:
-    """What is shown of an estimate, some seconds after it was reported."""
+def reported(given: dict[str, Any], later: float) -> Snapshot:
+    """An operation whose estimate was reported some seconds ago."""
     seconds, low, high, source = given["eta"].values()
     told = Progress(
         given.get("completed"),
@@ -30,8 +37,20 @@ def time_left(given: dict[str, Any], later: float) -> str:
         ratio=given.get("ratio"),
         eta=Estimate(seconds, low, high, source),
     )
-    found = told.after(later)
-    return "" if found.eta is None else words.remaining(found)
+    status = Status(given.get("status", "running"))
+    wait = Wait("quota", 1.0) if status is Status.WAITING else None
+    return Snapshot("a", "work", status, 0.0, progress=told, wait=wait).at(later)
+
+
+def time_left(given: dict[str, Any], later: float) -> str:
+    """What is shown of an estimate, some seconds after it was reported."""
+    now = reported(given, later)
+    return "" if now.progress.eta is None else words.remaining(now.progress, waits=now.status is Status.WAITING)
+
+
+def remaining(text: str, waits: bool = False, source: str | None = None) -> str:  # noqa: FBT001, FBT002
+    """The function of the page has no keywords."""
+    return units.remaining(text, waits=waits, source=source)
 
 
 FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
@@ -44,7 +63,7 @@ FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
     "rate": units.rate,
     "plural": units.plural,
     "left": units.left,
-    "remaining": units.remaining,
+    "remaining": remaining,
     "time_left": time_left,
     "unforeseen": units.unforeseen,
 }
@@ -54,6 +73,22 @@ FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
 def test_words_are_those_of_the_page(name: str) -> None:
     """Each shared case has the text that the page shows for it."""
     assert [[*given, FUNCTIONS[name](*given)] for *given, _ in CASES[name]] == CASES[name]
+
+
+@pytest.mark.parametrize(("given", "later", "said"), CASES["time_left"])
+def test_every_view_says_the_same_of_one_moment(given: dict[str, Any], later: float, said: str) -> None:
+    """The console's tree, the lists and details of `watch`, log lines and webhooks have the words of the page."""
+    now = reported(given, later)
+    row = {"id": "a", "name": "work", "status": now.status.value, "timestamp": 0.0, "progress": {**given}}
+    row |= {"wait": {"reason": "quota", "elapsed": 1.0}} if now.wait else {}
+    heard = snapshot_of(row, later)
+    for seen in (now, heard):
+        (whole, *_) = rows_of([TreeNode(0, "work", seen)], TreeOptions(0, 3, words.Calm()))
+        assert whole.eta == (said or words.remaining(seen.progress))
+        assert cells.remaining(seen) == said.removesuffix(" left")
+    if later == 0:
+        assert f", {said}" in sentence(Event(semconv.UPDATED, 0, now))
+        assert ("left", said) in Change("1", "stalled", 0.0, row).facts()
 
 
 def test_every_function_has_shared_cases() -> None:

@@ -130,14 +130,14 @@ export function left(row, now) {
   if (shown.size > 2000) shown.clear();
   const text = forecast(rest, low, high, shown.get(row.id));
   shown.set(row.id, text);
-  return remaining(text, row.status === "waiting" && row.progress.eta.source !== "children");
+  return remaining(text, row.status === "waiting", row.progress.eta.source);
 }
 const shown = new Map();
 
-/** A text of `forecast` as a statement; `then about 4 min` during a declared wait. */
-export function remaining(text, waits = false) {
+/** A text of `forecast` as a statement; `then about 4 min` during a declared wait, unless the wait is for children. */
+export function remaining(text, waits = false, source = null) {
   if (!text) return "";
-  if (waits) return `then ${text}`;
+  if (waits && source !== "children") return `then ${text}`;
   return text === ALMOST_DONE ? text : `${text} left`;
 }
 
