@@ -17,6 +17,8 @@ from otel_progress.testing import Capture
 
 LOOK = 0.75
 """Seconds between two looks at the counts."""
+_ROUND = 0.25
+"""Seconds between two looks of a view."""
 
 
 def looks(capture: Capture, op: Operation, seconds: float) -> Iterator[tuple[float, Progress]]:
@@ -55,13 +57,17 @@ def misses(seen: list[tuple[float, Progress]]) -> list[tuple[float, Progress]]:
 @pytest.mark.parametrize("each", [0.1, 0.52, 0.61, 0.9, 1.13])
 def test_a_constant_pace_is_known_within_seconds(progress_capture: Capture, each: float) -> None:
     """Looks find a unit late by a part of what is between them; that must not pass for pace."""
+    done = 0
     with progress.operation("work", total=200) as op:
-        seen = play(progress_capture, op, [each] * 200)
-    for left, one in seen:
-        passed = 200 * each - left
-        if passed > 3 * each and left > LOOK:
-            assert one.eta is not None
-            assert one.eta.eta == pytest.approx(left, abs=max(0.05, 0.5 / passed) * 200 * each)
+        for look in range(1, 80):
+            reached = min(200, int(look * _ROUND / each + 1e-9))
+            op.advance(reached - done)
+            done = reached
+            progress_capture.advance(_ROUND)
+            passed, eta = look * _ROUND + _ROUND, op.snapshot().progress.eta
+            if max(4 * each, 2 * LOOK) < passed < 200 * each - 1:
+                assert eta is not None
+                assert eta.eta == pytest.approx(200 * each - passed, abs=max(0.035, 0.25 / passed) * 200 * each)
 
 
 # -- before the first unit
