@@ -48,7 +48,7 @@ def time_left(given: dict[str, Any], later: float) -> str:
     return "" if now.progress.eta is None else words.remaining(now.progress, waits=now.status is Status.WAITING)
 
 
-def remaining(text: str, waits: bool = False, source: str | None = None) -> str:  # noqa: FBT001, FBT002
+def remaining(text: str, waits: bool = False, source: str | None = None) -> str:
     """The function of the page has no keywords."""
     return units.remaining(text, waits=waits, source=source)
 
