@@ -87,6 +87,8 @@ ITEM: Final = "progress.item"
 ITEMS_UNSEEN: Final = "progress.items.unseen"
 COMPONENT: Final = "progress.component"
 STALL_DURATION: Final = "progress.stall.duration"
+STAGE_ELAPSED: Final = "progress.stage.elapsed"
+STAGE_STATUS: Final = "progress.stage.status"
 CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
 
 # Attributes of the heartbeat of a process
@@ -211,6 +213,8 @@ EVENT_ATTRIBUTES: Final = frozenset(
         WAIT_DURATION,
         WAIT_OVERDUE_BY,
         STALL_DURATION,
+        STAGE_ELAPSED,
+        STAGE_STATUS,
         HEALTH_REASON,
         STACK,
         STUCK_AT,

@@ -73,7 +73,8 @@ def _told(operation: OperationState, snapshot: Snapshot) -> Iterator[Told]:
             continue
         for name, when in ((s.STAGE_STARTED, stage.started_at), (s.STAGE_ENDED, stage.started_at + stage.elapsed)):
             if name == s.STAGE_STARTED or stage.status.final:
-                text = sentences.sentence(Event(name, int(when * 1e9), snapshot, stage=stage.path))
+                own = Attributes({s.STAGE_ELAPSED: stage.elapsed, s.STAGE_STATUS: stage.status.value})
+                text = sentences.sentence(Event(name, int(when * 1e9), snapshot, stage=stage.path, attributes=own))
                 yield Told(0, when, name, stage.path, text)
     for node in dict.fromkeys((operation, *tuple(operation._stages or ()), *tuple(operation._running or ()))):
         path = None if node is operation else getattr(node, "_path", None)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from otel_progress import semconv
 from otel_progress.model.fields import (
@@ -16,9 +16,13 @@ from otel_progress.model.fields import (
     Wait,
 )
 from otel_progress.model.json_keys import of_snapshot
-from otel_progress.model.values import Attributes, no_attributes
+from otel_progress.model.status import Status
+from otel_progress.model.values import Attributes, finite, no_attributes
 
 __all__ = ["Branch", "Event", "Note", "Progress", "Snapshot", "SpanIds", "StageSnapshot", "Wait"]
+
+ROUNDED: Final = 0.0011
+"""Seconds by which the duration of a stage in a snapshot may differ from the exact one."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +80,32 @@ class Event:
 
     @property
     def about(self) -> StageSnapshot | None:
-        """The stage of this event, if the snapshot lists it.
+        """The stage of this event; None if neither the event nor the snapshot says how it stands.
 
-        If the path ran several times, it is the run that started or ended with the event, else the newest.
+        If the path ran several times, it is the run that started or ended with the event, else the newest. The end of
+        a stage says itself how long this run took and how it ended, so it is never that of a neighbour.
         """
-        when = self.timestamp / 1e9
-
-        def distance(stage: StageSnapshot) -> float:
-            started = stage.started_at or 0.0
-            if self.name == semconv.STAGE_ENDED:
-                return abs(when - started - stage.elapsed)
-            return abs(when - started) if self.name == semconv.STAGE_STARTED else 0.0
-
         found = [stage for stage in self.snapshot.stages if stage.path == self.stage]
-        return min(reversed(found), key=distance, default=None)
+        if self.name == semconv.STAGE_ENDED:
+            return self._ended_run(found)
+        started = self.name == semconv.STAGE_STARTED
+        when = self.timestamp / 1e9
+        return min(
+            reversed(found), key=lambda stage: abs(when - (stage.started_at or 0.0)) if started else 0.0, default=None
+        )
+
+    def _ended_run(self, found: list[StageSnapshot]) -> StageSnapshot | None:
+        when, took = self.timestamp / 1e9, self.attributes.get(semconv.STAGE_ELAPSED)
+
+        def apart(stage: StageSnapshot) -> float:
+            return abs(when - (stage.started_at or 0.0) - stage.elapsed)
+
+        if not finite(took) or took < 0:  # a sender of an earlier version
+            return min(reversed(found), key=apart, default=None)
+        said = self.attributes.get(semconv.STAGE_STATUS)
+        status = next((one for one in Status if one.value == said and one.final), Status.COMPLETED)
+        same = [one for one in found if one.status is status and abs(one.elapsed - took) <= ROUNDED]
+        if same:
+            return replace(min(reversed(same), key=apart), elapsed=float(took))
+        path = self.stage or ""
+        return StageSnapshot(path.rpartition("/")[2], path, status, started_at=when - took, elapsed=float(took))

@@ -478,6 +478,8 @@ class Ticker:
         self, event: str, operation: OperationState, node: HandleState, when: int, attributes: Attributes
     ) -> None:
         snapshot = self._snapshot(operation)
+        if event == semconv.STAGE_ENDED:
+            attributes = _end_of(node)
         operation._keyframe_at = self._looked_at + KEYFRAME
         told = Event(event, when, snapshot, operation._sequence, node._path, attributes)
         for sink in tuple(hooks.sinks):
@@ -500,6 +502,12 @@ def _seen(operation: OperationState) -> Snapshot:
         except Exception:
             pass  # below it fails again, is counted, and gives what is known
     return operation.snapshot()
+
+
+def _end_of(stage: HandleState) -> Attributes:
+    """How one run of a stage ended: the snapshot may list several of its path, or this one no more."""
+    took = max(0.0, (stage._ended or 0.0) - (stage._started or 0.0))
+    return Attributes({semconv.STAGE_ELAPSED: took, semconv.STAGE_STATUS: stage._status.value})
 
 
 def _note_stage(event: str, operation: OperationState, stage: HandleState, now: float) -> None:

@@ -13,6 +13,12 @@ const textOf = (line) => (isNote(line) ? line.attributes?.["progress.note.text"]
 const keyOf = (event, line) => `${event}\n${line.stage ?? ""}\n${textOf(line)}`;
 const startOf = (line) => ENDS[line.event] ?? (isNote(line) && line.status ? line.event : null);
 
+// How long this run of a stage took, as its end says: others of its name may have begun and ended meanwhile.
+const tookOf = (line) => {
+  const seconds = line.event === "progress.stage.ended" ? line.attributes?.["progress.stage.elapsed"] : null;
+  return Number.isFinite(seconds) && seconds >= 0 ? seconds : null;
+};
+
 /**
  * Items, oldest first: `{key, line, running, seconds, count}`. `line` is the newest event of the item; `running`: it has
  * not ended; `seconds`: its duration, or the sum of several; `count`: the number of events. `stages` holds the paths of
@@ -27,11 +33,11 @@ export function activities(lines, stages) {
     const begun = start && take(open, keyOf(start, line));
     if (begun && !begins(line)) {
       begun.over = true;
-      items.push({ key: begun.key, line, running: false, seconds: Math.max(0, line.timestamp - begun.line.timestamp), count: 1 });
+      items.push({ key: begun.key, line, running: false, seconds: tookOf(line) ?? Math.max(0, line.timestamp - begun.line.timestamp), count: 1 });
       continue;
     }
     if (begun) begun.over = true;
-    const item = { key: line.id, line, running: begins(line), seconds: null, count: 1 };
+    const item = { key: line.id, line, running: begins(line), seconds: tookOf(line), count: 1 };
     items.push(item);
     if (item.running) open.set(keyOf(line.event, line), [...(open.get(keyOf(line.event, line)) ?? []), item]);
   }
@@ -56,11 +62,14 @@ function together(items) {
   const found = [];
   for (const item of items) {
     const last = found.at(-1);
-    if (last && same(last, item)) found[found.length - 1] = { ...last, line: item.line, seconds: (last.seconds ?? 0) + (item.seconds ?? 0), count: last.count + 1 };
+    if (last && same(last, item)) found[found.length - 1] = { ...last, line: item.line, seconds: sum(last.seconds, item.seconds), count: last.count + 1 };
     else found.push(item);
   }
   return found;
 }
+
+// Unknown if one of them is.
+const sum = (one, other) => (one == null || other == null ? null : one + other);
 
 const same = (one, other) =>
   one.line.event === "progress.stage.ended" && other.line.event === one.line.event && one.line.stage === other.line.stage && one.line.agent === other.line.agent && isWell(one.line) && isWell(other.line);
