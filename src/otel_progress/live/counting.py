@@ -212,6 +212,13 @@ def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mappi
     return done, total, others
 
 
+def counts_records(node: HandleState) -> bool:
+    """Whether its records are all that it counts, in no unit of its own."""
+    if not node._recorded or node._ratio is not None or node._lanes is not None or node._completed_set:
+        return False
+    return not plain_advanced(node) and not node._unit_named
+
+
 def only_restored(node: HandleState) -> bool:
     """Whether all that it counted was completed by an earlier run; what runs inside may count the rest."""
     if not node._named_before or node._counts_itself or node._ratio is not None or node._recorded:

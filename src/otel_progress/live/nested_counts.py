@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
-from otel_progress.live.counting import own_progress, plain_advanced
+from otel_progress.live.counting import counts_records, own_progress, plain_advanced
 from otel_progress.live.guard import drops
 from otel_progress.live.records import NestedCounts, UnitCounts
 from otel_progress.live.registry import registry
@@ -36,6 +36,7 @@ def take(into: NestedCounts, stage: HandleState, nested: NestedCounts | None) ->
         add(into.totals, nested.totals)
     if done is None and not others and nested is None:
         return False
+    into.recorded += (stage._recorded if counts_records(stage) else 0) + (0 if nested is None else nested.recorded)
     units: UnitCounts = {}
     if nested is not None:
         units.update(nested.sums)

@@ -174,12 +174,13 @@ class NestedCounts:
         kinds: names of stages that counted, without digits; at most 16.
         again: whether a name came a second time.
         restored: units that an earlier run completed, of those that stages counted.
+        recorded: records in stages that count by nothing else; they count in the unit of the handle around them.
         planned: the ratio of ended child operations that the plan names; the newest run of each name.
     """
 
     __slots__ = (
         *("again", "bare", "begun", "child_sums", "children", "counted", "ended", "ends", "failed", "kinds"),
-        *("largest", "planned", "restored", "sums", "totals"),
+        *("largest", "planned", "recorded", "restored", "sums", "totals"),
     )
 
     def __init__(self) -> None:
@@ -197,6 +198,7 @@ class NestedCounts:
         self.ends: dict[str, int] | None = None
         self.planned: dict[str, float] = {}
         self.restored: Number = 0
+        self.recorded = 0
 
 
 class Used:

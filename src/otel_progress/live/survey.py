@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.branches import Lookup
-from otel_progress.live.counting import only_restored, own_progress
+from otel_progress.live.counting import counts_records, only_restored, own_progress
 from otel_progress.live.nested_counts import outer_of, take
 from otel_progress.live.records import NestedCounts
 from otel_progress.live.running import children, host_of
@@ -66,6 +66,7 @@ class _Inside(NestedCounts):
             self.counted, self.children = kept.counted, kept.children
             self.largest, self.bare, self.planned = kept.largest, kept.bare, dict(kept.planned)
             self.kinds, self.again, self.restored = set(kept.kinds), kept.again, kept.restored
+            self.recorded = kept.recorded
             self.begun, self.totals = kept.begun, dict(kept.totals)
         self.over = self.begun
         """Stages that ended and count as begun."""
@@ -213,12 +214,20 @@ def _counted(node: HandleState, found: Measure, inside: _Inside | None) -> Measu
     """The progress of a handle that counts itself."""
     total, done = found.total, found.completed or 0
     if not total:
-        return found
+        return found if inside is None or not inside.recorded else _with_records(node, found, done, inside)
     part = 0.0 if inside is None else _part(node, done, total, inside)
     reached = done + part
     if inside is not None and done <= node._restored and _has_other_units(node, inside):
         part = 0.0
     return found._replace(raw=min(1.0, reached / total), reached=done + part)
+
+
+def _with_records(node: HandleState, found: Measure, done: Number, inside: _Inside) -> Measure:
+    """Records of the handle itself and of its stages are units of one kind, unless a total says what its own count."""
+    if not counts_records(node):
+        return found
+    done += inside.recorded
+    return found._replace(completed=done, reached=done)
 
 
 def _from_inside(node: HandleState, found: Measure, inside: _Inside) -> Measure:

@@ -22,10 +22,17 @@ class Curve:
 
     __slots__ = ("apart", "points")
 
-    def __init__(self, told: Points = ()) -> None:
-        """Start without points, or go on with what `until` returned; its last point is of that moment alone."""
+    def __init__(self, told: Points = (), restored: Number | None = None) -> None:
+        """Start at 0 seconds, or go on with what `until` returned; its last point is of that moment alone.
+
+        Args:
+            told: points of an earlier curve.
+            restored: the units that were done before the start; None without a point for the start.
+        """
         self.points = array("d")  # seconds and units in turn: 16 bytes a point, not 120
         self.apart = CLOSEST
+        if restored is not None and not told:
+            self.points.extend((0.0, restored))
         closest = math.inf
         for seconds, completed in told[:-1][:POINTS]:
             between = seconds - self.points[-2] if self.points else math.inf

@@ -48,7 +48,7 @@ def of_snapshot(snapshot: SnapshotFields) -> Json:
     out["progress"] = of_progress(snapshot.progress, snapshot.message)
     out["stages"] = [of_stage(stage) for stage in snapshot.stages]
     out["branches"] = [of_branch(branch) for branch in snapshot.branches]
-    out["repeated"] = [of_runs(runs) for runs in snapshot.repeated]
+    out["repeated"] = _repeated(snapshot)
     out |= measured(snapshot)
     # Deprecated names of version 0.1; the version after the next removes them.
     out["timestamp"] = datetime.fromtimestamp(snapshot.timestamp, timezone.utc).isoformat()
@@ -98,7 +98,7 @@ def of_detail(snapshot: SnapshotFields, row: Mapping[str, Any]) -> Json:
         **history(snapshot),
         "estimated_completion": None if eta is None else _completion(snapshot, eta["seconds"], eta["source"]),
         "updated_at": snapshot.timestamp,
-        "repeated": [of_runs(runs) for runs in snapshot.repeated],
+        "repeated": _repeated(snapshot),
         **measured(snapshot),
     }
 
@@ -165,9 +165,18 @@ def of_branch(branch: Branch) -> Json:
     return {"label": branch.label, **out, "health": word(branch.health)}
 
 
-def of_runs(runs: StageRuns) -> Json:
-    """Return the statistics of a stage that ended more than once."""
+def _repeated(snapshot: SnapshotFields) -> list[Json]:
+    return [of_runs(runs, buckets=snapshot.status.final) for runs in snapshot.repeated]
+
+
+def of_runs(runs: StageRuns, *, buckets: bool = False) -> Json:
+    """Return the statistics of a stage that ended more than once, with the `buckets` of its sketch if wanted.
+
+    Quantiles of many operations follow from the buckets alone.
+    """
     out = {name: plain(getattr(runs, name)) for name in runs.__dataclass_fields__ if name != "buckets"}
+    if buckets and runs.buckets:
+        out["buckets"] = plain(runs.buckets)
     return {"name": runs.name, "count": runs.count, **out}
 
 

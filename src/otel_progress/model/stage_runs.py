@@ -177,11 +177,11 @@ def from_list(given: list[Any]) -> StageRuns:
     known = Attributes({str(status): int(count) for status, count in counts.items()})
     durations = (float(seconds), float(median), float(p90), float(p95), float(longest))
     p99 = float(given[8]) if len(given) > 8 and finite(given[8]) else None
-    buckets = _buckets(given[9], sum(known.values())) if len(given) > 9 else ()  # type: ignore[arg-type]
+    buckets = read_buckets(given[9], sum(known.values())) if len(given) > 9 else ()  # type: ignore[arg-type]
     return StageRuns(path, known, *durations, int(folded), p99, buckets)
 
 
-def _buckets(given: Any, count: int) -> tuple[tuple[int, int], ...]:
+def read_buckets(given: Any, count: int) -> tuple[tuple[int, int], ...]:
     """Read the buckets of a sketch; nothing if they are not those of `count` runs, as senders are untrusted."""
     if not isinstance(given, list) or len(given) > BUCKETS:
         return ()

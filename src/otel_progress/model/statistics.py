@@ -16,7 +16,7 @@ from otel_progress.model.sketch import Sketch
 from otel_progress.model.stage_runs import StageRuns, was_done_before
 from otel_progress.model.status import Status
 from otel_progress.model.tallies import Failures, Tallies
-from otel_progress.model.values import Attributes, Number, finite, no_attributes
+from otel_progress.model.values import Attributes, Number, finite, no_attributes, without_noise
 
 STAGES: Final = 128
 """Stage paths with statistics of their own; the runs of others are counted under `_other`."""
@@ -37,7 +37,8 @@ class Tally:
         failed: those that failed.
         skipped: those that were left out.
         retried: tries after the first. A retry is not an outcome: success does not depend on it.
-        others: the numbers of other outcomes, such as `cancelled`.
+        others: the numbers of other outcomes, such as `cancelled` and `lost`.
+        alone: whether only failures were recorded, beside units that were counted otherwise: then `ok` is not known.
     """
 
     ok: int = 0
@@ -45,12 +46,13 @@ class Tally:
     skipped: int = 0
     retried: int = 0
     others: Attributes = field(default_factory=no_attributes)
+    alone: bool = False
 
     @property
     def success_rate(self) -> float | None:
-        """`ok` as a part of `ok` and `failed`, from 0 to 1; None if there are neither."""
-        tried = self.ok + self.failed
-        return self.ok / tried if tried else None
+        """`ok` as a part of those that are `ok`, `failed` or `lost`, from 0 to 1; None if `ok` is not known."""
+        tried = self.ok + self.failed + _whole(self.others.get("lost"))
+        return self.ok / tried if tried and not self.alone else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it in plain JSON types, with `success_rate`."""
@@ -138,7 +140,7 @@ class Statistics:
         runs: runs by outcome; one that still runs is in `others`. `retried` are those with an attempt above 1.
         durations: how long they took; one that still runs counts as long as it took so far.
         items: records by outcome (`record`).
-        children: child operations of this process that ended, by outcome; their records are their own. A monitor lists
+        children: child operations of this process that ended, by outcome; their records are their own. A monitor counts
             those of other processes as well.
         stages: by stage path.
         components: records by the component that they named.
@@ -300,10 +302,11 @@ class _Stage:
         self.times = _Times()
         self.cpu: float | None = None
         self.peak: Number | None = None
+        self.alone = False
 
     def value(self, path: str) -> StageStatistics:
         units, (tokens, cost) = Attributes(self.units), _spent(self.usage)
-        spread, items = self.times.value(), tally(self.items)
+        spread, items = self.times.value(), tally(self.items, alone=self.alone)
         return StageStatistics(path, tally(self.runs), spread, items, units, tokens, cost, self.cpu, self.peak)
 
 
@@ -323,6 +326,7 @@ class _Gathered:
         self.failures = Failures()
         self.curve: tuple[tuple[float, Number], ...] = ()
         self.number = 0
+        self.alone = False
 
     def add(self, snapshot: SnapshotFields) -> None:
         """Add a run."""
@@ -332,7 +336,8 @@ class _Gathered:
             _count(self.runs, "retried", 1)
         if snapshot.started_at is not None:
             self.times.add(snapshot.elapsed)
-        _add_all(self.items, _recorded(snapshot))
+        _add_all(self.items, records_of(snapshot))
+        self.alone = self.alone or _fails_alone(snapshot)
         _add_all(self.children, snapshot.child_outcomes)
         _add_all(self.usage, snapshot.usage)
         self._add_units(snapshot)
@@ -361,7 +366,8 @@ class _Gathered:
             if one.status is Status.PENDING:
                 continue
             stage = self._stage(one.path)
-            _add_all(stage.items, _recorded(one))
+            _add_all(stage.items, records_of(one))
+            stage.alone = stage.alone or _fails_alone(one)
             _add_all(stage.usage, one.usage)
             if one.progress.completed is not None:
                 _count(stage.units, one.progress.unit, one.progress.completed)
@@ -391,10 +397,13 @@ class _Gathered:
         return Statistics(
             runs=tally(self.runs),
             durations=self.times.value(),
-            items=tally(self.items),
+            items=tally(self.items, alone=self.alone),
             children=tally(self.children),
             stages=tuple(stage.value(path) for path, stage in self.stages.items()),
-            components=tuple((name, tally(counts)) for name, counts in self.components.items()),
+            components=tuple(
+                (name, tally(counts, alone=self.alone and not counts.get("ok")))
+                for name, counts in self.components.items()
+            ),
             units=Attributes(self.units),
             rate=_divided(units, seconds),
             tokens=tokens,
@@ -405,14 +414,14 @@ class _Gathered:
         )
 
 
-def tally(counts: Mapping[str, object]) -> Tally:
-    """Return counts by outcome, or by status, as a tally."""
+def tally(counts: Mapping[str, object], *, alone: bool = False) -> Tally:
+    """Return counts by outcome, or by status, as a tally; see `Tally.alone`."""
     known = {"ok": 0, "failed": 0, "skipped": 0, "retried": 0}
     others: dict[str, int] = {}
     for outcome, count in counts.items():
         into, word = (known, _WORDS[outcome]) if outcome in _WORDS else (others, outcome)
         into[word] = into.get(word, 0) + _whole(count)
-    return Tally(**known, others=Attributes(others))
+    return Tally(**known, others=Attributes(others), alone=alone and not known["ok"] and known["failed"] > 0)
 
 
 def _failures(snapshot: SnapshotFields) -> Iterable[tuple[str, int]]:
@@ -430,7 +439,7 @@ def _failures(snapshot: SnapshotFields) -> Iterable[tuple[str, int]]:
 
 def _divided(amounts: Mapping[str, Any], by: Number) -> Attributes:
     """Each amount divided; without those that are too large for a number, and nothing if it is by none."""
-    out = {key: n / by for key, n in amounts.items()} if by > 0 else {}
+    out = {key: float(f"{n / by:.6g}") for key, n in amounts.items()} if by > 0 else {}
     return Attributes({key: n for key, n in out.items() if finite(n)})
 
 
@@ -438,15 +447,33 @@ def _spent(usage: Mapping[str, Number]) -> tuple[Attributes, Attributes]:
     """Tokens by direction, and cost by currency."""
     tokens = {key.removesuffix("_tokens"): n for key, n in usage.items() if key.endswith("_tokens")}
     cost = {key.removeprefix("cost."): n for key, n in usage.items() if key.startswith("cost.")}
-    return Attributes(tokens), Attributes(cost)
+    return Attributes(tokens), Attributes({currency: without_noise(n) for currency, n in cost.items()})
 
 
-def _recorded(about: SnapshotFields | StageSnapshot) -> Attributes:
+def records_of(about: SnapshotFields | StageSnapshot) -> Attributes:
     """The outcomes of records. An operation without any shows how many children failed: that is not one of them."""
     failed = about.child_outcomes.get("failed")
     shown = bool(failed) and dict(about.outcomes) == {"failed": failed}
     told = isinstance(about, SnapshotFields) and (about.components or about.failures)
     return no_attributes() if shown and not told else about.outcomes
+
+
+def _fails_alone(about: SnapshotFields | StageSnapshot) -> bool:
+    """Whether it recorded failures and no success, and counted units that are no records: some of these went well."""
+    records = records_of(about)
+    if not records.get("failed") or records.get("ok"):
+        return False
+    if _has_uncounted(about, sum(map(_whole, records.values()))):
+        return True
+    stages = about.stages if isinstance(about, SnapshotFields) else ()
+    return any(_has_uncounted(stage, sum(map(_whole, records_of(stage).values()))) for stage in stages)
+
+
+def _has_uncounted(about: SnapshotFields | StageSnapshot, records: int) -> bool:
+    """Whether it counted units itself that are no records."""
+    progress = about.progress
+    fresh = (progress.completed or 0) - (progress.restored or 0)
+    return (fresh > 0 and fresh != records) or any(finite(n) and n > 0 for n in about.counters.values())
 
 
 def _add_resources(into: _Stage, stage: StageSnapshot) -> None:

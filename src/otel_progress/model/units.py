@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from otel_progress.model.values import Number
 
 _MEASURES: Final = frozenset({"min", "mol", "rad", "deg", "cal", "bar", "sec"})
+_IRREGULAR: Final = {"child": "children", "person": "people"}
 _ONE: Final = 59.5 / 60
 """A rate from this on is one a unit of time: the smaller unit would say `60/min`."""
 _LARGER: Final = (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1))
@@ -220,6 +221,8 @@ def rate(per_second: float | None, unit: str = "") -> str:
 def plural(unit: str, count: float = 2) -> str:
     """Return the plural of a unit (`files` for `file`) unless the count is 1; units of measurement stay unchanged."""
     plain = len(unit) > 2 and unit.isascii() and unit.isalpha() and unit.islower() and unit not in _MEASURES
+    if unit in _IRREGULAR:
+        return unit if count == 1 else _IRREGULAR[unit]
     if not plain or count == 1 or (unit.endswith("s") and unit[-2] != "s"):
         return unit
     if unit.endswith("y") and unit[-2] not in "aeiou":

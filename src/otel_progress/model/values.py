@@ -277,6 +277,11 @@ def finite(value: object) -> bool:
         return False
 
 
+def without_noise(number: Number) -> Number:
+    """A sum without the noise of its additions, such as `0.04000000000000003`: twelve digits, more than money has."""
+    return float(f"{number:.12g}") if isinstance(number, float) else number
+
+
 def attributes(
     given: Mapping[Any, object],
     drops: Drops,

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 from otel_progress.model.distinguish import Known, apart
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
-from otel_progress.model.stage_runs import StageRuns
+from otel_progress.model.stage_runs import StageRuns, read_buckets
 from otel_progress.model.states import TROUBLE
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.units import amount, spelled
@@ -175,6 +175,7 @@ def _runs(one: Row) -> StageRuns:
         longest,
         folded,
         None if p99 is None else float(p99),
+        read_buckets(one.get("buckets"), sum(int(count) for count in given.values())),
     )
 
 

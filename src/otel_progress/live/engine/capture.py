@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import Runs, StageRuns
 from otel_progress.model.status import Status
 from otel_progress.model.tallies import MESSAGES
-from otel_progress.model.values import EMPTY, Attributes, Number
+from otel_progress.model.values import EMPTY, Attributes, Number, without_noise
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
@@ -93,7 +94,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
         branches=seen.branches,
         outcomes=_outcomes(operation),
         counters=Attributes(others) if others else EMPTY,
-        usage=EMPTY if more is None or not more.usage else Attributes(more.usage),
+        usage=EMPTY if more is None or not more.usage else _spent(more.usage),
         result=EMPTY if more is None else more.result,
         attributes=EMPTY if more is None else more.attributes,
         notes=tuple(operation._notes or ()),
@@ -128,6 +129,11 @@ def _told(operation: OperationState, seconds: float, completed: Number | None, c
     if more is not None and more.failures:
         out["failures"] = more.failures.top(MESSAGES)
     return out
+
+
+def _spent(usage: Mapping[str, Number]) -> Attributes:
+    """Tokens and cost."""
+    return Attributes({key: without_noise(n) for key, n in dict(usage).items()})
 
 
 def _outcomes(node: HandleState) -> Attributes:
@@ -262,7 +268,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         span_id=_span_id(stage),
         cpu_seconds=None if used is None else used.cpu_seconds,
         peak_memory=None if used is None else used.peak_memory,
-        usage=EMPTY if more is None or not more.spent else Attributes(more.spent),
+        usage=EMPTY if more is None or not more.spent else _spent(more.spent),
         child_outcomes=_child_outcomes(stage),
     )
 

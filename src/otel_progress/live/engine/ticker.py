@@ -461,7 +461,9 @@ class Ticker:
             operation._sent_revision = operation._revision
             snapshot = self._snapshots[operation] = _seen(operation)
             if snapshot.progress.completed is not None:
-                curve = operation._curve = operation._curve or Curve()
+                if operation._curve is None:
+                    operation._curve = Curve(restored=snapshot.progress.restored or 0)
+                curve = operation._curve
                 curve.add(snapshot.elapsed, snapshot.progress.completed)
             operation._estimate_ends = _estimate_ends(operation, snapshot, clock.monotonic())
         else:

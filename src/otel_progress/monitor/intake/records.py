@@ -40,6 +40,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.WAIT_REMAINING: "double_value",
     s.RATIO: "double_value",
     s.COMPLETED: "int_value",
+    s.RESTORED: "int_value",
     s.CURVE: "string_value",
     s.GEN_AI_AGENT: "string_value",
     s.STAGE_PATH: "string_value",

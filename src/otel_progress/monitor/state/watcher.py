@@ -71,6 +71,9 @@ class _WatchedProcess:
     seen: procfs.ProcessStat
     gone_at: float | None = None
     gone_time: int = 0
+    """When it ended (ns, Unix), if that was seen, else when it was last seen alive."""
+    alive_time: int = 0
+    """When it was last seen alive (ns, Unix)."""
     exit: Exit = field(default_factory=Exit)
     silent_since: float | None = None
     is_certain: bool = True
@@ -87,7 +90,7 @@ class Gone(NamedTuple):
     Attributes:
         instance: the process.
         reason: how it ended, in words.
-        moment: when it was found to be gone, in Unix seconds.
+        moment: when it ended, if that was seen, else when it was last seen alive, in Unix seconds.
     """
 
     instance: str
@@ -274,6 +277,7 @@ class Watcher:
         if not certain and (self._eager or not self._seems_to_be(seen, process)):
             return None
         known = self._known[process.instance] = _WatchedProcess(seen, is_certain=certain)
+        known.alive_time = clock.time_ns()
         return known
 
     def _seems_to_be(self, seen: procfs.ProcessStat, process: Process) -> bool:
@@ -319,13 +323,14 @@ class Watcher:
             return
         seen = self._is_alive(known)
         if seen is not None:
-            known.state = seen.state
+            known.state, known.alive_time = seen.state, clock.time_ns()
             if self._eager:
                 self._count_from_zero(process, known)
             self._listen(process, known, seen, now)
             return
-        known.gone_at, known.gone_time, known.state = now, clock.time_ns(), ""
+        known.gone_at, known.gone_time, known.state = now, known.alive_time, ""
         if self._is_command(known.seen):
+            known.gone_time = clock.time_ns()  # its end was waited for
             known.exit = self._command_exit or Exit()
         elif self._memory_killed(now):
             known.exit = Exit(out_of_memory=True)

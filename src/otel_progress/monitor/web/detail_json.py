@@ -115,9 +115,7 @@ def attempts_json(events: Iterable[HistoryEvent], entry: Entry, alive: Iterable[
         one = found.setdefault(event.attempt, {"attempt": event.attempt})
         if event.started_at:
             one["started_at"] = event.started_at
-        if event.event == s.OPERATION_STARTED:
-            one["from"] = event.ratio
-        elif event.event == s.OPERATION_ENDED and "ended_at" not in one:
+        if event.event == s.OPERATION_ENDED and "ended_at" not in one:
             own = attributes_of(event)
             signal, code = own.get(s.EXIT_SIGNAL), own.get(s.EXIT_CODE)
             one |= {
@@ -132,8 +130,17 @@ def attempts_json(events: Iterable[HistoryEvent], entry: Entry, alive: Iterable[
         known = found.setdefault(run["attempt"], {"attempt": run["attempt"], "started_at": run.get("started_at")})
         known["status"] = Status.RUNNING.value
     newest = found.setdefault(entry.number, {"attempt": entry.number})
-    newest |= {"status": entry.head.status.value, "started_at": entry.head.started_at}
+    newest |= {"status": entry.head.status.value, "started_at": entry.head.started_at, "from": _resumed_at(entry)}
     return [without_none(found[number]) for number in sorted(found)]
+
+
+def _resumed_at(entry: Entry) -> float | None:
+    """The ratio that earlier attempts had reached; None without one, or if it is not known.
+
+    The event of a start does not say it: its snapshot may be newer, and have progress of this attempt.
+    """
+    own = entry.snapshot.progress
+    return min(1.0, own.restored / own.total) if own.restored and own.total else None
 
 
 def command_json(process: Process | None) -> Json | None:

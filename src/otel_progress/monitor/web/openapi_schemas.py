@@ -279,6 +279,10 @@ def _stage_fields() -> Json:
         counts=map_of(integer()),
         folded=integer("Runs that are not listed among the stages."),
         p99=or_null(seconds()),
+        buckets={
+            **list_of(list_of(integer())),
+            "description": "Once it has ended: [bucket, runs], from which quantiles of many operations follow.",
+        },
         **{name: seconds() for name in ("seconds", "median", "p90", "p95", "longest")},
     )
     return {

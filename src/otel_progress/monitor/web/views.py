@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -15,8 +16,10 @@ from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.states import RANKS, TROUBLE, Label, state_of
+from otel_progress.model.statistics import records_of
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.timeline import TIMED, timeline
+from otel_progress.model.values import Attributes, finite
 from otel_progress.monitor.state import as_of
 from otel_progress.monitor.state.child_processes import JudgedBranch
 from otel_progress.monitor.state.ledger import Entry, Rival, bare
@@ -328,6 +331,7 @@ class Views:
         if len(children) < CHILDREN and seen.operation_id in self._core.ledger.operations:
             found = self._of_newest(seen.operation_id, self._with_stored(seen.operation_id, children))
             children = [one for one in found if self._may_see(one)]
+        ended = _ends(entry, seen, children)
         where = where_stuck(seen, verdict)[1]
         out = self._row(entry, seen)
         out["children"] = len(children) or None
@@ -337,7 +341,7 @@ class Views:
                 "description": seen.description,
                 "attributes": dict(seen.attributes),
                 "result": dict(seen.result),
-                "outcomes": dict(seen.outcomes) or _failures(children),
+                "outcomes": _outcomes(seen, ended),
                 "counters": dict(seen.counters),
                 "usage": dict(seen.usage),
                 "verdict": None if verdict is None else verdict_json(verdict, whole=True),
@@ -369,7 +373,8 @@ class Views:
                 "control": entry.open and self.can_reach(entry.instance),
             }
         )
-        seen = replace(seen, curve=entry.curve_so_far)
+        outcomes = Attributes(_outcomes(seen, ended))
+        seen = replace(seen, curve=entry.curve_so_far, child_outcomes=ended, outcomes=outcomes)
         return json_keys.of_row(out | json_keys.of_detail(seen, out))
 
     def _line(self, line: JudgedBranch) -> Json:
@@ -453,7 +458,26 @@ def _run_down(progress: Json, later: float) -> Json:
     return kept if eta is None else {**kept, "eta": eta}
 
 
-def _failures(children: list[Entry]) -> dict[str, int]:
-    """The outcomes of an operation that recorded none: how many of its children failed or were lost."""
-    failed = sum(child.head.status in (Status.FAILED, Status.LOST) for child in children)
-    return {"failed": failed} if failed else {}
+def _ends(entry: Entry, seen: Snapshot, children: list[Entry]) -> Attributes:
+    """How its children ended: those of its own process, as far as that counted them, and those of other processes."""
+    found = {key: int(n) for key, n in seen.child_outcomes.items() if finite(n)}
+    mine, others = Counter[str](), Counter[str]()
+    for child in children:
+        if child.head.status.final:
+            own = child.instance == entry.instance
+            (mine if own else others)[_ENDS.get(child.head.status, child.head.status.value)] += 1
+    for word_, n in mine.items():
+        found[word_] = max(n, found.get(word_, 0))
+    for word_, n in others.items():
+        found[word_] = n + found.get(word_, 0)
+    return Attributes(found)
+
+
+_ENDS: Final = {Status.COMPLETED: "ok", Status.LOST: "failed"}
+
+
+def _outcomes(seen: Snapshot, ended: Attributes) -> Json:
+    """The outcomes of an operation; of one that recorded none, how many of its children failed or were lost."""
+    records = dict(records_of(seen))
+    return records or {key: n for key, n in ended.items() if key == "failed"}
+

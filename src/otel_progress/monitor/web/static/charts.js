@@ -37,6 +37,9 @@ export function ratesOf(points, most = 48) {
   return found;
 }
 
+/** Units a second over the whole run; what an earlier attempt completed is no pace. */
+export const meanOf = (points, span, restored) => (span > 0 && points.length ? Math.max(0, points.at(-1)[1] - (restored ?? 0)) / span : 0);
+
 const NICE = [1, 2, 2.5, 5, 10];
 /** The top of an axis: the next round number. */
 export function topOf(value) {
@@ -96,7 +99,7 @@ export function Charts({ shown }) {
   const marks = (Array.isArray(shown.timeline) ? shown.timeline : []).map((mark) => ({ kind: mark.kind === "wait" ? "wait" : "stall", from: Math.max(0, mark.from - from), to: Math.min(span, (mark.to ?? from + span) - from) })).filter((mark) => mark.to > mark.from);
   return html`<section class="charts" aria-labelledby="charts-title"><h2 id="charts-title">Progress over time</h2><div class="chart-pair">
     <${Count} points=${points} span=${span} unit=${unit} total=${progress.rolled_up ? null : progress.total} marks=${marks} from=${shown.started_at} now=${now} />
-    <${Rate} points=${points} span=${span} unit=${unit} marks=${marks} from=${shown.started_at} now=${now} /></div></section>`;
+    <${Rate} points=${points} span=${span} unit=${unit} restored=${progress.restored} marks=${marks} from=${shown.started_at} now=${now} /></div></section>`;
 }
 
 const moment = (from, seconds, now) => (from == null ? `after ${duration(seconds)}` : clockTime(from + seconds, now));
@@ -117,14 +120,13 @@ function Count({ points, span, unit, total, marks, from, now }) {
   return html`<${Chart} title="Completed" words=${many(points.at(-1)[1], unit)} path=${path} area=${area} span=${span} top=${many(top, unit)} marks=${marks} said=${said} />`;
 }
 
-function Rate({ points, span, unit, marks, from, now }) {
+function Rate({ points, span, unit, restored, marks, from, now }) {
   const rates = ratesOf(points);
   const top = topOf(Math.max(...rates.map((one) => one[2]), 0));
   const steps = rates.map(([start, end, value]) => [place(start, span, WIDTH), place(end, span, WIDTH), round(HEIGHT - place(value, top, HEIGHT))]);
   const path = `M${steps.map(([start, end, y]) => `${start} ${y}L${end} ${y}`).join("L")}`;
   const area = `M${steps[0][0]} ${HEIGHT}L${path.slice(1)}L${steps.at(-1)[1]} ${HEIGHT}Z`;
-  const all = points.at(-1)[0] - points[0][0];
-  const mean = all > 0 ? Math.max(0, points.at(-1)[1] - points[0][1]) / all : 0;
+  const mean = meanOf(points, span, restored);
   const said = (seconds) => {
     const one = rates.find(([start, end]) => seconds >= start && seconds <= end);
     return one ? `${speed(one[2], unit)} from ${moment(from, one[0], now)} to ${moment(from, one[1], now)}` : null;

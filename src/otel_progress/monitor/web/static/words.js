@@ -232,10 +232,12 @@ export function size(value) {
 /** A unit in its plural; units of measurement, `{call}` and what is plural already stay as they are. */
 export function plural(unit, count) {
   if (count === 1 || MEASURES.has(unit) || !/^[a-z]{3,}$/.test(unit) || /[^s]s$/.test(unit)) return unit;
+  if (Object.hasOwn(IRREGULAR, unit)) return IRREGULAR[unit];
   if (/[^aeiou]y$/.test(unit)) return `${unit.slice(0, -1)}ies`;
   return unit !== "epoch" && /(ss|x|ch|sh)$/.test(unit) ? `${unit}es` : `${unit}s`;
 }
 const MEASURES = new Set(["min", "mol", "rad", "deg", "cal", "bar", "sec"]);
+const IRREGULAR = { child: "children", person: "people" };
 
 /** "143/s", or "8.4/min" and "3.6/h" if it is slow; empty if there is none. */
 export function rate(perSecond, unit) {
