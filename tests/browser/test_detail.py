@@ -574,6 +574,32 @@ def test_charts_of_what_stands_still_or_is_invalid(open_page, world):
     assert page.evaluate("document.documentElement.scrollWidth") == 390
 
 
+def test_mean_rate_is_of_the_whole_run(open_page):
+    """Units that came before the first point count, those of an earlier attempt do not."""
+    found = open_page().evaluate("""async () => {
+        const { meanOf } = await import("/static/charts.js");
+        return [meanOf([[0.1, 60], [6, 60]], 6), meanOf([[0, 150], [5, 200]], 5, 150), meanOf([], 5), meanOf([[0, 0]], 0)];
+    }""")
+    assert found == [10, 10, 0, 0]
+
+
+def test_the_feed_takes_the_time_of_a_stage_from_its_end(open_page):
+    """Stages of one name side by side, or without a known start, have their own time; a sum is of all, or unknown."""
+    found = open_page().evaluate("""async () => {
+        const { activities } = await import("/static/activity.js");
+        let id = 0;
+        const line = (what, timestamp, seconds) => ({ id: ++id, event: `progress.stage.${what}`, stage: "s", timestamp, text: "n: stage s completed after 1 s", attributes: seconds == null ? undefined : { "progress.stage.elapsed": seconds } });
+        const times = (lines) => activities(lines, new Set()).map(({ seconds, count }) => [seconds, count]);
+        return [
+            times([line("started", 0), line("started", 1), line("ended", 2, 1), line("ended", 3, 3)]),
+            times([line("ended", 2, 0.25), line("ended", 3, 0.5)]),
+            times([line("ended", 2), line("ended", 3, 0.5)]),
+            times([line("started", 1), line("ended", 3)]),
+        ];
+    }""")
+    assert found == [[[4, 2]], [[0.75, 2]], [[None, 2]], [[2, 1]]]
+
+
 def test_rates_over_time(open_page):
     """Intervals are joined until each has its share; the rate is that of all units in it, and never below 0."""
     found = open_page().evaluate("""async () => {

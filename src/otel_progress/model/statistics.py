@@ -421,7 +421,7 @@ def tally(counts: Mapping[str, object], *, alone: bool = False) -> Tally:
     for outcome, count in counts.items():
         into, word = (known, _WORDS[outcome]) if outcome in _WORDS else (others, outcome)
         into[word] = into.get(word, 0) + _whole(count)
-    return Tally(**known, others=Attributes(others), alone=alone and not known["ok"] and known["failed"] > 0)
+    return Tally(**known, others=Attributes(others), alone=alone and known["failed"] > 0)
 
 
 def _failures(snapshot: SnapshotFields) -> Iterable[tuple[str, int]]:

@@ -30,9 +30,10 @@ from otel_progress import (
     semconv,
     stage,
 )
+from otel_progress.cli.report.lines_file import read_snapshot
 from otel_progress.model import wire
 from otel_progress.model.stage_runs import Runs
-from otel_progress.model.statistics import STAGES, statistics_of
+from otel_progress.model.statistics import STAGES, Statistics, statistics_of
 from otel_progress.model.tallies import MESSAGES, Failures
 from otel_progress.model.values import Attributes
 from otel_progress.semconv import OTHER_STAGE
@@ -416,3 +417,144 @@ def test_workers_of_a_pool_return_their_snapshots(progress_capture: Capture) -> 
     found = aggregate(snapshots)
     assert found.statistics.units == {"row": 3}
     assert found.values("part") == [0, 1, 2]
+
+
+def failing(counts: str) -> Statistics:
+    """Twenty items, of which four fail; successes are counted in one way or another."""
+    with operation("job") as op:
+        if counts == "track":
+            for number in progress.track(range(20)):
+                if number < 4:
+                    op.record("failed", component="parser")
+        elif counts == "stage":
+            with stage("read") as read:
+                for number in range(20):
+                    read.record("failed") if number < 4 else read.advance()
+        elif counts == "of the operation, in a stage":
+            with stage("read"):
+                for number in progress.track(range(20)):
+                    if number < 4:
+                        op.record("failed")
+        elif counts == "nothing":
+            for _ in range(4):
+                op.record("failed", component="parser")
+        else:
+            for number in range(20):
+                op.record("failed" if number < 4 else "ok", component="parser")
+    assert "success: 0%" not in op.summary() or counts == "nothing"
+    return op.statistics()
+
+
+@pytest.mark.parametrize("counts", ["track", "stage", "of the operation, in a stage"])
+def test_failures_alone_give_no_success_rate(counts: str, progress_capture: Capture) -> None:
+    """Where only failures are recorded beside units that were counted, nobody knows how many of these went well."""
+    del progress_capture
+    found = failing(counts)
+    assert (found.items.failed, found.items.success_rate) == (4, None)
+    assert all(tally.success_rate is None for _, tally in found.components)
+    assert all(one.items.success_rate is None for one in found.stages)
+    assert found.to_dict()["items"]["success_rate"] is None
+
+
+def test_a_success_rate_of_all_records(progress_capture: Capture) -> None:
+    """With successes recorded it is their part; with failures and nothing else counted, all of it failed."""
+    del progress_capture
+    assert failing("records").items.success_rate == 0.8
+    assert dict(failing("records").components)["parser"].success_rate == 0.8
+    assert failing("nothing").items.success_rate == 0
+
+
+def test_a_run_that_does_not_know_makes_the_whole_unknown(progress_capture: Capture) -> None:
+    """Runs have no success rate together if that of one of them is not known, whatever others recorded."""
+    with operation("a") as one:
+        for _ in progress.track(range(10)):
+            pass
+        one.record("failed")
+    with operation("b") as other:
+        other.record("ok")
+    assert aggregate([one, other]).statistics.items.success_rate is None
+    del progress_capture
+
+
+def test_lost_runs_are_no_success() -> None:
+    """Of nine completed, three failed and three lost runs, 60% were a success, as 40% were failures."""
+    ends = [Status.COMPLETED] * 9 + [Status.FAILED] * 3 + [Status.LOST] * 3
+    runs = [Snapshot(f"n-{n}", "n", status, 5.0, started_at=1.0, elapsed=4.0) for n, status in enumerate(ends)]
+    found = aggregate(runs).statistics.runs
+    assert found.success_rate == 0.6
+    assert dict(found.others) == {"lost": 3}
+
+
+def test_records_of_an_operation_and_of_its_stages_are_units_of_one_kind(progress_capture: Capture) -> None:
+    """Three records on the operation and two in each of two stages are seven units: money is divided by these."""
+    with operation("mix") as op:
+        for _ in range(3):
+            op.record("ok")
+        for name in ("s", "t"):
+            with progress.stage(name):
+                for _ in range(2):
+                    progress.record("ok")
+                    progress.usage(cost=1)
+                progress_capture.advance(1)
+                assert op.statistics().units["item"] == op.statistics().items.ok
+    found = op.statistics()
+    assert (found.items.ok, found.units, found.cost_per_unit) == (7, {"item": 7}, {"USD": 0.571429})
+
+
+def test_records_count_beside_no_total_and_no_other_unit(progress_capture: Capture) -> None:
+    """A total, or a named unit, says what the operation counts: records of its stages are none of these."""
+    del progress_capture
+    for given in ({"total": 3}, {"unit": "file"}):
+        with operation("mix", **given) as op:  # type: ignore[arg-type]
+            for _ in range(3):
+                op.record("ok")
+            with progress.stage("s"):
+                progress.record("ok")
+        assert op.snapshot().progress.completed == 3
+
+
+def test_money_has_no_noise_of_its_additions(progress_capture: Capture) -> None:
+    """Fractions that are added up are shown as they are meant, in the summary, in JSON and in each stage."""
+    del progress_capture
+    with operation("llm") as op, progress.stage("ask"):
+        for _ in range(60):
+            op.usage(cost=0.01, input_tokens=3)
+            progress.usage(cost=0.001)
+    found = op.statistics().to_dict()
+    assert found["cost"] == {"USD": 0.66}
+    assert found["stages"][0]["cost"] == {"USD": 0.06}
+    assert "cost.USD=0.66," in f"{op.summary()},".replace("\n", ",")
+    assert op.snapshot().to_dict()["usage"] == {"cost.USD": 0.66, "input_tokens": 180}
+
+
+def test_a_curve_starts_with_the_run(progress_capture: Capture) -> None:
+    """Units that came before the first look are part of it, and those of an earlier attempt are where it begins."""
+    with operation("front") as op:
+        for _ in range(60):
+            op.record("ok")
+        progress_capture.advance(6)
+    curve = op.statistics().curve
+    assert (curve[0], curve[-1]) == ((0.0, 0), (6.0, 60))
+    with operation("again", unit="row", restored=150) as op:
+        progress_capture.advance(1)
+        op.advance(50)
+        progress_capture.advance(4)
+    curve = op.statistics().curve
+    assert (curve[0], curve[-1]) == ((0.0, 150), (5.0, 200))
+    assert op.statistics().rate["row"] == 10
+
+
+def test_quantiles_of_many_runs_survive_json(progress_capture: Capture) -> None:
+    """Stages that ran several times in several runs have p50 and p90 from JSON lines and from the API, too."""
+    runs = []
+    for night in range(3):
+        with operation("night") as op:
+            for number in range(5):
+                with progress.stage("load"):
+                    progress_capture.clock.sleep(1.0 + night + number)
+        runs.append(op.snapshot())
+    read = [read_snapshot(json.loads(json.dumps(run.to_dict()))) for run in runs]
+    spreads = [aggregate(given_runs).statistics.stages[0].durations for given_runs in (runs, read)]
+    assert spreads[0] is not None and spreads[1] is not None
+    assert spreads[0].p50 == spreads[1].p50 == pytest.approx(4, rel=0.02)
+    assert spreads[0].p90 == spreads[1].p90 is not None

@@ -10,7 +10,7 @@ from monitor_parts import Parts, beat_of, event_of, request_of, seconds
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.state.ledger import Ledger
 from otel_progress.testing import FakeClock
@@ -187,3 +187,18 @@ def detail(monitor: Parts) -> dict[str, Any]:
     entry = monitor.core.ledger.find("a")
     assert entry is not None
     return monitor.views.detail(entry)
+
+
+def test_a_resumed_attempt_begins_where_the_earlier_one_was_saved(monitor: Parts) -> None:
+    """`from` is what was restored, not how far the snapshot of its start had come; the first attempt has none."""
+    monitor.say(run(0, progress=Progress(11, 200, "row", 0.055, 0.055)), event=s.OPERATION_STARTED)
+    lost = {s.EXIT_SIGNAL: "SIGKILL"}
+    was = Progress(150, 200, "row", 0.75, 0.75)
+    monitor.say(run(0, 3, Status.LOST, progress=was), event=s.OPERATION_ENDED, **lost)
+    again = Progress(160, 200, "row", 0.8, 0.8, restored=149)
+    monitor.say(run(100, progress=again), event=s.OPERATION_STARTED, instance="p2")
+    first, second = detail(monitor)["attempts"]
+    assert "from" not in first
+    assert second["from"] == 0.745
+    monitor.restart()
+    assert detail(monitor)["attempts"][1]["from"] == 0.745

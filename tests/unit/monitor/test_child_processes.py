@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 from monitor_parts import Parts, Recorder, beat_of, event_of, fake_time, names, parts, request_of, seconds
 
 from otel_progress import semconv as s
+from otel_progress.cli.report.lines_file import read_snapshot
 from otel_progress.model.loop import Loop
 from otel_progress.model.snapshot import Branch, Snapshot, SpanIds, StageSnapshot, Wait
+from otel_progress.model.statistics import statistics_of
 from otel_progress.model.status import Health, Status
+from otel_progress.model.values import Attributes
 from otel_progress.monitor.state.child_processes import STOPPED
 from otel_progress.monitor.state.ledger import Ledger
 from otel_progress.monitor.state.verdicts import Observer
@@ -492,3 +495,41 @@ def test_any_tree_has_a_verdict_that_follows_from_its_parts(data: st.DataObject)
             assert verdict.health is Health.SILENT
         elif verdict.health not in STOPPED:
             assert any(shape[other][2] is Health.PROGRESSING for other in keys)
+
+
+def test_failed_children_of_other_processes_are_no_records_of_the_parent(scene: Scene) -> None:
+    """A parent that records nothing counts how its children ended, wherever they ran: no success rate of records."""
+    for number in range(4):
+        scene.say(f"kid-{number}", parent_id="parent")
+    for number in range(3):
+        scene.end(f"kid-{number}", parent_id="parent")
+    scene.end("kid-3", Status.FAILED, parent_id="parent")
+    scene.say("own", parent_id="parent", instance="p-parent")
+    scene.end("own", Status.FAILED, parent_id="parent", instance="p-parent")
+    scene.say("parent", child_outcomes=Attributes({"failed": 1}), outcomes=Attributes({"failed": 1}))
+    detail = detail_of(scene)
+    assert detail["outcomes"] == {"failed": 2}
+    assert (detail["statistics"]["children"]["ok"], detail["statistics"]["children"]["failed"]) == (3, 2)
+    items = detail["statistics"]["items"]
+    assert (items["failed"], items["success_rate"]) == (0, None)
+    read = statistics_of(read_snapshot(json.loads(json.dumps(detail))))
+    assert (read.items.failed, read.items.success_rate, read.children.failed) == (0, None, 2)
+
+
+def test_records_of_a_parent_are_its_own_beside_failed_children(scene: Scene) -> None:
+    """A parent that records has the success rate of its records, whatever became of its children."""
+    scene.say("kid", parent_id="parent")
+    scene.end("kid", Status.FAILED, parent_id="parent")
+    scene.say("parent", outcomes=Attributes({"ok": 3, "failed": 1}))
+    detail = detail_of(scene)
+    assert detail["outcomes"] == {"ok": 3, "failed": 1}
+    assert detail["statistics"]["items"]["success_rate"] == 0.75
+    assert detail["statistics"]["children"]["failed"] == 1
+    assert statistics_of(read_snapshot(detail)).items.success_rate == 0.75
+
+
+def detail_of(scene: Scene) -> dict[str, Any]:
+    """The details of the parent, as the API shows them."""
+    entry = scene.monitor.core.ledger.find("parent")
+    assert entry is not None
+    return scene.monitor.views.detail(entry)

@@ -152,6 +152,25 @@ def test_operations_of_a_process_that_is_gone_are_closed(scene: Scene) -> None:
     assert not scene.watcher.waiting
 
 
+def test_a_lost_run_lasted_as_long_as_its_process_was_seen(scene: Scene) -> None:
+    """Its end is the last look at which its process was alive; that of a command is when it was waited for."""
+    began = scene.time.time_ns() / 1e9
+    scene.machine.start(2)
+    scene.say(1, started_at=began)
+    scene.say(2, started_at=began, elapsed=1.0)
+    scene.run(2)
+    alive = scene.time.time_ns() / 1e9
+    scene.time.sleep(0.7)
+    scene.kill(2)
+    scene.run(5)
+    assert [loss.snapshot.timestamp for loss in scene.watcher.losses] == [alive]
+    scene.watcher.ended(Exit(1))
+    ended = scene.time.time_ns() / 1e9
+    scene.kill(1)
+    scene.run(5)
+    assert scene.watcher.losses[-1].snapshot.timestamp == ended
+
+
 def test_nothing_is_closed_while_something_may_still_come(scene: Scene) -> None:
     """What the dead one had sent is taken first: only after a quiet moment, with nothing under way, it is closed."""
     scene.machine.start(2)

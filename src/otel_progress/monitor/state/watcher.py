@@ -147,6 +147,7 @@ class Watcher:
         self._known: dict[str, _WatchedProcess] = {}
         self._command: procfs.ProcessStat | None = None
         self._command_exit: Exit | None = None
+        self._command_ended = 0
         self._memory_kills = probe.memory_kills()
         self._killed_at: float | None = None
         self._awake_since = self._last_tick = clock.monotonic()
@@ -229,7 +230,7 @@ class Watcher:
         self._watch_memory(now)
         if exit.signal == "SIGKILL" and self._memory_kills is not None:
             exit = replace(exit, out_of_memory=self._memory_killed(now))
-        self._command_exit = exit
+        self._command_exit, self._command_ended = exit, clock.time_ns()
         return exit
 
     @property
@@ -330,7 +331,7 @@ class Watcher:
             return
         known.gone_at, known.gone_time, known.state = now, known.alive_time, ""
         if self._is_command(known.seen):
-            known.gone_time = clock.time_ns()  # its end was waited for
+            known.gone_time = self._command_ended or clock.time_ns()
             known.exit = self._command_exit or Exit()
         elif self._memory_killed(now):
             known.exit = Exit(out_of_memory=True)
