@@ -508,7 +508,7 @@ def _seen(operation: OperationState) -> Snapshot:
 
 def _end_of(stage: HandleState) -> Attributes:
     """How one run of a stage ended: the snapshot may list several of its path, or this one no more."""
-    took = max(0.0, (stage._ended or 0.0) - (stage._started or 0.0))
+    took = round(max(0.0, (stage._ended or 0.0) - (stage._started or 0.0)), 6)
     return Attributes({semconv.STAGE_ELAPSED: took, semconv.STAGE_STATUS: stage._status.value})
 
 
