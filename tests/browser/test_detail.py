@@ -578,7 +578,7 @@ def test_mean_rate_is_of_the_whole_run(open_page):
     """Units that came before the first point count, those of an earlier attempt do not."""
     found = open_page().evaluate("""async () => {
         const { meanOf } = await import("/static/charts.js");
-        return [meanOf([[0.1, 60], [6, 60]], 6), meanOf([[0, 150], [5, 200]], 5, 150), meanOf([], 5), meanOf([[0, 0]], 0)];
+        return [meanOf([[0.1, 60], [6, 60]]), meanOf([[0, 150], [5, 200]], 150), meanOf([]), meanOf([[0, 0]])];
     }""")
     assert found == [10, 10, 0, 0]
 

@@ -95,17 +95,22 @@ class Event:
         )
 
     def _ended_run(self, found: list[StageSnapshot]) -> StageSnapshot | None:
-        when, took = self.timestamp / 1e9, self.attributes.get(semconv.STAGE_ELAPSED)
+        when, took = self.timestamp / 1e9, _seconds(self.attributes.get(semconv.STAGE_ELAPSED))
 
         def apart(stage: StageSnapshot) -> float:
             return abs(when - (stage.started_at or 0.0) - stage.elapsed)
 
-        if not finite(took) or took < 0:  # a sender of an earlier version
+        if took is None:  # a sender of an earlier version
             return min(reversed(found), key=apart, default=None)
         said = self.attributes.get(semconv.STAGE_STATUS)
         status = next((one for one in Status if one.value == said and one.final), Status.COMPLETED)
         same = [one for one in found if one.status is status and abs(one.elapsed - took) <= ROUNDED]
         if same:
-            return replace(min(reversed(same), key=apart), elapsed=float(took))
+            return replace(min(reversed(same), key=apart), elapsed=took)
         path = self.stage or ""
-        return StageSnapshot(path.rpartition("/")[2], path, status, started_at=when - took, elapsed=float(took))
+        return StageSnapshot(path.rpartition("/")[2], path, status, started_at=when - took, elapsed=took)
+
+
+def _seconds(given: object) -> float | None:
+    """A valid duration, or None: senders are untrusted."""
+    return float(given) if isinstance(given, (int, float)) and finite(given) and given >= 0 else None

@@ -473,7 +473,7 @@ def _has_uncounted(about: SnapshotFields | StageSnapshot, records: int) -> bool:
     """Whether it counted units itself that are no records."""
     progress = about.progress
     fresh = (progress.completed or 0) - (progress.restored or 0)
-    return (fresh > 0 and fresh != records) or any(finite(n) and n > 0 for n in about.counters.values())
+    return (fresh > 0 and fresh != records) or any(_whole(n) > 0 for n in about.counters.values())
 
 
 def _add_resources(into: _Stage, stage: StageSnapshot) -> None:

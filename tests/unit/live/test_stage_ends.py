@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 
 import pytest
@@ -72,6 +73,33 @@ def test_nested_stages_of_one_name_and_time(progress_capture: Capture) -> None:
         ("a/b", 1.0),
         ("a", 1.0),
     ]
+
+
+def test_stages_of_one_name_side_by_side(progress_capture: Capture) -> None:
+    """Tasks whose stages overlap and end in the same moment each have their own time."""
+    doors = [asyncio.Event() for _ in range(3)]
+    leave = asyncio.Event()
+
+    async def work(op: progress.Operation, door: asyncio.Event) -> None:
+        await door.wait()
+        async with op.stage("gz"):
+            await leave.wait()
+
+    async def main() -> None:
+        async with progress.operation("pool") as op:
+            tasks = [asyncio.create_task(work(op, door)) for door in doors]
+            for door, seconds in zip(doors, (5.0, 2.0, 0.25), strict=True):
+                door.set()
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                progress_capture.clock.sleep(seconds)
+            leave.set()
+            await asyncio.gather(*tasks)
+            progress_capture.look()
+
+    asyncio.run(main())
+    ends = progress_capture.of(semconv.STAGE_ENDED)
+    assert sorted(event.about.elapsed for event in ends if event.about) == pytest.approx([0.25, 2.25, 7.25])
 
 
 def test_the_receiver_gets_the_duration(progress_capture: Capture) -> None:

@@ -687,7 +687,7 @@ def _draw(entry: Entry) -> None:
         except (ValueError, RecursionError):
             pass
     if entry.curve is None:
-        restored = get(s.RESTORED)
+        restored: Any = get(s.RESTORED)
         entry.curve = Curve(restored=restored if finite(restored) and restored >= 0 else 0)
     entry.curve.add(seconds, completed)
 

@@ -460,7 +460,7 @@ def _run_down(progress: Json, later: float) -> Json:
 
 def _ends(entry: Entry, seen: Snapshot, children: list[Entry]) -> Attributes:
     """How its children ended: those of its own process, as far as that counted them, and those of other processes."""
-    found = {key: int(n) for key, n in seen.child_outcomes.items() if finite(n)}
+    found = {key: int(n) for key, n in seen.child_outcomes.items() if isinstance(n, (int, float)) and finite(n)}
     mine, others = Counter[str](), Counter[str]()
     for child in children:
         if child.head.status.final:
@@ -480,4 +480,3 @@ def _outcomes(seen: Snapshot, ended: Attributes) -> Json:
     """The outcomes of an operation; of one that recorded none, how many of its children failed or were lost."""
     records = dict(records_of(seen))
     return records or {key: n for key, n in ended.items() if key == "failed"}
-

@@ -37,8 +37,8 @@ export function ratesOf(points, most = 48) {
   return found;
 }
 
-/** Units a second over the whole run; what an earlier attempt completed is no pace. */
-export const meanOf = (points, span, restored) => (span > 0 && points.length ? Math.max(0, points.at(-1)[1] - (restored ?? 0)) / span : 0);
+/** Units a second from the start to the last point; what an earlier attempt completed is no pace. */
+export const meanOf = (points, restored) => (points.at(-1)?.[0] > 0 ? Math.max(0, points.at(-1)[1] - (restored ?? 0)) / points.at(-1)[0] : 0);
 
 const NICE = [1, 2, 2.5, 5, 10];
 /** The top of an axis: the next round number. */
@@ -126,7 +126,7 @@ function Rate({ points, span, unit, restored, marks, from, now }) {
   const steps = rates.map(([start, end, value]) => [place(start, span, WIDTH), place(end, span, WIDTH), round(HEIGHT - place(value, top, HEIGHT))]);
   const path = `M${steps.map(([start, end, y]) => `${start} ${y}L${end} ${y}`).join("L")}`;
   const area = `M${steps[0][0]} ${HEIGHT}L${path.slice(1)}L${steps.at(-1)[1]} ${HEIGHT}Z`;
-  const mean = meanOf(points, span, restored);
+  const mean = meanOf(points, restored);
   const said = (seconds) => {
     const one = rates.find(([start, end]) => seconds >= start && seconds <= end);
     return one ? `${speed(one[2], unit)} from ${moment(from, one[0], now)} to ${moment(from, one[1], now)}` : null;
