@@ -44,11 +44,11 @@ class Machine:
         """When it was created."""
         return self.boot + seen.ticks
 
-    def executable(self, pid: int) -> str | None:  # noqa: ARG002
+    def executable(self, pid: int) -> str | None:
         """Python."""
         return "python"
 
-    def waits_in(self, pid: int) -> str:  # noqa: ARG002
+    def waits_in(self, pid: int) -> str:
         """Unknown."""
         return ""
 
