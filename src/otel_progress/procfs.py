@@ -11,6 +11,7 @@ from typing import Final
 
 PROC: Final = Path("/proc")
 CGROUPS: Final = Path("/sys/fs/cgroup")
+MACHINE_ID: Final = Path("/etc/machine-id")
 _ISO: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
 GONE: Final = "ZX"
 """The states of a dead process whose parent has not collected it yet."""
@@ -39,6 +40,64 @@ class ProcessStat:
     pid: int
     ticks: int
     state: str
+
+
+@dataclass(frozen=True)
+class PidSpace:
+    """Where a pid means one process.
+
+    Attributes:
+        boot: identifies the run of the kernel.
+        namespace: identifies the pid namespace, among those of this run that exist.
+        machine: identifies the installation of the system.
+    """
+
+    boot: str
+    namespace: str
+    machine: str
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a pid seen here can be told from one seen elsewhere."""
+        return bool(self.boot and self.namespace)
+
+    def is_same(self, other: PidSpace) -> bool:
+        """Whether a pid means the same process in both."""
+        return self.is_known and (self.boot, self.namespace) == (other.boot, other.namespace)
+
+    def is_earlier_boot(self, other: PidSpace) -> bool:
+        """Whether it was on the machine of `other`, before that was started again."""
+        return bool(self.boot and other.boot and self.machine) and (
+            self.machine == other.machine and self.boot != other.boot
+        )
+
+
+def pid_space(proc: Path = PROC, machine_id: Path = MACHINE_ID) -> PidSpace:
+    """Where the pids that this process sees count."""
+    try:
+        machine = machine_id.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        machine = ""
+    return PidSpace(boot_id(proc), pid_namespace(proc), machine)
+
+
+def is_hidden(pid: int, proc: Path = PROC) -> bool:
+    """Whether a process with this pid may be alive although `look` doesn't find it, as with `hidepid`."""
+    try:
+        (proc / str(pid) / "stat").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    except OSError:
+        return True
+    else:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def look(pid: int, proc: Path = PROC) -> ProcessStat | None:

@@ -119,7 +119,7 @@ def test_users_and_a_stuck_job(open_as):
     ] == [404, 404, 404]
     bob.evaluate("(src) => document.querySelector('progress-operation').setAttribute('src', src)", src)
     expect(bob.locator(ELEMENT).locator("[part=note]")).to_have_text(
-        "The server does not know this operation yet.", timeout=10_000
+        "This operation is not known here yet, or it is not yours.", timeout=10_000
     )
     shown.get_by_role("button", name="Cancel").click()
     expect(shown.get_by_role("button", name="Keep it running")).to_be_focused()

@@ -216,6 +216,33 @@ def test_one_whose_process_is_killed_is_lost_within_seconds(tmp_path: Path) -> N
         assert monitor.row("victim")["status"] == "lost"
 
 
+def test_one_that_is_killed_while_the_monitor_is_down_is_lost_after_its_start(tmp_path: Path) -> None:
+    """What the monitor saw alive before is proven to be gone; what still lives, heard or stopped, is not lost."""
+    with monitored(tmp_path) as monitor, job(monitor, "victim") as process, job(monitor, "stopped") as stopped:
+        until(lambda: monitor.health("victim") == monitor.health("stopped") == "progressing")
+        os.kill(stopped.pid, signal.SIGSTOP)
+        monitor.kill()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        monitor.start()
+        until(lambda: monitor.row("victim")["status"] == "lost", timeout=15)
+        assert monitor.row("victim")["reason"] == "its process is gone"
+        assert monitor.row("stopped")["status"] == "running"
+        assert [e["event"] for e in monitor.events("victim")].count("progress.operation.ended") == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
+def test_one_under_run_that_is_killed_while_the_monitor_is_down_ends_once(tmp_path: Path) -> None:
+    """Whether the certificate of `run` arrives or not, the operation is lost, once."""
+    with monitored(tmp_path) as monitor, job(monitor, "victim", command=(*CLI, "run", "--")):
+        row = until(lambda: monitor.row("victim").get("pid") and monitor.row("victim"))
+        monitor.end()
+        os.kill(row["pid"], signal.SIGKILL)
+        monitor.start()
+        until(lambda: monitor.row("victim")["status"] == "lost", timeout=15)
+        assert [e["event"] for e in monitor.events("victim")].count("progress.operation.ended") == 1
+
+
 @pytest.mark.skipif(not hasattr(signal, "sigtimedwait"), reason="run works on Linux only")
 def test_with_run_there_is_one_end_and_it_knows_more(tmp_path: Path) -> None:
     """`run` saw how the process died: its death certificate is the only end."""

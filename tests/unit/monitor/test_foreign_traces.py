@@ -505,6 +505,14 @@ class Machine:
         """None."""
         return 0
 
+    def pid_space(self) -> procfs.PidSpace:
+        """This machine."""
+        return procfs.PidSpace("boot", "pid:[1]", "machine")
+
+    def is_hidden(self, _: int) -> bool:
+        """No."""
+        return False
+
 
 @pytest.fixture
 def machine(monitor: Parts) -> Machine:

@@ -50,6 +50,12 @@ class Machine:
     def memory_kills(self) -> int | None:
         return self.kills
 
+    def pid_space(self) -> procfs.PidSpace:
+        return procfs.PidSpace("boot", "pid:[1]", "machine")
+
+    def is_hidden(self, pid: int) -> bool:
+        return False
+
 
 class Scene:
     """A watcher, its machine and its clock."""
@@ -191,6 +197,7 @@ def test_what_a_collector_holds_has_its_time(scene: Scene) -> None:
     for pid in (2, 3):
         scene.machine.start(pid)
         scene.say(pid)
+    scene.run(6)
     scene.watcher.notice(scene.watcher.ledger.processes["p2"], 5.0)
     scene.kill(2)
     scene.kill(3)
@@ -201,8 +208,20 @@ def test_what_a_collector_holds_has_its_time(scene: Scene) -> None:
     assert (scene.lost, scene.watcher.waiting) == (["o3"], False)
 
 
+def test_what_waited_for_the_watcher_itself_was_not_late(scene: Scene) -> None:
+    """An event from before its start came late for want of a watcher, so no proof is held up by that."""
+    scene.machine.start(2)
+    scene.say(2)
+    scene.run(6)
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 20.0)
+    scene.kill(2)
+    scene.run(2)
+    assert scene.lost == ["o2"]
+
+
 def test_what_came_late_once_is_forgotten(scene: Scene) -> None:
     """An outage that delayed one event holds up no proof for ever."""
+    scene.time.sleep(3700)
     scene.machine.start(2)
     scene.say(2)
     scene.watcher.notice(scene.watcher.ledger.processes["p2"], 3600.0)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.health import NOT_MOVING
+from otel_progress.model.status import Status
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
 from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, refusal, unknown_event
@@ -175,6 +176,8 @@ class Core:
         self._sizes: dict[str, int] = {}
         """The bytes held of each operation."""
         self._held = self._taking = 0
+        self._is_watching = False
+        """Whether the processes from before the start are watched."""
         self._touched: deque[Entry] = deque(maxlen=RECORDS)
         self._thread = threading.Thread(target=self._run, name="otel-progress-ledger", daemon=True)
         self._next_prune = clock.monotonic() + 5
@@ -378,6 +381,8 @@ class Core:
             self.journal.processes.add(instance)
         if own and self.watcher is not None:
             self.watcher.notice(process, _delay(group))
+            if self.ledger.processes[instance].seen != process.seen:
+                self.journal.processes.add(instance)
 
     def _examine(self, record: Record, group: records.Group) -> None:
         """Tell what is wrong with an event of a program without our SDK."""
@@ -416,6 +421,7 @@ class Core:
         if record.event == s.OPERATION_ENDED and self._is_second_end(record):
             return
         known = self.ledger.operations.get(str(record.brief.get(s.OPERATION_ID)))
+        told = _is_told_loss(known, record)
         was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
@@ -429,11 +435,12 @@ class Core:
             self._absorb_spans(record.trace, key)
         elif known is not None and known.head.started_at != head.started_at:
             self._correct_start(key)
-        held = record.event in OVERRULABLE and self.stalls.overrules(
+        overruled = record.event in OVERRULABLE and self.stalls.overrules(
             head, record, group.resource, now, was_held=was_held
         )
-        if held:
+        if overruled:
             self.judging.rounds.mark(key)
+        held = overruled or told
         wanted = own and self._listeners.want(record.event)
         if not held and self._history.keeps(head, record):
             wanted = wanted and not self._history.has(head, record)
@@ -595,6 +602,9 @@ class Core:
         self.judging.tidy()
         self.mutes.expire(clock.unix())
         if self.watcher is not None:
+            if self.loading.done and not self._is_watching:
+                self._is_watching = True
+                self.watcher.restore()
             self.watcher.tick()
             self._presume_gone(self.watcher.take_gone())
         if self.loading.done:  # before that, an operation may rest on one that is not in memory yet
@@ -667,6 +677,17 @@ class Core:
         for kept, entry in brought:
             if entry.open and self.ledger.operations.get(kept.operation_id) is entry:
                 self.judging.restore(entry, now)
+
+
+def _is_told_loss(known: Entry | None, record: Record) -> bool:
+    """Whether it is the proof that an operation was lost, which is said already."""
+    if known is None or known.presumed is None or known.head.status is not Status.LOST:
+        return False
+    head = head_of(record)
+    if head is None or record.event != s.OPERATION_ENDED or head.status is not Status.LOST:
+        return False
+    mine = known.presumed.head
+    return (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
 
 
 def with_judge(group: records.Group) -> records.Group:

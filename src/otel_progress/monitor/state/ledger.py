@@ -81,6 +81,26 @@ class ReportedEvent(Protocol):
         """Whether the trace is sampled."""
 
 
+class Seen(NamedTuple):
+    """A process as the monitor saw it alive on its own machine.
+
+    Attributes:
+        boot: identifies the run of the kernel; see `procfs.PidSpace`.
+        namespace: identifies the pid namespace.
+        machine: identifies the installation of the system.
+        pid: its process id.
+        ticks: its start in clock ticks since boot.
+        is_certain: whether it is proven to be the reported one.
+    """
+
+    boot: str
+    namespace: str
+    machine: str
+    pid: int
+    ticks: int
+    is_certain: bool
+
+
 @dataclass(frozen=True)
 class Process:
     """A process that was heard of.
@@ -92,6 +112,7 @@ class Process:
         interval: seconds between two heartbeats.
         beats: whether it sends heartbeats at all.
         words: the text that a search for one of its operations looks at.
+        seen: the process as it was seen alive on this machine.
         pid: its process id.
         created: when it was created, in ISO 8601.
         host: the name of its host.
@@ -106,6 +127,7 @@ class Process:
     host: str | None = None
     beats: bool = False
     words: str = ""
+    seen: Seen | None = None
 
     @property
     def is_judged_outside(self) -> bool:
@@ -540,6 +562,11 @@ class Ledger:
         """Something more is known of a process: these attributes of its resource."""
         process = self.processes[process.instance] = replace(process, resource={**process.resource, **about})
         return process
+
+    def see(self, process: Process, seen: Seen) -> None:
+        """A process was seen alive on this machine."""
+        if process.seen != seen:
+            self.processes[process.instance] = replace(process, seen=seen)
 
     def beat(self, process: Process, interval: object, moment: float = 0.0) -> Process:
         """Take a heartbeat; `moment` is its time (Unix), `interval` the seconds until the next one."""

@@ -14,7 +14,7 @@ from otel_progress.model.curve import Curve
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces
-from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, bare, head_of
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, Seen, bare, head_of
 from otel_progress.monitor.state.ledger import process_of as make_process
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.saved import StoredOperation, StoredProcess
@@ -117,7 +117,8 @@ def known_of(process: Process) -> StoredProcess:
     """A process, as it is stored."""
     wall = clock.time_ns() / 1e9 - (clock.monotonic() - process.heard_at)
     resource = json.dumps(dict(process.resource), default=repr)
-    return StoredProcess(process.instance, resource, wall, process.interval if process.beats else None)
+    seen = None if process.seen is None else json.dumps(process.seen)
+    return StoredProcess(process.instance, resource, wall, process.interval if process.beats else None, seen)
 
 
 def process_of(known: StoredProcess, heard_at: float) -> Process:
@@ -126,7 +127,16 @@ def process_of(known: StoredProcess, heard_at: float) -> Process:
         resource = json.loads(known.resource)
     except ValueError:
         resource = {}
-    return make_process(known.instance, resource, heard_at, known.interval)
+    return replace(make_process(known.instance, resource, heard_at, known.interval), seen=_seen_of(known.seen))
+
+
+def _seen_of(text: str | None) -> Seen | None:
+    """The process as it was seen alive before; None if that is unknown."""
+    try:
+        boot, namespace, machine, pid, ticks, is_certain = json.loads(text or "")
+        return Seen(str(boot), str(namespace), str(machine), int(pid), int(ticks), bool(is_certain))
+    except (ValueError, TypeError):
+        return None
 
 
 def raw_of(entry: Entry) -> bytes:

@@ -91,12 +91,14 @@ class StoredProcess(NamedTuple):
         resource: its resource attributes, as JSON text.
         heard_at: when it was last heard of, in Unix seconds.
         interval: seconds between two heartbeats; None if it sends none.
+        seen: the process as the monitor saw it alive, as JSON text; None if it did not.
     """
 
     instance: str
     resource: str
     heard_at: float
     interval: float | None = None
+    seen: str | None = None
 
 
 class Mute(NamedTuple):

@@ -5,6 +5,10 @@ before. Nothing else is proof: a process that is stopped, frozen or cut off is m
 
 A process that does not say when it was created may be another one with the same pid. If it seems to be one of this
 machine, its operations are presumed lost, which the next sign of life undoes.
+
+After a restart of the monitor, the processes that it saw alive before are looked at again. What such a process sent may
+still be under way, as a Collector tries again for a while: if it is gone, its operations are presumed lost at once, and
+certified a minute later.
 """
 
 from __future__ import annotations
@@ -19,8 +23,9 @@ from otel_progress import clock, procfs
 from otel_progress import semconv as s
 from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Status
 from otel_progress.model.units import duration, percent, units
-from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, Process, lose
+from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, Process, Seen, lose
 from otel_progress.outbound.certificate import Exit, certify
 from otel_progress.outbound.certificate import known as valid
 from otel_progress.outbound.last_metrics import last_metrics, lost_counters_at_zero
@@ -39,6 +44,12 @@ LATE_KEPT: Final = 600.0
 """Seconds for which it is remembered how late events arrived."""
 CREATED_WITHIN: Final = 1.0
 """Seconds by which two readings of a creation time may differ, as the wall clock may have been set."""
+UNDER_WAY: Final = 60.0
+"""Seconds for which what a process sent before the monitor was started may still arrive: a Collector waits up to 45 s
+between two attempts.
+"""
+ANOTHER_BOOT: Final = -1
+"""The start of a process in ticks since a boot that is over; no process that is alive has it."""
 KNOWN: Final = 1000
 """The most processes without running operations that are remembered."""
 NAMES: Final = 1000
@@ -63,6 +74,12 @@ class Probe(Protocol):
     def memory_kills(self) -> int | None:
         """How often the kernel killed processes for lack of memory."""
 
+    def pid_space(self) -> procfs.PidSpace:
+        """Where the pids of this machine count."""
+
+    def is_hidden(self, pid: int) -> bool:
+        """Whether a process with this pid may be alive although `look` doesn't find it."""
+
 
 @dataclass
 class _WatchedProcess:
@@ -82,6 +99,10 @@ class _WatchedProcess:
     """Its state at the last tick, a key of `procfs.STATES`."""
     counted: set[str] = field(default_factory=set)
     """The names of operations whose counter of the lost was sent as 0."""
+    is_restored: bool = False
+    """Whether it was seen before the start of the monitor, and not heard since."""
+    presumed: tuple[str, ...] = ()
+    """The operations that are presumed lost and not certified yet."""
 
 
 class Gone(NamedTuple):
@@ -148,9 +169,11 @@ class Watcher:
         self._command: procfs.ProcessStat | None = None
         self._command_exit: Exit | None = None
         self._command_ended = 0
+        self._space = probe.pid_space()
         self._memory_kills = probe.memory_kills()
         self._killed_at: float | None = None
         self._awake_since = self._last_tick = clock.monotonic()
+        self._began = self._last_tick
         self._late = self._late_at = 0.0
         self._gone: dict[str, Gone] = {}
         self._lock = threading.Lock()
@@ -185,7 +208,10 @@ class Watcher:
         """
         with self._lock:
             self._notice(process)
-            now, late = clock.monotonic(), min(late, LATE_MOST)
+            now = clock.monotonic()
+            if late > now - self._began:
+                return  # it waited for us
+            late = min(late, LATE_MOST)
             if process.instance in self._known and (late >= self._late or now - self._late_at > LATE_KEPT):
                 self._late, self._late_at = late, now
 
@@ -193,8 +219,29 @@ class Watcher:
         known = self._known.get(process.instance)
         if known is None:
             self._recognise(process)
-        elif known.silent_since is not None:
-            self._heard_again(process, known)
+        else:
+            if known.gone_at is None:
+                known.is_restored = False
+            if known.silent_since is not None:
+                self._heard_again(process, known)
+
+    def restore(self) -> None:
+        """After a start: watch the processes with running operations that were seen alive before it."""
+        with self._lock:
+            for process in self.ledger.busy():
+                seen = process.seen
+                if seen is None or process.instance in self._known or not _is_here(process):
+                    continue
+                was = procfs.PidSpace(seen.boot, seen.namespace, seen.machine)
+                if was.is_same(self._space):
+                    stat = procfs.ProcessStat(seen.pid, seen.ticks, "?")
+                    known = _WatchedProcess(stat, is_certain=seen.is_certain, is_restored=True)
+                elif was.is_earlier_boot(self._space):  # whatever has its pid now is another process
+                    stat = procfs.ProcessStat(seen.pid, ANOTHER_BOOT, "?")
+                    known = _WatchedProcess(stat, is_certain=False, is_restored=True)
+                else:
+                    continue
+                self._known[process.instance] = known
 
     def tick(self) -> None:
         """Look at all processes that have running operations."""
@@ -216,6 +263,10 @@ class Watcher:
                 for instance in drained:
                     if self._is_quiet(instance, self._known[instance], clock.monotonic()):
                         self._close(instance)
+        with self._lock:
+            for instance, known in self._known.items():
+                if known.presumed and now - (known.gone_at or now) >= UNDER_WAY:
+                    self._confirm(instance, known)
 
     def _busy(self) -> list[Process]:
         """Processes with running operations that can be looked at; unless eager, only those that are known."""
@@ -279,6 +330,10 @@ class Watcher:
             return None
         known = self._known[process.instance] = _WatchedProcess(seen, is_certain=certain)
         known.alive_time = clock.time_ns()
+        if not self._eager and not process.instance.startswith(MARK):
+            space = self._space
+            where = (space.boot, space.namespace, space.machine)
+            self.ledger.see(process, Seen(*where, seen.pid, seen.ticks, certain))
         return known
 
     def _seems_to_be(self, seen: procfs.ProcessStat, process: Process) -> bool:
@@ -304,6 +359,8 @@ class Watcher:
     def _is_alive(self, known: _WatchedProcess) -> procfs.ProcessStat | None:
         seen = self._probe.look(known.seen.pid)
         same = seen is not None and seen.ticks == known.seen.ticks
+        if seen is None and known.is_restored and self._probe.is_hidden(known.seen.pid):
+            return known.seen  # nobody can tell
         if self._is_command(known.seen):  # until somebody waits for it, it may be dead but is not gone
             return None if self._command_exit is not None else seen if same else known.seen
         return seen if same else None
@@ -315,7 +372,7 @@ class Watcher:
     def _forget(self) -> None:
         """Forget processes without running operations; one that reports again is identified again."""
         busy = {process.instance for process in self.ledger.busy()}
-        self._known = {key: known for key, known in self._known.items() if key in busy}
+        self._known = {key: known for key, known in self._known.items() if key in busy or known.presumed}
 
     # -- gone
 
@@ -329,8 +386,11 @@ class Watcher:
                 self._count_from_zero(process, known)
             self._listen(process, known, seen, now)
             return
+        was_alive = bool(known.state) or not known.is_restored
         known.gone_at, known.gone_time, known.state = now, known.alive_time, ""
-        if self._is_command(known.seen):
+        if not was_alive:  # nobody knows when it ended: not before its last sign of life
+            known.gone_time = clock.time_ns() - round((now - process.heard_at) * 1e9)
+        elif self._is_command(known.seen):
             known.gone_time = self._command_ended or clock.time_ns()
             known.exit = self._command_exit or Exit()
         elif self._memory_killed(now):
@@ -358,17 +418,36 @@ class Watcher:
     def _close(self, instance: str) -> None:
         """End all operations that the process left open."""
         known, process = self._known[instance], self.ledger.processes[instance]
-        if not known.is_certain or instance.startswith(MARK):
+        if not known.is_certain or known.is_restored or instance.startswith(MARK):
             self._gone[instance] = Gone(instance, known.exit.reason, known.gone_time / 1e9)
+            if known.is_certain and not instance.startswith(MARK):
+                known.presumed += tuple(entry.head.operation_id for entry in self.ledger.open_of(instance))
             return
-        resource = process.resource
         self._count_from_zero(process, known)
         losses = []
         for entry in self.ledger.open_of(instance):
             lost = lose(entry.snapshot, known.exit.reason, known.gone_time / 1e9)
             self.ledger.apply(lost, instance, clock.monotonic())
-            self.losses.append(Loss(lost, known.exit))
             losses.append(lost)
+        self._certify(losses, process, known)
+
+    def _confirm(self, instance: str, known: _WatchedProcess) -> None:
+        """What is presumed lost since the start is proven: nothing can be under way any more."""
+        found = [self.ledger.find(key) for key in dict.fromkeys(known.presumed)]
+        known.presumed = ()
+        losses = [one.snapshot for one in found if one is not None and one.presumed and one.instance == instance]
+        process = self.ledger.processes.get(instance)
+        if process is None:
+            return
+        losses = [one for one in losses if one.status is Status.LOST]
+        self._count_names({one.name for one in losses}, process, known)
+        self._certify(losses, process, known)
+
+    def _certify(self, losses: list[Snapshot], process: Process, known: _WatchedProcess) -> None:
+        """Send what the process can no longer send of its lost operations."""
+        resource = process.resource
+        for lost in losses:
+            self.losses.append(Loss(lost, known.exit))
             try:
                 certificate = certify(lost, known.exit, resource, clock.time_ns())
             except Exception as error:
@@ -385,7 +464,10 @@ class Watcher:
 
     def _count_from_zero(self, process: Process, known: _WatchedProcess) -> None:
         """Send the counter of the lost as 0 for each new name, so that stores see it rise."""
-        names = {entry.snapshot.name for entry in self.ledger.open_of(process.instance)} - known.counted
+        self._count_names({entry.snapshot.name for entry in self.ledger.open_of(process.instance)}, process, known)
+
+    def _count_names(self, names: set[str], process: Process, known: _WatchedProcess) -> None:
+        names = names - known.counted
         if names and len(known.counted) < NAMES:
             known.counted |= names
             self._post("metrics", lost_counters_at_zero(sorted(names), valid(process.resource), clock.time_ns()))

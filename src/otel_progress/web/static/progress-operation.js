@@ -336,7 +336,7 @@ export class ProgressOperation extends HTMLElement {
     if (!this.#problem) return row && isFinal(row) ? "" : this.#asked;
     if (status === 401 || status === 403) return message || "You may not see this operation.";
     if (Date.now() - this.#lostAt < STALE) return "";
-    if (status === 404) return row ? "The server does not know this operation any more. It may have been restarted." : "The server does not know this operation yet.";
+    if (status === 404) return row ? "This operation is not known here any more. The server may have been restarted." : "This operation is not known here yet, or it is not yours.";
     return `Reconnecting… ${row ? "This is the last known state." : message}`.trim();
   }
 
