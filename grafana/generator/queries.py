@@ -76,9 +76,9 @@ class Query:
 
 # -- Prometheus
 
-RUN: Final = f"job, instance, {NAME}, {ID}"
+RUN: Final = f"{ENVIRONMENT}, job, instance, {NAME}, {ID}"
 """The labels that identify the series of a run."""
-WHO: Final = f"job, {NAME}, {ID}"
+WHO: Final = f"{ENVIRONMENT}, job, {NAME}, {ID}"
 """The labels that identify a run, in whatever process."""
 HELD_BACK: Final = "run:progress_idle_held_back_seconds"
 """The recorded series of parents that are idle because they wait for a child in another process."""
