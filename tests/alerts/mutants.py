@@ -189,19 +189,19 @@ MUTANTS = (
     Mutant(_REPORTER_SILENT, " or 0 * instance:progress_in_flight:last1h)", ")", "unseen_killed"),
     Mutant(_REPORTER_SILENT, "(run:progress_active:last6h == 1)", "(run:progress_active:last6h)", "unseen_beside_ended"),
     Mutant(_REPORTER_SILENT, "present_over_time(progress_operation_active[3m])", "present_over_time(progress_operation_active[10m])", "unseen_killed"),
-    Mutant(_REPORTER_SILENT, "unless on (deployment_environment_name, job, instance) present_over_time(progress_operation_active[3m])", "unless on (deployment_environment_name, job) present_over_time(progress_operation_active[3m])", "unseen_killed"),
+    Mutant(_REPORTER_SILENT, "unless on (job, instance) present_over_time(progress_operation_active[3m])", "unless on (job) present_over_time(progress_operation_active[3m])", "unseen_killed"),
     Mutant(_REPORTER_LOST, _GUARD, "", "unseen_gap"),
     Mutant(_REPORTER_LOST, ">= 60  # seconds", ">= 0", "unseen_killed"),
     Mutant(_REPORTER_LOST, "> instance:progress_heard_time_seconds", "< instance:progress_heard_time_seconds", "restart_while_lost"),
     Mutant("ReporterLost", f"unless {_now(_REPORTER_OUTAGE)}", "", "unseen_silent_after_outage"),
     Mutant("ReporterLost", f"and {_now(_REPORTER_OUTAGE)}", "", "unseen_killed"),
     Mutant(_LEFT, "== 0", "== 1", "ends_in_haste"),
-    Mutant(_LEFT, "> on (deployment_environment_name, job, instance)", "< on (deployment_environment_name, job, instance)", "ends_in_haste"),
+    Mutant(_LEFT, "> on (job, instance)", "< on (job, instance)", "ends_in_haste"),
     Mutant(_LEFT, "or 0 * instance:progress_in_flight:last1h", "", "unseen_killed"),
     Mutant(_LEFT, """
               and (
                 run:progress_heard_time_seconds
-                > on (deployment_environment_name, job, instance) group_left () instance:progress_counted_time_seconds
+                > on (job, instance) group_left () instance:progress_counted_time_seconds
               )""", "", "unseen_beside_ended"),
     Mutant(_COUNTED, "last_over_time(instance:progress_counted_time_seconds[1h]) and instance:progress_in_flight:last1h", "0 * instance:progress_in_flight:last1h", "unseen_beside_ended"),
     # How it ended
@@ -209,6 +209,12 @@ MUTANTS = (
     Mutant(_LOST_FOR, f"unless {_now(_OUTAGE)}", "", "killed_in_an_outage"),
     Mutant(_LOST_FOR, f"and {_now(_OUTAGE)}", "", "killed"),
     Mutant(_OVER, "[19s]", "[5m]", "stuck_recovers"),
+    Mutant(_OVER, ':held{alert="OperationSlow"}[19s])', ':held{alert="nothing"}[19s])', "slow_for_less_than_a_minute"),
+    Mutant(_ACTIVE, 'progress_run_active{deployment_environment_name=""}', 'progress_run_active{deployment_environment_name="-"}', "environment_comes_later"),
+    Mutant(_CHILDREN, "group by (deployment_environment_name, job, process,", "group by (job, process,", "child_in_one_of_two_environments"),
+    Mutant(_CHILDREN, "* on (deployment_environment_name, progress_operation_id)", "* on (progress_operation_id)", "child_of_an_id_in_one_of_two_environments"),
+    Mutant(_SILENT, "unless on (deployment_environment_name, job, progress_operation_name", "unless on (job, progress_operation_name", "killed_in_one_of_two_environments"),
+    Mutant(_GONE, "< on (deployment_environment_name, job, progress_operation_name, progress_operation_id) group_left ()", "< on (job, progress_operation_name, progress_operation_id) group_left ()", "proven_in_one_of_two_environments"),
     Mutant("OperationLost", 'progress_lost_seconds{severity="critical"}', 'progress_lost_seconds{severity="warning"}', "killed"),
     # OperationNotStarted
     Mutant("OperationNotStarted", ">=", "<", "starts_late"),
@@ -234,7 +240,7 @@ MUTANTS = (
     Mutant("PipelineDown", "== 0", "== 1", "progressing"),
     Mutant("PipelineDown", "for: 1m", "for: 0s", "collector_restart"),
     Mutant("PipelineDown", "for: 1m", "for: 10m", "outage"),
-    Mutant("PipelineDown", "unless on (deployment_environment_name, job, instance) collector:progress_works", "== 1", "one_of_two_collectors"),
+    Mutant("PipelineDown", "unless on (job, instance) collector:progress_works", "== 1", "one_of_two_collectors"),
     Mutant("collector:progress_works", "== 1", ">= 0", "outage"),
     Mutant("collector:progress_works", "exporter_send_failed_metric_points_total{job=\"otel-collector\"}[3m]) > 0", "exporter_send_failed_metric_points_total{job=\"otel-collector\"}[3m]) < 0", "collector_refused"),
     Mutant("collector:progress_works", "(rate(otelcol_exporter_sent_metric_points_total{job=\"otel-collector\"}[3m]) == 0)", "(rate(otelcol_exporter_sent_metric_points_total{job=\"otel-collector\"}[3m]) < 0)", "collector_blocked"),
@@ -292,8 +298,8 @@ MUTANTS = (
     Mutant(_TROUBLE, f"unless {_now(_HELD)}", "", "child_elsewhere"),
     Mutant(_TROUBLE, f"unless {_now(_HELD)}", f"unless on (deployment_environment_name, job, instance) {_now(_HELD)}", "one_of_two_waits_for_a_child"),
     Mutant(_TROUBLE, f"unless {_now(_HELD)}", f"unless on (progress_operation_id) {_now(_CHILDREN)}", "child_here_beside_hang"),
-    Mutant("StuckByName", "unless on (deployment_environment_name, job, instance, progress_operation_name) last_over_time(run:progress_idle_held_back_seconds[3m])", "", "child_elsewhere"),
+    Mutant("StuckByName", "unless on (job, instance, progress_operation_name) last_over_time(run:progress_idle_held_back_seconds[3m])", "", "child_elsewhere"),
     Mutant("StuckByName", "last_over_time(run:progress_idle_held_back_seconds[3m])", "last_over_time(run:progress_idle_held_back_seconds[6h])", "unseen_stuck_beside_parent"),
     Mutant("StuckByName", "last_over_time(run:progress_idle_held_back_seconds[3m])", "run:progress_idle_held_back_seconds", "child_elsewhere_seldom_counted"),
-    Mutant("StuckByName", "unless on (deployment_environment_name, job, instance, progress_operation_name)", "unless on (deployment_environment_name, job, instance)", "child_elsewhere_beside_unseen"),
+    Mutant("StuckByName", "unless on (job, instance, progress_operation_name)", "unless on (job, instance)", "child_elsewhere_beside_unseen"),
 )  # fmt: skip
