@@ -212,9 +212,9 @@ MUTANTS = (
     Mutant(_OVER, ':held{alert="OperationSlow"}[19s])', ':held{alert="nothing"}[19s])', "slow_for_less_than_a_minute"),
     Mutant(_ACTIVE, 'progress_run_active{deployment_environment_name=""}', 'progress_run_active{deployment_environment_name="-"}', "environment_comes_later"),
     Mutant(_CHILDREN, "group by (deployment_environment_name, job, process,", "group by (job, process,", "child_in_one_of_two_environments"),
-    Mutant(_CHILDREN, "* on (deployment_environment_name, progress_operation_id)", "* on (progress_operation_id)", "child_of_an_id_in_one_of_two_environments"),
+    Mutant(_CHILDREN, "and on (deployment_environment_name, progress_operation_id)\n            count by (deployment_environment_name, progress_operation_id)", "and on (progress_operation_id)\n            count by (progress_operation_id)", "child_of_an_id_in_one_of_two_environments"),
     Mutant(_SILENT, "unless on (deployment_environment_name, job, progress_operation_name", "unless on (job, progress_operation_name", "killed_in_one_of_two_environments"),
-    Mutant(_GONE, "< on (deployment_environment_name, job, progress_operation_name, progress_operation_id) group_left ()", "< on (job, progress_operation_name, progress_operation_id) group_left ()", "proven_in_one_of_two_environments"),
+    Mutant(_GONE, "< on (deployment_environment_name, job, progress_operation_name, progress_operation_id) group_left ()\n            max by (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "< on (job, progress_operation_name, progress_operation_id) group_left ()\n            max by (job, progress_operation_name, progress_operation_id)", "proven_in_one_of_two_environments"),
     Mutant("OperationLost", 'progress_lost_seconds{severity="critical"}', 'progress_lost_seconds{severity="warning"}', "killed"),
     # OperationNotStarted
     Mutant("OperationNotStarted", ">=", "<", "starts_late"),
