@@ -715,7 +715,9 @@ def test_messages_begin_with_what_fires(tmp_path: Path) -> None:
     for name, kind in (("slack.text", "text"), ("email.html", "html")):
         shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", kind)
         assert re.findall(r"Run (r\d)\.", shown) == ["r1"]
-        assert shown.index("Run r1.") < shown.index("Over: r0 is over, how it ended is not known, told at 12:00:00 UTC, r2 is over, how it ended is not known, told at 12:00:00 UTC")
+        assert shown.index("Run r1.") < shown.index(
+            "Over: r0 is over, how it ended is not known, told at 12:00:00 UTC, r2 is over, how it ended is not known, told at 12:00:00 UTC"
+        )
         assert "unknown" not in shown
 
 
@@ -785,9 +787,17 @@ def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
         label(s.OPERATION_NAME): "load",
         label(s.OPERATION_ID): "r2",
     }
-    message: dict[str, object] = {"status": "resolved", "commonLabels": common, "alerts": [sent("resolved", "r2", outcome="recovered")]}
+    message: dict[str, object] = {
+        "status": "resolved",
+        "commonLabels": common,
+        "alerts": [sent("resolved", "r2", outcome="recovered")],
+    }
     title = ("title", "[RESOLVED] OperationStuck load r2 in work")
-    for name, wanted in (title, ("summary", "load is resolved <b>; it recovered, told at 12:00:00 UTC (run r2)"), ("pagerduty.severity", "critical")):
+    for name, wanted in (
+        title,
+        ("summary", "load is resolved <b>; it recovered, told at 12:00:00 UTC (run r2)"),
+        ("pagerduty.severity", "critical"),
+    ):
         text = f'{{{{ template "otel_progress.{name}" . }}}}'
         assert rendered(text, tmp_path / "data.json", message=message).strip() == wanted
 
@@ -840,7 +850,7 @@ def test_an_alert_that_expires_is_no_recovery(case: str, tmp_path: Path) -> None
     """The end of an alert is good news only if it proves that what was told is over."""
     outcome, title, color, text = OTHERS[case]
     alert = sent("resolved", "r0", **({"outcome": outcome} if outcome else {}))
-    alert["labels"]["alertname"] = case.split()[0]  # type: ignore[index]
+    alert["labels"]["alertname"] = case.split(maxsplit=1)[0]  # type: ignore[index]
     message = {**MESSAGE, "status": "resolved", "alerts": [alert]}
     for name, wanted in (("slack.title", title), ("slack.color", color), ("slack.text", text), ("summary", text)):
         shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", message=message)
@@ -852,7 +862,11 @@ def test_messages_name_the_environment_and_the_time_of_the_run(tmp_path: Path) -
     common = {**MESSAGE["commonLabels"], label(s.ENVIRONMENT): "prod"}  # type: ignore[dict-item]
     alert = sent("resolved", "r0", outcome="failed", over_at="2026-11-29 11:58:07 +0000 UTC")
     message = {**MESSAGE, "status": "resolved", "commonLabels": common, "alerts": [alert]}
-    for name, wanted in (("title", "in work (prod)"), ("slack.title", "in work (prod)"), ("slack.text", "r0 failed at 11:58:07 UTC")):
+    for name, wanted in (
+        ("title", "in work (prod)"),
+        ("slack.title", "in work (prod)"),
+        ("slack.text", "r0 failed at 11:58:07 UTC"),
+    ):
         shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", message=message)
         assert wanted in shown
 

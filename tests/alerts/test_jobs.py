@@ -110,7 +110,11 @@ def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[s
     rules = tmp_path / "rules.yaml"
     rules.write_text(needed(), encoding="utf-8")
     file = tmp_path / "test.json"
-    content = {"rule_files": [str(rules), str(JOBS)], "evaluation_interval": "30s" if minute < 200 else "2m", "tests": [test]}
+    content = {
+        "rule_files": [str(rules), str(JOBS)],
+        "evaluation_interval": "30s" if minute < 200 else "2m",
+        "tests": [test],
+    }
     file.write_text(json.dumps(content), encoding="utf-8")
     done = subprocess.run(
         [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False

@@ -50,9 +50,8 @@ def last_metrics(lost: Sequence[Snapshot], exit: str, resource: Mapping[str, Val
         ]
         counted = [one for one in some if one.progress.completed is not None]
         if counted:
-            metrics.append(
-                otlp.gauge(s.RUN_COMPLETED, [_point({**_of(one), **where}, one.progress.completed or 0, now) for one in counted])
-            )
+            points = [_point({**_of(one), **where}, one.progress.completed or 0, now) for one in counted]
+            metrics.append(otlp.gauge(s.RUN_COMPLETED, points))
         if few:
             ended = [_count(name, float(counts[name]), now) for name in few]
             active = [_point({s.OPERATION_NAME: name}, 0.0, now) for name in few]

@@ -23,7 +23,7 @@ from otel_progress.telemetry.farewell import Farewell
 from otel_progress.telemetry.metrics import ByName
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.providers import Exporter, tracer_provider, unsent_spans
-from otel_progress.telemetry.resource import detect, exported, environment_of, service_of
+from otel_progress.telemetry.resource import detect, environment_of, exported, service_of
 from otel_progress.telemetry.run_series import RunSeries
 from otel_progress.version import VERSION
 
