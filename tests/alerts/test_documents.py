@@ -849,7 +849,7 @@ OTHERS = {
 def test_an_alert_that_expires_is_no_recovery(case: str, tmp_path: Path) -> None:
     """The end of an alert is good news only if it proves that what was told is over."""
     outcome, title, color, text = OTHERS[case]
-    alert = sent("resolved", "r0", **({"outcome": outcome} if outcome else {}))
+    alert = sent("resolved", "r0", outcome=outcome)
     alert["labels"]["alertname"] = case.split(maxsplit=1)[0]  # type: ignore[index]
     message = {**MESSAGE, "status": "resolved", "alerts": [alert]}
     for name, wanted in (("slack.title", title), ("slack.color", color), ("slack.text", text), ("summary", text)):
