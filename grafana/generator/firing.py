@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import yaml
 
-from grafana.generator.queries import RUN, WHO, series
+from grafana.generator.queries import ENVIRONMENT, RUN, WHO, series
 from otel_progress import semconv as s
 
 ROUTING: Final = Path(__file__).parents[1] / "alerts" / "alertmanager.yaml"
@@ -23,12 +23,21 @@ def inhibitions() -> list[dict[str, Any]]:
     return rules
 
 
+def now(alerts: str) -> str:
+    """Return the query for what fires now.
+
+    A plain selector also finds what fired before a restart of Prometheus, for 5 minutes, as nothing marks that as
+    stale; and a window alone finds what ended in it. jobs.yaml is evaluated each 30 s.
+    """
+    return f"({alerts} and last_over_time({alerts}[45s]))"
+
+
 def firing(which: str) -> str:
     """Return the query for the firing alerts of a selector without those that another one inhibits.
 
     Alertmanager inhibits what it sends, but `ALERTS` of Prometheus has everything.
     """
-    rows = f'ALERTS{{alertstate="firing", {OURS}, alertname=~"{NAMES}", {which}}}'
+    rows = now(f'ALERTS{{alertstate="firing", {OURS}, alertname=~"{NAMES}", {which}}}')
     for rule in inhibitions():
         target, cause = (
             f'ALERTS{{alertstate="firing", {", ".join(rule[side])}}}' for side in ("target_matchers", "source_matchers")
@@ -81,8 +90,8 @@ def since(which: str, labels: str) -> str:
     The labels contain those of `WHO`. The label `start` is the start of the run in ms, a minute early, at which links
     begin; 6 hours ago without a run.
     """
-    alerts = f"1000 * max by ({labels}) ({firing(which)} * on ({WHOSE}) group_left () ({begun()}))"
+    alerts = f"1000 * max by ({ENVIRONMENT}, {labels}) ({firing(which)} * on ({WHOSE}) group_left () ({begun()}))"
     newest = f"max by ({WHO}) (run:progress_start_time_seconds:last6h and on ({WHO}) ALERTS{{{FIRES}}})"
     starts = f'count_values by ({WHO}) ("start", floor(1000 * {newest}) - 60000)'
     others = f'label_replace(group by ({WHO}) (ALERTS{{{FIRES}}}), "start", "now-6h", "", "")'
-    return f"({alerts}) * on ({WHO}) group_left (start) ({starts} or on ({WHO}) {others})"
+    return f"max by ({labels}, start) (({alerts}) * on ({WHO}) group_left (start) ({starts} or on ({WHO}) {others}))"

@@ -41,6 +41,7 @@ from grafana.generator.parts import (
 from grafana.generator.queries import (
     AT,
     BY_NAME,
+    ENVIRONMENT,
     EVENT,
     EXIT,
     HOST,
@@ -261,6 +262,7 @@ trouble = table(
         column("C", "Idle", "dtdhms", 80),
         column("D", "Last heard", "dateTimeFromNow", 100),
         column("job", "Service", width=80),
+        column(ENVIRONMENT, "Environment", width=90),
     ),
     sort="Verdict",
 )
@@ -345,6 +347,7 @@ running = table(
         column("E", "Idle", "dtdhms", 80),
         column("G", "Running for", "dtdhms", 90),
         column("job", "Service", width=70),
+        column(ENVIRONMENT, "Environment", width=90),
     ),
     sort=("Near its limit", "Verdict"),
 )
@@ -459,6 +462,7 @@ def alerts_table(
             links_column(NAME, "Kind of work", links.of_kind(), 170),
             links_column(ID, "Operation", links.of_row(), 280),
             column("job", "Service", width=150),
+            column(ENVIRONMENT, "Environment", width=90),
             column("instance", "Instance", width=280),
             hidden("start", "From"),
         ),

@@ -76,9 +76,9 @@ class Query:
 
 # -- Prometheus
 
-RUN: Final = f"job, instance, {NAME}, {ID}"
+RUN: Final = f"{ENVIRONMENT}, job, instance, {NAME}, {ID}"
 """The labels that identify the series of a run."""
-WHO: Final = f"job, {NAME}, {ID}"
+WHO: Final = f"{ENVIRONMENT}, job, {NAME}, {ID}"
 """The labels that identify a run, in whatever process."""
 HELD_BACK: Final = "run:progress_idle_held_back_seconds"
 """The recorded series of parents that are idle because they wait for a child in another process."""
@@ -299,6 +299,11 @@ PLACES: Final = f"{STAGE}, {STUCK_AT}, {LOOP}, {EXIT}, start"
 """What the recorded verdict says beside the number."""
 
 
+def fresh(recorded: str) -> str:
+    """Return the query for a recorded series as it is now: not what was recorded before a restart of Prometheus."""
+    return f"({recorded} and last_over_time({recorded}[45s]))"
+
+
 def judgement(labels: str = f"{WHO}, {PLACES}", which: str = "") -> str:
     """Return the query for the worst verdict, as a number, of each run that did not end.
 
@@ -306,7 +311,7 @@ def judgement(labels: str = f"{WHO}, {PLACES}", which: str = "") -> str:
         labels: the labels of the result.
         which: a comparison with `VERDICTS`, such as `>= 3`.
     """
-    recorded = f"run:progress_verdict{{{BY_NAME}}}"
+    recorded = fresh(f"run:progress_verdict{{{BY_NAME}}}")
     computed = from_start(f"({numbered(UNRECORDED, OPEN)})", UNRECORDED)
     return f"(max by ({labels}) ({recorded} or on ({WHO}) {computed}){which and ' ' + which})"
 

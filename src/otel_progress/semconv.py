@@ -131,6 +131,7 @@ LLM_TOKEN_COUNT: Final = "llm.token_count"
 # From the conventions of OpenTelemetry for processes and hosts
 SERVICE_NAME: Final = "service.name"
 SERVICE_NAMESPACE: Final = "service.namespace"
+ENVIRONMENT: Final = "deployment.environment.name"
 SERVICE_INSTANCE_ID: Final = "service.instance.id"
 PROCESS_PID: Final = "process.pid"
 PROCESS_CREATED: Final = "process.creation.time"

@@ -58,8 +58,8 @@ def _now(series: str) -> str:
 
 _NEWEST = """and (
             run:progress_start_time_seconds:last6h
-            == on (job, progress_operation_name, progress_operation_id) group_left ()
-            max by (job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
+            == on (deployment_environment_name, job, progress_operation_name, progress_operation_id) group_left ()
+            max by (deployment_environment_name, job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
           )"""
 _GUARD = "unless on () collector:progress_blind:last5m"
 _ENDED = "name:progress_operation_ended:increase15m"
@@ -99,7 +99,7 @@ MUTANTS = (
     Mutant(_TROUBLE, '{progress_health="looping"}', "", "progressing"),
     Mutant(_TROUBLE, '"looping"', '"silent"', "looping"),
     Mutant(_TROUBLE, f'"looping"}}[1s])\n          )\n          {_IS_ACTIVE}', '"looping"}[1s])\n          )', "looping_ends"),
-    Mutant(_TROUBLE, f"max by (job, instance, progress_operation_name, progress_operation_id) (\n            last_over_time({_HEALTH}", f"max by (progress_operation_id) (\n            last_over_time({_HEALTH}", "looping"),
+    Mutant(_TROUBLE, f"max by (deployment_environment_name, job, instance, progress_operation_name, progress_operation_id) (\n            last_over_time({_HEALTH}", f"max by (progress_operation_id) (\n            last_over_time({_HEALTH}", "looping"),
     Mutant(_TROUBLE, f":last3m[1s])\n            {_IS_ACTIVE}", ":last3m[1s])", "slow_ends"),
     Mutant(_TROUBLE, ":last6h) >=", ":last6h) <", "slow"),
     Mutant(_TROUBLE, '{progress_health="waiting"}', '{progress_health="silent"}', "slow_waits"),
@@ -128,7 +128,7 @@ MUTANTS = (
     Mutant(_TOLD, "[2m]", "[20s]", "stuck_dithers"),
     Mutant(_TOLD, "[2m]", "[5m]", "stuck_dithers"),
     Mutant(_TOLD, "and last_over_time(run:progress_trouble_again_time_seconds[10m])", "", "stuck_again_later"),
-    Mutant(_TOLD, "[10m])\n          and on (job, instance, progress_operation_name, progress_operation_id)\n          (run:progress_active:last6h == 1)", "[10m])", "stuck_dithers_often"),
+    Mutant(_TOLD, "[10m])\n          and on (deployment_environment_name, job, instance, progress_operation_name, progress_operation_id)\n          (run:progress_active:last6h == 1)", "[10m])", "stuck_dithers_often"),
     Mutant("OperationStuck", '"OperationStuck"', '"OperationSlow"', "stuck_recovers"),
     Mutant("OperationLooping", '"OperationLooping"', '"OperationStuck"', "looping"),
     Mutant("OperationLooping", "        labels:\n", "        for: 30s\n        labels:\n", "looping_shortly"),
@@ -149,10 +149,10 @@ MUTANTS = (
     Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h])", "ends_in_an_outage"),
     Mutant(_SILENT, "(run:progress_active:last6h == 1)", "run:progress_active:last6h", "exits"),
     Mutant(_SILENT, _NEWEST, "", "attempt_ends_elsewhere"),
-    Mutant(_SILENT, "max by (job, progress_operation_name", "min by (job, progress_operation_name", "attempt_killed"),
+    Mutant(_SILENT, "max by (deployment_environment_name, job, progress_operation_name", "min by (deployment_environment_name, job, progress_operation_name", "attempt_killed"),
     Mutant(_SILENT, "present_over_time(progress_run_active[3m])", "progress_run_active", "gaps"),
     Mutant(_SILENT, "[3m]", "[10m]", "killed"),
-    Mutant(_SILENT, "unless on (job, progress_operation_name, progress_operation_id)", "unless on (job)", "one_of_two_killed"),
+    Mutant(_SILENT, "unless on (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "unless on (deployment_environment_name, job)", "one_of_two_killed"),
     Mutant(_SILENT, "(last_over_time(run:progress_silent_time_seconds[1m]) or time() + 0 * run:progress_active:last6h)", "(time() + 0 * run:progress_active:last6h)", "killed"),
     Mutant(_SILENT, "< 60  # seconds", "< 0", "clock_far_behind"),
     Mutant("run:progress_arrived_time_seconds", "> last_over_time(run:progress_sample_time_seconds[1h])", ">= last_over_time(run:progress_sample_time_seconds[1h])", "clock_far_behind"),
@@ -166,18 +166,18 @@ MUTANTS = (
     Mutant(_LOST, "last_over_time(run:progress_lost_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_lost_time_seconds[1h])", "lost_again_in_an_outage"),
     Mutant(_GONE, "[6h]", "[1m]", "proven"),
     Mutant(_GONE, """unless (
-            max by (job, instance, progress_operation_name, progress_operation_id) (
+            max by (deployment_environment_name, job, instance, progress_operation_name, progress_operation_id) (
               last_over_time(progress_run_lost_seconds[6h])
             )
             < on""", """unless (
-            max by (job, instance, progress_operation_name, progress_operation_id) (
+            max by (deployment_environment_name, job, instance, progress_operation_name, progress_operation_id) (
               last_over_time(progress_run_lost_seconds[6h])
             )
             > on""", "proven"),
     Mutant(_GONE, """unless (
             run:progress_start_time_seconds:last6h
-            < on (job, progress_operation_name, progress_operation_id) group_left ()
-            max by (job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
+            < on (deployment_environment_name, job, progress_operation_name, progress_operation_id) group_left ()
+            max by (deployment_environment_name, job, progress_operation_name, progress_operation_id) (run:progress_start_time_seconds:last6h)
           )""", "", "proven_resumed_behind"),
     Mutant(_REPORTER_HEARD, "last_over_time(instance:progress_heard_time_seconds[1h]) and instance:progress_in_flight:last1h", "0 * instance:progress_in_flight:last1h", "unseen_silent_after_outage"),
     Mutant(_REPORTER_OUTAGE, "- 90  # seconds", "- 900", "unseen_killed_before_an_outage"),
@@ -209,6 +209,12 @@ MUTANTS = (
     Mutant(_LOST_FOR, f"unless {_now(_OUTAGE)}", "", "killed_in_an_outage"),
     Mutant(_LOST_FOR, f"and {_now(_OUTAGE)}", "", "killed"),
     Mutant(_OVER, "[19s]", "[5m]", "stuck_recovers"),
+    Mutant(_OVER, ':held{alert="OperationSlow"}[19s])', ':held{alert="nothing"}[19s])', "slow_for_less_than_a_minute"),
+    Mutant(_ACTIVE, 'progress_run_active{deployment_environment_name=""}', 'progress_run_active{deployment_environment_name="-"}', "environment_comes_later"),
+    Mutant(_CHILDREN, "group by (deployment_environment_name, job, process,", "group by (job, process,", "child_in_one_of_two_environments"),
+    Mutant(_CHILDREN, "and on (deployment_environment_name, progress_operation_id)\n            count by (deployment_environment_name, progress_operation_id)", "and on (progress_operation_id)\n            count by (progress_operation_id)", "child_of_an_id_in_one_of_two_environments"),
+    Mutant(_SILENT, "unless on (deployment_environment_name, job, progress_operation_name", "unless on (job, progress_operation_name", "killed_in_one_of_two_environments"),
+    Mutant(_GONE, "< on (deployment_environment_name, job, progress_operation_name, progress_operation_id) group_left ()\n            max by (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "< on (job, progress_operation_name, progress_operation_id) group_left ()\n            max by (job, progress_operation_name, progress_operation_id)", "proven_in_one_of_two_environments"),
     Mutant("OperationLost", 'progress_lost_seconds{severity="critical"}', 'progress_lost_seconds{severity="warning"}', "killed"),
     # OperationNotStarted
     Mutant("OperationNotStarted", ">=", "<", "starts_late"),
@@ -262,7 +268,7 @@ MUTANTS = (
     Mutant(_ENDED, "and on () last_over_time(\n                progress:listening_time_seconds[1m] offset 15m\n              )", "", "errors_before_the_rules"),
     # Parents whose children are in other processes
     Mutant(_CHILDREN, "min by", "max by", "child_elsewhere_ends_in_one_of_two"),
-    Mutant(_CHILDREN, "group by (job, process, progress_operation_name, progress_operation_id)", "group by (job, progress_operation_name, progress_operation_id)", "child_here_beside_hang"),
+    Mutant(_CHILDREN, "group by (deployment_environment_name, job, process, progress_operation_name, progress_operation_id)", "group by (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "child_here_beside_hang"),
     Mutant(_CHILDREN, ") == 1\n", ") >= 0\n", "child_elsewhere_ends"),
     Mutant(_CHILDREN, "last_over_time(progress_run_active", "max_over_time(progress_run_active", "child_elsewhere_ends"),
     Mutant(_CHILDREN, "last_over_time(progress_run_active{progress_operation_parent_id!=\"\"}[3m])", "progress_run_active{progress_operation_parent_id!=\"\"}", "child_elsewhere_gaps"),
@@ -272,14 +278,14 @@ MUTANTS = (
     Mutant(_CHILDREN, '"progress_operation_parent_service", "(.+)"', '"job", "(.+)"', "same_id_in_two_services"),
     Mutant(_CHILDREN, '"progress_operation_parent_name", "(.+)"', '"progress_operation_name", "(.+)"', "same_id_of_two_names"),
     Mutant(_CHILDREN, '"process", "/", "job", "instance"', '"process", "/", "instance"', "child_here_beside_hang"),
-    Mutant(_CHILDREN, "unless on (job, instance, progress_operation_name, progress_operation_id)", "and on (job, instance, progress_operation_name, progress_operation_id)", "child_that_knows_only_an_id"),
+    Mutant(_CHILDREN, "unless on (deployment_environment_name, job, instance, progress_operation_name, progress_operation_id)", "and on (deployment_environment_name, job, instance, progress_operation_name, progress_operation_id)", "child_that_knows_only_an_id"),
     Mutant(_ELSEWHERE, "> 1", "> 0", "child_here_beside_hang"),
     Mutant(_ELSEWHERE, "> 1", "> 2", "children_here_and_elsewhere"),
-    Mutant(_ELSEWHERE, f"unless on (job, process, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", "", "child_here_beside_hang"),
-    Mutant(_ELSEWHERE, "unless on (job, process, progress_operation_name, progress_operation_id)", "unless on (job, progress_operation_name, progress_operation_id)", "child_elsewhere"),
-    Mutant(_ELSEWHERE, "count by (job, progress_operation_name, progress_operation_id)", "count by (job, process, progress_operation_name, progress_operation_id)", "children_here_and_elsewhere"),
-    Mutant(_ELSEWHERE, f"and on (job, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", f"and on (job) {_now(_CHILDREN)}", "one_of_two_waits_for_a_child"),
-    Mutant(_ELSEWHERE, f"and on (job, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", f"and on (progress_operation_id) {_now(_CHILDREN)}", "same_id_in_two_services"),
+    Mutant(_ELSEWHERE, f"unless on (deployment_environment_name, job, process, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", "", "child_here_beside_hang"),
+    Mutant(_ELSEWHERE, "unless on (deployment_environment_name, job, process, progress_operation_name, progress_operation_id)", "unless on (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "child_elsewhere"),
+    Mutant(_ELSEWHERE, "count by (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "count by (deployment_environment_name, job, process, progress_operation_name, progress_operation_id)", "children_here_and_elsewhere"),
+    Mutant(_ELSEWHERE, f"and on (deployment_environment_name, job, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", f"and on (deployment_environment_name, job) {_now(_CHILDREN)}", "one_of_two_waits_for_a_child"),
+    Mutant(_ELSEWHERE, f"and on (deployment_environment_name, job, progress_operation_name, progress_operation_id) {_now(_CHILDREN)}", f"and on (progress_operation_id) {_now(_CHILDREN)}", "same_id_in_two_services"),
     Mutant(_HELD, "time() - last_over_time(run:progress_child_elsewhere_time_seconds[6h])\n              - 30  # seconds", "0 * last_over_time(run:progress_child_elsewhere_time_seconds[6h])", "child_elsewhere_ends"),
     Mutant(_HELD, f"< {_now(_LIMIT)}", "< 1", "children_elsewhere_in_turn"),
     Mutant(_HELD, "run:progress_child_elsewhere_time_seconds[6h]", "run:progress_child_elsewhere_time_seconds[15s]", "children_elsewhere_in_turn"),
@@ -290,7 +296,7 @@ MUTANTS = (
     Mutant(_HELD, "and on () collector:progress_blind:last5m", "", "child_elsewhere_ends"),
     Mutant(_HELD, f"{_now(_IDLE)} >= {_now(_LIMIT)}", _now(_IDLE), "unseen_stuck_beside_parent"),
     Mutant(_TROUBLE, f"unless {_now(_HELD)}", "", "child_elsewhere"),
-    Mutant(_TROUBLE, f"unless {_now(_HELD)}", f"unless on (job, instance) {_now(_HELD)}", "one_of_two_waits_for_a_child"),
+    Mutant(_TROUBLE, f"unless {_now(_HELD)}", f"unless on (deployment_environment_name, job, instance) {_now(_HELD)}", "one_of_two_waits_for_a_child"),
     Mutant(_TROUBLE, f"unless {_now(_HELD)}", f"unless on (progress_operation_id) {_now(_CHILDREN)}", "child_here_beside_hang"),
     Mutant("StuckByName", "unless on (job, instance, progress_operation_name) last_over_time(run:progress_idle_held_back_seconds[3m])", "", "child_elsewhere"),
     Mutant("StuckByName", "last_over_time(run:progress_idle_held_back_seconds[3m])", "last_over_time(run:progress_idle_held_back_seconds[6h])", "unseen_stuck_beside_parent"),

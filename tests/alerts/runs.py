@@ -51,6 +51,8 @@ class Process:
 
     instance: str = "a"
     job: str = JOB
+    environment: str = ""
+    """Its deployment environment, a label of the series of its runs."""
     born: float = 0
     gone: float = math.inf
     stopped: tuple[Span, ...] = ()

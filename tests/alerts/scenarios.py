@@ -1235,6 +1235,59 @@ def grandchild_elsewhere_stuck(scraped: bool) -> Scenario:
 
 
 @scenario
+def killed_in_one_of_two_environments(scraped: bool) -> Scenario:
+    """The same nightly run is in production and in staging, and production's is killed: staging's is not it."""
+    runs = (
+        Run(process=Process("p", environment="prod", gone=400)),
+        Run(process=Process("s", environment="staging"), start=20),
+    )
+    return Scenario("killed_in_one_of_two_environments", _world(scraped, *runs), lost(390, instance="p"))
+
+
+@scenario
+def proven_in_one_of_two_environments(scraped: bool) -> Scenario:
+    """The same, and a runner proves the death, while staging's run starts again later."""
+    runs = (
+        Run(process=Process("p", environment="prod", gone=400, proven=401)),
+        Run(process=Process("s", environment="staging", born=600), start=600, moves=((600, math.inf),)),
+    )
+    return Scenario("proven_in_one_of_two_environments", _world(scraped, *runs), gone(401, instance="p"))
+
+
+@scenario
+def child_in_one_of_two_environments(scraped: bool) -> Scenario:
+    """A child of staging's run works, and production's run of the same id hangs: that child is none of it."""
+    waits = Run(process=Process("s", environment="staging"), moves=IDLE_FROM_100)
+    hangs = Run(process=Process("p", environment="prod"), moves=IDLE_FOR_GOOD)
+    below = child(end=900, process=Process("b", environment="staging"))
+    return Scenario("child_in_one_of_two_environments", _world(scraped, waits, hangs, below), stuck(160, instance="p"))
+
+
+@scenario
+def child_of_an_id_in_one_of_two_environments(scraped: bool) -> Scenario:
+    """The same with a child that was given no more than its parent's id."""
+    waits = Run(process=Process("s", environment="staging"), moves=IDLE_FROM_100)
+    hangs = Run(process=Process("p", environment="prod"), moves=IDLE_FOR_GOOD)
+    below = replace(child(end=900, process=Process("b", environment="staging")), parent_name=None)
+    world = _world(scraped, waits, hangs, below)
+    return Scenario("child_of_an_id_in_one_of_two_environments", world, stuck(160, instance="p"))
+
+
+@scenario
+def environment_comes_later(scraped: bool) -> Scenario:
+    """The series of a run get their environment while it runs: those without it are no other run, and none is lost."""
+    before = Run(process=Process(gone=400))
+    after = Run(process=Process(born=400, environment="prod"))
+    return Scenario("environment_comes_later", _world(scraped, before, after))
+
+
+@scenario
+def slow_for_less_than_a_minute(scraped: bool) -> Scenario:
+    """It ends 55 s after its limit: what was never told is not told as over."""
+    return Scenario("slow_for_less_than_a_minute", _world(scraped, Run(slow_after=300, end=355)))
+
+
+@scenario
 def parent_unknown(scraped: bool) -> Scenario:
     """A child of a parent without series here is stuck, and so is an unrelated run."""
     runs = (child(moves=((0, 300),), parent="r9"), Run(moves=IDLE_FOR_GOOD))

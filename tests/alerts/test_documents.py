@@ -557,7 +557,7 @@ def test_only_alerts_of_ours_take_our_route(name: str) -> None:
     """The route to append to another configuration takes all alerts of ours and no other, and both files have the same times."""
     [ours] = yaml.safe_load(TEMPLATE.with_name(name).read_text(encoding="utf-8"))["route"]["routes"]
     assert ours["matchers"] == [f'{key}="{value}"' for key, value in OURS.items()]
-    by = ["alertname", "severity", "job", label(s.OPERATION_NAME)]
+    by = ["alertname", "severity", label(s.ENVIRONMENT), "job", label(s.OPERATION_NAME)]
     # Prometheus sends a resolved alert again after 60 s, at the next evaluation: each message must have all of them.
     assert (ours["group_wait"], ours["group_interval"], ours["group_by"]) == ("10s", "90s", by)
 
@@ -655,7 +655,7 @@ def sent(
         "status": status,
         "startsAt": at(begin),
         "endsAt": at(end),
-        "labels": {"severity": severity, label(s.OPERATION_ID): run},
+        "labels": {"alertname": "OperationStuck", "severity": severity, label(s.OPERATION_ID): run},
         "annotations": {
             "summary": f"load is {status} <b>",
             "description": f"Run {run}.",
@@ -715,7 +715,9 @@ def test_messages_begin_with_what_fires(tmp_path: Path) -> None:
     for name, kind in (("slack.text", "text"), ("email.html", "html")):
         shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", kind)
         assert re.findall(r"Run (r\d)\.", shown) == ["r1"]
-        assert shown.index("Run r1.") < shown.index("Resolved: r0 at 12:00:00 UTC, r2 at 12:00:00 UTC")
+        assert shown.index("Run r1.") < shown.index(
+            "Over: r0 is over, how it ended is not known, told at 12:00:00 UTC, r2 is over, how it ended is not known, told at 12:00:00 UTC"
+        )
         assert "unknown" not in shown
 
 
@@ -765,15 +767,16 @@ def test_resolved_names_only_what_is_resolved(tmp_path: Path) -> None:
     for name, kind in (("slack.text", "text"), ("email.html", "html")):
         text = f'{{{{ template "otel_progress.{name}" . }}}}'
         shown = rendered(text, data, kind, of_many(2, 3))
-        _, over = shown.split("Resolved: ")
-        times = ["o2 at 12:11:00 UTC", "o0 at 12:01:00 UTC", "o1 at 12:01:00 UTC"]
+        _, over = shown.split("Over: ")
+        told = "is over, how it ended is not known, told at"
+        times = [f"o2 {told} 12:11:00 UTC", f"o0 {told} 12:01:00 UTC", f"o1 {told} 12:01:00 UTC"]
         assert re.match(", ".join(times) + r"(</p>|\s*$)", over)
         assert not re.search(r"\bo\d", _)
         shown = rendered(text, data, kind, of_many(0, 30))
-        assert len(re.findall(r"o\d+ at ", shown)) == 20
+        assert len(re.findall(r"o\d+ is over", shown)) == 20
         assert "(20 of 30)" in shown
         assert "firing" not in shown
-        assert "Resolved" not in rendered(text, data, kind, of_many(2))
+        assert "Over: " not in rendered(text, data, kind, of_many(2))
 
 
 def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
@@ -784,30 +787,41 @@ def test_a_resolved_message_names_the_run(tmp_path: Path) -> None:
         label(s.OPERATION_NAME): "load",
         label(s.OPERATION_ID): "r2",
     }
-    message: dict[str, object] = {"status": "resolved", "commonLabels": common, "alerts": [sent("resolved", "r2")]}
+    message: dict[str, object] = {
+        "status": "resolved",
+        "commonLabels": common,
+        "alerts": [sent("resolved", "r2", outcome="recovered")],
+    }
     title = ("title", "[RESOLVED] OperationStuck load r2 in work")
-    for name, wanted in (title, ("summary", "load is resolved <b> (run r2)"), ("pagerduty.severity", "critical")):
+    for name, wanted in (
+        title,
+        ("summary", "load is resolved <b>; it recovered, told at 12:00:00 UTC (run r2)"),
+        ("pagerduty.severity", "critical"),
+    ):
         text = f'{{{{ template "otel_progress.{name}" . }}}}'
         assert rendered(text, tmp_path / "data.json", message=message).strip() == wanted
 
 
 ENDINGS = {
-    ("failed",): ("[OVER: FAILED]", "danger", "r0 failed at 12:00:00 UTC"),
-    ("cancelled",): ("[OVER]", "warning", "r0 cancelled at 12:00:00 UTC"),
-    ("interrupted",): ("[OVER]", "warning", "r0 interrupted at 12:00:00 UTC"),
+    ("failed",): ("[OVER: FAILED]", "danger", "r0 failed, told at 12:00:00 UTC"),
+    ("cancelled",): ("[OVER]", "warning", "r0 cancelled, told at 12:00:00 UTC"),
+    ("interrupted",): ("[OVER]", "warning", "r0 interrupted, told at 12:00:00 UTC"),
+    ("resumed",): ("[OVER]", "warning", "r0 was resumed and runs, told at 12:00:00 UTC"),
+    ("ended",): ("[OVER]", "warning", "r0 ended, told at 12:00:00 UTC"),
+    ("recovered", "unknown"): ("[OVER]", "warning", "r0 recovered, told at 12:00:00 UTC, r1 is over"),
     ("recovered", "failed"): (
         "[OVER: 1 OF 2 FAILED]",
         "danger",
-        "r0 recovered at 12:00:00 UTC, r1 failed at 12:00:00 UTC",
+        "r0 recovered, told at 12:00:00 UTC, r1 failed, told at 12:00:00 UTC",
     ),
-    ("recovered",): ("[RESOLVED]", "good", "r0 recovered at 12:00:00 UTC"),
-    ("unknown",): ("[RESOLVED]", "good", "r0 at 12:00:00 UTC"),
+    ("recovered",): ("[RESOLVED]", "good", "r0 recovered, told at 12:00:00 UTC"),
+    ("unknown",): ("[OVER]", "warning", "r0 is over, how it ended is not known, told at 12:00:00 UTC"),
 }
 
 
 @pytest.mark.parametrize("outcomes", ENDINGS, ids=" ".join)
 def test_a_failure_is_not_told_as_a_recovery(outcomes: tuple[str, ...], tmp_path: Path) -> None:
-    """When an alert is over, the message says how each run ended, and is green only if none failed."""
+    """When an alert is over, the message says how each run ended, and is green only if each is known to be well."""
     title, color, text = ENDINGS[outcomes]
     alerts = [sent("resolved", f"r{number}", outcome=it) for number, it in enumerate(outcomes)]
     message = {**MESSAGE, "status": "resolved", "alerts": alerts}
@@ -815,6 +829,46 @@ def test_a_failure_is_not_told_as_a_recovery(outcomes: tuple[str, ...], tmp_path
         shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", message=message)
         assert wanted in shown
     assert text in rendered('{{ template "otel_progress.email.html" . }}', tmp_path / "data.json", "html", message)
+
+
+OTHERS = {
+    "OperationFailed": ("unknown", "[NO LONGER TOLD]", "warning", "had failed, is no longer told; nothing recovered"),
+    "OperationFailed again": ("tried again", "[OVER]", "warning", "was tried again and runs, told at"),
+    "OperationLost": ("unknown", "[NO LONGER TOLD]", "warning", "how it ended is not known"),
+    "ReporterLost": ("", "[NO LONGER TOLD]", "warning", "how it ended is not known"),
+    "StuckByName": ("", "[OVER]", "warning", "how it ended is not known"),
+    "OperationNotStarted": ("", "[OVER]", "warning", "how it ended is not known"),
+    "PipelineDown": ("", "[RESOLVED]", "good", ", told at"),
+    "ErrorRate": ("", "[RESOLVED]", "good", ", told at"),
+    "OperationMissing": ("", "[RESOLVED]", "good", ", told at"),
+}
+"""Alerts, their outcome, and how the message about their end begins, looks and reads."""
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_an_alert_that_expires_is_no_recovery(case: str, tmp_path: Path) -> None:
+    """The end of an alert is good news only if it proves that what was told is over."""
+    outcome, title, color, text = OTHERS[case]
+    alert = sent("resolved", "r0", outcome=outcome)
+    alert["labels"]["alertname"] = case.split(maxsplit=1)[0]  # type: ignore[index]
+    message = {**MESSAGE, "status": "resolved", "alerts": [alert]}
+    for name, wanted in (("slack.title", title), ("slack.color", color), ("slack.text", text), ("summary", text)):
+        shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", message=message)
+        assert wanted in shown
+
+
+def test_messages_name_the_environment_and_the_time_of_the_run(tmp_path: Path) -> None:
+    """A title says in which environment it is, and an end has the time at which the run ended, not that of the alert."""
+    common = {**MESSAGE["commonLabels"], label(s.ENVIRONMENT): "prod"}  # type: ignore[dict-item]
+    alert = sent("resolved", "r0", outcome="failed", over_at="2026-11-29 11:58:07 +0000 UTC")
+    message = {**MESSAGE, "status": "resolved", "commonLabels": common, "alerts": [alert]}
+    for name, wanted in (
+        ("title", "in work (prod)"),
+        ("slack.title", "in work (prod)"),
+        ("slack.text", "r0 failed at 11:58:07 UTC"),
+    ):
+        shown = rendered(f'{{{{ template "otel_progress.{name}" . }}}}', tmp_path / "data.json", message=message)
+        assert wanted in shown
 
 
 def test_a_few_more_runs_come_first(tmp_path: Path) -> None:
@@ -848,7 +902,7 @@ def test_messages_name_the_parent_the_time_and_the_severity(tmp_path: Path) -> N
             "text",
             [
                 "*load is firing &lt;b&gt;* (run r1)",
-                "Resolved: r0 at ",
+                "Over: r0 is over, how it ended is not known, told at ",
                 *(
                     f"<https://{it}.example/?a=1&id=r1#x|"
                     for it in ("runbook", "dashboard", "trace", "logs", "silence")

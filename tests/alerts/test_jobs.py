@@ -14,6 +14,7 @@ from . import promtool as tool
 JOBS = tool.RULES.with_name("jobs.yaml")
 HOUR = 3600
 RUN = 'job="batch",instance="a",progress_operation_name="nightly-example",progress_operation_id="n-1"'
+PROD, STAGING = (f'{RUN},deployment_environment_name="{it}"' for it in ("prod", "staging"))
 OTHER = RUN.replace("nightly-example", "import")
 UP = {'up{job="otel-collector",instance="c0"}': "1x2400"}
 
@@ -37,6 +38,12 @@ def counted(at: int) -> dict[str, str]:
     return {
         'progress_operation_started_total{job="batch",instance="q",progress_operation_name="nightly-example"}': f"_x{at} 1x3"
     }
+
+
+def failed_at_once(at: int, status: str = "failed") -> dict[str, str]:
+    """Return the counters of a process whose run ended within seconds, which has no series of its own."""
+    who = f'job="batch",instance="q",progress_operation_name="nightly-example",progress_status="{status}"'
+    return {f"progress_operation_ended_total{{{who}}}": f"_x{at} 1x3"} | counted(at)
 
 
 def needed() -> str:
@@ -76,6 +83,15 @@ def needed() -> str:
             [],
             id="tried_again",
         ),
+        pytest.param(failed_at_once(120), 125, ["OperationFailed"], id="failed_within_seconds"),
+        pytest.param(failed_at_once(120), 190, [], id="failed_within_seconds_long_ago"),
+        pytest.param(failed_at_once(120, "completed"), 125, [], id="completed_within_seconds"),
+        pytest.param(
+            began(60, 120, PROD) | ended(120, "failed", PROD) | began(130, 140, STAGING),
+            135,
+            ["OperationFailed"],
+            id="another_environment_starts",
+        ),
     ],
 )
 def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[str], tmp_path: Path) -> None:
@@ -94,7 +110,11 @@ def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[s
     rules = tmp_path / "rules.yaml"
     rules.write_text(needed(), encoding="utf-8")
     file = tmp_path / "test.json"
-    content = {"rule_files": [str(rules), str(JOBS)], "evaluation_interval": "2m", "tests": [test]}
+    content = {
+        "rule_files": [str(rules), str(JOBS)],
+        "evaluation_interval": "30s" if minute < 200 else "2m",
+        "tests": [test],
+    }
     file.write_text(json.dumps(content), encoding="utf-8")
     done = subprocess.run(
         [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from otel_progress import semconv as s
 
@@ -68,7 +69,8 @@ def fails(promtool: str, broken: Path, mutant: Mutant, folder: Path) -> bool:
 
 def test_every_rule_has_mutants() -> None:
     """Each rule, alert or recording, has a mutant."""
-    only_texts = {"run:progress_outcome"}  # test_outcome
+    # test_outcome, and test_what_ended_while_prometheus_was_away_is_told
+    only_texts = {"run:progress_outcome", "progress:returned_time_seconds", "progress:away_time_seconds"}
     assert {mutant.rule for mutant in MUTANTS} == tool.alerts() | tool.records() - only_texts
 
 
@@ -95,6 +97,42 @@ def left_over() -> list[dict[str, str]]:
     for alert in TROUBLES:
         found += [(f"run:progress_trouble_seconds{it}", (*run, ("alert", alert))) for it in ("", ":held")]
     return [{"series": tool.selector(name, labels), "values": "1000+0x2"} for name, labels in found]
+
+
+@pytest.mark.parametrize(("back", "told"), [(400, True), (600, False)])
+def test_what_ended_while_prometheus_was_away_is_told(promtool: str, back: int, told: bool, tmp_path: Path) -> None:
+    """What fired before a short absence and is over after it fires for 45 s more: so its end is told with how it ended.
+
+    After 4 minutes Alertmanager has ended it, and it does not fire again.
+    """
+    kept = ("progress:listened_time_seconds", "progress:returned_time_seconds", "progress:away_time_seconds")
+    rules = yaml.safe_load(tool.RULES.read_text(encoding="utf-8"))
+    [group] = rules["groups"]
+    group["rules"] = [it for it in group["rules"] if it.get("record") in (*kept, "run:progress_over_seconds")]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+    run = 'alert="OperationStuck",job="work",instance="a",progress_operation_name="load",progress_operation_id="r1"'
+    # The rules were evaluated until 290 s, and again from `back` on: the next evaluation finds that.
+    gap = (back - 290) // 10
+    series = {
+        "progress:listening_time_seconds": f"0+10x29 _x{gap} {back + 10}+10x20",
+        f"run:progress_trouble_seconds:held{{{run}}}": "100x29",
+        f"run:progress_trouble_held_time_seconds{{{run}}}": "0+10x29",
+    }
+    firing = [{"labels": f"run:progress_over_seconds{{{run}}}", "value": 100}] if told else []
+    checks = [
+        {"expr": "run:progress_over_seconds", "eval_time": f"{back + 20}s", "exp_samples": firing},
+        {"expr": "run:progress_over_seconds", "eval_time": f"{back + 60}s", "exp_samples": []},
+    ]
+    test = {
+        "interval": "10s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": checks,
+    }
+    content = {"rule_files": ["rules.yaml"], "evaluation_interval": "10s", "tests": [test]}
+    (tmp_path / "test.json").write_text(json.dumps(content), encoding="utf-8")
+    command = [promtool, "test", "rules", str(tmp_path / "test.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_what_was_over_before_a_restart_is_not_told(promtool: str, tmp_path: Path) -> None:

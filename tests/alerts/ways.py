@@ -118,7 +118,7 @@ class World:
         newest: dict[tuple[str, Labels], float] = {}
         for run in self.runs:
             if run.process == process:
-                labels = ((label(s.OPERATION_NAME), run.name), (label(s.OPERATION_ID), run.id), *who)
+                labels = ((label(s.OPERATION_NAME), run.name), (label(s.OPERATION_ID), run.id), *who, *_where(process))
                 newest.update(((of, more), value) for of, more, value in self._of_run(run, labels, time))
         for (of, more), value in newest.items():
             yield of, more, value
@@ -135,11 +135,12 @@ class World:
                     (label(s.OPERATION_ID), run.id),
                     ("job", process.job),
                     ("instance", process.instance),
+                    *_where(process),
                 )
                 of = labels if run.parent is None else (*labels, (label(s.OPERATION_PARENT_ID), run.parent))
                 yield metric(s.RUN_ACTIVE), of, time, 0
                 yield metric(s.RUN_LOST), (*labels, (label(s.EXIT), process.exit)), time, process.proven
-                yield metric(s.ACTIVE), (labels[0], *labels[2:]), time, 0
+                yield metric(s.ACTIVE), (labels[0], *labels[2:4]), time, 0
 
     def _by_name(self, process: Process, name: str, who: Labels, time: float) -> Iterator[tuple[str, Labels, float]]:
         labels = ((label(s.OPERATION_NAME), name), *who)
@@ -316,3 +317,8 @@ class World:
         if within(time, blind):
             return 0.0
         return time - max((end for _, end in blind if end <= time), default=-math.inf)
+
+
+def _where(process: Process) -> Labels:
+    """Return the label of its environment, which only the series of runs have on every route."""
+    return ((label(s.ENVIRONMENT), process.environment),) if process.environment else ()

@@ -59,6 +59,7 @@ class Registry:
         ended: number of ended operations by name and status. Written: job. Read: metrics.
         usage: tokens and money by operation name. Written: job. Read: metrics.
         service: the service of this process, as Prometheus names it. Written: configure. Read: job, ticker.
+        environment: its deployment environment, if it has one. Written: configure. Read: ticker.
         prefix: random beginning of the ids of this process. Written: fork. Read: job, commands.
         numbers: numbers the ids. Written and read: job.
     """
@@ -68,6 +69,7 @@ class Registry:
         self.generation = 0
         self.keeps_attempts = False
         self.service: str | None = None
+        self.environment: str | None = None
         self._reset()
 
     def _reset(self) -> None:

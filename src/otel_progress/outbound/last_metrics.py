@@ -39,19 +39,19 @@ def last_metrics(lost: Sequence[Snapshot], exit: str, resource: Mapping[str, Val
         resource: its resource.
         now: the time of the points, in ns since 1970: later than any point of the process itself.
     """
+    where = {s.ENVIRONMENT: resource[s.ENVIRONMENT]} if resource.get(s.ENVIRONMENT) else {}
     counts = Counter(snapshot.name for snapshot in lost)
     names = list(counts)
     for at in range(0, max(len(lost), len(names)), OPERATIONS):
         some, few = lost[at : at + OPERATIONS], names[at : at + OPERATIONS]
         metrics = [
-            otlp.gauge(s.RUN_ACTIVE, [_point(_of(one, parent=True), 0.0, now) for one in some]),
-            otlp.gauge(s.RUN_LOST, [_point({**_of(one), s.EXIT: exit}, one.timestamp, now) for one in some]),
+            otlp.gauge(s.RUN_ACTIVE, [_point({**_of(one, parent=True), **where}, 0.0, now) for one in some]),
+            otlp.gauge(s.RUN_LOST, [_point({**_of(one), **where, s.EXIT: exit}, one.timestamp, now) for one in some]),
         ]
         counted = [one for one in some if one.progress.completed is not None]
         if counted:
-            metrics.append(
-                otlp.gauge(s.RUN_COMPLETED, [_point(_of(one), one.progress.completed or 0, now) for one in counted])
-            )
+            points = [_point({**_of(one), **where}, one.progress.completed or 0, now) for one in counted]
+            metrics.append(otlp.gauge(s.RUN_COMPLETED, points))
         if few:
             ended = [_count(name, float(counts[name]), now) for name in few]
             active = [_point({s.OPERATION_NAME: name}, 0.0, now) for name in few]

@@ -23,7 +23,7 @@ from otel_progress.telemetry.farewell import Farewell
 from otel_progress.telemetry.metrics import ByName
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.telemetry.providers import Exporter, tracer_provider, unsent_spans
-from otel_progress.telemetry.resource import detect, exported, service_of
+from otel_progress.telemetry.resource import detect, environment_of, exported, service_of
 from otel_progress.telemetry.run_series import RunSeries
 from otel_progress.version import VERSION
 
@@ -66,6 +66,7 @@ class Installation:
             )
             offered = self.channel.offered
         registry.service = service_of(about)
+        registry.environment = environment_of(about)
         self.pipeline = Pipeline(logs, metrics, otlp.resource(about), VERSION, settings.outbox, offered)
         self._hook_pipeline(self.pipeline)
         self.farewell = Farewell(self.pipeline, unsent_spans, registry.unreported)

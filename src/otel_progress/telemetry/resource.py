@@ -45,6 +45,12 @@ def service_of(about: Mapping[str, Any]) -> str:
     return f"{namespace}/{name}" if namespace else str(name or "")
 
 
+def environment_of(about: Mapping[str, Any]) -> str | None:
+    """The deployment environment of a resource, which the series of runs have as a label; None without one."""
+    found = about.get(s.ENVIRONMENT)
+    return str(found) if found else None
+
+
 def _instance_id() -> str:
     """The instance id of this process: the SDK's, so that all signals agree; a forked child has a new one."""
     try:

@@ -361,7 +361,9 @@ def _in_trouble(operation: OperationState) -> bool:
 
 
 def _labels(operation: OperationState) -> bytes:
-    return otlp.attributes(otlp.POINT_ATTRIBUTES, {s.OPERATION_NAME: operation.name, s.OPERATION_ID: operation.id})
+    who = {s.OPERATION_NAME: operation.name, s.OPERATION_ID: operation.id}
+    where = {} if registry.environment is None else {s.ENVIRONMENT: registry.environment}
+    return otlp.attributes(otlp.POINT_ATTRIBUTES, who | where)
 
 
 def _encode(operation: OperationState) -> Cached:

@@ -20,6 +20,7 @@ from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.state.watcher import Watcher
 from otel_progress.outbound import otlp
 from otel_progress.outbound.certificate import Exit
+from otel_progress.outbound.last_metrics import last_metrics
 from otel_progress.testing import FakeClock
 
 BOOT = 1_000_000.0
@@ -358,6 +359,13 @@ def test_metrics_end_with_the_process(scene: Scene) -> None:
     assert moment == scene.watcher.losses[0].snapshot.timestamp
     assert found[s.ACTIVE.name] == ({s.OPERATION_NAME: "work"}, 0.0)
     assert found[s.ENDED.name] == ({s.OPERATION_NAME: "work", s.STATUS: "lost"}, 1.0)
+
+
+def test_last_metrics_have_the_environment() -> None:
+    """The last points of a run are of the same series as those of its process, which have its environment."""
+    lost = Snapshot("run-1", "work", Status.LOST, 1.0)
+    [request] = last_metrics([lost], "gone", {s.ENVIRONMENT: "prod"}, 1)
+    assert request.count(s.ENVIRONMENT.encode()) == 3  # the resource, and two series of the run
 
 
 def test_counter_of_the_lost_rises_from_zero(scene: Scene) -> None:

@@ -621,3 +621,14 @@ def test_one_broken_operation_does_not_hide_the_others(progress_capture: Capture
     progress_capture.advance(12)
     assert of(progress_capture, good)["active"].value == 1
     assert [log.event_name for log in progress_capture.logs if log.attributes.get(semconv.OPERATION_NAME) == "good"]
+
+
+def test_series_carry_the_environment(progress_capture: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every series of a run has the environment of its process, as on some routes a resource is no label."""
+    monkeypatch.setattr(registry, "environment", "prod")
+    with progress.operation("survey", id="run-1", stall_after=30) as op:
+        progress_capture.advance(40)
+    progress_capture.advance(10)
+    found = [point for point in progress_capture.series if point.attributes[semconv.OPERATION_ID] == op.id]
+    assert {point.name for point in found} > {semconv.RUN_ACTIVE.name, semconv.RUN_HEALTH.name, semconv.RUN_ENDED.name}
+    assert {point.attributes.get(semconv.ENVIRONMENT) for point in found} == {"prod"}
