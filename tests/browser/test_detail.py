@@ -612,3 +612,68 @@ def test_rates_over_time(open_page):
     assert found[:4] == [[[0, 10, 2], [10, 20, 0], [20, 30, 0]], [[0, 100, 2.06]], [], []]
     assert found[4] == pytest.approx([1, 0.02, 10, 2500, 1])
     assert found[5:] == [[], [[1, 3], [2, 1]]]
+
+
+@pytest.mark.parametrize(("done", "said", "width"), [(60, "60%", "60%"), (100, "100%", "100%"), (None, "100%", "100%")])
+def test_what_completed_below_its_total_is_no_100_percent(open_page, world, done, said, width):
+    """A completed operation shows the percentage of its count, and 100% where it has none."""
+    now = time.time()
+    counted = {} if done is None else progress(done, 100, unit="row")
+    world.put(base("sixty", "sixty", now - 60, now, status="completed", progress=counted, stages=[stage("load", "completed", now - 50, 9.0, progress=counted)]))  # fmt: skip
+    page = open_page("#/operations/sixty", wait=".big")
+    expect(page.locator(".big-percent")).to_have_text(said)
+    assert page.locator(".big .bar-fill").evaluate("one => one.style.width") == width
+    assert page.locator(".tree .bar-fill").first.evaluate("one => one.style.width") == width
+
+
+def test_a_stall_outside_a_stage_stays_in_the_feed(open_page, world):
+    """That it was stuck stays a line of its own, with its evidence, once it moves again, with or without a stage."""
+    now = time.time()
+    world.put(base("feed", "feed", now - 60, now))
+    world.say("feed", "progress.stalled", timestamp=now - 30, attributes={"progress.health.reason": "no progress for 9 s"})  # fmt: skip
+    world.say("feed", "progress.recovered", timestamp=now - 20)
+    world.say("feed", "progress.stalled", stage="load", timestamp=now - 10, attributes={"progress.health.reason": "no progress for 5 s"})  # fmt: skip
+    world.say("feed", "progress.recovered", timestamp=now - 7)
+    page = open_page("#/operations/feed", wait=".line")
+    lines = page.locator(".line")
+    expect(lines).to_contain_text(
+        [
+            re.compile(r"stuck\s*no progress for 9 s"),
+            re.compile(r"moves again\s*after 10 s"),
+            re.compile(r"stuck\s*no progress for 5 s"),
+            re.compile(r"moves again\s*after 3 s"),
+        ]
+    )
+    assert page.locator(".line.going").count() == 0
+
+
+def test_a_line_says_a_word_once(open_page, world):
+    """A note does not repeat its status, and the time of a wait does not run into that by which it was overdue."""
+    now = time.time()
+    world.put(base("feed", "feed", now - 60, now))
+    world.say("feed", "progress.note", "failed: DATEV ledger 0", status="failed", timestamp=now - 9)
+    waited = {"progress.wait.reason": "approval", "progress.wait.duration": 2.0, "progress.wait.overdue_by": 1.0}
+    world.say("feed", "progress.wait.ended", timestamp=now - 5, attributes=waited)
+    page = open_page("#/operations/feed", wait=".line")
+    lines = page.locator(".line-text")
+    expect(lines.nth(0)).to_contain_text(re.compile(r"^failed\s*DATEV ledger 0"))
+    expect(lines.nth(1)).to_contain_text(re.compile(r"waited for\s*approval\s*2 s, overdue by 1 s"))
+
+
+def test_the_mean_rate_is_that_of_the_whole_run(open_page, world):
+    """It counts from the start, and units of an earlier attempt, which were there at the start, are named apart."""
+    now = time.time()
+    curve = [[1.7, 3], [5.0, 9], [10.0, 20]]
+    done = progress(20, 20, unit="ledger")
+    world.put(base("mean", "mean", now - 10, now, status="completed", progress=done, statistics={"curve": curve}))
+    more = progress(20, 20, unit="ledger", restored=10)
+    again = {"curve": [[2.0, 12], [5.0, 16], [10.0, 20]]}
+    world.put(base("again", "again", now - 10, now, status="completed", progress=more, statistics=again))
+    page = open_page("#/operations/mean", wait=".chart")
+    expect(page.locator(".chart").nth(1)).to_contain_text("2.0 ledgers/s on average")
+    page.goto(re.sub("operations/.*", "operations/again", page.url))
+    expect(page.locator("h1")).to_have_text("again")
+    expect(page.locator(".chart").nth(0)).to_contain_text("20 ledgers, 10 ledgers of an earlier attempt")
+    expect(page.locator(".chart").nth(1)).to_contain_text("1.0 ledgers/s on average")
+    line = page.locator(".chart").nth(0).locator(".chart-line").get_attribute("d")
+    assert line.startswith("M0 60L"), "the line starts at half of the total, not at zero"

@@ -168,3 +168,48 @@ def test_accessible(open_as, scheme):
     shown.get_by_role("button", name="Cancel").click()
     found = Axe().run(page).response["violations"]
     assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found] == []
+
+
+@pytest.mark.parametrize(
+    "src", ["javascript:alert(1)", "data:text/html,x", "blob:{origin}/7", "http://[", "mailto:a@b.c"]
+)
+def test_an_address_that_is_none_is_not_asked(open_as, src):
+    """Only a path and http or https name a server; anything else is said, and no request leaves."""
+    page = open_as("eve")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate(
+        """src => {
+            const one = document.createElement("progress-operation");
+            one.id = "odd";
+            one.setAttribute("src", src.replace("{origin}", location.origin));
+            document.body.append(one);
+        }""",
+        src,
+    )
+    expect(page.locator("#odd [part=note]")).to_contain_text("src is not the address of an operation")
+    page.wait_for_timeout(300)
+    assert asked == []
+
+
+def test_a_server_that_does_not_allow_the_page_is_named(open_as):
+    """Another origin that never answers is no lost connection; a name can't turn its text around."""
+    page = open_as("eve")
+    page.evaluate("""() => {
+        const real = window.fetch;
+        const row = { id: "x", name: "invoice\\u202egpj.exe", status: "completed", ended: true, progress: {} };
+        window.fetch = async (url, options) => {
+            if (url.startsWith("https://other.example")) throw new TypeError("refused");
+            if (!url.includes("/turned")) return real(url, options);
+            return url.endsWith("/stream") ? new Response(null, { status: 204 }) : Response.json(row);
+        };
+        for (const src of ["https://other.example/operations/1", "/turned"]) {
+            const one = document.createElement("progress-operation");
+            one.id = src === "/turned" ? "turned" : "other";
+            one.setAttribute("src", src);
+            document.body.append(one);
+        }
+    }""")
+    expect(page.locator("#turned [part=name]")).to_have_text("invoice gpj.exe")
+    expect(page.locator("#turned [part=card]")).to_have_attribute("aria-label", "invoice gpj.exe")
+    expect(page.locator("#other [part=note]")).to_contain_text("No answer from https://other.example", timeout=8_000)

@@ -12,7 +12,8 @@ from otel_progress.handlers.outlet import Outlet
 from otel_progress.handlers.scoped import ScopedHandler
 from otel_progress.live.state import OperationState
 from otel_progress.model.json_keys import stages_in_numbers
-from otel_progress.model.units import duration, lasting, percent
+from otel_progress.model.status import Status
+from otel_progress.model.units import duration, lasting, left, percent
 from otel_progress.model.values import positive
 from otel_progress.render import html, plain, words
 from otel_progress.render.tree import TreeRow
@@ -92,8 +93,18 @@ def _metrics(snapshot: Snapshot, top: TreeRow) -> list[tuple[str, str]]:
     return [
         ("Stage", f"{number} of {stages}" if stages and number is not None else DASH),
         ("Elapsed", duration(snapshot.elapsed) if over else lasting(snapshot.elapsed)),
-        ("Left", DASH if over else top.eta.removesuffix(" left") or DASH),
+        ("Left", DASH if over else _left_of(snapshot, top) or DASH),
     ]
+
+
+def _left_of(snapshot: Snapshot, top: TreeRow) -> str:
+    """The time left: no less than that of a stage that runs, which stands below it."""
+    own = snapshot.progress.eta
+    running = [stage.progress.eta for stage in snapshot.stages if stage.status is Status.RUNNING and stage.progress.eta]
+    longest = max(running, key=lambda one: one.eta, default=None)
+    if own is None or longest is None or longest.eta <= own.eta or not top.eta:
+        return top.eta.removesuffix(" left")
+    return left(longest.eta, longest.low, longest.high)
 
 
 def _below(rows: list[TreeRow]) -> list[TreeRow]:

@@ -212,11 +212,16 @@ def own_progress(node: HandleState) -> tuple[Number | None, Number | None, Mappi
     return done, total, others
 
 
+def only_records(node: HandleState) -> bool:
+    """Whether its records are all that it counted itself."""
+    if not node._recorded or node._ratio is not None or node._lanes is not None:
+        return False
+    return not node._completed_set and not plain_advanced(node)
+
+
 def counts_records(node: HandleState) -> bool:
     """Whether its records are all that it counts, in no unit of its own."""
-    if not node._recorded or node._ratio is not None or node._lanes is not None or node._completed_set:
-        return False
-    return not plain_advanced(node) and not node._unit_named
+    return only_records(node) and not node._unit_named
 
 
 def only_restored(node: HandleState) -> bool:

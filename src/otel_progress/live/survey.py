@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress.live.branches import Lookup
-from otel_progress.live.counting import counts_records, only_restored, own_progress
+from otel_progress.live.counting import counts_records, only_records, only_restored, own_progress
 from otel_progress.live.nested_counts import outer_of, take
 from otel_progress.live.records import NestedCounts
 from otel_progress.live.running import children, host_of
@@ -138,7 +138,7 @@ class Survey:
             if done is not None and inside is not None and only_restored(node):
                 found = _after_restored(node, found, inside)
             elif done is not None:
-                found = _counted(node, found, inside)
+                found = _before_records(node, found, inside) or _counted(node, found, inside)
             elif inside is not None:
                 found = _from_inside(node, found, inside)
             if found.raw is None and plan is not None:
@@ -220,6 +220,22 @@ def _counted(node: HandleState, found: Measure, inside: _Inside | None) -> Measu
     if inside is not None and done <= node._restored and _has_other_units(node, inside):
         part = 0.0
     return found._replace(raw=min(1.0, reached / total), reached=done + part)
+
+
+def _before_records(node: HandleState, found: Measure, inside: _Inside | None) -> Measure | None:
+    """The count of what is inside, where it is in the unit of the handle and larger than its records; else None.
+
+    Records as many as the stages may count these, unless the stages name the unit of the handle.
+    """
+    if inside is None or not only_records(node):
+        return None
+    done, _, whole = _summed(node, found.total, inside)
+    named = node._unit_named and inside.sum_in(node._unit)
+    if not named and (node._recorded <= inside.begun or not (done and _same(node, found.total, done, whole, inside))):
+        return None
+    bare = found._replace(completed=None, reached=None)
+    rest = _after_restored(node, bare, inside) if node._named_before else _from_inside(node, bare, inside)
+    return None if rest.undecided or (rest.completed or 0) <= (found.completed or 0) else rest
 
 
 def _with_records(node: HandleState, found: Measure, done: Number, inside: _Inside) -> Measure:

@@ -409,7 +409,7 @@ class _Gathered:
             tokens=tokens,
             cost=cost,
             cost_per_unit=_divided(cost, only),
-            failures=self.failures.top(FAILURES),
+            failures=self.failures.top(FAILURES)[:FAILURES],
             curve=self.curve if self.number == 1 else (),
         )
 

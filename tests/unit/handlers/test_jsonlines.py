@@ -234,7 +234,7 @@ def test_the_end_of_the_process_is_written(tmp_path: Path) -> None:
         """,
         tmp_path / "events.jsonl",
     )
-    assert [line["snapshot"]["status"] for line in lines] == ["interrupted", "interrupted"]
+    assert [line["snapshot"]["status"] for line in lines] == ["running", "interrupted"]
 
 
 def test_a_forked_child_writes_nothing(tmp_path: Path) -> None:

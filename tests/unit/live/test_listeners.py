@@ -430,3 +430,36 @@ def test_a_forked_child_tells_nothing_of_its_parent(progress_capture: Capture) -
     listeners.after_fork_in_child()
     assert listeners.dispatcher is not before
     listeners.dispatcher.drain(0)
+
+
+def test_no_start_of_short_work_says_that_it_is_over(progress_capture: Capture) -> None:
+    """Events of work that is over before the first look say what was true then; the end says all."""
+    with progress.operation("quick", total=2) as op:
+        progress_capture.clock.sleep(0.01)
+        with op.stage("first", total=1) as first:
+            progress_capture.clock.sleep(0.01)
+            first.advance()
+        progress_capture.clock.sleep(0.01)
+        with op.stage("second") as second:
+            with second.waiting("approval"):
+                progress_capture.clock.sleep(0.01)
+            progress_capture.clock.sleep(0.01)
+        op.result(rows=2)
+    progress_capture.look()
+    told = {(event.name.removeprefix("progress."), event.stage): event.snapshot for event in progress_capture.events}
+    *before, end = told.values()
+    assert [one.status for one in before] == [Status.RUNNING] * len(before)
+    assert [(one.status, one.result) for one in (end,)] == [(Status.COMPLETED, {"rows": 2})]
+    assert len(before) >= 7
+    assert told["operation.started", None].stages == ()
+    assert told["operation.started", None].progress.total == 2
+    assert all(not one.result and one.progress.completed is None for one in before)
+    states = {
+        key: [(stage.name, stage.status.value) for stage in one.stages] for key, one in told.items() if one is not end
+    }
+    assert states["stage.started", "first"] == [("first", "running")]
+    assert states["stage.ended", "first"] == [("first", "completed")]
+    assert states["stage.started", "second"] == [("first", "completed"), ("second", "running")]
+    assert states["wait.started", "second"] == [("first", "completed"), ("second", "running")]
+    assert states["stage.ended", "second"] == [("first", "completed"), ("second", "completed")]
+    assert told["stage.ended", "first"].elapsed == pytest.approx(0.02)

@@ -294,3 +294,51 @@ def test_a_stage_is_no_operation(progress_capture: Capture) -> None:
         assert isinstance(outer, Stage)
         seen = next(one for one in outer.operation.snapshot().stages if one.path == "all")
         assert (seen.progress.ratio_raw, seen.progress.completed) == (0.5, 75)
+
+
+@pytest.mark.parametrize("unit", ["ledger", "item"])
+@pytest.mark.parametrize("who", ["operation", "stage", "nobody", "failures only"])
+def test_records_of_the_operation_do_not_hide_what_its_stages_count(
+    progress_capture: Capture, unit: str, who: str
+) -> None:
+    """Records count only if nothing else counts: stages of 20 and 10 are 30 of 30, whoever records some of them."""
+    named = {} if unit == "item" else {"unit": unit}
+    with progress.operation("import", total=30, **named) as op:
+        with op.stage("collect", total=20, **named) as collect:
+            for number in range(20):
+                collect.advance()
+                if who in {"operation", "stage"} or (who == "failures only" and number % 5 == 0):
+                    (collect if who == "stage" else op).record("failed" if who == "failures only" else "ok")
+            progress_capture.advance(1)
+            if named:
+                assert op.snapshot().progress.completed == 20
+        with op.stage("check", total=10, **named) as check:
+            check.advance(5)
+            progress_capture.advance(1)
+            assert op.snapshot().progress.completed == 25
+            check.advance(5)
+    assert (op.snapshot().progress.completed, op.snapshot().progress.ratio) == (30, 1.0)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_records_of_each_stage_count_where_stages_count_something_else(progress_capture: Capture, rows: int) -> None:
+    """Five files with a record each are 5 of 5 files, however many rows their stages count."""
+    with progress.operation("import", total=5, unit="file") as op:
+        for number in range(5):
+            with op.stage(f"file {number}", total=rows, unit="row") as file:
+                file.advance(rows)
+            op.record("ok")
+            progress_capture.advance(1)
+            assert op.snapshot().progress.completed == number + 1
+    assert op.snapshot().progress.ratio == 1.0
+
+
+def test_a_stage_that_counts_a_part_does_not_hide_records(progress_capture: Capture) -> None:
+    """Where records of the operation are more than its stages counted, they count."""
+    with progress.operation("import", total=100, unit="row") as op:
+        with op.stage("sample", unit="row") as sample:
+            sample.advance(5)
+        for _ in range(100):
+            op.record("ok")
+        assert op.snapshot().progress.completed == 100
+    assert op.snapshot().progress.ratio == 1.0

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,7 +35,7 @@ from otel_progress.cli.report.lines_file import read_snapshot
 from otel_progress.model import wire
 from otel_progress.model.stage_runs import Runs
 from otel_progress.model.statistics import STAGES, Statistics, statistics_of
-from otel_progress.model.tallies import MESSAGES, Failures
+from otel_progress.model.tallies import COUNTERS, MESSAGES, Failures
 from otel_progress.model.values import Attributes
 from otel_progress.semconv import OTHER_STAGE
 from otel_progress.testing import Capture, capture
@@ -196,9 +197,8 @@ def test_memory_is_bounded() -> None:
     for number in range(5000):
         failures.add("always the same")
         failures.add(f"row {number}")
-    assert len(failures) <= MESSAGES + 1
-    assert failures.top(1) == (("always the same", 5000),)
-    assert sum(failures.values()) == 10_000
+    assert len(failures) <= COUNTERS
+    assert failures.top(1) == (("always the same", 5000), (OTHER_STAGE, 5000))
     one = Snapshot("i", "x", Status.COMPLETED, 1.0)
     many = [
         replace(one, stages=tuple(StageSnapshot(f"s{n}{m}", f"s{n}{m}", Status.FAILED) for m in range(64)))
@@ -208,6 +208,62 @@ def test_memory_is_bounded() -> None:
     assert len(found.stages) <= STAGES + 1
     assert sum(stage.runs.failed for stage in found.stages) == 64 * 64
     assert found.stages[-1].path == OTHER_STAGE
+
+
+@pytest.mark.parametrize("each", [10, 20, 30, 40, 50, 100])
+def test_the_most_frequent_failure_is_found_among_thousands(each: int) -> None:
+    """A message that comes 20 to 200 times among 2,000 that come once is the first, with its true number."""
+    failures = Failures()
+    for number in range(2000):
+        failures.add(f"row {number}")
+        if number % each == 0:
+            failures.add("no disk")
+    assert failures.top(10)[0] == ("no disk", -(-2000 // each))
+
+
+def test_a_frequent_failure_that_begins_late_is_found() -> None:
+    """It is the first though others came before, and no count is above the true one; the rest is under `_other`."""
+    failures = Failures()
+    for number in range(5000):
+        failures.add(f"row {number}")
+    for number in range(100):
+        failures.add("no disk")
+        failures.add(f"late {number}")
+    (first, count), *_ = failures.top(10)
+    assert first == "no disk"
+    assert 100 - 5200 // COUNTERS - 1 <= count <= 100
+    listed = failures.top(MESSAGES - 1)
+    assert len(listed) == MESSAGES
+    assert listed[-1][0] == OTHER_STAGE
+    assert sum(found for _, found in listed) == 5200
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 700), st.integers(1, 9)), max_size=2000),
+)
+@settings(max_examples=25, deadline=None)
+def test_counts_of_failures_are_never_too_high(given: list[tuple[int, int]]) -> None:
+    """Each is at most the true one, and by no more below it than a share of all; few messages are counted exactly."""
+    failures, true = Failures(), Counter[str]()
+    for number, count in given:
+        failures.add(f"m{number}", count)
+        true[f"m{number}"] += count
+    told = dict(failures.top(10_000))
+    whole = true.total()
+    assert sum(told.values()) == whole
+    for message, count in true.items():
+        assert count - whole / COUNTERS <= told.get(message, 0) <= count
+    if len(true) <= COUNTERS:
+        assert told == true
+
+
+def test_merged_failures_keep_what_was_counted_together() -> None:
+    """The counts of runs add up; what they counted under `_other` stays there and comes last."""
+    failures = Failures()
+    for _ in range(3):
+        failures.add(OTHER_STAGE, 1000)
+        failures.add("no disk", 2)
+    assert failures.top(10) == (("no disk", 6), (OTHER_STAGE, 3000))
 
 
 def test_results_of_many_runs(progress_capture: Capture) -> None:
@@ -237,6 +293,21 @@ def test_progress_over_time_is_kept_in_few_points(progress_capture: Capture) -> 
     assert 30 <= len(curve) <= 65
     assert curve[-1][1] == 300
     assert list(curve) == sorted(curve)
+
+
+def test_progress_over_time_is_flat_while_a_short_run_hangs(progress_capture: Capture) -> None:
+    """A run that stops for 5 seconds in its middle, and whose rest comes at once, has a curve that shows the stop."""
+    with progress.operation("steady", total=100, unit="row") as op, progress.stage("load"):
+        for _ in range(50):
+            op.advance()
+            progress_capture.advance(0.05)
+        progress_capture.advance(5)
+        op.advance(50)
+    curve = op.statistics().curve
+    assert curve[-1] == (7.5, 100)
+    (first, *_, last) = [seconds for seconds, units in curve if units == 50]
+    assert first <= 3.5
+    assert last >= 6.5
 
 
 @pytest.mark.parametrize("broken", ["5", "[]", "{}", '"x"', "[[1]]", '{"a":1}', '[["m",-1]]', '{"memory":"x"}'])

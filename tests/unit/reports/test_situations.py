@@ -160,7 +160,7 @@ def test_a_count_that_falls_is_no_negative_rate(report: Report, progress_capture
     scenes.jumps(progress_capture)
     done, speed = charts.curves(report("sync-1"))
     assert done.most == "1,000"
-    assert len(speed.pieces) == 2
+    assert len(speed.pieces) == 3, "both falls"
     ys = [float(point.split(",")[1]) for curve in (done, speed) for piece in curve.pieces for point in piece.split()]
     assert all(0 <= y <= 100 for y in ys)
 

@@ -127,7 +127,7 @@ def _told(operation: OperationState, seconds: float, completed: Number | None, c
     if more is not None and more.components:
         out["components"] = tuple((name, Attributes(counts)) for name, counts in more.components.items())
     if more is not None and more.failures:
-        out["failures"] = more.failures.top(MESSAGES)
+        out["failures"] = more.failures.top(MESSAGES - 1)
     return out
 
 

@@ -45,15 +45,15 @@ class Listener:
         self.broken = False
         self._gets_event = _takes_two(callback)
 
-    def wants(self, event: Event) -> bool:
-        """Whether it gets this event.
+    def wants(self, event: Event, over: bool = False) -> bool:
+        """Whether it gets this event; `over`: its operation has ended.
 
         Events close together share a snapshot. A callback that gets only snapshots would see the end several times, so
-        it gets a final snapshot with the end only.
+        of an operation that has ended it gets the end only.
         """
         if self.only is not None:
             return self.only == event.name
-        return self._gets_event or event.name == semconv.OPERATION_ENDED or not event.snapshot.status.final
+        return self._gets_event or event.name == semconv.OPERATION_ENDED or not (over or event.snapshot.status.final)
 
     def tell(self, event: Event) -> None:
         """Call it; an error, even SystemExit, is logged once and counted."""
@@ -295,8 +295,9 @@ def _is_async(callback: object) -> bool:
 
 def tell_all(event: Event, operation: OperationState | None) -> None:
     """Queue the calls for an event; a hook of the ticker."""
+    over = operation is not None and operation._status.final
     for listener in (*to_all, *((operation._listeners or ()) if operation is not None else ())):
-        if listener.wants(event):
+        if listener.wants(event, over):
             dispatcher.put(listener, event)
 
 

@@ -31,6 +31,7 @@ from otel_progress.live.running import around, host_of, innermost, parent_of
 from otel_progress.live.state import Change
 from otel_progress.live.trail import follow, keep
 from otel_progress.model.curve import Curve
+from otel_progress.model.earlier import earlier
 from otel_progress.model.health import NOT_MOVING, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
@@ -328,6 +329,8 @@ class Ticker:
         for operation in operations:
             try:
                 moved = look_at(operation, now)
+                if operation._curve is not None:
+                    _draw(operation, operation._curve, now, moved)
                 if moved:
                     self._wait_with_parents(operation)
                     skipped += waiting.setdefault(operation, number) != number
@@ -480,6 +483,8 @@ class Ticker:
         self, event: str, operation: OperationState, node: HandleState, when: int, attributes: Attributes
     ) -> None:
         snapshot = self._snapshot(operation)
+        if event in _BEFORE_END and snapshot.status.final:
+            snapshot = earlier(snapshot, when / 1e9)
         if event == semconv.STAGE_ENDED:
             attributes = _end_of(node)
         operation._keyframe_at = self._looked_at + KEYFRAME
@@ -493,6 +498,8 @@ class Ticker:
 
 _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
+_BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED}
+"""Events of short work that are told once it is over: they say that it runs, as it did then."""
 
 
 def _seen(operation: OperationState) -> Snapshot:
@@ -504,6 +511,14 @@ def _seen(operation: OperationState) -> Snapshot:
         except Exception:
             pass  # below it fails again, is counted, and gives what is known
     return operation.snapshot()
+
+
+def _draw(operation: OperationState, curve: Curve, now: float, moved: bool) -> None:
+    """Note in the curve of an operation whether it stands; when it does not, the next snapshot says how much it did."""
+    if moved:
+        curve.moved = True
+    elif operation._started is not None and operation._ended is None:
+        curve.stands(now - operation._started)
 
 
 def _end_of(stage: HandleState) -> Attributes:

@@ -2,7 +2,7 @@
 // monitor's page. Texts are inserted as text only, and styles as a constructed style sheet, so that a strict content
 // security policy allows it.
 import { frames } from "./sse.js";
-import { ANSWERS, amount, bounds, faceOf, groupOf, isFinal, left, paceOf, percent, sourceOf, spent, stated, troubleOf, unforeseenOf } from "./words.js";
+import { ANSWERS, amount, bounds, faceOf, filled, groupOf, isFinal, left, paceOf, percent, sourceOf, spent, stated, troubleOf, unforeseenOf } from "./words.js";
 
 const STREAMS = 4; // a browser has six connections for a host; elements beyond these ask again and again
 const ASK = 2000;
@@ -69,7 +69,22 @@ const make = (name, part, role) => {
   return made;
 };
 /** Change a text only if it differs, so that a selection and a screen reader stay undisturbed. */
-const say = (where, text) => where.textContent !== text && (where.textContent = text);
+const say = (where, text) => {
+  const plain = straight(text);
+  if (where.textContent !== plain) where.textContent = plain;
+};
+/** A text without signs that change its direction: a name can't reverse what follows. */
+const straight = (text) => String(text).replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, " ");
+
+/** The address in `src`; null for what is none: `javascript:`, `data:` and `blob:` name no server. */
+function addressOf(src) {
+  try {
+    const url = new URL(src, document.baseURI);
+    return url.protocol === "https:" || url.protocol === "http:" ? url : null;
+  } catch {
+    return null;
+  }
+}
 
 /** The running stages without a running stage inside, the newest ones. */
 function runningStages(row) {
@@ -133,7 +148,7 @@ export class ProgressOperation extends HTMLElement {
     const abort = (this.#abort = new AbortController());
     this.#clock = setInterval(() => this.#render(), 1000);
     this.#render();
-    if (this.getAttribute("src")) void this.#keepUp(abort.signal);
+    if (this.#address()) void this.#keepUp(abort.signal);
   }
 
   #end() {
@@ -151,8 +166,13 @@ export class ProgressOperation extends HTMLElement {
     else this.#wake?.();
   }
 
+  #address() {
+    const src = this.getAttribute("src");
+    return src ? addressOf(src) : null;
+  }
+
   #url(rest = "") {
-    const url = new URL(this.getAttribute("src"), document.baseURI);
+    const url = this.#address();
     return `${url.origin}${url.pathname.replace(/\/+$/, "")}${rest}`;
   }
 
@@ -253,7 +273,7 @@ export class ProgressOperation extends HTMLElement {
     const gone = this.#problem?.status === 404;
     const face = !row ? { label: this.#noteOf(row) ? "" : "loading…", tone: "dim" } : gone ? { label: "unknown", tone: "dim" } : faceOf(row);
     parts.card.className = `card tone-${face.tone}${this.#lostAt != null ? " quiet" : ""}`;
-    parts.card.setAttribute("aria-label", row?.name ?? "operation");
+    parts.card.setAttribute("aria-label", straight(row?.name ?? "operation"));
     say(parts.name, row?.name ?? "");
     say(parts.state, face.label);
     this.#renderBar(row, face, gone);
@@ -273,10 +293,10 @@ export class ProgressOperation extends HTMLElement {
 
   #renderBar(row, face, gone) {
     const { bar, fill, facts } = this.#parts;
-    const value = row?.status === "completed" ? 100 : row ? percent(row) : 0;
+    const value = row ? filled(row) : 0;
     const open = value == null && !isFinal(row) && row.status !== "pending" && !gone;
     bar.className = `bar${open ? " open" : ""}${face.tone === "bad" || this.#lostAt != null ? " still" : ""}`;
-    bar.setAttribute("aria-label", `progress of ${row?.name ?? "the operation"}`);
+    bar.setAttribute("aria-label", `progress of ${straight(row?.name ?? "the operation")}`);
     for (const [name, to] of [["aria-valuemin", "0"], ["aria-valuemax", "100"], ["aria-valuenow", value]]) {
       if (value == null || !row) bar.removeAttribute(name);
       else bar.setAttribute(name, to);
@@ -302,7 +322,7 @@ export class ProgressOperation extends HTMLElement {
       say(counts, [amount(stage.progress), value == null ? "" : `${value}%`].filter(Boolean).join(" · "));
       track.hidden = value == null;
       track.className = `bar stage-bar${bar.classList.contains("still") ? " still" : ""}`;
-      track.setAttribute("aria-label", `progress of ${stage.name}`);
+      track.setAttribute("aria-label", `progress of ${straight(stage.name)}`);
       track.setAttribute("aria-valuenow", value ?? 0);
       track.setAttribute("aria-valuetext", counts.textContent);
       track.firstElementChild.style.width = `${value ?? 0}%`;
@@ -313,7 +333,7 @@ export class ProgressOperation extends HTMLElement {
     const { facts } = this.#parts;
     const now = this.#now();
     const rest = row && !gone ? left(row, now) : "";
-    const said = row?.status === "completed" ? 100 : row ? stated(row) : null;
+    const said = row ? stated(row) : null;
     const shown = !row
       ? []
       : [
@@ -333,10 +353,14 @@ export class ProgressOperation extends HTMLElement {
   #noteOf(row) {
     const { status, message } = this.#problem ?? {};
     if (!this.getAttribute("src")) return "The attribute src is missing: the address of an operation.";
+    const address = this.#address();
+    if (!address) return "The attribute src is not the address of an operation: it must be a path, or begin with https: or http:.";
     if (!this.#problem) return row && isFinal(row) ? "" : this.#asked;
     if (status === 401 || status === 403) return message || "You may not see this operation.";
     if (Date.now() - this.#lostAt < STALE) return "";
     if (status === 404) return row ? "This operation is not known here any more. The server may have been restarted." : "This operation is not known here yet, or it is not yours.";
+    // A browser does not say whether another origin refused or did not answer.
+    if (!row && status === 0 && address.origin !== location.origin) return `No answer from ${address.origin}. It can't be reached, or its server does not allow pages of ${location.origin}.`;
     return `Reconnecting… ${row ? "This is the last known state." : message}`.trim();
   }
 

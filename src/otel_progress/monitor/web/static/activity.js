@@ -2,9 +2,9 @@
 const ENDS = {
   "progress.stage.ended": "progress.stage.started",
   "progress.wait.ended": "progress.wait.started",
-  "progress.recovered": "progress.stalled",
 };
-const BEGINS = new Set(Object.values(ENDS));
+const STUCK = "progress.stalled";
+const BEGINS = new Set([...Object.values(ENDS), STUCK]);
 // A note with one of these statuses starts an activity; a later note of the same text ends it.
 const GOES_ON = new Set(["running", "started", "in progress", "in_progress"]);
 const isNote = (line) => line.event === "progress.note";
@@ -29,6 +29,10 @@ export function activities(lines, stages) {
   const open = new Map();
   for (const line of lines) {
     if (line.event === "progress.operation.ended" || line.event === "progress.operation.started") stop(open);
+    if (line.event === "progress.recovered") {
+      items.push({ key: line.id, line, running: false, seconds: recovered(open, line), count: 1 });
+      continue;
+    }
     const start = startOf(line);
     const begun = start && take(open, keyOf(start, line));
     if (begun && !begins(line)) {
@@ -43,6 +47,17 @@ export function activities(lines, stages) {
   }
   for (const item of items) if (item.line.event === "progress.stage.started" && !stages.has(item.line.stage)) item.running = false;
   return together(items.filter((item) => !item.over));
+}
+
+// Nothing is stuck any more, wherever it was; that it was stays a line. Returns for how long at least.
+function recovered(open, line) {
+  let since = null;
+  for (const [key, items] of open)
+    if (key.startsWith(`${STUCK}\n`)) {
+      for (const item of items) [item.running, since] = [false, Math.min(since ?? item.line.timestamp, item.line.timestamp)];
+      open.delete(key);
+    }
+  return since == null ? null : Math.max(0, line.timestamp - since);
 }
 
 // After its end, nothing of that attempt runs.

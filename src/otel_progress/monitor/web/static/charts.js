@@ -63,6 +63,11 @@ export function joined(key, points) {
   return pointsOf([...points, ...kept]);
 }
 
+/** The points from the start on: what an earlier attempt completed was there already. */
+export function fromStart(points, restored) {
+  return points.length && points[0][0] > 0 ? [[0, Math.min(restored ?? 0, points[0][1])], ...points] : points;
+}
+
 const round = (value) => Math.round(value * 100) / 100;
 const place = (value, most, length) => round(most > 0 ? (Math.min(value, most) / most) * length : 0);
 
@@ -89,7 +94,7 @@ export function Charts({ shown }) {
   const now = ticking();
   const progress = shown.progress ?? {};
   const open = !isFinal(shown);
-  const points = joined(`${shown.id} ${shown.attempt ?? 1} ${shown.started_at ?? ""}`, pointsOf(shown.statistics?.curve));
+  const points = fromStart(joined(`${shown.id} ${shown.attempt ?? 1} ${shown.started_at ?? ""}`, pointsOf(shown.statistics?.curve)), progress.restored);
   // What stands still says nothing for long, and is known to stand still.
   if (open && points.length && idleOf(shown, now) >= STILL && elapsedOf(shown, now) > points.at(-1)[0]) points.push([elapsedOf(shown, now), points.at(-1)[1]]);
   if (points.length < SHORT || points.at(-1)[0] < SHORT) return null;
@@ -98,7 +103,7 @@ export function Charts({ shown }) {
   const from = shown.started_at ?? 0;
   const marks = (Array.isArray(shown.timeline) ? shown.timeline : []).map((mark) => ({ kind: mark.kind === "wait" ? "wait" : "stall", from: Math.max(0, mark.from - from), to: Math.min(span, (mark.to ?? from + span) - from) })).filter((mark) => mark.to > mark.from);
   return html`<section class="charts" aria-labelledby="charts-title"><h2 id="charts-title">Progress over time</h2><div class="chart-pair">
-    <${Count} points=${points} span=${span} unit=${unit} total=${progress.rolled_up ? null : progress.total} marks=${marks} from=${shown.started_at} now=${now} />
+    <${Count} points=${points} span=${span} unit=${unit} total=${progress.rolled_up ? null : progress.total} restored=${progress.restored} marks=${marks} from=${shown.started_at} now=${now} />
     <${Rate} points=${points} span=${span} unit=${unit} restored=${progress.restored} marks=${marks} from=${shown.started_at} now=${now} /></div></section>`;
 }
 
@@ -106,7 +111,7 @@ const moment = (from, seconds, now) => (from == null ? `after ${duration(seconds
 const many = (completed, unit) => amount({ completed, unit });
 const speed = (rate, unit) => pace({ rate, unit }) || "0/s";
 
-function Count({ points, span, unit, total, marks, from, now }) {
+function Count({ points, span, unit, total, restored, marks, from, now }) {
   const most = Math.max(...points.map((one) => one[1]), 0);
   const goal = Number.isFinite(total) && total > 0 && most <= total * 1.0001;
   const top = goal ? total : topOf(most);
@@ -117,7 +122,7 @@ function Count({ points, span, unit, total, marks, from, now }) {
     const before = points.filter((one) => one[0] <= seconds).at(-1);
     return before ? `${many(before[1], unit)} at ${moment(from, before[0], now)}` : null;
   };
-  return html`<${Chart} title="Completed" words=${many(points.at(-1)[1], unit)} path=${path} area=${area} span=${span} top=${many(top, unit)} marks=${marks} said=${said} />`;
+  return html`<${Chart} title="Completed" words=${[many(points.at(-1)[1], unit), restored > 0 && `${many(restored, unit)} of an earlier attempt`].filter(Boolean).join(", ")} path=${path} area=${area} span=${span} top=${many(top, unit)} marks=${marks} said=${said} />`;
 }
 
 function Rate({ points, span, unit, restored, marks, from, now }) {

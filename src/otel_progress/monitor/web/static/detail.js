@@ -9,7 +9,7 @@ import { Agent, Bar, Copy, Go, Long, State, Value, Why, asText } from "./parts.j
 import { detail, select, selected, trouble } from "./selection.js";
 import { Stages } from "./stages.js";
 import { ticking } from "./state.js";
-import { GROUP, STATUS, amount, apart, attemptWords, bounds, branchesOf, clockTime, duration, faceOf, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, percent, safeLink, size, sourceOf, spelled, spent, stated, troubleOf, unforeseenOf } from "./words.js";
+import { GROUP, STATUS, amount, apart, attemptWords, bounds, branchesOf, clockTime, duration, faceOf, filled, groupOf, idleOf, isFinal, lasting, left, money, mutedWords, number, paceOf, safeLink, size, sourceOf, spelled, spent, stated, troubleOf, unforeseenOf } from "./words.js";
 
 export function Detail() {
   if (selected.value == null) return html`<main class="detail none" aria-label="Operation"><p>Choose an operation to see its stages, its timeline and its events.</p><p class="dim"><kbd>j</kbd> <kbd>k</kbd> move · <kbd>Enter</kbd> opens · <kbd>?</kbd> all keys</p></main>`;
@@ -41,8 +41,8 @@ function Title({ shown }) {
     // On a narrow screen the detail replaces the list: screen readers and keys continue here.
     if (matchMedia("(max-width: 820px)").matches) heading.current.focus({ preventScroll: true });
   }, [shown.id]);
-  const value = shown.status === "completed" ? 100 : percent(shown);
-  const said = shown.status === "completed" ? 100 : stated(shown);
+  const value = filled(shown);
+  const said = stated(shown);
   const over = isFinal(shown) && shown.status !== "completed";
   const rest = left(shown, now);
   const facts = [

@@ -53,21 +53,22 @@ function wordsOf(line, name) {
     case "progress.stage.ended":
       return [stage, line.status && line.status !== "completed" && said["progress.status.reason"]].filter(Boolean).join(": ");
     case "progress.wait.started":
+    case "progress.wait.ended":
       return said["progress.wait.reason"] ?? text;
-    case "progress.wait.ended": {
-      const late = said["progress.wait.overdue_by"];
-      return (said["progress.wait.reason"] ?? text) + (late ? `, overdue by ${duration(late)}` : "");
-    }
     case "progress.stalled":
     case "progress.wait.overdue":
     case "progress.slow":
       return spelled(said["progress.health.reason"] ?? text);
     case "progress.recovered":
       return "";
+    case "progress.note":
+      return bare(text, line.status); // the status is the word before it
     default:
       return text;
   }
 }
+
+const lateOf = ({ line }) => line.event === "progress.wait.ended" && line.attributes?.["progress.wait.overdue_by"];
 
 // Its duration; the event of a wait or a stall may contain it.
 function secondsOf({ line, seconds }) {
@@ -137,7 +138,7 @@ function Line({ item, name }) {
   const stage = line.event.startsWith("progress.stage.");
   const word = plain ? html`<span class="sr">note: </span>` : html`<span class=${`line-kind tone-${kind.tone}`}>${kind.word}</span> `;
   return html`<div class=${`line${running ? " going" : ""}`}>${plain && line.agent ? html`<${Avatar} agent=${line.agent} />` : html`<${Icon} name=${kind.icon} size=${14} tone=${kind.tone} />`}
-    <div class="line-text">${stage ? html`<b><${Long} text=${words} /></b> ${count > 1 && html`<b>×${number(count)}</b> `}${word}` : html`${word}<${Long} text=${words} />`}${seconds != null && html` <span class="dim">${line.event === "progress.recovered" ? "after " : ""}${duration(seconds)}${count > 1 ? " in all" : ""}</span>`}
+    <div class="line-text">${stage ? html`<b><${Long} text=${words} /></b> ${count > 1 && html`<b>×${number(count)}</b> `}${word}` : html`${word}<${Long} text=${words} />`}${seconds != null && html` <span class="dim">${line.event === "progress.recovered" ? "after " : ""}${duration(seconds)}${count > 1 ? " in all" : ""}${lateOf(item) ? `, overdue by ${duration(lateOf(item))}` : ""}</span>`}
     <${Said} attributes=${line.attributes} />
     <div class="line-foot">${line.agent && html`<${Agent} agent=${line.agent} />`}${line.stage && !stage && html`<span><bdi>${line.stage}</bdi></span>`}<time>${clockTime(line.timestamp, now())}</time></div></div></div>`;
 }

@@ -1,7 +1,7 @@
 // Small components that others share.
 import { html, useEffect, useRef, useState } from "./html.js";
 import { Icon } from "./icons.js";
-import { faceOf, hashOf, number, percent, safeLink } from "./words.js";
+import { faceOf, filled, hashOf, number, safeLink } from "./words.js";
 
 /** A progress bar; without a percentage it shows a calm pattern instead of a number. */
 export function Bar({ value, tone = "run", live = true, label }) {
@@ -14,7 +14,7 @@ export function Bar({ value, tone = "run", live = true, label }) {
 /** The bar of a row, in the colour of its state. */
 export function RowBar({ row }) {
   const face = faceOf(row);
-  const value = row.status === "completed" ? 100 : percent(row);
+  const value = filled(row);
   return html`<${Bar} value=${value} tone=${face.tone} live=${!row.ended && row.status !== "pending"} label=${`progress of ${row.name}`} />`;
 }
 

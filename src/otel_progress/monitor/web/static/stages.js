@@ -3,7 +3,7 @@ import { html, useState } from "./html.js";
 import { Icon } from "./icons.js";
 import { Agent, Bar, Go } from "./parts.js";
 import { rowOf, ticking } from "./state.js";
-import { GROUP, STATUS, STOPPED, amount, apart, branchesOf, duration, elapsedOf, faceOf, groupOf, isEarlier, isFinal, lasting, number, pace, paceOf, percent, since, spelled, spent, troubleOf, waitOf } from "./words.js";
+import { GROUP, STATUS, STOPPED, amount, apart, branchesOf, duration, elapsedOf, faceOf, filled, groupOf, isEarlier, isFinal, lasting, number, pace, paceOf, since, spelled, spent, troubleOf, waitOf } from "./words.js";
 
 const CHILDREN = 50;
 const TOGETHER = 3; // runs of a stage that are one row
@@ -175,7 +175,7 @@ function Stage({ stage, depth, shown, span, now, marks, branches }) {
   const grown = live ? since(shown, now) : 0;
   const elapsed = stage.elapsed == null ? null : stage.elapsed + grown;
   const face = stageFace(stage, shown, branches);
-  const value = stage.status === "completed" && stage.progress?.total == null ? 100 : percent(stage);
+  const value = filled(stage);
   const pending = stage.status === "pending";
   const standing = STOPPED.has(branches[0]?.group ?? (shown.branches?.length ? "" : groupOf(shown)));
   const said = branches.filter((branch) => branch.words).map((branch) => (branches.length > 1 ? `${branch.label}: ${branch.words}` : branch.words));
@@ -216,7 +216,7 @@ function Runs({ row, span, marks }) {
 
 function Child({ row, label, earlier, span, now }) {
   const face = faceOf(row);
-  const value = row.status === "completed" ? 100 : percent(row);
+  const value = filled(row);
   const why = troubleOf(row, now);
   const words = [why || row.stage, !why && row.progress?.current_step].filter(Boolean).join(" · ");
   return html`<div class="tree-row child" role="row"><span role="cell" class="tree-name"><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><${Go} id=${row.id}><bdi>${row.name}</bdi><//><span class="child-label" title=${row.id}><bdi>${label}</bdi></span>${earlier && html`<span class="tag">earlier attempt</span>`}<span class="sr">, ${face.label}</span></span>${(words || row.agent) && html`<span class="tree-words">${row.agent && html`<${Agent} agent=${row.agent} /> `}<bdi>${words}</bdi></span>`}</span></span>

@@ -276,8 +276,11 @@ export function percent(row) {
   return value == null ? null : Math.min(100, Math.max(0, Math.floor(value + 1e-6)));
 }
 
+/** The percentage of a bar: all of what completed, unless its count stayed below its total. */
+export const filled = (row) => percent(row) ?? (row.status === "completed" ? 100 : null);
+
 /** The percentage to state in words: none if the counts beside it say less, as the total has grown. */
-export const stated = (row) => (row.progress?.ratio_raw == null ? percent(row) : null);
+export const stated = (row) => (row.progress?.ratio_raw == null || row.status === "completed" ? filled(row) : null);
 
 /** An amount of money. */
 export function money(value, currency) {
@@ -303,7 +306,7 @@ export function attemptWords(one, row, now) {
   const ended = one.ended_at ?? (row && !open ? row.timestamp : null);
   const times = one.started_at == null ? "" : open ? `since ${clockTime(one.started_at, now)}` : ended == null ? `from ${clockTime(one.started_at, now)}` : `${clockTime(one.started_at, now)} to ${clockTime(ended, now)}`;
   const ratio = row?.progress?.ratio ?? one.ratio;
-  const percents = [one.from > 0 ? one.from : null, one.status === "completed" ? 1 : ratio].map((one) => (one == null ? "" : `${Math.floor(one * 100 + 1e-6)}%`));
+  const percents = [one.from > 0 ? one.from : null, one.status === "completed" ? ratio ?? 1 : ratio].map((one) => (one == null ? "" : `${Math.floor(one * 100 + 1e-6)}%`));
   const far = percents[0] && percents[1] ? percents.join(" to ") : percents[1] && `at ${percents[1]}`;
   const how = one.signal ? `killed by ${one.signal}` : one.exit_code != null ? `exit code ${one.exit_code}` : one.status === "failed" ? one.reason : "";
   const unknown = !row && one.status == null ? "no end was reported" : "";
