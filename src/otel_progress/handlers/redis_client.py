@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from otel_progress.live.guard import say
 from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.redis_connection import connect
+from otel_progress.outbound.trouble import plain
 
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ class RedisClient:
     def _lost(self, error: Exception) -> None:
         if not self._away:
             self._away = True
-            what = f"{type(error).__name__}: {str(error)[:200]}"
+            what = f"{type(error).__name__}: {plain(str(error))}"
             say("Redis at %s can't be used (%s); the job goes on, and it is tried again", self.shown, what)
 
     def _found(self) -> None:
