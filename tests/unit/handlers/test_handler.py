@@ -208,6 +208,53 @@ def test_handler_of_another_package(progress_capture: Capture, monkeypatch: pyte
         chosen.named("their")
 
 
+CLOSES = """
+    import sys, threading, time
+    import otel_progress as progress
+    from otel_progress.handlers.handler import Handler
+
+    class Mine(Handler):
+        def __init__(self, name):
+            self.name = name
+        def handle(self, event):
+            if self.name == "hangs":
+                time.sleep(60)
+            time.sleep(0.05)
+        def closed(self):
+            if self.name == "hangs in closed":
+                time.sleep(60)
+            print("closed", self.name, threading.current_thread().name, flush=True)
+
+    for name in {names}:
+        Mine(name).start()
+    progress.operation("x").start().complete()
+    {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "end", "closed"),
+    [
+        (["a", "b"], "", ["a", "b"]),
+        (["a"], "sys.exit(3)", ["a"]),
+        (["a"], "raise ValueError", ["a"]),
+        (["hangs", "a"], "", ["a"]),
+        (["hangs in closed", "a", "b"], "", ["a", "b"]),
+    ],
+)
+def test_closed_is_called_at_the_end_of_the_process(names: list[str], end: str, closed: list[str]) -> None:
+    """Without `stop()`, too, in the thread of the handler, after its last event; one that hangs takes nobody's place."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CLOSES.format(names=names, end=end))],
+        env={"OTEL_SDK_DISABLED": "true"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert sorted(done.stdout.splitlines()) == [f"closed {name} otel-progress-mine" for name in closed]
+
+
 def test_environment_names_handlers() -> None:
     """`OTEL_PROGRESS_HANDLERS` starts them with the first operation; a wrong name is logged, and stops nobody."""
     program = """
