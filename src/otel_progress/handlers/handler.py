@@ -70,7 +70,7 @@ class Handler(Outlet):
         """Prepare; called before the first event."""
 
     def closed(self) -> None:
-        """Release what `opened` took; called after the last event, by `stop()` and the end of the process. It has a second."""
+        """Release what `opened` took; called after the last event, also at the end of the process. It has a second."""
 
     def pause(self, seconds: float) -> bool:
         """Wait, as between two tries; returns false at once if the handler is to end. Only `handle` may call it."""
@@ -122,7 +122,7 @@ class Handler(Outlet):
         for call in tuple(process.at_last):
             other = getattr(call, "__self__", None)
             if isinstance(other, Handler):
-                other._let_end()
+                other._let_end()  # noqa: SLF001  # of this class
         thread = self._thread
         if thread is None:
             self._close()

@@ -89,6 +89,7 @@ def test_slow_handler_gets_the_newest_state(threads: Capture) -> None:
                 progress.advance()
                 threads.advance(1)
             progress.note("hello")
+        threads.look()
         kept.go.set()
     assert kept.got == ["opened", "operation.started", "note", "operation.ended", "closed"]
 
@@ -168,6 +169,7 @@ def test_functions_and_objects_are_handlers(progress_capture: Capture) -> None:
         pass
     progress_capture.look()
     assert len(got) == before
+    progress.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_functions_and_objects_are_handlers(progress_capture: Capture) -> None:
         (3, "handlers must be a list"),
         ([3], "a handler must be a Handler, the name of one"),
         ([Kept], "make an object of this class"),
-        (["jsonline"], "there is no handler 'jsonline'; did you mean 'jsonlines'"),
+        (["jsonline"], "there is no handler 'jsonline' .did you mean 'jsonlines'"),
         ([""], "there is no handler ''"),
     ],
 )
@@ -204,8 +206,35 @@ def test_handler_of_another_package(progress_capture: Capture, monkeypatch: pyte
     monkeypatch.setattr(metadata, "entry_points", lambda group: [_Entry()] if group == chosen.GROUP else [])
     found = chosen.named("theirs")
     assert isinstance(found, Kept)
-    with pytest.raises(progress.InvalidArgument, match="did you mean 'theirs'"):
+    with pytest.raises(progress.InvalidArgument, match=r"no handler 'their' \(did you mean 'theirs'\?\); there are: "):
         chosen.named("their")
+
+
+@pytest.mark.parametrize(("given", "warns"), [("[print_name]", False), ("[]", True), ("None", True)])
+def test_handlers_need_no_collector(given: str, warns: bool) -> None:
+    """A program that gives handlers and names no receiver sends nothing, and hears of no receiver that is away."""
+    program = f"""
+        import otel_progress as progress
+        def print_name(event):
+            print(event.name, event.snapshot.status.value, flush=True)
+        progress.configure("backup", handlers={given})
+        with progress.operation("job"):
+            pass
+        progress.shutdown()
+    """
+    environ = {} if not warns else {"OTEL_PROGRESS_CONTROL": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ("localhost:4318" in done.stderr) == warns, done.stderr
+    if not warns:
+        assert done.stderr == ""
+        assert "progress.operation.ended completed" in done.stdout
 
 
 CLOSES = """

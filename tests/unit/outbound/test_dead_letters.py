@@ -93,7 +93,9 @@ def test_lines_that_are_no_letters_are_kept_and_spoil_none(tmp_path: Path) -> No
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize("content", [b"my thesis, line 1\nline 2\n", b'{"reason":"refused","id":"a"', b"[" * 100_000, b"\n"])
+@pytest.mark.parametrize(
+    "content", [b"my thesis, line 1\nline 2\n", b'{"reason":"refused","id":"a"', b"[" * 100_000, b"\n"]
+)
 def test_a_file_that_holds_no_letters_is_not_touched(tmp_path: Path, content: bytes) -> None:
     """Whatever it is: same bytes, same mode, same file, nothing beside it."""
     file = tmp_path / "thesis.txt"
