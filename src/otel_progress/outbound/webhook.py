@@ -196,7 +196,8 @@ class Webhook:
         kept = "" if self._letters is None else f"; see {self._letters.path}"
         with self._ready:
             return [
-                f"{count} webhook deliveries to {self._endpoint.shown} were lost: {reason}"
+                f"{count} webhook {'delivery' if count == 1 else 'deliveries'} to {self._endpoint.shown} "
+                f"{'was' if count == 1 else 'were'} lost: {reason}"
                 + (f" ({self._reason})" if self._reason else "")
                 + kept
                 for reason, count in sorted(self._deliveries.dropped.items())

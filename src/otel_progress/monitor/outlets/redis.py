@@ -230,13 +230,13 @@ class Stream:
         """What was not written or read, in words; a line for each reason."""
         with self._ready:
             said = [
-                f"{count} entries were not written to Redis at {self.shown}: {reason}"
+                f"{_entries(count)} not written to Redis at {self.shown}: {reason}"
                 for reason, count in sorted(self.dropped.items())
             ]
         if self.lost:
-            said.append(f"{self.lost} entries were trimmed from the stream at {self.shown} before they were read")
+            said.append(f"{_entries(self.lost)} trimmed from the stream at {self.shown} before being read")
         if self.unreadable:
-            said.append(f"{self.unreadable} entries of the stream at {self.shown} could not be read")
+            said.append(f"{_entries(self.unreadable)} not readable in the stream at {self.shown}")
         return said
 
     # -- writing
@@ -470,6 +470,10 @@ class Stream:
                 self.trouble = ""
         if last:
             log.info("Redis at %s can be used again", self.shown)
+
+
+def _entries(count: int) -> str:
+    return "1 entry was" if count == 1 else f"{count} entries were"
 
 
 def _size(item: StreamEntry) -> int:
