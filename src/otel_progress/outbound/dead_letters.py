@@ -161,10 +161,7 @@ def resend(path: str | os.PathLike[str], post: Callable[[DeadLetter], str | None
             os.replace(here, aside)
             again = _resend(here, aside, post)
             found = again._replace(arrived=found.arrived + again.arrived)
-        with contextlib.suppress(FileNotFoundError):
-            if not os.path.getsize(here):
-                here.unlink()
-        return found
+        return found._replace(unreadable=_tidy(here))
 
 
 def _check(here: Path, aside: Path) -> tuple[bool, bool]:
@@ -203,7 +200,20 @@ def _resend(here: Path, aside: Path, post: Callable[[DeadLetter], str | None]) -
     failed = [one._replace(reason=why) for one in letters if (why := post(one)) is not None]
     DeadLetters(here).put_back(failed, others)
     aside.unlink()
-    return Resent(len(letters) - len(failed), len(failed), len(others))
+    return Resent(len(letters) - len(failed), len(failed))
+
+
+def _tidy(here: Path) -> int:
+    """Remove the file if it is empty; else return how many of its lines are no letters."""
+    fd = files.open_private(here, os.O_RDWR | os.O_CREAT)
+    try:
+        _alone(fd)
+        is_empty = not os.fstat(fd).st_size
+        if is_empty:
+            here.unlink()  # whoever waits to append makes a new one
+    finally:
+        os.close(fd)
+    return 0 if is_empty else len(_read(here)[1])
 
 
 def _read(path: Path) -> tuple[list[DeadLetter], list[bytes]]:

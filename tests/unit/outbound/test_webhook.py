@@ -371,6 +371,8 @@ def test_a_bad_status_line_is_logged_safely(
         made.close(0.1)
         server.shutdown(socket.SHUT_RDWR)
     thread.join(20)
+    assert made.losses()[0].startswith("1 webhook delivery to http://127.0.0.1:")
+    assert " was lost: not sent at the end (BadStatusLine: " in made.losses()[0]
     for text in (*caplog.messages, *made.losses(), json.loads(file.read_text())["reason"]):
         assert text.isprintable()
         assert len(text) < 400
