@@ -171,6 +171,10 @@ class Environment:
         """Whether the variable is `true`."""
         return self.text(name).lower() == "true"
 
+    def is_about_otlp(self) -> bool:
+        """Whether a variable sets where OTLP goes, or how."""
+        return any(name.startswith("OTEL_EXPORTER_OTLP_") and value.strip() for name, value in self._given.items())
+
     def attempts(self, name: str) -> dict[str, int]:
         """A JSON object with the last attempt of each id; what is no attempt is left out."""
         given = self.text(name)
@@ -352,9 +356,12 @@ def read(
     interval: float | None = None,
     history: str | os.PathLike[str] | None = None,
     control: bool | str | None = None,
+    handlers: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Combine the arguments, the environment and the defaults, in this order of precedence.
+
+    With `handlers`, nothing is sent by default, unless an argument or a variable is about a receiver of OTLP.
 
     Raises:
         InvalidArgument: if an argument has an invalid value; variables never raise.
@@ -378,6 +385,9 @@ def read(
             raise InvalidArgument(f"the header {key!r} must have a name, and be plain ASCII without line breaks")
     defaults = Settings()
     metric_interval = env.number(EXPORT_INTERVAL, defaults.metric_interval, 0.001, scale=0.001)
+    asked = env.control("OTEL_PROGRESS_CONTROL") if control is None else control
+    sends = not handlers or bool(endpoint or headers or protocol or asked) or env.is_about_otlp()
+    exporter = "otlp" if sends else "none"
     return Settings(
         disabled=env.flag("OTEL_SDK_DISABLED"),
         interval=interval or env.number("OTEL_PROGRESS_INTERVAL", defaults.interval, *INTERVAL),
@@ -395,10 +405,10 @@ def read(
         attempts=env.attempts(ATTEMPTS),
         checkpoints=env.text(CHECKPOINTS) or None,
         redact=env.text("OTEL_PROGRESS_REDACT", default=defaults.redact),
-        control=env.control("OTEL_PROGRESS_CONTROL") if control is None else control,
-        traces=env.text("OTEL_TRACES_EXPORTER", default=defaults.traces).lower(),
-        metrics=env.text("OTEL_METRICS_EXPORTER", default=defaults.metrics).lower(),
-        logs=env.text("OTEL_LOGS_EXPORTER", default=defaults.logs).lower(),
+        control=asked,
+        traces=env.text("OTEL_TRACES_EXPORTER", default=exporter).lower(),
+        metrics=env.text("OTEL_METRICS_EXPORTER", default=exporter).lower(),
+        logs=env.text("OTEL_LOGS_EXPORTER", default=exporter).lower(),
         temporality=env.choice(
             ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",), TEMPORALITIES, defaults.temporality
         ),

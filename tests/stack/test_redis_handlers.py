@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,8 +99,8 @@ def test_pubsub_alone_writes_nothing(server: Server) -> None:
 
 
 def test_killed_and_restarted(server: Server, caplog: pytest.LogCaptureFixture) -> None:
-    """Each end arrives once it is back, in order; the job is not held up, and the outage is logged once."""
-    caplog.set_level(logging.WARNING, "otel_progress")
+    """Each end arrives once it is back, in order; the job is not held up, and the outage and its end are logged once."""
+    caplog.set_level(logging.INFO, "otel_progress")
     with RedisHandler(server.url) as handler:
         progress.operation("job", id="before").start().complete()
         taken(handler)
@@ -113,8 +113,32 @@ def test_killed_and_restarted(server: Server, caplog: pytest.LogCaptureFixture) 
         server.start()
         taken(handler)
     assert ends(server) == ["before", *(f"j{number}" for number in range(50))]
-    assert len([text for text in caplog.messages if "can't be used" in text]) == 1
+    assert [record.exc_info for record in caplog.records] == [None, None]
+    assert "can't be used" in caplog.messages[0]
+    assert caplog.messages[1] == f"Redis at {handler._client.shown} can be used again"
     assert PASSWORD not in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["handler", "messages", "archive"])
+def test_an_outage_at_the_end_is_told_without_a_traceback(
+    server: Server, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """What can't be written any more is counted, in one line, whatever was written: entries, messages, the archive."""
+    url = server.url
+    makers: dict[str, Callable[[], Any]] = {
+        "handler": lambda: RedisHandler(url, pubsub="progress:{id}"),
+        "messages": lambda: RedisHandler(url, stream=None, pubsub="progress:{id}"),
+        "archive": lambda: archive(url),
+    }
+    made = makers[kind]()
+    with made:
+        progress.operation("job", id="before").start().complete()
+        taken(made)
+        server.kill()
+        progress.operation("job", id="after").start().complete()
+    assert all(record.exc_info is None for record in caplog.records)
+    assert len([text for text in caplog.messages if "can't be used" in text]) == 1
+    assert len([text for text in caplog.messages if "not written to Redis" in text]) == 1
 
 
 def test_a_slow_one_gets_the_newest(server: Server) -> None:
@@ -169,7 +193,9 @@ def test_a_wrong_password_or_key_harms_nobody(server: Server, caplog: pytest.Log
         progress.operation("job", id="later").start().complete()
     assert entries(server, "taken")[-1]["id"] == "later"
     assert "s3cr3t" not in caplog.text
-    assert len([text for text in caplog.messages if "RedisHandler failed in handle()" in text]) == 2
+    assert all(record.exc_info is None for record in caplog.records)
+    assert len([text for text in caplog.messages if "not written to Redis" in text]) == 1
+    assert len([text for text in caplog.messages if "refused a change (ResponseError: WRONGTYPE" in text]) == 1
 
 
 def test_texts_that_are_no_utf8(server: Server) -> None:
@@ -222,7 +248,14 @@ def test_the_archive_is_bounded_and_expires(server: Server, monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     "options",
-    [{"maxlen": 0}, {"maxlen": True}, {"stream": None}, {"stream": "otel-progress"}, {"url": "http://s3cr3t"}],
+    [
+        {"maxlen": 0},
+        {"maxlen": True},
+        {"stream": None},
+        {"stream": "otel-progress"},
+        {"url": "http://s3cr3t"},
+        {"pubsub": "p:{id}:{name}"},
+    ],
 )
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any]) -> None:
     """At the start, and without the password."""

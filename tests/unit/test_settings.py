@@ -44,6 +44,31 @@ def test_without_any_variable_the_defaults_stand(caplog: pytest.LogCaptureFixtur
     assert told(caplog) == []
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"endpoint": "http://localhost:4318"},
+        {"headers": {"a": "b"}},
+        {"protocol": "grpc"},
+        {"control": True},
+        {"environ": {"OTEL_PROGRESS_CONTROL": "http://localhost:4318"}},
+        {"environ": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}},
+        {"environ": {"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://collector:4318/v1/logs"}},
+        {"environ": {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}},
+    ],
+)
+def test_with_handlers_nothing_is_sent_unless_somebody_asks_for_it(given: dict[str, Any]) -> None:
+    """Whoever names a receiver, in whatever way, gets handlers and OTLP; without handlers the default stands."""
+    environ = given.pop("environ", {})
+    alone = read(environ={"OTEL_EXPORTER_OTLP_ENDPOINT": " "}, handlers=True, control=False)
+    assert [getattr(alone, signal) for signal in SIGNALS] == ["none"] * 3
+    both = read(environ=environ, handlers=True, **given)
+    assert [getattr(both, signal) for signal in SIGNALS] == ["otlp"] * 3
+    some = read(environ={"OTEL_TRACES_EXPORTER": "console", "OTEL_LOGS_EXPORTER": "otlp"}, handlers=True)
+    assert [getattr(some, signal) for signal in SIGNALS] == ["console", "none", "otlp"]
+    assert [getattr(read(environ={}), signal) for signal in SIGNALS] == ["otlp"] * 3
+
+
 def test_an_empty_variable_is_as_good_as_none(caplog: pytest.LogCaptureFixture) -> None:
     """As in OpenTelemetry, an empty value means that the variable is not set."""
     names = [name for name in dir(environment_variables) if name.startswith("OTEL_")]

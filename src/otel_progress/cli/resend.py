@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.cli.parsing import describe
+from otel_progress.errors import InvalidArgument
+from otel_progress.render.words import clean
 from otel_progress.settings import environment
 
 if TYPE_CHECKING:
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
 FAILED: Final = 1
 _ABOUT: Final = """\
 Send again what a webhook refused or did not take, from the file that --webhook-dead-letters (of `monitor`) or
-OTEL_PROGRESS_WEBHOOK_DEAD_LETTERS names. Each delivery keeps its id. What fails again stays in the file; after a
-failure that may pass, such as a receiver that is away, the rest is not tried."""
+OTEL_PROGRESS_WEBHOOK_DEAD_LETTERS names. Each delivery keeps its id. What fails again stays in the file, as do lines
+that are no dead letters; after a failure that may pass, such as a receiver that is away, the rest is not tried. A file
+without dead letters is not changed."""
 _EXAMPLE: Final = """\
 example:
   otel-progress resend dead-letters.jsonl --webhook https://example.org/hook
@@ -50,11 +53,16 @@ def main(arguments: argparse.Namespace) -> int:
     given = WebhookOptions.read(environ, url=arguments.webhook, addresses=arguments.webhook_addresses)
     try:
         found = resend(arguments.file, _Sender(given).post)
+    except InvalidArgument as error:
+        return _say(clean(error), FAILED)
     except OSError as error:
-        return _say(f"{arguments.file} can't be read: {error.strerror or error}", FAILED)
-    broken = f", {found.unreadable} lines could not be read" if found.unreadable else ""
-    left = f", {found.failed} stay in {arguments.file}" if found.failed else ""
-    return _say(f"{found.arrived} deliveries arrived{left}{broken}", FAILED if found.failed else 0)
+        return _say(f"{clean(arguments.file)} can't be sent: {error.strerror or error}", FAILED)
+    unread = found.unreadable
+    arrived = f"{_several(found.arrived, 'delivery', 'deliveries')} arrived"
+    left = f", {_several(found.failed, 'stays', 'stay')} in {arguments.file}" if found.failed else ""
+    others = _several(unread, "line that is no dead letter stays", "lines that are no dead letters stay")
+    broken = f", {others} in {arguments.file}" if unread else ""
+    return _say(clean(f"{arrived}{left}{broken}"), FAILED if found.failed or unread else 0)
 
 
 class _Sender:
@@ -70,6 +78,7 @@ class _Sender:
 
     def post(self, letter: DeadLetter) -> str | None:
         """Send a letter; returns why it failed."""
+        from otel_progress.outbound.trouble import plain
         from otel_progress.outbound.webhook import TIMEOUT, headers
 
         if self._away:
@@ -78,10 +87,14 @@ class _Sender:
         result = self._endpoint.post(letter.body, sent, TIMEOUT)
         if result.arrived:
             return None
-        _say(f"{letter.kind} of {letter.operation_id}: {result.reason}", FAILED)
+        _say(f"{letter.kind} of {plain(letter.operation_id)}: {result.reason}", FAILED)
         if result.retry:
             self._away = result.reason
         return result.reason
+
+
+def _several(count: int, one: str, more: str) -> str:
+    return f"{count:,} {one if count == 1 else more}"
 
 
 def _say(line: str, code: int) -> int:

@@ -11,6 +11,7 @@ from otel_progress.handlers.archive_stores import Addition, Archived, ArchiveSto
 from otel_progress.handlers.handler import EXIT_SECONDS, Handler
 from otel_progress.handlers.operation_row import event_json, json_text
 from otel_progress.live.engine import runtime
+from otel_progress.model import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -81,21 +82,30 @@ class Archive(Handler):
     def of(self, operation_id: str) -> Archived | None:
         """What is kept of an operation, this moment included; None if nothing is.
 
+        Args:
+            operation_id: the id, as it was given to `operation`; one that was too long is shortened as it was there.
+
         Raises:
+            InvalidArgument: if it is no id.
             ProgressError: if the store can't be read.
 
         Example:
             `archive("sqlite:///runs.db").of("survey-1").status`
         """
+        if isinstance(operation_id, bool) or not isinstance(operation_id, (str, int)):
+            raise InvalidArgument(f"operation_id must be the id of an operation, not {values.shown(operation_id)}")
         with self._caught_up():
-            return self._store.of(operation_id)
+            return self._store.of(values.text(operation_id, values.Drops(), values.NAME_LENGTH))
 
     def ids(self, most: int = 100) -> list[str]:
         """The ids of the operations that were heard of last, the newest first.
 
         Raises:
+            InvalidArgument: if `most` is no whole number above 0.
             ProgressError: if the store can't be read.
         """
+        if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+            raise InvalidArgument(f"most must be a whole number above 0, not {values.shown(most)}")
         with self._caught_up():
             return self._store.ids(most)
 

@@ -257,7 +257,8 @@ class RedisArchive:
 
     def add(self, one: Addition) -> None:
         """See `ArchiveStore`."""
-        self._client.write(lambda client: self._add(client, one))
+        if not self._client.write(lambda client: self._add(client, one)):
+            return
         if self._added % PRUNE_EVERY == 0:
             self._client.write(self._prune)
         self._added += 1

@@ -104,7 +104,7 @@ def _registered(name: str) -> EntryPoint:
     found = {one.name: one for one in entry_points(group=GROUP)}
     if name not in found:
         known = sorted({*BUILT_IN, *found})
-        hint = f"; did you mean {near!r}?" if (near := nearest(name, known)) else ""
+        hint = f" (did you mean {near!r}?)" if (near := nearest(name, known)) else ""
         raise InvalidArgument(f"there is no handler {name!r}{hint}; there are: {', '.join(known)}")
     return found[name]
 

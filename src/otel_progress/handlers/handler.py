@@ -7,10 +7,11 @@ import inspect
 import threading
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress import semconv
+from otel_progress import clock, semconv
 from otel_progress.errors import InvalidArgument
 from otel_progress.handlers.mailbox import Mailbox
 from otel_progress.handlers.outlet import Outlet
+from otel_progress.live.engine import process
 from otel_progress.live.guard import drops, say
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ __all__ = ["CallableHandler", "Handler"]
 
 EXIT_SECONDS: Final = 1.0
 """The longest that `stop()` and the end of the process wait for one handler."""
+_ending: Final[list[float]] = []
+"""Once the process ends: when it no longer waits for `closed()` of its handlers, by the monotonic clock."""
 
 
 class Handler(Outlet):
@@ -67,7 +70,7 @@ class Handler(Outlet):
         """Prepare; called before the first event."""
 
     def closed(self) -> None:
-        """Release what `opened` took; called after the last event. It has a second."""
+        """Release what `opened` took; called after the last event, also at the end of the process. It has a second."""
 
     def pause(self, seconds: float) -> bool:
         """Wait, as between two tries; returns false at once if the handler is to end. Only `handle` may call it."""
@@ -79,14 +82,13 @@ class Handler(Outlet):
     def _begin(self) -> None:
         self._mailbox, self._ready = Mailbox(), threading.Condition()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._busy = self._is_open = self._ends = False
+        self._busy = self._is_open = self._ends = self._hangs = False
+        _ending.clear()
         self._failed: set[str] = set()
 
     def _finish(self) -> None:
         self._leave()
-        with self._ready:
-            self._ends = True
-            self._ready.notify_all()
+        self._let_end()
         thread, self._thread = self._thread, None
         if thread is None:
             self._close()
@@ -99,7 +101,35 @@ class Handler(Outlet):
         """Wait until the handler took what waits; the process ends without it if it takes too long."""
         if self._thread is not None:
             with self._ready:
-                self._ready.wait_for(lambda: not self._busy and not len(self._mailbox), min(left, EXIT_SECONDS))
+                self._hangs = not self._ready.wait_for(
+                    lambda: not self._busy and not len(self._mailbox), min(left, EXIT_SECONDS)
+                )
+
+    def _let_end(self) -> None:
+        with self._ready:
+            self._ends = True
+            self._ready.notify_all()
+
+    def _places(self) -> tuple[tuple[list[Any], Any], ...]:
+        return (*super()._places(), (process.at_last, self._close_at_last))
+
+    def _close_at_last(self, surely_ends: bool) -> None:
+        """Call `closed` at the end of the process; all handlers share the second that it waits, and end at once."""
+        if not surely_ends:
+            return
+        if not _ending:
+            _ending.append(clock.monotonic() + EXIT_SECONDS)
+        for call in tuple(process.at_last):
+            other = getattr(call, "__self__", None)
+            if isinstance(other, Handler):
+                other._let_end()  # noqa: SLF001  # of this class
+        thread = self._thread
+        if thread is None:
+            self._close()
+        elif not self._hangs:
+            thread.join(max(0.0, _ending[0] - clock.monotonic()))
+            if not thread.is_alive():
+                self._thread = None  # what other exit handlers still do is handled in the ticker's thread
 
     @property
     def _shown(self) -> str:

@@ -59,6 +59,10 @@ class RedisHandler(Handler):
             raise InvalidArgument("RedisHandler needs a stream, or a channel by pubsub=")
         if stream == MONITORS:
             raise InvalidArgument(f"the stream {MONITORS!r} is the one that monitors share: name another one")
+        if pubsub and any(sign in pubsub.replace("{id}", "") for sign in "{}"):
+            raise InvalidArgument(
+                f"the channel {pubsub!r} may hold {{id}}, the id of the operation, and no other braces"
+            )
         self._client = RedisClient(url, self.pause)
         self._stream, self._maxlen, self._channel = stream or None, maxlen, pubsub or None
         self._rows: OperationRows | None = None
@@ -90,7 +94,8 @@ class RedisHandler(Handler):
         if self._stream is not None:
             entry: dict[Any, Any] = {"v": "1", "id": id, "event": event.name, "data": row}
             stream = self._stream
-            self._client.write(lambda client: client.xadd(stream, entry, maxlen=self._maxlen, approximate=True))
+            if not self._client.write(lambda to: to.xadd(stream, entry, maxlen=self._maxlen, approximate=True)):
+                return
         if self._channel is not None:
             channel = self._channel.encode("utf-8", "replace").replace(b"{id}", id)
             self._publish(channel, f'{{"event":"{event.name}","operation":{row}}}')
@@ -100,9 +105,11 @@ class RedisHandler(Handler):
         if self._stream is None:
             self._client.write(lambda client: client.publish(channel, message))
             return
+        from redis.exceptions import RedisError
+
         try:
             self._client.once(lambda client: client.publish(channel, message))
-        except OSError:
+        except (RedisError, OSError):
             drops.add(semconv.DROP_LISTENER)
 
     def closed(self) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
-from otel_progress.live.guard import say
+from otel_progress import semconv
+from otel_progress.live.guard import drops, say
 from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.redis_connection import connect
+from otel_progress.outbound.trouble import plain
 
 T = TypeVar("T")
 
@@ -15,9 +18,13 @@ BACKOFF: Final = Backoff()
 STRIKES: Final = 3
 """How often Redis may hang up on one write, and answer right after that, before the write is given up."""
 
+log = logging.getLogger("otel_progress")
+
 
 class RedisClient:
-    """A client that tries a write again until it succeeds, or the handler is to end.
+    """A client that tries a write again until it succeeds, is refused for good, or the handler is to end.
+
+    An outage is one line of the log, its end another one; each kind of refusal is one, and what is lost at the end.
 
     Attributes:
         shown: the address without name and password.
@@ -37,32 +44,62 @@ class RedisClient:
         self._client, self.shown = connect(url)
         self._pause = pause
         self._away = False
+        self._refused: set[str] = set()
+        self._unwritten = 0
 
     def once(self, work: Callable[[Any], T]) -> T:
         """Do something now, or fail."""
         return work(self._client)
 
-    def write(self, work: Callable[[Any], T]) -> T:
-        """Do something with the client, as often as needed; what Redis refuses for good is raised."""
+    def write(self, work: Callable[[Any], object]) -> bool:
+        """Do something with the client, as often as needed; what is not written is counted, and logged once.
+
+        Returns:
+            Whether it was written.
+        """
+        from redis.exceptions import RedisError
+
         failures = strikes = 0
         while True:
             try:
-                done = work(self._client)
-            except Exception as error:
+                work(self._client)
+            except (RedisError, OSError) as error:
                 if not _is_passing(error):
-                    raise
+                    return self._give_up(error)
                 strikes = strikes + 1 if _is_broken(error) and self._answers() else 0
                 failures += 1
                 self._lost(error)
-                if strikes >= STRIKES or not self._pause(BACKOFF.pause(failures)):
-                    raise
+                if strikes >= STRIKES:
+                    return self._give_up(error)
+                if not self._pause(BACKOFF.pause(failures)):
+                    self._unwritten += 1
+                    drops.add(semconv.DROP_LISTENER)
+                    return False
             else:
                 self._found()
-                return done
+                return True
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, and say what was not written before the end."""
         self._client.close()
+        lost, self._unwritten = self._unwritten, 0
+        if lost:
+            what = "1 change was" if lost == 1 else f"{lost:,} changes were"
+            say("%s not written to Redis at %s before the end", what, self.shown)
+
+    def _give_up(self, error: Exception) -> bool:
+        """Leave a write out that Redis refuses for good, or on which it hangs up each time."""
+        drops.add(semconv.DROP_LISTENER)
+        kind = type(error).__name__
+        if kind not in self._refused:
+            self._refused.add(kind)
+            say(
+                "Redis at %s refused a change (%s: %s), which is dropped, as all will be that it refuses so",
+                self.shown,
+                kind,
+                plain(str(error)),
+            )
+        return False
 
     def _answers(self) -> bool:
         """Whether Redis is well; new connections resolve its name again, as after a failover."""
@@ -75,11 +112,13 @@ class RedisClient:
     def _lost(self, error: Exception) -> None:
         if not self._away:
             self._away = True
-            what = f"{type(error).__name__}: {str(error)[:200]}"
+            what = f"{type(error).__name__}: {plain(str(error))}"
             say("Redis at %s can't be used (%s); the job goes on, and it is tried again", self.shown, what)
 
     def _found(self) -> None:
-        self._away = False
+        if self._away:
+            self._away = False
+            log.info("Redis at %s can be used again", self.shown)
 
 
 def _is_broken(error: Exception) -> bool:

@@ -17,9 +17,11 @@ Addresses = Literal["public", "private", "any"]
 """What a webhook may reach.
 
 - `public`: public addresses alone, for URLs that come from other people.
-- `private`: also those of private networks, and of this machine if the URL itself says so (`localhost`, `127.0.0.1`).
+- `private`: also those of private networks, and of this machine if the URL itself says so: by `localhost`, by the name
+  of this host, or by the IP address.
 - `any`: no check.
 """
+OWN: Final = "an address of this machine, though the URL names another"
 _METADATA: Final = frozenset(
     map(ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd20:ce::254"))
 )
@@ -66,7 +68,7 @@ def objection(address: str, host: str, addresses: str) -> str | None:
     if addresses == "public":
         return None if found.is_global else "no public address"
     if found.is_loopback and not is_loopback(host):
-        return "an address of this machine, though the URL names another"
+        return OWN
     return None
 
 
@@ -77,6 +79,32 @@ def objection_to_literal(host: str, addresses: str) -> str | None:
     except ValueError:
         return None
     return objection(host, host, addresses)
+
+
+def is_own(family: int, where: Any) -> bool:
+    """Whether an address is one of this machine: its source would be the address itself. Nothing is sent.
+
+    Args:
+        family: the address family.
+        where: the address, as `getaddrinfo` returns it.
+    """
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(where)
+            return bool(ip_address(probe.getsockname()[0]) == ip_address(where[0]))
+    except (OSError, ValueError):  # no route there
+        return False
+
+
+def _may_be_own(host: str, addresses: str) -> bool:
+    """Whether the URL says itself that it means this machine."""
+    if addresses != "private":
+        return addresses == "any"
+    try:
+        ip_address(host.partition("%")[0])
+    except ValueError:
+        return is_loopback(host) or host.lower() == socket.gethostname().lower()
+    return True
 
 
 def _meant(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
@@ -99,6 +127,8 @@ def connect(host: str, port: int, timeout: float | None, addresses: str) -> sock
     told: OSError = OSError(f"{host} has no address")
     for family, kind, protocol, _, where in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
         why = objection(str(where[0]), host, addresses)
+        if why is None and not _may_be_own(host, addresses) and is_own(family, where):
+            why = OWN
         if why is not None:
             told = ForbiddenAddress(f"the host resolves to {where[0]}, {why}")
             continue

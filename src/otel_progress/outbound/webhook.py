@@ -157,13 +157,19 @@ class Webhook:
         self._bury()
 
     def flush(self, timeout: float) -> bool:
-        """Try to send what waits within the timeout (seconds); returns whether nothing is left."""
+        """Try to send what waits within the timeout (seconds); returns whether nothing is left.
+
+        Each is tried at once, whatever pause was asked for before; a pause that the receiver asks for now is kept.
+        """
         deadline = clock.monotonic() + timeout
         with self._ready:
             self._last_chance = deadline
             self._deliveries.hurry(clock.monotonic())
             self._ready.notify_all()
-            while len(self._deliveries) and (left := deadline - clock.monotonic()) > 0:
+            while (left := deadline - (now := clock.monotonic())) > 0:
+                pause = self._deliveries.wait(now)
+                if pause is None or pause >= left:  # nothing waits, or the receiver asked for more time than there is
+                    break
                 self._ready.wait(left)
             self._last_chance = None
             return not len(self._deliveries)
@@ -190,7 +196,8 @@ class Webhook:
         kept = "" if self._letters is None else f"; see {self._letters.path}"
         with self._ready:
             return [
-                f"{count} webhook deliveries to {self._endpoint.shown} were lost: {reason}"
+                f"{count} webhook {'delivery' if count == 1 else 'deliveries'} to {self._endpoint.shown} "
+                f"{'was' if count == 1 else 'were'} lost: {reason}"
                 + (f" ({self._reason})" if self._reason else "")
                 + kept
                 for reason, count in sorted(self._deliveries.dropped.items())
@@ -236,7 +243,7 @@ class Webhook:
         if result.retry:
             self._reason = result.reason
             self._deliveries.again(now, result.after)
-            if self._last_chance is not None:
+            if self._last_chance is not None and not result.after:
                 self._deliveries.hurry(now + self._backoff.first)
             elif not self._away:
                 log.warning("the webhook at %s does not take deliveries (%s); they wait", where, result.reason)
@@ -249,9 +256,9 @@ class Webhook:
             self._reason = result.reason
             self._deliveries.refused()
             self._log_refusal(result)
-        if self._away:
+        if self._away and result.status:
             self._away = False
-            log.info("the webhook at %s answers again", where)
+            log.info("the webhook at %s answers now", where)
 
     def _log_refusal(self, result: PostResult) -> None:
         if result.status not in self._refusals:

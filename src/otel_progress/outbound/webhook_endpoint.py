@@ -15,6 +15,7 @@ from otel_progress import clock
 from otel_progress.errors import InvalidArgument
 from otel_progress.outbound import addresses as reach
 from otel_progress.outbound.deadline import HEAD_BYTES, Plain, Tls, seconds_of, within
+from otel_progress.outbound.trouble import plain
 
 ALLOW: Final = "if that is meant, allow it by the option `addresses`"
 ANSWER_BYTES: Final = 2 * HEAD_BYTES
@@ -27,7 +28,7 @@ class PostResult(NamedTuple):
     Attributes:
         status: the HTTP status; 0 without an answer.
         after: the pause that was asked for, in seconds.
-        reason: what happened, in words.
+        reason: what happened, in words: one short line of printable characters.
         forbidden: whether the receiver has an address that must not be reached.
     """
 
@@ -103,10 +104,10 @@ class WebhookEndpoint:
                     after = seconds_of(response.headers.get("Retry-After", ""), clock.unix())
                     return PostResult(response.status, after, f"HTTP {response.status}")
         except reach.ForbiddenAddress as error:
-            return PostResult(0, None, str(error), forbidden=True)
+            return PostResult(0, None, plain(str(error)), forbidden=True)
         except Exception as error:
             words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            return PostResult(0, None, f"{type(error).__name__}: {words}"[:200])
+            return PostResult(0, None, plain(f"{type(error).__name__}: {words}"))
 
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         connection: Any = (

@@ -61,8 +61,8 @@ def configure(
 
     Args:
         service_name: the service, as backends show it (`service.name`).
-        endpoint: the base address of an OTLP receiver, such as `http://localhost:4318`. For gRPC the scheme may be
-            missing: TLS is used then, unless `OTEL_EXPORTER_OTLP_INSECURE` is true.
+        endpoint: the base address of an OTLP receiver; `http://localhost:4318` by default, unless handlers are given.
+            For gRPC the scheme may be missing: TLS is used then, unless `OTEL_EXPORTER_OTLP_INSECURE` is true.
         headers: headers of each request, such as an authorization.
         protocol: `http/protobuf` (the default) or `grpc`.
         interval: the longest time from a change to its export, in seconds; 1 by default.
@@ -82,7 +82,9 @@ def configure(
             `redis://localhost:6379/0`, or a `CheckpointStore`. It is opened by the first of them.
         handlers: what else gets the events of this process: handlers, names of them such as `"console"`, or functions
             of an event. They run until `shutdown()`, or until another call gives others. `OTEL_PROGRESS_HANDLERS` names
-            some, too, as in `console,webhook`; an argument takes precedence.
+            some, too, as in `console,webhook`; an argument takes precedence. With handlers nothing is sent as OTLP,
+            unless `endpoint`, `headers`, `protocol`, `control`, or a variable `OTEL_EXPORTER_OTLP_*` or
+            `OTEL_*_EXPORTER` asks for it.
 
     Raises:
         InvalidArgument: if a value is invalid; the message names it and what is allowed.
@@ -98,7 +100,13 @@ def configure(
     if checkpoints is not None:
         hooks.checkpoints = checkpoints
     settings = read(
-        endpoint=endpoint, headers=headers, protocol=protocol, interval=interval, history=history, control=control
+        endpoint=endpoint,
+        headers=headers,
+        protocol=protocol,
+        interval=interval,
+        history=history,
+        control=control,
+        handlers=bool(handlers),
     )
     hooks.use_handlers(handlers)
     if settings.disabled:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +44,7 @@ def test_letters_arrive_with_their_ids(hook: Hook, file: Path, capsys: pytest.Ca
     assert capsys.readouterr().out == "2 deliveries arrived\n"
     assert not file.exists()
     assert main(["resend", str(file), "--webhook", hook.url]) == 1
-    assert "can't be read" in capsys.readouterr().err
+    assert "can't be sent" in capsys.readouterr().err
 
 
 def test_a_refused_one_stays_and_the_next_is_tried(
@@ -53,7 +55,7 @@ def test_a_refused_one_stays_and_the_next_is_tried(
     hook.answer = lambda post: (400 if post.said["id"] == "a" else 200, {})
     assert main(["resend", str(file)]) == 1
     assert [json.loads(line)["id"] for line in file.read_text().splitlines()] == ["a"]
-    assert "1 deliveries arrived, 1 stay in" in capsys.readouterr().err
+    assert "1 delivery arrived, 1 stays in" in capsys.readouterr().err
 
 
 def test_a_receiver_that_is_away_is_asked_once(hook: Hook, file: Path) -> None:
@@ -69,3 +71,45 @@ def test_a_url_is_needed(file: Path, capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         main(["resend", str(file)])
     assert "OTEL_PROGRESS_WEBHOOK_URL" in capsys.readouterr().err
+
+
+def test_a_file_of_something_else_is_refused(hook: Hook, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The exit code says that nothing was done."""
+    thesis = tmp_path / "thesis.txt"
+    thesis.write_text("line 1\n")
+    assert main(["resend", str(thesis), "--webhook", hook.url]) == 1
+    assert "holds no dead letters; it was not changed" in capsys.readouterr().err
+    assert thesis.read_text() == "line 1\n"
+
+
+def test_lines_that_are_none_stay(hook: Hook, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are something left: the exit code is 1."""
+    with file.open("a") as raw:
+        raw.write('{"cut":')
+    assert main(["resend", str(file), "--webhook", hook.url]) == 1
+    assert "2 deliveries arrived, 1 line that is no dead letter stays in" in capsys.readouterr().err
+    assert file.read_text() == '{"cut":\n'
+
+
+def test_neither_a_receiver_nor_a_job_writes_escape_sequences(
+    hook: Hook, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Texts of others are printed without control characters."""
+    file = tmp_path / "dead.jsonl"
+    DeadLetters(file).add([DeadLetter("refused", "a", "failed", "\x1b]0;owned\x07", b"{}")])
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer_once, args=(server,))
+        thread.start()
+        assert main(["resend", str(file), "--webhook", f"http://127.0.0.1:{server.getsockname()[1]}/"]) == 1
+        thread.join()
+    said = capsys.readouterr().err
+    assert "RED" in said
+    assert said.replace("\n", "").isprintable()
+
+
+def answer_once(server: socket.socket) -> None:
+    """Answer with a status line that is none."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 \x1b[31mRED\x1b]0;owned\x07\r\n\r\n")

@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -199,6 +200,27 @@ def test_an_address_that_cannot_be_meant_is_refused_unshown(given: str) -> None:
     with pytest.raises(progress.InvalidArgument, match="an archive is memory, sqlite:///") as raised:
         archive(given)
     assert "s3cr3t" not in str(raised.value)
+
+
+@pytest.mark.parametrize("id", ["x" * 2000, "a\0b", "a\r\nb", "  ", 7])
+def test_an_operation_is_found_by_the_id_it_was_given(id: Any, progress_capture: Capture) -> None:
+    """An id that was shortened or cleaned is so for whoever asks, too."""
+    with archive() as kept:
+        progress.operation("job", id=id).start().complete()
+        found = kept.of(id)
+        assert found is not None
+        assert [found.operation_id] == kept.ids()
+
+
+def test_what_is_no_id_is_refused() -> None:
+    """The message says what is wrong."""
+    kept: Any = archive()
+    for given in (None, True, b"a", 1.5):
+        with pytest.raises(progress.InvalidArgument, match="operation_id must be the id"):
+            kept.of(given)
+    for most in (0, -1, "10", True):
+        with pytest.raises(progress.InvalidArgument, match="most must be"):
+            kept.ids(most)
 
 
 def test_a_file_that_cannot_be_used_says_so(tmp_path: Path) -> None:

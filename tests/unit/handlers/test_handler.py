@@ -89,6 +89,7 @@ def test_slow_handler_gets_the_newest_state(threads: Capture) -> None:
                 progress.advance()
                 threads.advance(1)
             progress.note("hello")
+        threads.look()
         kept.go.set()
     assert kept.got == ["opened", "operation.started", "note", "operation.ended", "closed"]
 
@@ -168,6 +169,7 @@ def test_functions_and_objects_are_handlers(progress_capture: Capture) -> None:
         pass
     progress_capture.look()
     assert len(got) == before
+    progress.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_functions_and_objects_are_handlers(progress_capture: Capture) -> None:
         (3, "handlers must be a list"),
         ([3], "a handler must be a Handler, the name of one"),
         ([Kept], "make an object of this class"),
-        (["jsonline"], "there is no handler 'jsonline'; did you mean 'jsonlines'"),
+        (["jsonline"], "there is no handler 'jsonline' .did you mean 'jsonlines'"),
         ([""], "there is no handler ''"),
     ],
 )
@@ -204,8 +206,82 @@ def test_handler_of_another_package(progress_capture: Capture, monkeypatch: pyte
     monkeypatch.setattr(metadata, "entry_points", lambda group: [_Entry()] if group == chosen.GROUP else [])
     found = chosen.named("theirs")
     assert isinstance(found, Kept)
-    with pytest.raises(progress.InvalidArgument, match="did you mean 'theirs'"):
+    with pytest.raises(progress.InvalidArgument, match=r"no handler 'their' \(did you mean 'theirs'\?\); there are: "):
         chosen.named("their")
+
+
+@pytest.mark.parametrize(("given", "warns"), [("[print_name]", False), ("[]", True), ("None", True)])
+def test_handlers_need_no_collector(given: str, warns: bool) -> None:
+    """A program that gives handlers and names no receiver sends nothing, and hears of no receiver that is away."""
+    program = f"""
+        import otel_progress as progress
+        def print_name(event):
+            print(event.name, event.snapshot.status.value, flush=True)
+        progress.configure("backup", handlers={given})
+        with progress.operation("job"):
+            pass
+        progress.shutdown()
+    """
+    environ = {} if not warns else {"OTEL_PROGRESS_CONTROL": "false"}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert ("localhost:4318" in done.stderr) == warns, done.stderr
+    if not warns:
+        assert done.stderr == ""
+        assert "progress.operation.ended completed" in done.stdout
+
+
+CLOSES = """
+    import sys, threading, time
+    import otel_progress as progress
+    from otel_progress.handlers.handler import Handler
+
+    class Mine(Handler):
+        def __init__(self, name):
+            self.name = name
+        def handle(self, event):
+            if self.name == "hangs":
+                time.sleep(60)
+            time.sleep(0.05)
+        def closed(self):
+            if self.name == "hangs in closed":
+                time.sleep(60)
+            print("closed", self.name, threading.current_thread().name, flush=True)
+
+    for name in {names}:
+        Mine(name).start()
+    progress.operation("x").start().complete()
+    {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "end", "closed"),
+    [
+        (["a", "b"], "", ["a", "b"]),
+        (["a"], "sys.exit(3)", ["a"]),
+        (["a"], "raise ValueError", ["a"]),
+        (["hangs", "a"], "", ["a"]),
+        (["hangs in closed", "a", "b"], "", ["a", "b"]),
+    ],
+)
+def test_closed_is_called_at_the_end_of_the_process(names: list[str], end: str, closed: list[str]) -> None:
+    """Without `stop()`, too, in the thread of the handler, after its last event; one that hangs takes nobody's place."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CLOSES.format(names=names, end=end))],
+        env={"OTEL_SDK_DISABLED": "true"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert sorted(done.stdout.splitlines()) == [f"closed {name} otel-progress-mine" for name in closed]
 
 
 def test_environment_names_handlers() -> None:

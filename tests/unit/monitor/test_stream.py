@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from monitor_parts import event_of, request_of
+from starlette.websockets import WebSocketDisconnect
 from websockets.sync.client import connect
 
 from otel_progress import semconv as s
@@ -186,6 +187,32 @@ def test_socket_twin(tmp_path: Path) -> None:
             assert server.stop() < 5
             with pytest.raises(Exception, match="1012"):
                 peer.recv(20)
+
+
+@pytest.mark.parametrize("leaves_at", ["websocket.accept", "websocket.send", "websocket.close"])
+def test_a_socket_that_leaves_while_something_is_sent_is_no_error(leaves_at: str) -> None:
+    """Clients leave at any moment; nothing is raised, and the reader is gone."""
+    hub = Hub(0.1, "0")
+
+    async def receive() -> Any:
+        if asyncio.current_task() is main:
+            return {"type": "websocket.connect"}
+        return await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == leaves_at:
+            raise WebSocketDisconnect(1006)
+        if message["type"] == "websocket.send":
+            hub.close()
+
+    async def serve() -> None:
+        nonlocal main
+        main = asyncio.current_task()
+        await stream.serve_socket(hub, "all", None, [], receive, send)
+        assert not hub.topic("all").readers
+
+    main: Any = None
+    asyncio.run(asyncio.wait_for(serve(), 20))
 
 
 def test_what_is_said_can_not_break_the_stream(tmp_path: Path) -> None:

@@ -98,6 +98,33 @@ def test_rebinding_reaches_nothing(hook: Hook, resolved: list[list[str]]) -> Non
     assert hook.posts == []
 
 
+def test_a_name_that_resolves_to_this_machine_reaches_nothing(
+    hook: Hook, resolved: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loopback is not the only way to this machine: its other addresses count as well, unless the URL says so."""
+    resolved[:] = [["10.1.2.3"]]
+    monkeypatch.setattr(addresses, "is_own", lambda family, where: where[0] == "10.1.2.3")
+    opened = addresses._opened
+    monkeypatch.setattr(addresses, "_opened", lambda sock, _, limit: opened(sock, ("127.0.0.1", hook.port), limit))
+    monkeypatch.setattr(addresses.socket, "gethostname", lambda: "Box-7")
+    for host, choice, reached in (
+        ("rebind.test", "private", False),
+        ("rebind.test", "any", True),
+        ("box-7", "private", True),
+        ("box-7", "public", False),
+        ("10.1.2.3", "private", True),
+    ):
+        result = WebhookEndpoint(f"http://{host}:{hook.port}/", choice).post(b"{}", {}, 5.0)
+        assert (result.arrived, result.forbidden) == (reached, not reached), (host, choice)
+
+
+def test_an_address_is_ours_if_it_is_its_own_source() -> None:
+    """No list of interfaces is needed, and nothing is sent."""
+    assert addresses.is_own(socket.AF_INET, ("127.0.0.1", 9))
+    assert not addresses.is_own(socket.AF_INET, ("198.51.100.7", 9))
+    assert not addresses.is_own(socket.AF_INET6, ("no address", 9))
+
+
 def test_a_forbidden_address_beside_an_allowed_one_is_left_out(hook: Hook, resolved: list[list[str]]) -> None:
     """Of several addresses only those are tried that may be reached."""
     resolved[:] = [["169.254.169.254", "127.0.0.1"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -29,7 +30,7 @@ from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.deadline import seconds_of
 from otel_progress.outbound.deliveries import PATIENT, Deliveries, Delivery
 from otel_progress.outbound.webhook import Webhook, WebhookOptions, kind_of, sign, verify
-from otel_progress.outbound.webhook_endpoint import WebhookEndpoint
+from otel_progress.outbound.webhook_endpoint import PostResult, WebhookEndpoint
 
 SECRET = b"it is not known"
 ROW = {"id": "survey-1", "name": "survey", "status": "failed"}
@@ -318,8 +319,77 @@ def test_the_same_delivery_comes_again(hook: Hook, make: Make, caplog: pytest.Lo
     until(lambda: len(caplog.messages) == 2)
     assert caplog.messages == [
         f"the webhook at http://127.0.0.1:{hook.port} does not take deliveries (HTTP {status}); they wait",
-        f"the webhook at http://127.0.0.1:{hook.port} answers again",
+        f"the webhook at http://127.0.0.1:{hook.port} answers now",
     ]
+
+
+def test_retry_after_is_heard_at_the_end(hook: Hook, make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """The end tries once more, and takes no for an answer: it neither asks again nor waits for nothing."""
+    hook.answer = lambda _: (503, {"Retry-After": "600"})
+    made = make(hook.url, backoff=QUICK)
+    for number in range(3):
+        made.put("failed", f"survey-{number}", ROW)
+    until(lambda: caplog.messages)
+    before = time.monotonic()
+    made.close(20)
+    assert time.monotonic() - before < 10
+    assert len(hook.posts) == 2
+    assert made.lost == 3
+
+
+def test_a_short_pause_is_waited_for_at_the_end(hook: Hook, make: Make) -> None:
+    """There is time for what the receiver asks for."""
+    answers = iter([(503, {"Retry-After": "1"}), (200, {})])
+    hook.answer = lambda _: next(answers)
+    made = make(hook.url, backoff=QUICK)
+    made.put("failed", "survey-1", ROW)
+    made.close(20)
+    assert made.lost == 0
+
+
+@pytest.mark.parametrize("status", [b"\x1b[31mRED\x1b]0;owned\x07", "\u202e\x9b31m".encode() + b"x" * 30_000])
+def test_a_bad_status_line_is_logged_safely(
+    make: Make, caplog: pytest.LogCaptureFixture, tmp_path: Path, status: bytes
+) -> None:
+    """One line of at most 200 printable characters, in the log and in the dead letters."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection:
+                        connection.recv(65536)
+                        connection.sendall(b"HTTP/1.1 " + status + b"\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        file = tmp_path / "dead.jsonl"
+        made = make(f"http://127.0.0.1:{server.getsockname()[1]}/", backoff=QUICK, dead_letters=file)
+        made.put("failed", "survey-1", ROW)
+        until(lambda: caplog.messages)
+        made.close(0.1)
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(20)
+    assert made.losses()[0].startswith("1 webhook delivery to http://127.0.0.1:")
+    assert " was lost: not sent at the end (BadStatusLine: " in made.losses()[0]
+    for text in (*caplog.messages, *made.losses(), json.loads(file.read_text())["reason"]):
+        assert text.isprintable()
+        assert len(text) < 400
+
+
+def test_an_address_that_is_refused_is_no_answer(
+    hook: Hook, make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only who answered is said to answer."""
+    caplog.set_level(logging.INFO)
+    results = iter([PostResult(0, None, "refused"), PostResult(0, None, "a metadata service", forbidden=True)])
+    made = make(hook.url, backoff=QUICK)
+    monkeypatch.setattr(made._endpoint, "post", lambda *_: next(results))
+    made.put("failed", "survey-1", ROW)
+    until(lambda: made.lost)
+    made.flush(0)
+    assert not [text for text in caplog.messages if "answers" in text]
 
 
 def test_retry_after_is_heard(hook: Hook, make: Make) -> None:

@@ -19,6 +19,7 @@ from otel_progress.monitor.intake.requests import BYTES as ENTRY_BYTES
 from otel_progress.monitor.intake.requests import Refused
 from otel_progress.outbound.backoff import Backoff
 from otel_progress.outbound.redis_connection import connect
+from otel_progress.outbound.trouble import plain
 
 log = logging.getLogger("otel_progress")
 
@@ -229,13 +230,13 @@ class Stream:
         """What was not written or read, in words; a line for each reason."""
         with self._ready:
             said = [
-                f"{count} entries were not written to Redis at {self.shown}: {reason}"
+                f"{_entries(count)} not written to Redis at {self.shown}: {reason}"
                 for reason, count in sorted(self.dropped.items())
             ]
         if self.lost:
-            said.append(f"{self.lost} entries were trimmed from the stream at {self.shown} before they were read")
+            said.append(f"{_entries(self.lost)} trimmed from the stream at {self.shown} before being read")
         if self.unreadable:
-            said.append(f"{self.unreadable} entries of the stream at {self.shown} could not be read")
+            said.append(f"{_entries(self.unreadable)} not readable in the stream at {self.shown}")
         return said
 
     # -- writing
@@ -423,13 +424,13 @@ class Stream:
 
     def _skip(self, error: Exception) -> None:
         self.unreadable += 1
-        self.skipped = f"{type(error).__name__}: {str(error)[:200]}"
+        self.skipped = f"{type(error).__name__}: {plain(str(error))}"
         if self.unreadable == 1:
             log.warning(
                 "an entry of the stream at %s can't be read (%s: %s); such entries are skipped",
                 self.shown,
                 type(error).__name__,
-                str(error)[:200],
+                plain(str(error)),
             )
 
     # -- both
@@ -447,7 +448,7 @@ class Stream:
         with self._ready:
             first = not self._troubled
             self._troubled.add(who)
-            self.trouble = f"Redis at {self.shown} can't be used ({type(error).__name__}: {str(error)[:200]})"
+            self.trouble = f"Redis at {self.shown} can't be used ({type(error).__name__}: {plain(str(error))})"
         try:
             # the name may resolve to another address now, as after a failover; new connections resolve it again
             self._client.connection_pool.disconnect(inuse_connections=False)
@@ -458,7 +459,7 @@ class Stream:
                 "Redis at %s can't be used (%s: %s); the monitor continues without it, and retries",
                 self.shown,
                 type(error).__name__,
-                str(error)[:200],
+                plain(str(error)),
             )
 
     def _well(self, who: str) -> None:
@@ -469,6 +470,10 @@ class Stream:
                 self.trouble = ""
         if last:
             log.info("Redis at %s can be used again", self.shown)
+
+
+def _entries(count: int) -> str:
+    return "1 entry was" if count == 1 else f"{count} entries were"
 
 
 def _size(item: StreamEntry) -> int:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from otel_progress import clock
 from otel_progress.monitor.intake.bodies import GONE
@@ -461,20 +462,21 @@ async def serve_socket(
         main.cancel()
 
     await receive()
-    await send({"type": "websocket.accept"})
-    main = asyncio.ensure_future(hub.follow(hub.topic(topic), reader, frames, say, beat))
-    gone = asyncio.ensure_future(left())
-    try:
-        await main
-        code, reason = (1000, "it has ended") if reader.over else (1012, "the monitor ends")
-        if reader.left:
-            code, reason = 1008, "the session has ended"
-        await send({"type": "websocket.close", "code": code, "reason": reason})
-    except asyncio.CancelledError:
-        if not main.cancelled():
-            main.cancel()
-            raise
-        if not gone.done():
-            await send({"type": "websocket.close", "code": 1013, "reason": "too slow"})
-    finally:
-        gone.cancel()
+    with contextlib.suppress(WebSocketDisconnect):  # it left while something was sent
+        await send({"type": "websocket.accept"})
+        main = asyncio.ensure_future(hub.follow(hub.topic(topic), reader, frames, say, beat))
+        gone = asyncio.ensure_future(left())
+        try:
+            await main
+            code, reason = (1000, "it has ended") if reader.over else (1012, "the monitor ends")
+            if reader.left:
+                code, reason = 1008, "the session has ended"
+            await send({"type": "websocket.close", "code": code, "reason": reason})
+        except asyncio.CancelledError:
+            if not main.cancelled():
+                main.cancel()
+                raise
+            if not gone.done():
+                await send({"type": "websocket.close", "code": 1013, "reason": "too slow"})
+        finally:
+            gone.cancel()
