@@ -13,7 +13,7 @@ from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import DONE_BEFORE, StageRuns, was_done_before
 from otel_progress.model.statistics import statistics_of
 from otel_progress.model.status import Status, word
-from otel_progress.model.units import duration, percent, plural, spelled, units
+from otel_progress.model.units import duration, money, percent, plural, spelled, units
 
 FAILURES: Final = 3
 """Messages of failures that a summary shows."""
@@ -44,7 +44,7 @@ def summary(snapshot: Snapshot) -> str:
     hint = [f"  hint: {snapshot.hint}"] if snapshot.hint else []
     lines = [head, *hint, *_now(snapshot), *_stages(snapshot)]
     for what in _SAID:
-        said = pairs(getattr(snapshot, what))
+        said = spent(snapshot.usage) if what == "usage" else pairs(getattr(snapshot, what))
         if said:
             lines.append(f"  {what}: {said}")
     lines.extend(_statistics(snapshot))
@@ -148,6 +148,16 @@ def note_text(note: Note) -> str:
     said = pairs(note.attributes)
     status = f"{note.status}: " if note.status and not note.text.startswith(note.status) else ""
     return f"{status}{note.text}" + (f" ({said})" if said else "")
+
+
+def spent(usage: Mapping[str, object]) -> str:
+    """Format tokens and cost: `input_tokens=1200, cost=0.50 USD`."""
+    said = []
+    for key, value in usage.items():
+        what, _, currency = key.partition(".")
+        paid = what == "cost" and isinstance(value, (int, float))
+        said.append(f"cost={money(value, currency)}" if paid else f"{key}={shown(value)}")  # type: ignore[arg-type]
+    return ", ".join(said)
 
 
 def pairs(values: Mapping[str, object]) -> str:

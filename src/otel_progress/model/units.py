@@ -195,6 +195,34 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
+def money(value: float, currency: str) -> str:
+    """An amount of money: `12,345.67 USD`, `0.50 EUR`, `0.002355 USD`, `6,173 JPY`.
+
+    It has two decimals from 1 up (none in a currency without them), and four significant digits below, at least two
+    decimals.
+    """
+    apart = abs(value)
+    least = 0 if currency in _WHOLE else 2
+    if not math.isfinite(value):
+        return f"{value} {currency}"
+    if apart >= 1 or apart < _SMALLEST:
+        scale = 10**least
+        apart = math.floor(apart * scale + 0.5) / scale if apart < _EXACT else apart
+        said = f"{apart:,.{least}f}"
+    else:
+        said = f"{apart:.{3 - math.floor(math.log10(apart))}f}"
+        whole, _, decimals = said.partition(".")
+        said = f"{whole}.{decimals.rstrip('0'):<02}" if decimals.strip("0") or least else whole
+    return f"{'-' if value < 0 else ''}{said} {currency}"
+
+
+_SMALLEST: Final = 1e-12
+"""An amount below this is rounding alone."""
+_EXACT: Final = 1e13
+_WHOLE: Final = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split())
+"""Currencies without decimals (ISO 4217)."""
+
+
 def size(value: float) -> str:
     """Bytes, with one decimal from 1 kB: `999 B`, `3.2 MB`."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -9,7 +9,7 @@ from otel_progress.model.feed import RUNNING
 from otel_progress.model.health import judge_branch
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import pairs, path_of
-from otel_progress.model.units import amount, duration, lasting, left, plural, spelled, unforeseen
+from otel_progress.model.units import amount, duration, lasting, left, money, plural, spelled, unforeseen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -216,7 +216,7 @@ def tally(snapshot: Snapshot) -> Line:
         spans.append((amount(n, key) + ("" if key == "By" else f" {plural(clean(key), n)}"), "dim"))
     for key, n in _numbers(snapshot.usage):
         what, _, currency = key.partition(".")
-        words = f"{n:,.4g} {currency}" if what == "cost" else f"{amount(n)} {key.replace('_', ' ')}"
+        words = money(n, currency) if what == "cost" else f"{amount(n)} {key.replace('_', ' ')}"
         spans.append((clean(words), "dim"))
     return tuple(part for span in spans for part in ((DOT, "dim"), span))[1:]
 

@@ -113,7 +113,7 @@ def _number(one: Change, value: float | None) -> str:
         return duration(value)
     if one.what == "failure rate":
         return _part(value)
-    return f"{value:,.4g}" if one.what == "cost" else amount(value, one.of)
+    return money({one.of: value}) if one.what == "cost" else amount(value, one.of)
 
 
 def _by(one: Change) -> str:
@@ -164,9 +164,10 @@ def _cost(found: Comparison) -> Facts | None:
     pairs = []
     for currency, n in one.cost.items():
         if isinstance(n, (int, float)):
-            pairs.append((f"cost in {clean(currency)}", f"{n:,.4g}, mean of a run {n / runs:,.4g}"))
-    for currency, n in one.cost_per_unit.items():
-        pairs.append((f"{clean(currency)} a unit", f"{n:,.4g}"))
+            mean = f", mean of a run {money({currency: n / runs})}" if found.number > 1 else ""
+            pairs.append((f"cost in {clean(currency)}", money({currency: n}) + mean))
+    if one.cost_per_unit:
+        pairs.append(("cost per unit", money(one.cost_per_unit)))
     for unit, n in one.units.items():
         if isinstance(n, (int, float)) and n:
             pairs.append((clean(plural(unit)) if unit not in ("By", "1") else "bytes", amount(n, unit)))

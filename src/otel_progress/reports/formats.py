@@ -12,6 +12,7 @@ from typing import Any, Final, Union
 
 from otel_progress.model.json_keys import plain
 from otel_progress.model.statistics import aggregate, statistics_of
+from otel_progress.render.words import clean
 from otel_progress.reports import compared, one
 from otel_progress.reports.comparison import Comparison
 from otel_progress.reports.document import Code, Document, Facts, Remark, Table, Tile
@@ -21,8 +22,12 @@ Report = Union[Run, Comparison]
 
 WIDE: Final = 60
 """Characters of a cell of text before it is cut."""
-_MARKS: Final = re.compile(r"([\\`*_{}\[\]<>#|~$!])")
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_MARKS: Final = re.compile(r"([\\`*_{}\[\]<>#|~$!&])")
+_NUMBERED: Final = re.compile(r"^(\d{1,9})([.)])")
+_BULLET: Final = re.compile(r"^([-+=])")
+_LINKED: Final = re.compile(r"(?<=/)(?=/)|(?<=@)|(?<=#)(?=\d)|(?<=www)(?=\.)|(?<=\bgh)(?=-\d)", re.IGNORECASE)
+"""Where an address, a name or a number would become a link; a space without width prevents that."""
+_FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """How a cell begins that a spreadsheet would run as a formula; full-width signs count too."""
 
 
@@ -122,8 +127,10 @@ def _grid(heads: list[str], rows: Iterable[list[str]], right: Iterable[bool] = (
 
 
 def _escaped(text: str) -> str:
-    """A text in which no sign has a meaning in Markdown; addresses do not become links."""
-    return _MARKS.sub(r"\\\1", text).replace("://", ":\u200b//").replace("www.", "www\u200b.")
+    """A text in which no sign has a meaning in Markdown; addresses, @names and #numbers do not become links."""
+    marked = _MARKS.sub(r"\\\1", text.strip())
+    marked = _BULLET.sub(r"\\\1", _NUMBERED.sub(r"\1\\\2", marked))
+    return _LINKED.sub("\u200b", marked)
 
 
 # -- JSON
@@ -210,10 +217,13 @@ def as_csv(report: Report) -> str:
 
 
 def _safe(value: object) -> object:
+    """A cell: a number without the noise of adding up, or a text without control characters that is no formula."""
+    if isinstance(value, float):
+        return float(f"{value:.12g}")
     if not isinstance(value, str):
         return "" if value is None else value
-    begins = value.lstrip(" \xa0").startswith(_FORMULA)
-    return f"'{value}" if begins else value
+    text = clean(value)
+    return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
 def _stage_rows(run: Run) -> Iterable[list[object]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from otel_progress import semconv
+from otel_progress.model import units
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.resources import Resources
 from otel_progress.model.snapshot import Snapshot, StageSnapshot
@@ -159,11 +160,12 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 
 def money(cost: Mapping[str, object]) -> str:
     """Amounts of money: `1.2 USD, 3 EUR`; currencies are never added up."""
-    return ", ".join(f"{n:,.4g} {clean(currency)}" for currency, n in cost.items() if isinstance(n, (int, float)))
+    return ", ".join(units.money(n, clean(currency)) for currency, n in cost.items() if isinstance(n, (int, float)))
 
 
 def _per_unit(found: Statistics, unit: str) -> str:
-    return f"{money(found.cost_per_unit)} a {clean(unit)}" if found.cost_per_unit else ""
+    named = {"By": "byte", "1": "unit"}.get(unit, clean(unit))
+    return f"{money(found.cost_per_unit)} per {named}" if found.cost_per_unit else ""
 
 
 def _facts(run: Run, found: Statistics) -> Facts:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import select
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -31,6 +33,10 @@ SUFFIXES: Final = {
     ".md": "markdown",
     ".markdown": "markdown",
 }
+
+
+PATIENCE: Final = 5.0
+"""Seconds that a device or a pipe may take nothing."""
 
 
 def format_of(path: str | os.PathLike[str] | None, given: str | None = None) -> str:
@@ -72,12 +78,12 @@ def write(report: Report, path: str | os.PathLike[str], form: str | None = None)
     Raises:
         InvalidArgument: if the format is not known.
         MissingDependency: if HTML is asked for, and Jinja2 is not installed.
-        OSError: if the file can't be written; what was there stays.
+        OSError: if the file can't be written; what was there stays. A pipe that nobody reads is such a file.
     """
     text = render(report, format_of(path, form))
     target = Path(os.path.abspath(path))
     if target.exists() and not target.is_file():  # a device or a pipe is written to, a folder refuses
-        target.write_bytes(text.encode("utf-8", "replace"))
+        _send(target, text.encode("utf-8", "replace"))
         return target
     target = target.resolve()
     draft = target.with_name(f".{target.name[:64]}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -92,3 +98,23 @@ def write(report: Report, path: str | os.PathLike[str], form: str | None = None)
         os.unlink(draft)
         raise
     return target
+
+
+def _send(target: Path, data: bytes) -> None:
+    """Write to a device or a pipe, which must take some of it every few seconds."""
+    nonblocking = getattr(os, "O_NONBLOCK", 0)
+    try:
+        descriptor = os.open(target, os.O_WRONLY | nonblocking | getattr(os, "O_NOCTTY", 0))
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise OSError(errno.ENXIO, "nobody reads from this pipe") from None
+        raise
+    try:
+        while data:
+            try:
+                data = data[os.write(descriptor, data) :]
+            except BlockingIOError:
+                if not select.select([], [descriptor], [], PATIENCE)[1]:
+                    raise TimeoutError(errno.ETIMEDOUT, "nobody reads from it") from None
+    finally:
+        os.close(descriptor)

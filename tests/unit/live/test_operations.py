@@ -939,7 +939,7 @@ def test_summary_tells_what_became_of_it(progress_capture: Capture) -> None:
         "survey: completed after 1 min 20 s, 100%",
         "  parse: completed after 1 min 20 s, 4 files",
         "  outcomes: ok=3, failed=1",
-        "  usage: cost.USD=0.5",
+        "  usage: cost=0.50 USD",
         "  result: verdict=promising",
         "  success: 75% of 4",
         "  note: failed: 2",

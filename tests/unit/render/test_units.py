@@ -60,6 +60,7 @@ FUNCTIONS: Final[dict[str, Callable[..., str]]] = {
     "percent": units.percent,
     "count": units.count,
     "size": units.size,
+    "money": units.money,
     "rate": units.rate,
     "plural": units.plural,
     "left": units.left,

@@ -151,8 +151,8 @@ def test_currencies_are_never_added_up(report: Report, progress_capture: Capture
     scenes.currencies(progress_capture)
     page = formats.document_of(report("translate-1"))
     cost = next(tile for tile in page.tiles if tile.name == "cost")
-    assert sorted(cost.value.split(", ")) == ["0.25 USD", "1.5 EUR"]
-    assert sorted(cost.remark.removesuffix(" a page").split(", ")) == ["0.0625 USD", "0.375 EUR"]
+    assert sorted(cost.value.split(", ")) == ["0.25 USD", "1.50 EUR"]
+    assert sorted(cost.remark.removesuffix(" per page").split(", ")) == ["0.0625 USD", "0.375 EUR"]
 
 
 def test_a_count_that_falls_is_no_negative_rate(report: Report, progress_capture: Capture) -> None:

@@ -67,9 +67,9 @@ def test_a_pool_is_told_alone_and_with_all_below_it(progress_capture: Capture, t
         alone, whole = table_of(run, "With children")
         assert (alone["statistics of"], alone["operations"], alone["units"], alone["cost"]) == (
             *("this operation", "1", "2 parts"),
-            "1 USD",
+            "1.00 USD",
         ), source
-        assert (whole["statistics of"], whole["operations"], whole["cost"]) == ("with children", "5", "1.5 USD"), source
+        assert (whole["statistics of"], whole["operations"], whole["cost"]) == ("with children", "5", "1.50 USD"), source
         assert (whole["units"], whole["tokens"]) == ("2 parts, 8 rows, 2 items", "200 input"), source
         assert (whole["records ok"], whole["records failed"]) == ("1", "1"), source
         said = json.loads(formats.as_json(run))["with_children"]
@@ -86,7 +86,7 @@ def test_a_run_that_goes_on_has_the_pace_of_this_attempt(progress_capture: Captu
         assert facts["of an earlier attempt"] == "600 rows", source
         assert facts["mean rate"] == "10/s", source
         tile = next(tile for tile in formats.document_of(run).tiles if tile.name == "cost")
-        assert tile.remark == "0.005 USD a row", source
+        assert tile.remark == "0.005 USD per row", source
         _, speed = charts.curves(run)
         assert float(speed.most.partition("/")[0]) < 20, source
 
@@ -161,7 +161,7 @@ def test_a_report_holds_no_more_than_its_reader_may_see(progress_capture: Captur
     parts = scenes.received(progress_capture.events, tmp_path / "monitor.db", apart=True)
     entry = parts.core.archive.operation("pool-1")
     assert entry is not None
-    for owner, ids, cost in ((None, ["part-of-ann", "part-of-bob"], "2 USD"), ("ann", ["part-of-ann"], "1 USD")):
+    for owner, ids, cost in ((None, ["part-of-ann", "part-of-bob"], "2.00 USD"), ("ann", ["part-of-ann"], "1.00 USD")):
         run = monitor_report.run_of(parts.views.of(owner), parts.store, entry)
         assert [row["id"] for row in table_of(run, "Children")] == ids
         assert table_of(run, "With children")[1]["cost"] == cost

@@ -91,6 +91,8 @@ class LinesFile:
         self._runs: dict[str, _Found] = {}
         self._order: list[str] = []
         bad = 0
+        if path.exists() and not path.is_file():
+            raise CommandError(f"{path} is no regular file: it is read more than once", USAGE)
         try:
             size = path.stat().st_size
             self._file = path.open("rb")

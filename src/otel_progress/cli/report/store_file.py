@@ -64,11 +64,10 @@ class StoreFile:
         self.words = f"the monitor's file {path}"
         self._path = path
         if not path.is_file():
-            raise CommandError(
-                f"there is no file {path}; --db names the file of a monitor, --file one of JSON lines", USAGE
-            )
+            what = f"{path} is no regular file" if path.exists() else f"there is no file {path}"
+            raise CommandError(f"{what}; --db names the file of a monitor, --file one of JSON lines", USAGE)
         try:
-            self._db, ours = _opened(path.resolve())
+            self._db, ours, self._alone = _opened(path.resolve())
             dead = any(row[1] == "dead" for row in self._db.execute("PRAGMA table_info(operations)"))
         except sqlite3.Error as error:
             raise self._unreadable(error) from None
@@ -218,6 +217,9 @@ class StoreFile:
 
     def _read(self, sql: str, given: Sequence[Any] = ()) -> list[Any]:
         try:
+            if self._alone and _journal(self._path.resolve()):  # a monitor has started since
+                self._db.close()
+                self._db, _, self._alone = _opened(self._path.resolve())
             with closing(self._db.execute(sql, given)) as cursor:
                 return cursor.fetchall()
         except (UnicodeEncodeError, OverflowError):
@@ -229,22 +231,22 @@ class StoreFile:
         return CommandError(f"{self._path} can't be read: {error}", USAGE)
 
 
-def _opened(path: Path) -> tuple[sqlite3.Connection, bool]:
-    """A connection that only reads, and whether the file is a monitor's.
+def _opened(path: Path) -> tuple[sqlite3.Connection, bool, bool]:
+    """A connection that only reads, whether the file is a monitor's, and whether nobody else uses it.
 
-    In a folder in which nothing may be written, SQLite reads such a file only as one that nobody changes.
+    SQLite reads such a file without files beside it; otherwise it would leave `-shm` and `-wal` there.
     """
-    address = f"file:{quote(str(path))}?mode=ro"
-    try:
-        db = sqlite3.connect(address, uri=True, timeout=5)
-        ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
-    except sqlite3.OperationalError:
-        if Path(f"{path}-wal").exists():
-            raise
-        db = sqlite3.connect(f"{address}&immutable=1", uri=True)
-        ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
+    alone = not _journal(path)
+    address = f"file:{quote(str(path))}?mode=ro{'&immutable=1' if alone else ''}"
+    db = sqlite3.connect(address, uri=True, timeout=5)
+    ours = db.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
     db.execute("PRAGMA query_only = ON")
-    return db, ours
+    return db, ours, alone
+
+
+def _journal(path: Path) -> bool:
+    """Whether somebody writes to the file, or was killed while writing."""
+    return any(Path(f"{path}{suffix}").exists() for suffix in ("-wal", "-journal"))
 
 
 def _kept(row: Sequence[Any]) -> StoredOperation:

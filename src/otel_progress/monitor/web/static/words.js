@@ -282,15 +282,23 @@ export const filled = (row) => percent(row) ?? (row.status === "completed" ? 100
 /** The percentage to state in words: none if the counts beside it say less, as the total has grown. */
 export const stated = (row) => (row.progress?.ratio_raw == null || row.status === "completed" ? filled(row) : null);
 
-/** An amount of money. */
+/** An amount of money: two decimals from 1 up, none in a currency without them; below 1 four significant digits. */
 export function money(value, currency) {
-  try {
-    const small = Math.abs(value) < 1 ? { minimumFractionDigits: 2, maximumFractionDigits: Math.abs(value) < 0.01 ? 6 : 4 } : {};
-    return new Intl.NumberFormat("en", { style: "currency", currency, ...small }).format(value);
-  } catch {
-    return `${number(value)} ${currency}`;
+  const apart = Math.abs(value);
+  const least = WHOLE.has(currency) ? 0 : 2;
+  let said;
+  if (apart >= 1 || apart < 1e-12) {
+    const scale = 10 ** least;
+    const rounded = apart < 1e13 ? Math.floor(apart * scale + 0.5) / scale : apart;
+    said = new Intl.NumberFormat("en", { minimumFractionDigits: least, maximumFractionDigits: least }).format(rounded);
+  } else {
+    const [whole, decimals] = apart.toFixed(3 - Math.floor(Math.log10(apart))).split(".");
+    const kept = decimals.replace(/0+$/, "");
+    said = kept || least ? `${whole}.${kept.padEnd(2, "0")}` : whole;
   }
+  return `${value < 0 ? "-" : ""}${said} ${currency}`;
 }
+const WHOLE = new Set("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(" ")); // ISO 4217: no decimals
 
 /** The time of day, with the date if that is not today. */
 export function clockTime(seconds, now) {
