@@ -13,7 +13,7 @@ from otel_progress.model.snapshot import Note, Snapshot, StageSnapshot
 from otel_progress.model.stage_runs import DONE_BEFORE, StageRuns, was_done_before
 from otel_progress.model.statistics import statistics_of
 from otel_progress.model.status import Status, word
-from otel_progress.model.units import duration, money, percent, plural, spelled, units
+from otel_progress.model.units import duration, money, part, percent, plural, spelled, units
 
 FAILURES: Final = 3
 """Messages of failures that a summary shows."""
@@ -57,10 +57,10 @@ def _statistics(snapshot: Snapshot) -> list[str]:
     found = statistics_of(snapshot)
     lines = []
     if found.items.failed and found.items.success_rate is not None:
-        lines.append(f"  success: {percent(found.items.success_rate)} of {found.items.ok + found.items.failed:,}")
+        lines.append(f"  success: {part(found.items.success_rate)} of {found.items.ok + found.items.failed:,}")
     for name, tally in found.components:
         if tally.failed and tally.success_rate is not None:
-            lines.append(f"  {name}: {percent(tally.success_rate)} of {tally.ok + tally.failed:,} ok")
+            lines.append(f"  {name}: {part(tally.success_rate)} of {tally.ok + tally.failed:,} ok")
     lines.extend(f"  failed x {count:,}: {message}" for message, count in snapshot.failures[:FAILURES])
     return lines
 

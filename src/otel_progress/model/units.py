@@ -182,6 +182,15 @@ def percent(ratio: float) -> str:
     return f"{int(min(99.5, ratio * 100 + 1e-6)) if ratio < 1 else 100}%"
 
 
+def part(ratio: float) -> str:
+    """A rate or a share in percent, rounded to the nearest: `17%`; a part is never rounded to nothing or to all."""
+    if 0 < ratio < 0.005:
+        return "under 1%"
+    if 0.995 <= ratio < 1:
+        return "over 99%"
+    return f"{math.floor(ratio * 100 + 0.5)}%"
+
+
 def stopwatch(seconds: float) -> str:
     """A duration in a column of figures: `0:07`, `12:30`, `1:02:03`."""
     minutes, rest = divmod(int(seconds), 60)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import statistics as numbers
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.statistics import Statistics, aggregate, tally
-from otel_progress.model.status import Status
+from otel_progress.model.statistics import Spread, Statistics, Tally, aggregate, tally
+from otel_progress.model.status import Status, word
+from otel_progress.render.words import trouble
 
 ROWS: Final = 10_000
 """Runs that are kept one by one, the newest; statistics count all."""
@@ -42,6 +45,7 @@ class RunRow(NamedTuple):
     cost: Mapping[str, float]
     stages: Mapping[str, float]
     reason: str | None
+    state: str = ""
 
     @property
     def ended(self) -> bool:
@@ -85,7 +89,7 @@ class Comparison:
         name: their name, or the names.
         rows: the runs one by one, the oldest first; at most 10,000.
         number: how many runs there were.
-        statistics: of all of them.
+        statistics: of all of them; durations are those of the runs that ended, the middle of them as a median.
         changes: what changed, the largest change first.
         recent: how many of the newest runs `changes` compares with those before; 0 if there are too few.
         since: runs from this time on, in Unix seconds; None if they were named one by one.
@@ -106,8 +110,7 @@ class Comparison:
     @property
     def ended(self) -> int:
         """Runs that are over."""
-        runs = self.statistics.runs
-        return runs.ok + runs.failed + sum(_whole(n) for key, n in runs.others.items() if key not in _OPEN)
+        return ended_of(self.statistics.runs)
 
     @property
     def failure_rate(self) -> float | None:
@@ -115,26 +118,57 @@ class Comparison:
         runs = self.statistics.runs
         return (runs.failed + _whole(runs.others.get(Status.LOST.value, 0))) / self.ended if self.ended else None
 
+    @property
+    def retried(self) -> int:
+        """Runs that are not the first attempt of their id."""
+        return self.statistics.runs.retried
+
 
 _OPEN: Final = frozenset(status.value for status in Status if not status.final)
+
+
+def ended_of(runs: Tally) -> int:
+    """The runs of a tally that are over; a lost run is over as well."""
+    others = sum(_whole(n) for key, n in runs.others.items() if key not in _OPEN)
+    return runs.ok + runs.failed + runs.skipped + others
+
+
+def success_of(runs: Tally) -> float | None:
+    """Completed runs as a part of those that ended, lost ones among them."""
+    ended = ended_of(runs)
+    return runs.ok / ended if ended else None
 
 
 def compare(
     snapshots: Iterable[Snapshot], *, source: str, as_of: float, since: float | None = None, most: int = ROWS
 ) -> Comparison:
-    """Compare runs, in constant memory; they are taken one by one."""
+    """Compare runs; they are taken one by one, and beyond `most` each needs 8 bytes."""
     rows: deque[RunRow] = deque(maxlen=most)
     names: dict[str, int] = {}
-    found = aggregate(_noted(snapshots, rows, names)).statistics
+    spent = array("d")
+    found = aggregate(_noted(snapshots, rows, names, spent)).statistics
+    found = replace(found, durations=_spread(sorted(spent)))
     ordered = sorted(rows, key=lambda row: row.started_at or 0.0)
     recent, changed = changes(ordered)
     shown = ", ".join(sorted(names, key=lambda name: -names[name])[:3]) + (", ..." if len(names) > 3 else "")
     return Comparison(shown, tuple(ordered), sum(names.values()), found, changed, recent, source, as_of, since)
 
 
-def _noted(snapshots: Iterable[Snapshot], rows: deque[RunRow], names: dict[str, int]) -> Iterator[Snapshot]:
+def _spread(spent: Sequence[float]) -> Spread | None:
+    """Durations of runs, in order of their length; the median is the middle one, or the mean of the two middle ones."""
+    if not spent:
+        return None
+    p90, p99 = (spent[max(0, math.ceil(part * len(spent)) - 1)] for part in (0.9, 0.99))
+    return Spread(len(spent), math.fsum(spent), median(spent), p90, p99, spent[-1])
+
+
+def _noted(
+    snapshots: Iterable[Snapshot], rows: deque[RunRow], names: dict[str, int], spent: array[float]
+) -> Iterator[Snapshot]:
     for snapshot in snapshots:
         rows.append(row_of(snapshot))
+        if snapshot.status.final and snapshot.started_at is not None:
+            spent.append(snapshot.elapsed)
         name = snapshot.name if snapshot.name in names or len(names) < STAGES else ""
         names[name] = names.get(name, 0) + 1
         yield snapshot
@@ -158,7 +192,16 @@ def row_of(one: Snapshot) -> RunRow:
         _floats(cost),
         _stages(one),
         one.reason,
+        _state(one),
     )
+
+
+def _state(one: Snapshot) -> str:
+    """A word for how a run stands: `completed`, `stuck`."""
+    bad = trouble(one)
+    if one.status.final or (bad is None and one.status is not Status.RUNNING):
+        return one.status.value
+    return word(one.health) if bad is None else bad[0].lower()
 
 
 def _stages(one: Snapshot) -> dict[str, float]:

@@ -97,7 +97,24 @@ def pauses_of(events: Iterable[Told], snapshot: Snapshot) -> tuple[Pause, ...]:
     """Return the waits and stalls of a run from its events; those still open end with the run."""
     timed = (event for event in events if event.event in TIMED)
     ended = snapshot.timestamp if snapshot.status.final else None
-    return tuple(pause_of(one) for one in timeline(timed, ended, snapshot.stages))
+    return within((pause_of(one) for one in timeline(timed, ended, snapshot.stages)), snapshot)
+
+
+def within(pauses: Iterable[Pause], snapshot: Snapshot) -> tuple[Pause, ...]:
+    """Pauses that end with their stage at the latest: an observer looks a little later whether something moves."""
+    ends: dict[str, list[tuple[float, float]]] = {}
+    for stage in snapshot.stages:
+        if stage.started_at is not None:
+            end = stage.started_at + stage.elapsed if stage.status.final else float("inf")
+            ends.setdefault(stage.path, []).append((stage.started_at, end))
+    found = []
+    for pause in pauses:
+        runs = [end for begin, end in ends.get(pause.stage or "", ()) if begin <= pause.begin <= end]
+        last = max(runs, default=None)
+        if last is not None and pause.end is not None and last < pause.end:
+            pause = pause._replace(end=last)
+        found.append(pause)
+    return tuple(found)
 
 
 def pause_of(one: Mapping[str, Any]) -> Pause:

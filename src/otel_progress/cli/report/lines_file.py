@@ -170,7 +170,7 @@ class LinesFile:
             one = attempts.get(attempt) or Attempt(attempt, number(seen.get("started_at")))
             if said.get("event") == semconv.OPERATION_ENDED:
                 ratio = number(mapping(seen.get("progress")).get("ratio"))
-                when, status = number(seen.get("updated_at")), text(seen.get("status"))
+                when, status = _ended_at(seen), text(seen.get("status"))
                 one = one._replace(ended_at=when, status=status, ratio=ratio, reason=text(seen.get("reason")))
             attempts[attempt] = one
             if attempt == found.attempt:
@@ -225,6 +225,12 @@ class LinesFile:
             raise CommandError(f"{self._path} changed while it was read; read it again", USAGE)
         snapshot = read_snapshot(mapping(said["snapshot"]))
         return replace(snapshot, curve=found.units.points()) if not snapshot.curve else snapshot
+
+
+def _ended_at(seen: Row) -> float | None:
+    """When an attempt ended: its start and how long it took; the line may have been written later."""
+    began, spent = number(seen.get("started_at")), number(seen.get("elapsed"))
+    return number(seen.get("updated_at")) if began is None or spent is None else began + spent
 
 
 def is_alive(process: Row) -> bool | None:

@@ -14,7 +14,7 @@ from otel_progress.cli.query.rows import GONE, Row, items, mapping, number, text
 from otel_progress.cli.report.lines_file import read_snapshot
 from otel_progress.cli.report.source import Step
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.reports.run import Attempt, Run, Told, pause_of
+from otel_progress.reports.run import Attempt, Run, Told, pause_of, within
 
 EVENTS: Final = 1_000
 """The most events that the API gives at once."""
@@ -71,7 +71,10 @@ class MonitorApi:
         return Run(
             snapshot,
             self.words,
-            tuple(pause_of(one) for one in items(detail.get("timeline")) if number(one.get("from")) is not None),
+            within(
+                (pause_of(one) for one in items(detail.get("timeline")) if number(one.get("from")) is not None),
+                snapshot,
+            ),
             told,
             tuple(_attempt(one) for one in items(detail.get("attempts"))),
             found,

@@ -10,7 +10,7 @@ from otel_progress.errors import MissingDependency
 from otel_progress.model.status import Health
 from otel_progress.monitor.web.request_error import RequestError
 from otel_progress.reports import writing
-from otel_progress.reports.run import Attempt, Run, Told, pause_of
+from otel_progress.reports.run import Attempt, Run, Told, pause_of, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -83,7 +83,7 @@ def run_of(views: Views, store: Store, entry: Entry) -> Run:
     return Run(
         seen,
         "the monitor",
-        tuple(pause_of(one) for one in detail.get("timeline", ())),
+        within((pause_of(one) for one in detail.get("timeline", ())), seen),
         tuple(map(_told, events)),
         tuple(map(_attempt, detail.get("attempts") or ())),
         tuple(children),
