@@ -228,7 +228,12 @@ def money(value: float, currency: str) -> str:
 _SMALLEST: Final = 1e-12
 """An amount below this is rounding alone."""
 _EXACT: Final = 1e13
-_WHOLE: Final = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split())
+_WHOLE: Final = frozenset(
+    [
+        *("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW"),
+        *("PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"),
+    ]
+)
 """Currencies without decimals (ISO 4217)."""
 
 

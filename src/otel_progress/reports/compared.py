@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from otel_progress import semconv
 from otel_progress.model.status import Status
-from otel_progress.model.units import amount, count, duration, percent, plural
+from otel_progress.model.units import amount, count, duration, part, plural
 from otel_progress.render.words import clean
 from otel_progress.reports import charts
-from otel_progress.reports.comparison import Change, Comparison, RunRow
+from otel_progress.reports.comparison import Change, Comparison, RunRow, success_of
 from otel_progress.reports.document import Cell, Document, Facts, Remark, Table, Tile, sections, table
-from otel_progress.reports.one import money, tallied
+from otel_progress.reports.one import money, overlapping, tallied
 from otel_progress.reports.run import moment
 
 SHOWN: Final = 100
@@ -26,7 +27,11 @@ def document(found: Comparison) -> Document:
         ("Slowest stages", [_stages(found)]),
         (
             "Failures",
-            [tallied([("runs", found.statistics.runs), ("records", found.statistics.items)], "of"), _messages(found)],
+            [
+                tallied([("runs", found.statistics.runs)], "of", success_of),
+                tallied([("all", found.statistics.items)], "records"),
+                _messages(found),
+            ],
         ),
         ("Cost and units", [_cost(found)]),
         ("Components", [tallied(list(found.statistics.components), "component")]),
@@ -49,7 +54,13 @@ def _remarks(found: Comparison) -> tuple[Remark, ...]:
     said = []
     running = found.number - found.ended
     if running:
-        said.append(Remark(f"{running:,} still {'runs' if running == 1 else 'run'}; their durations are those so far."))
+        have = "has" if running == 1 else "have"
+        said.append(Remark(f"{running:,} {plural('run', running)} {have} no end yet, and no part in the durations."))
+    if found.retried:
+        count_ = f"{found.retried:,} {'run is' if found.retried == 1 else 'runs are'} a second or later attempt"
+        said.append(
+            Remark(f"{count_}; what earlier attempts of the same id did, cost and failed at is not counted.", "off")
+        )
     if found.number > len(found.rows):
         text = f"Charts, changes and the list of runs show the newest {len(found.rows):,}; all other numbers count all."
         said.append(Remark(text, "off"))
@@ -62,7 +73,7 @@ def _tiles(found: Comparison) -> tuple[Tile, ...]:
     if failing is not None:
         bad = round(failing * found.ended)
         tiles.append(
-            Tile("failure rate", _part(failing), f"{bad:,} of {found.ended:,} failed or lost", "bad" if bad else "good")
+            Tile("failure rate", part(failing), f"{bad:,} of {found.ended:,} failed or lost", "bad" if bad else "good")
         )
     if spread is not None and spread.p50 is not None:
         tiles.append(Tile("median duration", duration(spread.p50), f"mean {duration(spread.mean)}"))
@@ -71,11 +82,6 @@ def _tiles(found: Comparison) -> tuple[Tile, ...]:
     if found.statistics.cost:
         tiles.append(Tile("cost", money(found.statistics.cost), "of all runs"))
     return tuple(tiles)
-
-
-def _part(ratio: float) -> str:
-    """A part in percent; never 0% of something."""
-    return percent(ratio) if not 0 < ratio < 0.01 else "under 1%"
 
 
 def _compared(found: Comparison) -> Remark | None:
@@ -101,7 +107,7 @@ def _what(one: Change) -> str:
         "failure rate": "failure rate",
         "cost": f"mean cost in {one.of}",
         "units": f"median {plural(one.of)} of completed runs" if one.of not in ("By", "1") else "median units",
-        "stage": f"stage {one.of}, median",
+        "stage": f"time in stage {one.of} a run, median",
     }
     return clean(names[one.what])
 
@@ -112,17 +118,23 @@ def _number(one: Change, value: float | None) -> str:
     if one.what in ("duration", "stage"):
         return duration(value)
     if one.what == "failure rate":
-        return _part(value)
+        return part(value)
     return money({one.of: value}) if one.what == "cost" else amount(value, one.of)
 
 
 def _by(one: Change) -> str:
     factor = one.factor
     if one.what == "failure rate":
-        return f"{((one.recent or 0) - (one.before or 0)) * 100:+.0f} points"
+        points = _points(one.recent) - _points(one.before)
+        return f"{points:+d} {plural('point', abs(points))}" if points else "under 1 point"
     if factor is None:
         return "gone" if one.recent is None else "new"
     return f"{factor:+.0%}"
+
+
+def _points(ratio: float | None) -> int:
+    """A rate in whole percent, as the columns beside it show it."""
+    return math.floor((ratio or 0) * 100 + 0.5)
 
 
 def _tone(one: Change) -> str:
@@ -132,7 +144,8 @@ def _tone(one: Change) -> str:
 
 
 def _stages(found: Comparison) -> Table | None:
-    whole = found.statistics.durations.total if found.statistics.durations else 0.0
+    whole = sum(row.duration for row in found.rows if not row.ended)
+    whole += found.statistics.durations.total if found.statistics.durations else 0.0
     timed = [(stage, stage.durations) for stage in found.statistics.stages if stage.durations is not None]
     timed.sort(key=lambda pair: -pair[1].total)
     rows: list[tuple[object, ...]] = [
@@ -143,13 +156,14 @@ def _stages(found: Comparison) -> Table | None:
             "" if spread.p90 is None else duration(spread.p90),
             duration(spread.longest),
             duration(spread.total),
-            f"{spread.total / whole:.0%}" if whole else "",
+            part(spread.total / whole) if whole else "",
             Cell(f"{stage.runs.failed:,}" if stage.runs.failed else "", "bad"),
         )
         for stage, spread in timed[:SHOWN]
     ]
-    more = f"+ {len(timed) - SHOWN:,} more stages" if len(timed) > SHOWN else ""
-    return table("stage|>runs|>p50|>p90|>longest|>in all|>share|>failed", rows, more) if rows else None
+    more = [f"+ {len(timed) - SHOWN:,} more stages"] if len(timed) > SHOWN else []
+    more += overlapping(sum(spread.total for stage, spread in timed if "/" not in stage.path), whole)
+    return table("stage|>runs|>p50|>p90|>longest|>in all|>share|>failed", rows, "; ".join(more)) if rows else None
 
 
 def _messages(found: Comparison) -> Table | None:
@@ -194,7 +208,7 @@ def _run(row: RunRow) -> tuple[object, ...]:
     return (
         clean(row.operation_id),
         f"{row.attempt}" if row.attempt > 1 else "",
-        Cell(row.status.value, "open" if open_ else charts.tone_of(Status(row.status))),
+        Cell(row.state or row.status.value, "open" if open_ else charts.tone_of(Status(row.status))),
         moment(row.started_at),
         duration(row.duration) + (" so far" if open_ else ""),
         counted,

@@ -232,7 +232,8 @@ def changes(rows: Sequence[RunRow]) -> tuple[int, tuple[Change, ...]]:
         *_each("cost", before, newest, lambda row: row.cost, numbers.fmean),
         *_each("stage", _done(before), _done(newest), lambda row: row.stages, numbers.median),
     ]
-    notable = [change for change in found if _is_notable(change)]
+    one_name = len({row.name for row in ended}) == 1  # runs of another name have other stages
+    notable = [change for change in found if _is_notable(change) and (one_name or None not in change)]
     return recent, tuple(sorted(notable, key=lambda change: -abs(9e9 if change.factor is None else change.factor)))
 
 

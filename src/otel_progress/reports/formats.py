@@ -11,6 +11,7 @@ from itertools import zip_longest
 from typing import Any, Final, Union
 
 from otel_progress.model.json_keys import plain
+from otel_progress.model.snapshot import Progress
 from otel_progress.model.statistics import aggregate, statistics_of
 from otel_progress.render.words import clean
 from otel_progress.reports import compared, one
@@ -237,16 +238,22 @@ def _stage_rows(run: Run) -> Iterable[list[object]]:
     found = head.resources
     used = [None, None] if found is None else [found.cpu_seconds, found.peak_memory]
     progress = head.progress
-    counted = [progress.completed, progress.total, progress.unit]
+    counted = _counted(progress)
     whole = [head.status.value, _iso(head.started_at), round(head.elapsed, 6), *counted, items.ok, items.failed]
     yield [*ids, "", *whole, *used, head.reason]
     for stage in head.stages:
         progress = stage.progress
         tally = [stage.outcomes.get("ok", 0), stage.outcomes.get("failed", 0)]
         spent = None if stage.started_at is None else round(stage.elapsed, 6)
-        counted = [progress.completed, progress.total, progress.unit]
+        counted = _counted(progress)
         began = [stage.path, stage.status.value, _iso(stage.started_at), spent]
         yield [*ids, *began, *counted, *tally, stage.cpu_seconds, stage.peak_memory, stage.reason]
+
+
+def _counted(progress: Progress) -> list[object]:
+    """Completed units, the total, and the unit if there is any of them."""
+    none = progress.completed is None and progress.total is None
+    return [progress.completed, progress.total, "" if none else progress.unit]
 
 
 def _run_rows(found: Comparison) -> Iterable[list[object]]:
@@ -258,7 +265,16 @@ def _run_rows(found: Comparison) -> Iterable[list[object]]:
     for row in found.rows:
         cost = [row.cost.get(currency) for currency in currencies]
         began = [row.operation_id, row.name, row.attempt, row.status.value, _iso(row.started_at)]
-        yield [*began, round(row.duration, 6), row.completed, row.unit, row.ok, row.failed, *cost, row.reason]
+        yield [
+            *began,
+            round(row.duration, 6),
+            row.completed,
+            row.unit if row.completed is not None else "",
+            row.ok,
+            row.failed,
+            *cost,
+            row.reason,
+        ]
 
 
 def _iso(seconds: float | None) -> str:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from otel_progress import semconv
 from otel_progress.model import units
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.resources import Resources
-from otel_progress.model.snapshot import Snapshot, StageSnapshot
+from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.statistics import StageStatistics, Statistics, Tally, aggregate, statistics_of
 from otel_progress.model.status import Status, word
 from otel_progress.model.summary import shown
-from otel_progress.model.units import amount, count, duration, percent, plural, rate, size, spelled
+from otel_progress.model.units import amount, count, duration, part, percent, plural, rate, size, spelled
 from otel_progress.render import words
 from otel_progress.reports import charts
+from otel_progress.reports.comparison import success_of
 from otel_progress.reports.document import (
     Block,
     Cell,
@@ -28,7 +29,7 @@ from otel_progress.reports.document import (
     sections,
     table,
 )
-from otel_progress.reports.run import Run, moment
+from otel_progress.reports.run import Run, Told, moment
 
 clean = words.clean
 FEED: Final = 200
@@ -53,7 +54,7 @@ def document(run: Run) -> Document:
         ("Progress over time", list(charts.curves(run))),
         ("Outcomes", [_outcomes(found), _failures(found)]),
         ("Resources", [_resources(one.resources, ended=one.status.final or not run.alive)]),
-        ("Attempts", [_attempts(run)]),
+        ("Attempts", _attempts(run)),
         ("Children", [_children(run), _children_ended(run, found)]),
         ("With children", _tree(run, found)),
         ("Feed", [_feed(run)]),
@@ -93,6 +94,8 @@ def standing(run: Run) -> tuple[str, str]:
 
 def _open_remark(run: Run) -> Remark:
     when = f"{moment(run.as_of)} UTC"
+    if run.alive and run.snapshot.status is Status.PENDING:
+        return Remark(f"Not started yet, as of {when}.", "open")
     if run.alive:
         return Remark(f"Still running, as of {when}.", "open")
     if run.alive is False:
@@ -123,7 +126,7 @@ def _tiles(run: Run, found: Statistics) -> tuple[Tile, ...]:
     tiles = [Tile("state", state, f"attempt {one.attempt}" if one.attempt > 1 else "", tone)]
     span = "duration" if one.status.final else "running for" if run.alive else "ran at least"
     tiles.append(Tile(span, duration(one.elapsed), _paused(run)))
-    counted = words.counted(progress) if progress.completed is not None else ""
+    counted = _counted(progress)
     if progress.stated is not None:
         tiles.append(Tile("progress", percent(progress.stated), counted))
     elif counted:
@@ -133,10 +136,20 @@ def _tiles(run: Run, found: Statistics) -> tuple[Tile, ...]:
     if found.items.success_rate is not None:
         tone = "" if found.items.failed else "good"
         remark = f"{found.items.failed:,} of {found.items.ok + found.items.failed:,} failed"
-        tiles.append(Tile("success rate", percent(found.items.success_rate), remark, tone))
+        tiles.append(Tile("success rate", part(found.items.success_rate), remark, tone))
     if found.cost:
         tiles.append(Tile("cost", money(found.cost), _per_unit(found, progress.unit)))
     return tuple(tiles)
+
+
+def _counted(progress: Progress) -> str:
+    """What is done with its unit, items too: `60 items`, `7/100 rows`."""
+    said = words.counted(progress)
+    return (
+        f"{said} {plural('item', progress.total or progress.completed or 0)}"
+        if progress.unit == "item" and said
+        else said
+    )
 
 
 def _paused(run: Run) -> str:
@@ -235,14 +248,24 @@ def _stages(run: Run, found: Statistics) -> Table | None:
     if not rows:
         return None
     named = {path for path in known if path != semconv.OTHER_STAGE}
+    spent = sum(stage.durations.total for path, stage in known.items() if stage.durations and "/" not in path)
     folded = sum(n for _, n, _ in one.folded) - sum(runs.folded for runs in one.repeated if runs.path in named)
     more = [f"+ {len(rows) - ROWS:,} more rows"] if len(rows) > ROWS else []
     more += [f"{folded:,} more {plural('stage', folded)} ended; their names are no longer known"] if folded > 0 else []
+    more += overlapping(spent, one.elapsed)
     return table(
-        "stage|state|>runs|>began after|>duration|>share|counted|>p50|>p90|>tokens|>cost|>CPU|>peak memory|reason",
+        "stage|state|>runs|>failed|>began after|>duration|>share|counted"
+        "|>p50|>p90|>tokens|>cost|>CPU|>peak memory|reason",
         rows[:ROWS],
         "; ".join(more),
     )
+
+
+def overlapping(spent: float, whole: float) -> list[str]:
+    """What shares mean, if stages took longer than the time there was."""
+    if spent <= whole * 1.01:
+        return []
+    return ["share is of the time from start to end; what ran side by side overlaps, and adds up to more than 100%"]
 
 
 def _stage(path: str, listed: list[StageSnapshot], found: StageStatistics | None, run: Run) -> tuple[object, ...]:
@@ -250,10 +273,12 @@ def _stage(path: str, listed: list[StageSnapshot], found: StageStatistics | None
     open_for = sum(stage.elapsed for stage in listed if not stage.status.final)
     spent = (found.durations.total if found and found.durations else 0.0) + open_for
     first = min((stage.started_at for stage in listed if stage.started_at is not None), default=None)
-    worst = next((stage for stage in listed if not stage.status.final), None)
-    worst = worst or next((stage for stage in listed if stage.status is not Status.COMPLETED), None)
+    open_ = next((stage for stage in listed if not stage.status.final), None)
+    newest = open_ or max(listed, key=lambda stage: stage.started_at or 0.0, default=None)
+    bad = [stage for stage in listed if stage.status.final and stage.status is not Status.COMPLETED]
+    worst = open_ if open_ and open_.reason else bad[-1] if bad else None
     runs = found.runs if found else Tally()
-    status = worst.status if worst else Status.FAILED if runs.failed else Status.COMPLETED
+    status = newest.status if newest else Status.FAILED if runs.failed else Status.COMPLETED
     number = runs.ok + runs.failed + runs.skipped + sum(int(n) for _, n in _numbers(runs.others))
     many = found.durations if found and found.durations and found.durations.count > 1 else None
     counted = ", ".join(_unit(key, n) for key, n in _numbers(found.units) if n) if found else ""
@@ -262,9 +287,10 @@ def _stage(path: str, listed: list[StageSnapshot], found: StageStatistics | None
         "other stages" if path == semconv.OTHER_STAGE else clean(path),
         Cell(status.value, charts.tone_of(status) if status is not Status.PENDING else ""),
         f"{number:,}" if number > 1 else "",
+        Cell(f"{runs.failed:,}" if runs.failed and number > 1 else "", "bad"),
         "" if before or first is None else duration(max(0.0, first - run.began)),
         duration(spent) if number or open_for else "",
-        f"{min(9.99, spent / one.elapsed):.0%}" if one.elapsed and spent else "",
+        part(spent / one.elapsed) if one.elapsed and spent else "",
         counted,
         duration(many.p50) if many and many.p50 is not None else "",
         duration(many.p90) if many and many.p90 is not None else "",
@@ -287,7 +313,7 @@ def _pauses(run: Run) -> Table | None:
                 clean(pause.stage or ""),
                 duration(max(0.0, pause.begin - run.began)),
                 seconds,
-                clean(spelled(pause.reason)),
+                clean(spelled(pause.reason, pause.seconds(run.as_of) if pause.end is None else 0.0)),
                 clean(pause.stuck_at or ""),
             )
         )
@@ -296,15 +322,17 @@ def _pauses(run: Run) -> Table | None:
     return table("what|stage|>began after|>duration|reason|line", rows, more) if rows else None
 
 
-def tallied(rows: list[tuple[str, Tally]], first: str) -> Table | None:
-    """A table of outcomes; empty columns are left out."""
+def tallied(
+    rows: list[tuple[str, Tally]], first: str, success: Callable[[Tally], float | None] = lambda one: one.success_rate
+) -> Table | None:
+    """A table of outcomes; empty columns are left out. Give `success_of` for runs, so that lost ones are no success."""
     made: list[tuple[object, ...]] = []
     for name, tally in rows:
         others = ", ".join(f"{count(n)} {clean(key)}" for key, n in _numbers(tally.others) if n)
-        rate_ = "" if tally.success_rate is None else percent(tally.success_rate)
+        rate_ = success(tally)
         numbers = [f"{n:,}" if n else "" for n in (tally.ok, tally.failed, tally.skipped, tally.retried)]
         if any(numbers) or others:
-            made.append((clean(name), *numbers, others, rate_))
+            made.append((clean(name), *numbers, others, "" if rate_ is None else part(rate_)))
     return table(f"{first}|>ok|>failed|>skipped|>retried|others|>success", made[:ROWS]) if made else None
 
 
@@ -318,6 +346,11 @@ def _failures(found: Statistics) -> Table | None:
     return table("failure|>times", rows) if rows else None
 
 
+def _by_process(count_: float | None) -> str | None:
+    """Bytes that the process has read or written: not those of the run alone."""
+    return None if count_ is None else f"{size(count_)} since the process began"
+
+
 def _resources(found: Resources | None, *, ended: bool) -> Facts | None:
     if found is None:
         return None
@@ -327,8 +360,11 @@ def _resources(found: Resources | None, *, ended: bool) -> Facts | None:
         ("memory", None if found.memory is None else size(found.memory)),
         ("peak memory", None if found.peak_memory is None else size(found.peak_memory)),
         ("threads", None if found.threads is None else count(found.threads)),
-        ("read from disks", None if found.read_bytes is None else size(found.read_bytes)),
-        ("written to disks", None if found.written_bytes is None else size(found.written_bytes)),
+        ("read from disks", _by_process(found.read_bytes)),
+        (
+            "written to disks",
+            _by_process(found.written_bytes),
+        ),
         ("child processes", None if not found.children else count(found.children)),
         ("their memory", None if not found.children_memory else size(found.children_memory)),
     )
@@ -336,7 +372,14 @@ def _resources(found: Resources | None, *, ended: bool) -> Facts | None:
     return Facts(rows) if rows else None
 
 
-def _attempts(run: Run) -> Table | None:
+def _attempts(run: Run) -> list[Block | None]:
+    """The attempts, and what the numbers of this report leave out of them."""
+    number = run.snapshot.attempt
+    said = f"Cost, records and times elsewhere in this report are those of attempt {number} alone."
+    return [_attempts_table(run), Remark(said, "off") if number > 1 else None]
+
+
+def _attempts_table(run: Run) -> Table | None:
     rows: list[tuple[object, ...]] = []
     for one in run.attempts:
         spent = None if one.started_at is None or one.ended_at is None else one.ended_at - one.started_at
@@ -354,8 +397,16 @@ def _attempts(run: Run) -> Table | None:
     return table("attempt|started (UTC)|state|>duration|>reached|reason", rows[:ROWS]) if len(rows) > 1 else None
 
 
+def _alike(run: Run) -> frozenset[str]:
+    """The attributes that all children have in common: they tell nothing of one child."""
+    said = [dict(child.attributes) for child in run.children]
+    first = said[0] if len(said) > 1 else {}
+    return frozenset(key for key, value in first.items() if all(one.get(key) == value for one in said))
+
+
 def _children(run: Run) -> Table | None:
     rows: list[tuple[object, ...]] = []
+    alike = _alike(run)
     for child in run.children[:ROWS]:
         state, tone = state_of(child)
         ratio = child.progress.stated
@@ -366,13 +417,14 @@ def _children(run: Run) -> Table | None:
                 Cell(state, tone),
                 duration(child.elapsed),
                 "" if ratio is None else percent(ratio),
-                words.counted(child.progress),
+                _counted(child.progress),
+                clean(_said({key: value for key, value in child.attributes.items() if key not in alike})),
                 clean(child.reason or child.health_reason or ""),
             )
         )
     hidden = max(0, len(run.children) - ROWS) + run.more_children
     more = f"+ {hidden:,} more {plural('child', hidden) if hidden == 1 else 'children'}" if hidden else ""
-    return table("child|id|state|>duration|>done|counted|reason", rows, more) if rows else None
+    return table("child|id|state|>duration|>done|counted|attributes|reason", rows, more) if rows else None
 
 
 def _children_ended(run: Run, found: Statistics) -> Table | None:
@@ -381,7 +433,7 @@ def _children_ended(run: Run, found: Statistics) -> Table | None:
     ended = known.ok + known.failed + known.skipped + sum(int(n) for _, n in _numbers(known.others))
     if ended <= sum(child.status.final for child in run.children):
         return None
-    return tallied([("its own process", found.children)], "ended children of")
+    return tallied([("its own process", found.children)], "ended children of", success_of)
 
 
 def _tree(run: Run, own: Statistics) -> list[Block | None]:
@@ -412,19 +464,29 @@ def _tree(run: Run, own: Statistics) -> list[Block | None]:
     others = aggregate(below).statistics
     more = "Time in all adds up what ran side by side."
     heads = "statistics of|>operations|>records ok|>records failed|units|>tokens|>cost|>time in all"
-    runs = tallied([("below this one", others.runs)], "operations")
+    runs = tallied([("below this one", others.runs)], "operations", success_of)
     messages: list[tuple[object, ...]] = [(Cell(clean(message), "bad"), f"{n:,}") for message, n in others.failures]
     failures = table("failure below|>times", messages) if messages else None
     return [Remark(said), table(heads, cells, more), runs, failures]
+
+
+def _text(told: Told, run: Run) -> str:
+    """An event in words; how long it was stuck is said as in the table of stalls."""
+    text = told.text.removeprefix(run.snapshot.name).removeprefix(":").strip()
+    if told.event != semconv.RECOVERED:
+        return clean(text)
+    ended = [p for p in run.pauses if p.kind == "stall" and p.end is not None and p.begin < told.timestamp]
+    ended = [p for p in ended if not told.stage or p.stage in (None, told.stage)] or ended
+    if not ended or "moves again after" not in text:
+        return clean(text)
+    seconds = max(ended, key=lambda pause: pause.begin).seconds(run.as_of)
+    return clean(text.partition("moves again after")[0] + f"moves again; it was stuck for {duration(seconds)}")
 
 
 def _feed(run: Run) -> Table | None:
     told = [one for one in run.feed if one.event not in QUIET]
     hidden = max(0, len(told) - FEED)
     some = told if not hidden else [*told[:FIRST], *told[FIRST + hidden :]]
-    rows: list[tuple[object, ...]] = [
-        (moment(one.timestamp)[5:], clean(one.text.removeprefix(run.snapshot.name).removeprefix(":").strip()))
-        for one in some
-    ]
+    rows: list[tuple[object, ...]] = [(moment(one.timestamp)[5:], _text(one, run)) for one in some]
     more = f"{hidden:,} more lines after the first {FIRST}" if hidden else ""
     return table("time (UTC)|what happened", rows, more) if rows else None

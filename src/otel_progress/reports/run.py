@@ -112,8 +112,9 @@ def within(pauses: Iterable[Pause], snapshot: Snapshot) -> tuple[Pause, ...]:
         runs = [end for begin, end in ends.get(pause.stage or "", ()) if begin <= pause.begin <= end]
         last = max(runs, default=None)
         if last is not None and pause.end is not None and last < pause.end:
-            pause = pause._replace(end=last)
-        found.append(pause)
+            found.append(pause._replace(end=last))
+        else:
+            found.append(pause)
     return tuple(found)
 
 

@@ -69,7 +69,9 @@ def test_a_pool_is_told_alone_and_with_all_below_it(progress_capture: Capture, t
             *("this operation", "1", "2 parts"),
             "1.00 USD",
         ), source
-        assert (whole["statistics of"], whole["operations"], whole["cost"]) == ("with children", "5", "1.50 USD"), source
+        assert (whole["statistics of"], whole["operations"], whole["cost"]) == ("with children", "5", "1.50 USD"), (
+            source
+        )
         assert (whole["units"], whole["tokens"]) == ("2 parts, 8 rows, 2 items", "200 input"), source
         assert (whole["records ok"], whole["records failed"]) == ("1", "1"), source
         said = json.loads(formats.as_json(run))["with_children"]
