@@ -28,7 +28,7 @@ def document(found: Comparison) -> Document:
         (
             "Failures",
             [
-                tallied([("runs", found.statistics.runs)], "of", success_of),
+                tallied([("all", found.statistics.runs)], "runs", success_of),
                 tallied([("all", found.statistics.items)], "records"),
                 _messages(found),
             ],
@@ -129,7 +129,7 @@ def _by(one: Change) -> str:
         return f"{points:+d} {plural('point', abs(points))}" if points else "under 1 point"
     if factor is None:
         return "gone" if one.recent is None else "new"
-    return f"{factor:+.0%}"
+    return f"{factor:+,.0%}"
 
 
 def _points(ratio: float | None) -> int:

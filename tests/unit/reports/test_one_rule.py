@@ -128,11 +128,10 @@ def test_quantiles_of_repeated_stages_are_those_of_the_monitor(progress_capture:
                 with op.stage("insert"):
                     progress_capture.clock.sleep(0.1 * (part_ + 1))
         progress_capture.look()
-    found = [
-        runs_of(progress_capture, f"load-{number}", tmp_path / str(number))
-        for number in range(3)
-        if not (tmp_path / str(number)).mkdir()
-    ]
+    found = []
+    for number in range(3):
+        (tmp_path / str(number)).mkdir()
+        found.append(runs_of(progress_capture, f"load-{number}", tmp_path / str(number)))
     for source in ("lines", "api", "store"):
         many = compare([runs[source].snapshot for runs in found], source=source, as_of=AT)
         (row,) = rows_of(compared.document(many), "Slowest stages")
