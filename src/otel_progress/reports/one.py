@@ -54,7 +54,7 @@ def document(run: Run) -> Document:
         ("Progress over time", list(charts.curves(run))),
         ("Outcomes", [_outcomes(found), _failures(found)]),
         ("Resources", [_resources(one.resources, ended=one.status.final or not run.alive)]),
-        ("Attempts", _attempts(run)),
+        ("Attempts", [_attempts(run)]),
         ("Children", [_children(run), _children_ended(run, found)]),
         ("With children", _tree(run, found)),
         ("Feed", [_feed(run)]),
@@ -196,6 +196,7 @@ def _facts(run: Run, found: Statistics) -> Facts:
         ("now" if run.alive else "last", now),
         ("units", ", ".join(_unit(key, n) for key, n in _numbers(found.units) if n)),
         ("of an earlier attempt", _unit(one.progress.unit, restored) if restored else ""),
+        ("figures", f"those of attempt {one.attempt} alone, cost and records too" if one.attempt > 1 else ""),
         ("mean rate", rates),
         ("tokens", tokens),
         ("cost", money(found.cost)),
@@ -372,14 +373,7 @@ def _resources(found: Resources | None, *, ended: bool) -> Facts | None:
     return Facts(rows) if rows else None
 
 
-def _attempts(run: Run) -> list[Block | None]:
-    """The attempts, and what the numbers of this report leave out of them."""
-    number = run.snapshot.attempt
-    said = f"Cost, records and times elsewhere in this report are those of attempt {number} alone."
-    return [_attempts_table(run), Remark(said, "off") if number > 1 else None]
-
-
-def _attempts_table(run: Run) -> Table | None:
+def _attempts(run: Run) -> Table | None:
     rows: list[tuple[object, ...]] = []
     for one in run.attempts:
         spent = None if one.started_at is None or one.ended_at is None else one.ended_at - one.started_at
