@@ -439,7 +439,7 @@ def _failures(snapshot: SnapshotFields) -> Iterable[tuple[str, int]]:
 
 def _divided(amounts: Mapping[str, Any], by: Number) -> Attributes:
     """Each amount divided; without those that are too large for a number, and nothing if it is by none."""
-    out = {key: float(f"{n / by:.6g}") for key, n in amounts.items()} if by > 0 else {}
+    out = {key: float(f"{n / by:.12g}") for key, n in amounts.items()} if by > 0 else {}
     return Attributes({key: n for key, n in out.items() if finite(n)})
 
 

@@ -569,7 +569,7 @@ def test_records_of_an_operation_and_of_its_stages_are_units_of_one_kind(progres
                 progress_capture.advance(1)
                 assert op.statistics().units["item"] == op.statistics().items.ok
     found = op.statistics()
-    assert (found.items.ok, found.units, found.cost_per_unit) == (7, {"item": 7}, {"USD": 0.571429})
+    assert (found.items.ok, found.units, found.cost_per_unit) == (7, {"item": 7}, {"USD": 0.571428571429})
 
 
 def test_records_count_beside_no_total_and_no_other_unit(progress_capture: Capture) -> None:
@@ -594,7 +594,7 @@ def test_money_has_no_noise_of_its_additions(progress_capture: Capture) -> None:
     found = op.statistics().to_dict()
     assert found["cost"] == {"USD": 0.66}
     assert found["stages"][0]["cost"] == {"USD": 0.06}
-    assert "cost.USD=0.66," in f"{op.summary()},".replace("\n", ",")
+    assert "cost=0.66 USD," in f"{op.summary()},".replace("\n", ",")
     assert op.snapshot().to_dict()["usage"] == {"cost.USD": 0.66, "input_tokens": 180}
 
 
