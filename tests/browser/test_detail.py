@@ -139,7 +139,7 @@ def test_facts(open_page):
     """Attributes, results, counters, outcomes, cost, tokens and limits are shown; the trace is a link if there is one."""
     page = open_page("#/operations/survey-1", wait=".cards")
     cards = page.locator(".cards")
-    for words in ("$0.1234", "12,400", "431", "182,344", "/usr/lib/python3.11", "learned from 41 runs", "each 5 s"):
+    for words in ("0.1234 USD", "12,400", "431", "182,344", "/usr/lib/python3.11", "learned from 41 runs", "each 5 s"):
         expect(cards).to_contain_text(words)
     trace = page.get_by_role("link", name="Trace")
     assert trace.get_attribute("href").startswith("https://tempo.example/trace/4bf9")
