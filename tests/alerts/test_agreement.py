@@ -117,9 +117,10 @@ def has_child_elsewhere(scenario: Scenario) -> bool:
 
 
 def one_service(scenario: Scenario) -> bool:
-    """Return whether all runs are of one service and each id of one name: a monitor knows operations by their ids alone."""
+    """Whether runs are of one service and environment and each id of one name: a monitor knows them by their ids alone."""
     names = {(run.id, run.name, run.process.job) for run in scenario.world.runs}
-    return len({job for *_, job in names}) == 1 and len({key for key, *_ in names}) == len(names)
+    places = {run.process.environment for run in scenario.world.runs if run.process.environment}
+    return len({job for *_, job in names}) == 1 and len({key for key, *_ in names}) == len(names) and len(places) < 2
 
 
 def monitored(scenario: Scenario, key: str) -> Iterator[tuple[float, Verdict, Snapshot]]:

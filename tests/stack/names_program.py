@@ -57,6 +57,12 @@ def verifying() -> None:
             over.wait()
 
 
+def over_soon() -> None:
+    """End once it was exported."""
+    with progress.operation("work", id="over"):
+        over.wait(2)
+
+
 def looping() -> None:
     """Repeat one step, at a cost."""
     with progress.operation("work", id="looping", loop_after=3):
@@ -70,7 +76,8 @@ progress.advance()  # outside an operation: counted as dropped
 with progress.operation("work", id="ended"), progress.stage("only"):
     pass
 late = progress.operation("work", id="late", start_within=0.5)
-threads = [threading.Thread(target=work) for work in (moving, stuck, waiting, family, staged, verifying, looping)]
+works = (moving, stuck, waiting, family, staged, verifying, over_soon, looping)
+threads = [threading.Thread(target=work) for work in works]
 for thread in threads:
     thread.start()
 print("ready", flush=True)

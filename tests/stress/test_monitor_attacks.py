@@ -207,7 +207,7 @@ def test_any_id_has_its_own_place(served: Served, key: str) -> None:
 def test_ids_that_are_none_are_told(served: Served) -> None:
     """An id of 10 kB is refused and counted; the rest of the request is taken."""
     answer = served.send(event("i" * 10_000), event("beside"))
-    assert b"progress event" in answer.body
+    assert b"progress.operation.id must be a text of 1 to 1024 characters, it is longer" in answer.body
     assert served.detail("beside")["id"] == "beside"
     assert served.ask("GET", "/operations/" + "i" * 10_000).status == 404
 

@@ -123,7 +123,9 @@ def refusal(event: Event) -> tuple[str, str]:
     get = event.brief.get
     key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), get(s.STATUS)
     if not isinstance(key, str) or not 0 < len(key) <= KEY_LENGTH:
-        return "operation_id", f"{s.OPERATION_ID} must be a text of 1 to {KEY_LENGTH} characters, {_is(key)}"
+        is_dropped = key is None and s.OPERATION_ID in event.brief
+        given = "it is longer" if is_dropped else _is(key)
+        return "operation_id", f"{s.OPERATION_ID} must be a text of 1 to {KEY_LENGTH} characters, {given}"
     if not isinstance(name, str):
         return "operation_name", f"{s.OPERATION_NAME} must be a text, {_is(name)}"
     if status not in _STATUSES:
