@@ -90,7 +90,7 @@ SCRIPTS: dict[str, tuple[str, list[str | float]]] = {
     "many_operations": (
         """
         with StreamlitHandler():
-            for number in range(10_000):
+            for number in range(2_000):
                 operation = progress.operation("one of many").start()
                 operation.fail("broken") if number == 17 else operation.complete()
         """,
@@ -198,11 +198,11 @@ def test_texts_of_users(pages: Pages) -> None:
 
 
 def test_many_operations(pages: Pages) -> None:
-    """Of 10,000 operations ten have a panel; the others are counted, with those that failed."""
+    """Of 2,000 operations ten have a panel; the others are counted, with those that failed."""
     (page,) = pages["many_operations"]
     assert page["errors"] == []
     assert len(page["html"]) <= 20
-    assert page["texts"] == ["+ 9,990 more, 1 failed"]
+    assert page["texts"] == ["+ 1,990 more, 1 failed"]
 
 
 def test_wrong_containers(pages: Pages) -> None:
