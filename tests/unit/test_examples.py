@@ -112,7 +112,7 @@ def test_report(tmp_path: Path) -> None:
     """The job's own report says at first that it runs, then how it ended; five runs are compared."""
     said = run("report.py", str(tmp_path))
     assert "5 (5 completed)" in said
-    assert "stage fetch, median" in said
+    assert "time in stage fetch a run, median" in said
     assert "Still running, as of" in (tmp_path / "now.html").read_text(encoding="utf-8")
     assert "Still running" not in (tmp_path / "orders.html").read_text(encoding="utf-8")
     assert "Durations over time" in (tmp_path / "compared.html").read_text(encoding="utf-8")

@@ -256,6 +256,7 @@ OWN_WAY = {
     "outbound/grpc_transport.py": "reads certificates",
     "outbound/spool.py": "wraps the descriptor of a private file",
     "reports/writing.py": "a report where somebody asks for it, to send on",
+    "outbound/dead_letters.py": "locks a file that `resend` names, and reads it as a private one",
     "procfs.py": "reads what the kernel says",
     "cli/run/deaths.py": "makes a private file by mkstemp, and removes it",
     "durable/told.py": "adds to the file that `run` made, and makes none",

@@ -59,6 +59,7 @@ ALLOWED = {
     ("outbound/http_transport.py", "__init__"): "in configure(), which is guarded",
     ("outbound/grpc_transport.py", "__init__"): "in configure(), which is guarded",
     ("live/handles.py", "report"): "guarded; a report that can't be written is logged",
+    ("outbound/dead_letters.py", "_alone"): "in a thread of ours, or of the command",
     ("outbound/redis_connection.py", "connect"): "where a handler is made, or in the monitor",
 }
 """Functions that import something, and why that can't break a call of a running job."""

@@ -343,11 +343,11 @@ def test_the_curve_of_an_open_operation_is_kept() -> None:
     ledger = Ledger()
     for sequence in (1, 3, 5):
         ledger.take(said(counted(sequence, 10 * sequence)), "p1", 0.0)
-    assert ledger.operations["a"].curve_so_far == ((1.0, 10), (3.0, 30), (5.0, 50))
+    assert ledger.operations["a"].curve_so_far == ((0.0, 0), (1.0, 10), (3.0, 30), (5.0, 50))
     ledger.take(said(counted(4, 40)), "p1", 0.0)  # late: it changes nothing
     lost = ledger.presume_lost("a", "killed")
     assert lost is not None
-    assert lost.snapshot.curve == ((1.0, 10), (3.0, 30), (5.0, 50))
+    assert lost.snapshot.curve == ((0.0, 0), (1.0, 10), (3.0, 30), (5.0, 50))
 
 
 def test_a_told_curve_replaces_what_was_heard() -> None:
@@ -365,7 +365,7 @@ def test_each_attempt_has_a_curve_of_its_own() -> None:
     ledger = Ledger()
     ledger.take(said(counted(5, 50)), "p1", 0.0)
     ledger.take(said(counted(1, 3, started=200.0, attempt=2)), "p2", 0.0)
-    assert ledger.operations["a"].curve_so_far == ((1.0, 3),)
+    assert ledger.operations["a"].curve_so_far == ((0.0, 0), (1.0, 3))
 
 
 @pytest.mark.parametrize("told", ["no JSON", "[[", '{"a": 1}', "[[1, 2], 3, [4]]", "[" * 2000])
