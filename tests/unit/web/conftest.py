@@ -15,5 +15,6 @@ def _nothing_left() -> Iterator[None]:
     """Return to a process that serves nothing."""
     of_process.close()
     yield
+    runtime.ticker.ask(runtime.ticker.round, 5.0)  # what ended is told now, not to the next test
     of_process.close()
     runtime.rest()
