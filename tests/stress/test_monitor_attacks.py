@@ -357,7 +357,7 @@ def test_endless_input_is_cut(served: Served) -> None:
             client.sendall(start)
             for _ in range(3_000):  # 200 MB
                 client.sendall(part)
-    assert memory() - before < 60
+    assert memory() - before < 100
 
 
 def test_slow_bodies_make_room_for_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,7 +91,8 @@ def test_results_of_killed_attempts_are_right(tmp_path: Path, kind: str) -> None
             time.sleep(draw.uniform(0.4, 0.9))
             job.kill()
         out, errors = job.communicate(timeout=60)
-        assert job.returncode in (0, -9), errors
+        is_to_start_again = job.returncode == 1 and "the next attempt tries them apart: start it again" in errors
+        assert job.returncode in (0, -9) or is_to_start_again, errors
         said += out.splitlines()
         if job.returncode == 0:
             break
