@@ -17,7 +17,7 @@ from .mutants import MUTANTS, Mutant
 from .runs import label
 from .scenarios import SCENARIOS, Scenario
 
-PARTS = 16
+PARTS = 40
 
 
 def named(name: str) -> list[Scenario]:
