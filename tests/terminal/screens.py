@@ -47,6 +47,8 @@ class Terminal:
         self.stream = pyte.ByteStream(self.screen)
         self.raw = b""
         self.changed = threading.Condition()
+        self.slow = False
+        """Whether the terminal takes only 2 kB a second."""
         self.master, slave = pty.openpty()
         self._set_size(lines, columns)
         self.process = subprocess.Popen(
@@ -74,8 +76,10 @@ class Terminal:
 
     def _read(self) -> None:
         while True:
+            if self.slow:
+                time.sleep(0.25)
             try:
-                more = os.read(self.master, 65536)
+                more = os.read(self.master, 512 if self.slow else 65_536)
             except OSError:
                 more = b""
             with self.changed:

@@ -246,6 +246,28 @@ print("the last line")
     assert count == 4_000
 
 
+def test_slow_terminal_loses_nothing(place: Place) -> None:
+    """A terminal that needs many seconds for the output shows all of it, after the command has ended, too."""
+    source = """
+with progress.operation("survey", id="survey-1"):
+    print("the first line", flush=True)
+    until("on")
+    for _ in range(10):
+        for _ in range(40):
+            sys.stdout.write("x" * 79 + "\\n")
+        sys.stdout.flush()
+        time.sleep(0.1)
+print("the last line")
+"""
+    with place.follow(BEGIN + source, env={"PYTHONUNBUFFERED": ""}) as terminal:
+        terminal.see("the first line", "survey-1")
+        terminal.slow = True
+        place.allow("on")
+        terminal.see("the last line", timeout=60)
+        assert terminal.exit_code(30) == 0
+        assert terminal.raw.count(b"x" * 79) == 400
+
+
 def test_redirected_output_is_the_commands_alone(place: Place) -> None:
     """`run -f -- job > file`: nothing of ours is in the file, and the tree is seen all the same."""
     run = " ".join(map(shlex.quote, command("run", "-f", "--", sys.executable, "-c", BEGIN + WORKS)))

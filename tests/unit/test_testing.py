@@ -58,7 +58,7 @@ def test_no_thread_runs_while_a_capture_is_open(progress_capture: Capture) -> No
     progress.add_listener(print)
     with progress.operation("work"), progress.stage("s"):
         progress_capture.advance(2)
-    assert set(threading.enumerate()) == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_time_passes_only_by_advance(progress_capture: Capture) -> None:

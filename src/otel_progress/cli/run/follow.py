@@ -69,7 +69,7 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         try:
-            self.ended()
+            self.ended(lambda: True)
             self.finish()
         finally:
             self.host.close()
@@ -153,11 +153,11 @@ class Follower:
 
     # -- the end
 
-    def ended(self) -> None:
-        """The command has ended: show the rest of its output."""
+    def ended(self, interrupted: Callable[[], bool]) -> None:
+        """The command has ended: show the rest of its output, unless `interrupted()` becomes true."""
         terminal, self._terminal = self._terminal, None
         if terminal is not None:
-            terminal.close()
+            terminal.close(interrupted)
 
     def finish(self) -> None:
         """Print the ends that are still missing; it may be called twice."""

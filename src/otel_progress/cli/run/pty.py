@@ -31,7 +31,7 @@ MOST: Final = 1024 * 1024
 TYPED: Final = 4_096
 """The most typed bytes that wait for the command; then the terminal waits."""
 DRAIN_SECONDS: Final = 1.0
-"""Seconds to wait at the end for other processes of the command that hold the terminal."""
+"""Seconds without output at the end after which the terminal is left to other processes of the command."""
 LOOK: Final = 0.25
 
 
@@ -48,6 +48,8 @@ class PseudoTerminal:
         self._deaf = False
         """Whether our terminal is gone: no more keys come."""
         self._shown = 0.0
+        self._idle_since: float | None = 0.0
+        """Since when nothing came; None while output is being shown."""
         self._lock = threading.Lock()
         self._stop_read, self._stop_write = os.pipe()
         self._thread = threading.Thread(target=self._run, name="otel-progress-terminal", daemon=True)
@@ -97,17 +99,27 @@ class PseudoTerminal:
             if before is not None and os.tcgetpgrp(0) == os.getpgrp():
                 termios.tcsetattr(0, termios.TCSADRAIN, before)
 
-    def close(self) -> None:
-        """The command has ended: show its last output, and restore our terminal."""
+    def close(self, interrupted: Callable[[], bool]) -> None:
+        """The command has ended: show its last output, however slow our terminal is, and restore our terminal.
+
+        `interrupted` is called again and again meanwhile: it waits a moment and says whether to leave the rest out.
+        """
         os.close(self._slave)
         if self._thread.ident is not None:
-            self._thread.join(DRAIN_SECONDS)
+            closed = clock.monotonic()
+            while self._thread.is_alive() and not self._is_drained(closed) and not interrupted():
+                pass
             os.write(self._stop_write, b"x")
             self._thread.join(DRAIN_SECONDS)
         self.give_back()
         if not self._thread.is_alive():
             for file in (self._master, self._stop_read, self._stop_write):
                 os.close(file)
+
+    def _is_drained(self, closed: float) -> bool:
+        """Whether nothing came for a while after our side was closed: other processes hold the terminal."""
+        since = self._idle_since
+        return since is not None and clock.monotonic() - max(since, closed) >= DRAIN_SECONDS
 
     # -- in its thread
 
@@ -144,6 +156,7 @@ class PseudoTerminal:
 
     def _read(self) -> bool:
         """Show the output that is there; returns whether there may be more."""
+        self._idle_since = None
         parts: list[bytes] = []
         size, more, until = 0, True, self._shown + GATHER
         while more and size < MOST:
@@ -162,6 +175,7 @@ class PseudoTerminal:
         self._shown = clock.monotonic()
         if size:
             self._show(b"".join(parts))
+        self._idle_since = clock.monotonic()
         return more
 
 

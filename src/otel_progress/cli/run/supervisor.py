@@ -218,17 +218,22 @@ class Supervisor:
         if self._between is not None:
             self._between.ended()
         if self._follower is not None:
-            self._follower.ended()
+            self._follower.ended(self._is_interrupted)
         tail = child.tail()
         exit = watcher.ended(Exit(child.code, child.signal, None, tail and self._redact("stderr", tail)))
         grace = clock.monotonic() + GRACE_SECONDS
         watcher.tick()
         while watcher.waiting or (watcher.left() and clock.monotonic() < grace):
-            received = self._signals.next(TICK / 5)
-            if received is not None and self._between is not None:
-                self._between.received(received)
-            watcher.tick()
+            self._is_interrupted()
         return exit
+
+    def _is_interrupted(self) -> bool:
+        """Wait a moment for a signal; whether it asks us to stop."""
+        self._watcher.tick()
+        received = self._signals.next(TICK / 5)
+        if received is not None and self._between is not None:
+            self._between.received(received)
+        return received is not None and received.stops
 
     def _flush(self) -> None:
         deadline = clock.monotonic() + FLUSH_SECONDS
