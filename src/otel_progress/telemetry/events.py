@@ -112,12 +112,10 @@ class Events:
 
     def _is_beat_due(self, now: float) -> bool:
         """Whether nothing else proves for long that the process is alive, or tells how it is."""
-        since = now - self._beat_at
-        if since >= NEWS_SECONDS:
+        if now - self._beat_at >= NEWS_SECONDS:
             return True
-        if since < self._pipeline.interval:
-            return False
-        return self._pipeline.is_silent(now) or self._told != drops
+        pipeline = self._pipeline
+        return pipeline.is_over(self._beat_at, now) and (pipeline.is_silent(now) or self._told != drops)
 
     def _beat(self) -> None:
         about: dict[str, Value] = {

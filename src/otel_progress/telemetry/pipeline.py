@@ -119,10 +119,14 @@ class Pipeline:
 
     # -- for the ticker
 
-    def is_silent(self, now: float) -> bool:
-        """Whether no event waits, and the receiver got none for as long as the promised interval, or the new one."""
+    def is_over(self, since: float, now: float) -> bool:
+        """Whether the interval has passed since a time; the one that was promised last also binds, if it is shorter."""
         interval = min(self.interval, self._announced)
-        return not self._outbox and now - self._spoke_at >= interval - min(SLACK, interval / 20)
+        return now - since >= interval - min(SLACK, interval / 20)
+
+    def is_silent(self, now: float) -> bool:
+        """Whether no event waits, and the receiver got none during the interval."""
+        return not self._outbox and self.is_over(self._spoke_at, now)
 
     def post(self, event: EncodedEvent) -> None:
         """Put an event into the outbox."""
