@@ -57,7 +57,8 @@ class Endpoint:
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     timeout: float = TIMEOUT_MOST
-    compression: str = "none"
+    compression: str = "auto"
+    """`gzip`, `none`, or `auto`: gzip unless the receiver is on this machine."""
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
@@ -350,7 +351,7 @@ def _endpoint(
         target,
         parse_headers(env.text(*names("HEADERS"))) if headers is None else headers,
         min(seconds, TIMEOUT_MOST),
-        env.choice(names("COMPRESSION"), ("gzip", "none"), "none"),
+        env.choice(names("COMPRESSION"), ("gzip", "none"), "auto"),
         env.text(*names("CERTIFICATE")) or None,
         env.text(*names("CLIENT_KEY")) or None,
         env.text(*names("CLIENT_CERTIFICATE")) or None,
