@@ -91,8 +91,12 @@ STAGE_ELAPSED: Final = "progress.stage.elapsed"
 STAGE_STATUS: Final = "progress.stage.status"
 CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
 
-# Attributes of the heartbeat of a process
+# What the resource of log events says, so that it is known without a heartbeat
+SCHEMA: Final = "progress.schema"
+SCHEMA_VERSION: Final = 2
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
+
+# Attributes of the heartbeat of a process
 JUDGED_BY: Final = "progress.judged_by"
 PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
 PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"

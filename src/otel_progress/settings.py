@@ -38,6 +38,8 @@ ATTEMPTS: Final = "OTEL_PROGRESS_ATTEMPTS"
 """The variable by which `otel-progress run --restart` passes on the last attempt of each id, as a JSON object."""
 CONFIGURE: Final = "OTEL_PROGRESS_CONFIGURE"
 """The variable by which `otel-progress run` has programs report that call no `configure()`."""
+HEARTBEAT: Final = "OTEL_PROGRESS_HEARTBEAT"
+"""The variable that sets the longest silence of a process, in seconds."""
 HANDLERS: Final = "OTEL_PROGRESS_HANDLERS"
 """The variable that names the handlers to start, separated by commas."""
 CHECKPOINTS: Final = "OTEL_PROGRESS_CHECKPOINTS"
@@ -55,7 +57,8 @@ class Endpoint:
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     timeout: float = TIMEOUT_MOST
-    compression: str = "none"
+    compression: str = "auto"
+    """`gzip`, `none`, or `auto`: gzip unless the receiver is on this machine."""
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
@@ -73,7 +76,7 @@ class Settings:
         metric_interval: time between two exports of the run series, in seconds.
         by_name_interval: time between two exports of all metrics by name, in seconds.
         histograms: the aggregation of histograms on a meter provider of ours.
-        heartbeat: time between two heartbeats of the process.
+        heartbeat: the longest time without a sign of life of the process; None: 5 s toward a monitor, else 15 s.
         run_series_after: the age from which an operation has series of its own.
         run_series_max: operations that may have series of their own at the same time.
         event_budget: updates, notes and heartbeats of operations per second, for the whole process.
@@ -95,7 +98,7 @@ class Settings:
     metric_interval: float = 10.0
     by_name_interval: float = 60.0
     histograms: str = "explicit_bucket_histogram"
-    heartbeat: float = 5.0
+    heartbeat: float | None = None
     run_series_after: float = 5.0
     run_series_max: int = 1000
     event_budget: float = 200.0
@@ -134,9 +137,17 @@ class Environment:
 
     def number(self, name: str, default: float, least: float, most: float = MOST, scale: float = 1.0) -> float:
         """A number from `least` to `most`, multiplied by `scale`; the limits and the default are scaled already."""
+        found = self._number(name, f"{default / scale:g}", least, most, scale)
+        return default if found is None else found
+
+    def number_if_set(self, name: str, least: float, most: float) -> float | None:
+        """A number from `least` to `most`; None if the variable is not set, or invalid."""
+        return self._number(name, "the default", least, most)
+
+    def _number(self, name: str, default: str, least: float, most: float, scale: float = 1.0) -> float | None:
         given = self.text(name)
         if not given:
-            return default
+            return None
         try:
             value = float(given) * scale
         except ValueError:
@@ -144,8 +155,8 @@ class Environment:
         if least <= value <= most:
             return value
         limits = f"from {least / scale:g} to {most / scale:g}"
-        self._warn(f"{name}={given!r} is not a number {limits}; {default / scale:g} is used")
-        return default
+        self._warn(f"{name}={given!r} is not a number {limits}; {default} is used")
+        return None
 
     def choice(self, names: tuple[str, ...], allowed: tuple[str, ...], default: str) -> str:
         """One of the allowed words, in any case."""
@@ -340,7 +351,7 @@ def _endpoint(
         target,
         parse_headers(env.text(*names("HEADERS"))) if headers is None else headers,
         min(seconds, TIMEOUT_MOST),
-        env.choice(names("COMPRESSION"), ("gzip", "none"), "none"),
+        env.choice(names("COMPRESSION"), ("gzip", "none"), "auto"),
         env.text(*names("CERTIFICATE")) or None,
         env.text(*names("CLIENT_KEY")) or None,
         env.text(*names("CLIENT_CERTIFICATE")) or None,
@@ -396,7 +407,7 @@ def read(
         histograms=env.choice(
             ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",), HISTOGRAMS, defaults.histograms
         ),
-        heartbeat=env.number("OTEL_PROGRESS_HEARTBEAT", defaults.heartbeat, *INTERVAL),
+        heartbeat=env.number_if_set(HEARTBEAT, *INTERVAL),
         run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, 0),
         run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, 0)),
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),

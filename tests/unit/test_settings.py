@@ -37,7 +37,7 @@ def test_without_any_variable_the_defaults_stand(caplog: pytest.LogCaptureFixtur
     """An empty environment gives the defaults of the design, and a local Collector over HTTP."""
     found = read(environ={})
     assert dataclasses.replace(found, endpoints={}) == Settings()
-    assert (found.interval, found.metric_interval, found.heartbeat) == (1.0, 10.0, 5.0)
+    assert (found.interval, found.metric_interval, found.heartbeat) == (1.0, 10.0, None)
     assert (found.run_series_after, found.run_series_max, found.event_budget) == (5.0, 1000, 200.0)
     for signal in SIGNALS:
         assert found.endpoints[signal] == Endpoint("http/protobuf", f"http://localhost:4318/v1/{signal}")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 BYTES: Final = 256 * 1024
 """The largest encoded snapshot, and the largest event beside it; receivers accept requests of 4 MiB."""
+NEWS_SECONDS: Final = 60.0
+"""Seconds after which a heartbeat tells how the process is, whatever else was sent."""
 _FIELD: Final = 6
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
 _TROUBLE: Final = frozenset({s.STALLED, s.WAIT_OVERDUE, s.SLOW})
@@ -36,11 +38,12 @@ _BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
 class Events:
     """Encodes events and posts them; called in the ticker's thread."""
 
-    def __init__(self, pipeline: Pipeline, heartbeat: float) -> None:
-        """Post to a pipeline; `heartbeat` is the time between heartbeats of the process, in seconds."""
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Post to a pipeline."""
         self._pipeline = pipeline
-        self._heartbeat = heartbeat
-        self._next_beat = 0.0
+        self._beat_at = clock.monotonic()
+        self._told: dict[str, int] = {}
+        """What the last heartbeat said of what was dropped."""
         self._last: Snapshot | None = None
         self._keys: Mapping[str, object] = {}
         self._encoded = b""
@@ -101,15 +104,22 @@ class Events:
         return otlp.attributes(_FIELD, own) + encoded
 
     def on_tick(self, now: float) -> None:
-        """Post the heartbeat of the process when it is due, and send everything."""
-        if now >= self._next_beat:
-            self._next_beat = now + self._heartbeat
+        """Post a heartbeat of the process when it is due, and send everything."""
+        if self._is_beat_due(now):
+            self._beat_at, self._told = now, dict(drops)
             self._beat()
         self._pipeline.poke()
 
+    def _is_beat_due(self, now: float) -> bool:
+        """Whether nothing else proves for long that the process is alive, or tells how it is."""
+        if now - self._beat_at >= NEWS_SECONDS:
+            return True
+        pipeline = self._pipeline
+        return pipeline.is_over(self._beat_at, now) and (pipeline.is_silent(now) or self._told != drops)
+
     def _beat(self) -> None:
         about: dict[str, Value] = {
-            s.HEARTBEAT_INTERVAL: self._heartbeat,
+            s.HEARTBEAT_INTERVAL: self._pipeline.interval,
             s.JUDGED_BY: "process",
             s.PROCESS_IN_FLIGHT: len(registry.live),
         }

@@ -108,16 +108,17 @@ class Memory:
         self.pipeline = Pipeline(
             self.logs_receiver,
             self.metrics_receiver,
-            otlp.resource({s.SERVICE_NAME: "test"}),
+            {s.SERVICE_NAME: "test"},
             "test",
             settings.outbox,
+            heartbeat=settings.heartbeat,
         )
 
     def hook(self) -> None:
         """Register with the hooks."""
         settings = self.settings
         registry.service = "test"
-        events = Events(self.pipeline, settings.heartbeat)
+        events = Events(self.pipeline)
         runs = RunSeries(self.pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
         by_name = ByName(self._meters.get_meter(s.SCOPE))
         hooks.sinks.append(events.on_event)

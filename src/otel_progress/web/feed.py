@@ -10,10 +10,9 @@ from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 from otel_progress.monitor.intake.requests import Acknowledgement, Envelope, Refused
-from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.telemetry.events import Events
-from otel_progress.telemetry.pipeline import Pipeline
+from otel_progress.telemetry.pipeline import TO_MONITOR, Pipeline
 from otel_progress.telemetry.resource import detect, exported
 from otel_progress.version import VERSION
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 WAITING: Final = 10_000
 """Events that wait for the first request, at most; the newest ones stay, and ends longest."""
-HEARTBEAT: Final = 5.0
 TAKEN_WITHIN: Final = 5.0
 """Seconds within which the core takes a request."""
 
@@ -78,8 +76,8 @@ class Feed:
         self.instance = str(about[s.SERVICE_INSTANCE_ID])
         """The id of this process among its events."""
         self._handover = Handover()
-        self._pipeline = Pipeline(self._handover, None, otlp.resource(about), VERSION, WAITING)
-        self._events = Events(self._pipeline, HEARTBEAT)
+        self._pipeline = Pipeline(self._handover, None, about, VERSION, WAITING, heartbeat=TO_MONITOR)
+        self._events = Events(self._pipeline)
         self._is_connected = False
 
     def start(self) -> None:

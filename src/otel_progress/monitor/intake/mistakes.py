@@ -140,11 +140,16 @@ def refusal(event: Event) -> tuple[str, str]:
     return "other", "an event cannot be read"
 
 
-def mistakes(event: Event) -> Iterator[tuple[str, str]]:
-    """What is wrong with an event that was taken nevertheless: kind and words; the wrong values are ignored."""
+def mistakes(event: Event, *, is_promised: bool = False) -> Iterator[tuple[str, str]]:
+    """What is wrong with an event that was taken nevertheless: kind and words; the wrong values are ignored.
+
+    With `is_promised` the resource says the interval of heartbeats.
+    """
     get = event.brief.get
     if event.event == s.PROCESS_HEARTBEAT:
         interval = get(s.HEARTBEAT_INTERVAL)
+        if is_promised and interval is None:
+            return
         if not isinstance(interval, (int, float)) or not finite(interval) or interval <= 0:
             text = f"a heartbeat needs {s.HEARTBEAT_INTERVAL}, in seconds above 0, {_is(interval)}"
             yield "heartbeat_interval", f"{text}: without it nobody can tell when the process is dead"

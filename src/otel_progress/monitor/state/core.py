@@ -41,7 +41,17 @@ from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
 from otel_progress.monitor.state.judging import Judging
-from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, head_of, instance_of, lose, presumed
+from otel_progress.monitor.state.ledger import (
+    MARK,
+    Entry,
+    Ledger,
+    declared_instance,
+    head_of,
+    keys_of,
+    lose,
+    presumed,
+    promised_interval,
+)
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import SLICE, Loading
 from otel_progress.monitor.state.mutes import Answer, Mutes
@@ -345,10 +355,11 @@ class Core:
     def _hear(self, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool) -> None:
         """Take the events of one process."""
         group = with_judge(group)
-        instance = instance_of(group.resource)
         for name in group.unknown:
             self._complain("event_name", unknown_event(name), group)
-        self.loading.meet_process(instance)
+        for key in keys_of(group.resource):
+            self.loading.meet_process(key)
+        instance = self.ledger.instance_of(group.resource)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
         if not own:  # another monitor received it some time ago
@@ -357,6 +368,7 @@ class Core:
         process = self.ledger.hear(group.resource, (), now)
         if process.is_judged_outside and promises_verdicts(group):
             process = self._leave_verdicts(process)
+        self._note_beats(before, process)
         self.observer.hears(before, process.host, now)
         self.judging.rounds.hear(process)
         self._taking += group.void
@@ -366,12 +378,8 @@ class Core:
             if record.event == s.PROCESS_HEARTBEAT:
                 interval = record.brief.get(s.HEARTBEAT_INTERVAL)
                 before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
-                if process.beats and not before.beats:
-                    for entry in self.ledger.open_of(MARK + instance):
-                        self._drop_trace(bytes.fromhex(entry.head.operation_id))
-                if (before.beats, before.interval) != (process.beats, process.interval):
-                    self.journal.processes.add(process.instance)
-                    self.judging.rounds.hear(process)
+                self._note_beats(before, process)
+                self.judging.rounds.hear(process)
                 if own and self._listeners.want(record.event):
                     stored.append(StoredEvent(record, None, group.resource))
             else:
@@ -384,15 +392,24 @@ class Core:
             if self.ledger.processes[instance].seen != process.seen:
                 self.journal.processes.add(instance)
 
+    def _note_beats(self, before: Process | None, process: Process) -> None:
+        """A process was heard, which may promise another interval than before."""
+        if process.beats and (before is None or not before.beats):
+            for entry in self.ledger.open_of(MARK + declared_instance(process.instance)):
+                self._drop_trace(bytes.fromhex(entry.head.operation_id))
+        if before is not None and (before.beats, before.interval) != (process.beats, process.interval):
+            self.journal.processes.add(process.instance)
+
     def _examine(self, record: Record, group: records.Group) -> None:
         """Tell what is wrong with an event of a program without our SDK."""
         if record.event == s.PROCESS_HEARTBEAT or head_of(record) is not None:
-            for kind, words in mistakes(record):
+            is_promised = promised_interval(group.resource) is not None
+            for kind, words in mistakes(record, is_promised=is_promised):
                 self._complain(kind, words, group)
 
     def _complain(self, kind: str, words: str, group: records.Group) -> None:
         """Count a mistake of a sender; the first one of a kind is told, in the answer as well."""
-        instance = instance_of(group.resource)
+        instance = self.ledger.instance_of(group.resource)
         name = str(group.resource.get(s.SERVICE_NAME) or "a program")[:NAME]
         told = self.mistakes.note(kind, words, instance, f"{name} ({instance[:NAME]})")
         if told is not None:

@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from otel_progress import clock
 from otel_progress.errors import ProgressError
 from otel_progress.model.values import MESSAGE_LENGTH
+from otel_progress.monitor.state.ledger import declared_instance
 
 WAIT_MOST: Final = 60.0
 """Seconds that a poll is held, and that a caller may wait for an end, at most."""
@@ -241,7 +242,7 @@ class Control:
 
     def connected(self, instance: str) -> bool:
         """Whether a process of this instance is polling, or did so within the last minute."""
-        known = self._instances.get(instance)
+        known = self._instances.get(declared_instance(instance))
         return known is not None and bool(known.present(clock.monotonic()))
 
     def _meet(self, instance: str, pid: int | None) -> _Instance:
@@ -308,6 +309,7 @@ class Control:
         The process has at least two seconds to answer. While a request is on its way, another one joins it. A process
         that is away for a moment gets the command if it comes back within a minute, even after the caller timed out.
         """
+        instance = declared_instance(instance)
         known = self._instances.get(instance)
         if known is None or self._closed or not self.connected(instance):
             return self._count(Outcome(UNREACHABLE, "its process has no control channel to this monitor"))
@@ -324,6 +326,7 @@ class Control:
 
     def warn(self, operation_id: str, instance: str, text: str) -> bool:
         """Make a process log a warning about an operation; whether it has a control channel to this monitor."""
+        instance = declared_instance(instance)
         known = self._instances.get(instance)
         if known is None or self._closed or not self.connected(instance) or len(known.waiting) >= COMMANDS:
             return False
