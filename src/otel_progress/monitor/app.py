@@ -225,7 +225,7 @@ class Monitor:
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve on this loop."""
         self._notices.loop = asyncio.get_running_loop()
-        self._server = Server(self._config(), self._ending, ready)
+        self._server = Server(self.config(), self._ending, ready)
         self.core.start()
         self.integrity.start()
         self.outlets.start()
@@ -261,7 +261,8 @@ class Monitor:
         self.hub.close()
         self.control.close()
 
-    def _config(self) -> uvicorn.Config:
+    def config(self) -> uvicorn.Config:
+        """The configuration of its server."""
         direct = DirectIntake(
             self.core.offer,
             self.auth.may_send,
