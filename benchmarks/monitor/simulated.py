@@ -269,7 +269,7 @@ def main() -> None:
         print(json.dumps(simulation.run(told.seconds), indent=1))
     if profile is not None:
         out = io.StringIO()
-        pstats.Stats(profile, stream=out).sort_stats("tottime").print_stats(50)
+        pstats.Stats(profile, stream=out).sort_stats("cumtime").print_stats(75)
         sys.stdout.write(out.getvalue())
 
 

@@ -240,6 +240,7 @@ class Core:
             jobs: list[Job] = []
             try:
                 if self.inbox.queue or self.journal.has_sent or self.mutes.asked:
+                    self.inbox.gather()
                     self.work(self.inbox.turn(jobs))
                     self.inbox.note_delay()
                 if clock.monotonic() >= due:
