@@ -97,7 +97,7 @@ class CoreLimits:
         spans: the most spans of them whose position is remembered.
     """
 
-    held_bytes: int = 128 * 1024 * 1024
+    held_bytes: int = 256 * 1024 * 1024
     unsaved: int = 100_000
     slice: int = SLICE
     traces: int = foreign_traces.TRACES
