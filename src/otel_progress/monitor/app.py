@@ -19,13 +19,13 @@ from starlette.exceptions import HTTPException
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor.auth import Auth, Guard, Identity
+from otel_progress.monitor.auth import NO_STORE, SAFE_HEADERS, Auth, Guard, Identity
 from otel_progress.monitor.intake import http
 from otel_progress.monitor.intake.acknowledgement import acknowledged
 from otel_progress.monitor.intake.bodies import bodies
+from otel_progress.monitor.intake.direct import DirectIntake
 from otel_progress.monitor.intake.grpc import GrpcIntake
 from otel_progress.monitor.intake.requests import Accepted, Envelope
-from otel_progress.monitor.intake.server import Guarded
 from otel_progress.monitor.outlets.dispatch import Outlets
 from otel_progress.monitor.outlets.relay import Relay
 from otel_progress.monitor.ports import bound
@@ -225,7 +225,7 @@ class Monitor:
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve on this loop."""
         self._notices.loop = asyncio.get_running_loop()
-        self._server = Server(self._config(), self._ending, ready)
+        self._server = Server(self.config(), self._ending, ready)
         self.core.start()
         self.integrity.start()
         self.outlets.start()
@@ -261,7 +261,14 @@ class Monitor:
         self.hub.close()
         self.control.close()
 
-    def _config(self) -> uvicorn.Config:
+    def config(self) -> uvicorn.Config:
+        """The configuration of its server."""
+        direct = DirectIntake(
+            self.core.offer,
+            self.auth.may_send,
+            headers=(*SAFE_HEADERS, NO_STORE),
+            log_headers={s.CONTROL_HEADER: CONTROL_PATH},
+        )
         logging.getLogger("uvicorn").addHandler(logging.NullHandler())
         return uvicorn.Config(
             self.application(),
@@ -272,7 +279,7 @@ class Monitor:
             ws="websockets-sansio",
             ws_max_size=64 * 1024,
             ws_per_message_deflate=False,
-            http=Guarded,
+            http=direct.protocol(),
             loop="none",
             proxy_headers=False,
             server_header=False,

@@ -19,6 +19,8 @@ from otel_progress.monitor.intake.request_queue import (
 )
 from otel_progress.monitor.intake.requests import BYTES, LARGEST, Done, Envelope, Refused
 
+GATHER: Final = 0.01
+"""Seconds from one turn to the next: requests that arrive together share a transaction."""
 BEHIND: Final = 3.0
 """Seconds that requests may wait before nobody counts as dead any more: a sign of life may be among them."""
 REASONS: Final = ("no_room", "client_gone", "too_large", "records")
@@ -43,6 +45,7 @@ class Inbox:
         self._ready = threading.Condition()
         self._stopped = self._woken = False
         self._behind_since: float | None = None
+        self._turned_at = 0.0
 
     def stop(self) -> None:
         """Accept no more; what waits is still taken."""
@@ -91,6 +94,14 @@ class Inbox:
             self._ready.wait_for(self._has_work, max(0.0, until - clock.monotonic()))
             self._woken = False
             return bool(self.queue) or not self._stopped
+
+    def gather(self) -> None:
+        """Wait until the last turn was a moment ago, or enough requests wait for a turn."""
+        with self._ready:
+            pause = self._turned_at + GATHER - clock.monotonic()
+            if pause > 0:
+                self._ready.wait_for(lambda: self._stopped or len(self.queue) >= TURN_REQUESTS, pause)
+        self._turned_at = clock.monotonic()
 
     def _has_work(self) -> bool:
         return bool(self.queue) or self._stopped or self._woken

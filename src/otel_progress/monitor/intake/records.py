@@ -11,13 +11,17 @@ from typing import Any, Final, NamedTuple
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.monitor.intake.json_text import DEPTH, sound_json
-from otel_progress.monitor.intake.messages import ExportLogsServiceRequest, LogRecord
+from otel_progress.monitor.intake.messages import ExportLogsServiceRequest, LogRecord, Resource
 from otel_progress.monitor.intake.requests import RECORD_PARTS, RECORD_SMALL, Allowance, Parcel, has_too_many_parts
 
 RECORD_BYTES: Final = 320 * 1024
 """The largest event that is accepted; our own have at most 256 KiB."""
 RESOURCE_BYTES: Final = 16 * 1024
 """Of a larger resource only short attributes are kept."""
+REPEATED: Final = 10_000
+"""The most resources whose attributes are remembered: each request of a program repeats them."""
+REPEATED_BYTES: Final = 1_024
+"""The size of a resource in bytes up to which its attributes are remembered."""
 SHORT: Final = 1_024
 """The most characters of a name; longer ones are cut."""
 TEXT: Final = 16_384
@@ -184,6 +188,7 @@ class Record:
         return LogRecord.FromString(self._raw) if self._message is None else self._message
 
 
+@lru_cache(maxsize=4_096)
 def _is_own(event: str, key: str) -> bool:
     """Whether an attribute belongs to the event rather than to the state of its operation."""
     events = _OWN_IN.get(key)
@@ -320,11 +325,20 @@ def _bounded(found: list[Record], allowance: Allowance) -> list[Record]:
 def resource_attributes(resource: Any, allowance: Allowance) -> dict[str, Any]:
     """The attributes of a resource; of a large one only the short ones."""
     allowance.left -= min(len(resource.attributes), RECORD_PARTS)
-    if resource.ByteSize() <= RESOURCE_BYTES and allowance.left >= 0:
+    size = resource.ByteSize()
+    if size <= REPEATED_BYTES and allowance.left >= 0:
+        return dict(_repeated(resource.SerializeToString()))
+    if size <= RESOURCE_BYTES and allowance.left >= 0:
         return to_dict(resource.attributes)
     some = (pair for pair in islice(resource.attributes, RECORD_PARTS) if pair.ByteSize() <= 4 * SHORT)
     found = ((pair.key, _value(pair.value, 0)) for pair in (some if allowance.left >= 0 else ()))
     return dict(islice(((key, value) for key, value in found if _is_short(value)), ATTRIBUTES))
+
+
+@lru_cache(maxsize=REPEATED)
+def _repeated(raw: bytes) -> dict[str, Any]:
+    """The attributes of a resource that sends often."""
+    return to_dict(Resource.FromString(raw).attributes)
 
 
 def _is_short(value: Any) -> bool:

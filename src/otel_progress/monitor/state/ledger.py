@@ -245,10 +245,16 @@ class Entry:
     @property
     def snapshot(self) -> Snapshot:
         """The reported state; if parts of the event are invalid, only the valid ones."""
-        if self._snapshot is None:
+        seen = self._snapshot  # another thread may release it
+        if seen is None:
             found = None if self.said is None else read(self.said)
-            self._snapshot = bare(self.head) if found is None else found
-        return self._snapshot
+            seen = self._snapshot = bare(self.head) if found is None else found
+        return seen
+
+    def release_snapshot(self) -> None:
+        """Keep the state only as it was reported, which takes a fifth of the memory; it is read again when needed."""
+        if self.said is not None:
+            self._snapshot = None
 
     @property
     def curve_so_far(self) -> Points:

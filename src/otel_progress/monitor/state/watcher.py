@@ -318,6 +318,8 @@ class Watcher:
         if process.pid is None:
             return None
         command = self._command
+        if command is None and not _is_here(process):
+            return None
         seen = self._probe.look(process.pid)
         if seen is None and command is not None and process.pid == command.pid:
             seen = command  # we are its parent, so nobody else can have had this pid

@@ -71,6 +71,8 @@ OWNERS: Final = 1_000
 """The most owners whose views are cached."""
 ROWS: Final = 20_000
 """The most rows that are cached as text."""
+SNAPSHOTS: Final = 10_000
+"""Operations up to which the state that a row was made of stays in memory."""
 UNSHOWN: Final = 1_000
 """The most operations that are remembered as impossible to show."""
 _UNSOUND: Final = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError)
@@ -144,6 +146,8 @@ class Views:
             if len(self._rows) >= ROWS:
                 del self._rows[next(iter(self._rows))]
             self._rows[key] = (entry.revision, label, text, {**clocks, "at": clock.monotonic()} if clocks else {})
+        if len(self._core.ledger.operations) > SNAPSHOTS:
+            entry.release_snapshot()
         return f"{text[:-1]},{dump(clocks)[1:]}" if clocks else text
 
     def texts(self, entries: Iterable[Entry]) -> list[tuple[str, str]]:
@@ -307,12 +311,6 @@ class Views:
         state = self.state(entry)
         return state in TROUBLE or is_unheard_trouble(state, entry)
 
-    def rank(self, entry: Entry) -> tuple[int, float]:
-        """The sort key of open operations: trouble first, then the newest."""
-        state = self.state(entry)
-        trouble = RANKS[state] if state in TROUBLE or state == "unknown" else RANKS["progressing"]
-        return trouble, -(entry.head.started_at or entry.head.timestamp)
-
     # -- one operation
 
     def detail(self, entry: Entry) -> Json:
@@ -441,6 +439,11 @@ class Views:
             return None
         url = self._trace_url.replace("{trace_id}", span.trace_id) if self._trace_url and span.sampled else None
         return {"trace_id": span.trace_id, "span_id": span.span_id, "sampled": span.sampled, "url": url}
+
+
+def rank_of(state: str) -> int:
+    """The rank of an open operation in lists, by its state: trouble first, and what is no trouble together."""
+    return RANKS[state] if state in TROUBLE or state == "unknown" else RANKS["progressing"]
 
 
 def _running(row: Json) -> list[str]:
