@@ -11,6 +11,7 @@ import argparse
 import contextvars
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final
@@ -52,7 +53,8 @@ def rehearse(work: Work, *, endpoint: str | None = None, protocol: str | None = 
     from otel_progress.telemetry.tally import Counter
 
     counters = {signal: Counter(signal) for signal in settings.SIGNALS}
-    transport.connect = lambda signal, _: counters[signal]  # before the modules are imported that use it
+    # Before the modules are imported that use it.
+    transport.connect = lambda signal, endpoint: counters[signal]  # noqa: ARG005
     from otel_progress.live.engine import process
     from otel_progress.telemetry import setup
 
@@ -121,7 +123,7 @@ def main() -> None:
     given = parser.parse_args()
     work = Work(given.stages, given.seconds, given.at_once, given.lasts)
     sent = rehearse(work, endpoint=given.endpoint, protocol=given.protocol)
-    print(json.dumps({signal: asdict(tally) for signal, tally in sent.items()}))
+    sys.stdout.write(json.dumps({signal: asdict(tally) for signal, tally in sent.items()}) + "\n")
 
 
 if __name__ == "__main__":
