@@ -17,7 +17,7 @@ PARALLEL := -n 4
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack test-screens check format hooks stack alert-demo bench incident coverage versions dashboards lock dist clean
+.PHONY: help demo test test-all test-again test-stack test-screens check format hooks stack alert-demo bench cost incident coverage versions dashboards lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -80,6 +80,9 @@ bench: $(READY)  ## measure speed beside peers, and accuracy; writes docs/perfor
 	$(RUN) -m benchmarks
 	$(RUN) -m benchmarks.eta
 	$(RUN) -m benchmarks.verdicts
+
+cost: $(READY)  ## count what operations send, beside peers, with an example bill; some minutes; writes docs/cost.md
+	$(RUN) -m benchmarks.cost
 
 incident: $(READY)  ## play an incident on the programs that `make stack` installs; 15 minutes; writes docs/accuracy.md
 	$(RUN) -m benchmarks.incident

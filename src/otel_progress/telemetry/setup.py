@@ -231,6 +231,15 @@ def _replace(new: Installation | None, timeout: float, redact: Redact | None = N
         shut_down(processors, max(0.0, deadline - clock.monotonic()))
 
 
+def export() -> None:
+    """Send ended spans, and the metrics that are due: where threads are not allowed, as the fake clock has it."""
+    from otel_progress.telemetry.providers import flush_spans
+
+    if _installed is not None:
+        flush_spans()
+        _installed.exporter.export()
+
+
 def resource() -> Mapping[str, Value]:
     """The resource attributes that the events of this process carry; none without a configuration."""
     return {} if _installed is None else _installed.about
