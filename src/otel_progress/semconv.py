@@ -37,6 +37,8 @@ RATIO_RAW: Final = "progress.ratio.raw"
 RATE: Final = "progress.rate"
 MESSAGE: Final = "progress.message"
 SEQUENCE: Final = "progress.sequence"
+KEYFRAME: Final = "progress.keyframe"
+UNSET: Final = "progress.unset"
 START_TIME: Final = "progress.start_time"
 ELAPSED: Final = "progress.elapsed"
 ETA: Final = "progress.eta"
@@ -90,6 +92,9 @@ STALL_DURATION: Final = "progress.stall.duration"
 STAGE_ELAPSED: Final = "progress.stage.elapsed"
 STAGE_STATUS: Final = "progress.stage.status"
 CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
+
+# Attributes of the resource of our own requests
+SCHEMA: Final = "progress.schema"
 
 # Attributes of the heartbeat of a process
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"

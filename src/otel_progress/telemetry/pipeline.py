@@ -13,7 +13,7 @@ from typing import Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live.engine import process
+from otel_progress.live.engine import keyframes, process
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer, SignalStatus
@@ -87,7 +87,7 @@ class Pipeline:
         self._transports = [one for one in (self._logs, self._metrics) if one is not None]
         self._resource = resource
         self._scope = otlp.scope(s.SCOPE, version)
-        self._outbox = Outbox(outbox)
+        self._outbox = Outbox(outbox, lacks=keyframes.request_id)
         self._offered = offered
         self._series: list[tuple[bytes, Delivered]] = []
         self._lock = threading.Lock()
