@@ -80,6 +80,7 @@ class Settings:
         run_series_after: the age from which an operation has series of its own.
         run_series_max: operations that may have series of their own at the same time.
         event_budget: updates, notes and heartbeats of operations per second, for the whole process.
+        keyframe_interval: the longest time between two events of an operation that carry its whole state.
         outbox: events that are kept while the receiver does not answer.
         history: the file in which learned limits are kept, or None.
         attempts: the last attempt of ids that ran in earlier processes.
@@ -102,6 +103,7 @@ class Settings:
     run_series_after: float = 5.0
     run_series_max: int = 1000
     event_budget: float = 200.0
+    keyframe_interval: float = 300.0
     outbox: int = 10_000
     history: str | None = None
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -411,6 +413,7 @@ def read(
         run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, 0),
         run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, 0)),
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
+        keyframe_interval=env.number("OTEL_PROGRESS_KEYFRAME_INTERVAL", defaults.keyframe_interval, 1.0),
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),
         attempts=env.attempts(ATTEMPTS),

@@ -318,8 +318,11 @@ class OperationState(HandleState):
     """Stage events it may send now, and when that was counted (s, monotonic). Written and read: ticker."""
     _estimate_ends = math.inf
     """When to report whether the reported rate or ETA still holds (s, monotonic). Written and read: ticker."""
+    _keyframe: int | None = None
+    """The number of its last event that carried the whole state; None if the next one must. Written: ticker, and
+    whoever lacks it (keyframes). Read: ticker, telemetry."""
     _keyframe_at = math.inf
-    """When its last event is so old that its state is sent again (s, monotonic). Written and read: ticker."""
+    """When the whole state is sent again (s, monotonic). Written: with `_keyframe`. Read: ticker."""
     _surveyed: tuple[float, Any] | None = None
     """The survey of one moment (`survey.py: Survey`), shared by its stages. Written and read: ticker, look."""
     _late_reported = False

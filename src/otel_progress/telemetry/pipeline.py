@@ -13,7 +13,7 @@ from typing import Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live.engine import process
+from otel_progress.live.engine import keyframes, process
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.model.values import Value
 from otel_progress.outbound import otlp
@@ -99,7 +99,7 @@ class Pipeline:
         self._resources: dict[float, bytes] = {}
         """The encoded resource of events, by the interval that it promises."""
         self._scope = otlp.scope(s.SCOPE, version)
-        self._outbox = Outbox(outbox)
+        self._outbox = Outbox(outbox, lacks=keyframes.request_id)
         self._offered = offered
         self._heartbeat = heartbeat
         self._is_monitor = False

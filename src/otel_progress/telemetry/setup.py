@@ -168,7 +168,7 @@ def _install(new: Installation, hook: Redact | None, learned: learning.Learning 
     if learned is not None:
         learning.learning = learned
     _know_attempts(new.settings.attempts)
-    runtime.set_pace(new.settings.interval, new.settings.event_budget)
+    runtime.set_pace(new.settings.interval, new.settings.event_budget, new.settings.keyframe_interval)
     if not _hears_of_forks:
         _hears_of_forks = True
         forks.in_child.append(_after_fork)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv as s
 from otel_progress.live import hooks
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import keyframes, runtime
 from otel_progress.live.registry import registry
 from otel_progress.monitor.intake.requests import Acknowledgement, Envelope, Refused
 from otel_progress.outbound.answer import Answer
@@ -85,7 +85,7 @@ class Feed:
         hooks.sinks.append(self._events.on_event)
         hooks.on_tick.append(self._on_tick)
         for operation in registry.operations():
-            operation._keyframe_at = 0.0
+            keyframes.request(operation)
         runtime.want()
 
     def connect(self, core: Core) -> None:

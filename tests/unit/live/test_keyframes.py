@@ -9,7 +9,8 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import semconv
-from otel_progress.live.engine.ticker import KEYFRAME, KEYFRAMES
+from otel_progress.live.engine.keyframes import INTERVAL as KEYFRAME
+from otel_progress.live.engine.ticker import KEYFRAMES
 from otel_progress.telemetry.memory import Log
 from otel_progress.testing import Capture, capture
 

@@ -653,9 +653,15 @@ OTHER_FIELDS = {"sequence", "span", "notes"}
 STAGE_TIME_FIELDS = {"elapsed", "idle", "progress", "wait", "cpu_seconds", "peak_memory"}
 
 
+def rounded(truth: Snapshot) -> Snapshot:
+    """The truth as exact as numbers are on the wire; what the wire does not carry stays."""
+    again = wire.from_attributes(wire.to_attributes(truth), truth.timestamp)
+    return replace(again, curve=truth.curve, notes=truth.notes, span=truth.span, repeated=truth.repeated)
+
+
 def assert_same(seen: Snapshot, truth: Snapshot) -> None:
     """A reader knows the truth as of the time when the event was sent."""
-    seen = seen.at(truth.timestamp)
+    seen, truth = seen.at(truth.timestamp), rounded(truth)
     if not truth.status.final:  # events carry them at the end only
         truth = replace(truth, repeated=tuple(replace(runs, buckets=()) for runs in truth.repeated))
     for name in set(vars(truth)) - TIME_FIELDS - OTHER_FIELDS:

@@ -117,9 +117,9 @@ def rest() -> None:
             ticker = Ticker(ticker.interval, ticker.budget.rate)
 
 
-def set_pace(interval: float, budget: float) -> None:
-    """Send nothing older than `interval` (s), and at most `budget` rationed events a second."""
-    ticker.interval, ticker.budget.rate = interval, budget
+def set_pace(interval: float, budget: float, keyframe_interval: float) -> None:
+    """Send nothing older than `interval` (s), at most `budget` rationed events a second, and keyframes this often."""
+    ticker.interval, ticker.budget.rate, ticker.keyframe_interval = interval, budget, keyframe_interval
 
 
 def finish(timeout: float, interrupt: str | None = None) -> bool:

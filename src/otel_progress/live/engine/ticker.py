@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse
 from otel_progress.live.branches import DEPTH, touch_lanes
-from otel_progress.live.engine import items, labels, learning, outlines, process, resources, watchdog
+from otel_progress.live.engine import items, keyframes, labels, learning, outlines, process, resources, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.capture import capture
@@ -56,12 +56,8 @@ LATE_ENDS: Final = 1.0
 """The same for an ETA by a plan or by earlier runs whose end may come at any time, as it changes without any unit."""
 ENDED_FOR: Final = 0.01
 """Seconds that a rate or ETA has ended for when an update reports it."""
-KEYFRAME: Final = 300.0
-"""Seconds without an event after which a running operation sends an update, so that its whole state is never older."""
 KEYFRAMES: Final = 50
-"""Such updates in one round that do not wait for the budget, as the operation is stuck, looping or waiting."""
-CURVE_EACH: Final = 16
-"""About one of this many updates carries the curve, and the end does."""
+"""Keyframes in one round that do not wait for the budget, as the operation is stuck, looping or waiting."""
 PORTION: Final = 100
 """Changes that are emitted between two looks at `emit_until`."""
 BACKLOG: Final = 8_000
@@ -82,6 +78,8 @@ class Ticker:
         """Send nothing older than `interval` (s), and at most `budget` rationed events a second."""
         self.interval = interval
         self.budget = Budget(budget)
+        self.keyframe_interval = keyframes.INTERVAL
+        """Seconds between two keyframes of an operation, at the most."""
         self._rounds = 0
         self._looked_at = FOREVER
         self._items_at = -FOREVER
@@ -341,7 +339,7 @@ class Ticker:
                     waiting.setdefault(operation, number)
                 elif now >= operation._estimate_ends:
                     waiting.setdefault(operation, number)
-                elif now >= operation._keyframe_at:
+                if now >= operation._keyframe_at:
                     self._repeat(operation)
                 if operation._pauses:
                     self._tell_overdue(operation, now)
@@ -361,7 +359,7 @@ class Ticker:
             drops.add(semconv.DROP_BUDGET, skipped)
 
     def _repeat(self, operation: OperationState) -> None:
-        """Send the state again, as the last event is old; of what is stuck, loops or waits whatever the budget says."""
+        """Send a keyframe, as the last one is old; of what is stuck, loops or waits whatever the budget says."""
         if operation._health is not Health.PROGRESSING and self._keyframes < KEYFRAMES:
             self._keyframes += 1
             self._update(operation)
@@ -462,7 +460,7 @@ class Ticker:
         if snapshot is None:
             operation._sequence += 1
             operation._sent_revision = operation._revision
-            snapshot = self._snapshots[operation] = _seen(operation)
+            snapshot = self._snapshots[operation] = _seen(operation, self._looked_at)
             if snapshot.progress.completed is not None:
                 if operation._curve is None:
                     operation._curve = Curve(restored=snapshot.progress.restored or 0)
@@ -487,7 +485,8 @@ class Ticker:
             snapshot = earlier(snapshot, when / 1e9)
         if event == semconv.STAGE_ENDED:
             attributes = _end_of(node)
-        operation._keyframe_at = self._looked_at + KEYFRAME
+        if event in keyframes.ALWAYS or keyframes.is_due(operation, self._looked_at):
+            keyframes.sent(operation, operation._sequence, self._looked_at, self.keyframe_interval)
         told = Event(event, when, snapshot, operation._sequence, node._path, attributes)
         for sink in tuple(hooks.sinks):
             try:
@@ -502,9 +501,9 @@ _BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, 
 """Events of short work that are told once it is over: they say that it runs, as it did then."""
 
 
-def _seen(operation: OperationState) -> Snapshot:
+def _seen(operation: OperationState, now: float) -> Snapshot:
     """The snapshot of an operation for events; most of them go without the curve, which is large and changes little."""
-    whole = operation._status.final or operation._sequence % CURVE_EACH == 0
+    whole = operation._status.final or keyframes.is_due(operation, now)
     if not whole and operation._announced and operation._curve is not None:
         try:
             return capture(operation, clock.monotonic(), clock.time_ns(), curve=False)

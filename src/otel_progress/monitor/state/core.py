@@ -55,6 +55,7 @@ from otel_progress.monitor.state.ledger import (
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import SLICE, Loading
 from otel_progress.monitor.state.mutes import Answer, Mutes
+from otel_progress.monitor.state.restore import keyframe_to_keep
 from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
@@ -547,7 +548,8 @@ class Core:
         for entry in self._touched:
             key = entry.head.operation_id
             if isinstance(entry.said, Record) and self.ledger.operations.get(key) is entry:
-                self._weigh(key, len(entry.said.raw))
+                keyframe = keyframe_to_keep(entry)
+                self._weigh(key, len(entry.said.raw) + (0 if keyframe is None else len(keyframe.raw)))
         self._touched.clear()
         while self._held > self._limits.held_bytes:
             self.ledger.forget(max(self._sizes, key=self._sizes.__getitem__))
@@ -601,6 +603,7 @@ class Core:
     def _dropped(self, key: str) -> None:
         self.observer.unjudged.forget(key)
         self.judging.forget(key)
+        self.journal.forget(key)
         self._weigh(key, 0)
 
     def _forgotten(self, entry: Entry) -> None:

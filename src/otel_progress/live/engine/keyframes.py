@@ -1,0 +1,53 @@
+"""Keyframes: which events carry the whole state of their operation; the others say what differs from the last one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from otel_progress import semconv
+from otel_progress.live.registry import registry
+
+if TYPE_CHECKING:
+    from otel_progress.live.state import OperationState
+
+INTERVAL: Final = 300.0
+"""Seconds between two keyframes of a running operation, at the most."""
+SHORTEST: Final = 10.0
+"""Seconds between two keyframes of a young operation, of which little was known at its start; then its age counts."""
+ALWAYS: Final = frozenset(
+    {
+        semconv.OPERATION_STARTED,
+        semconv.OPERATION_ENDED,
+        semconv.STALLED,
+        semconv.RECOVERED,
+        semconv.SLOW,
+        semconv.WAIT_STARTED,
+        semconv.WAIT_ENDED,
+        semconv.WAIT_OVERDUE,
+    }
+)
+"""Events that are keyframes whenever they are sent."""
+
+
+def is_due(operation: OperationState, now: float) -> bool:
+    """Whether the next event of an operation must be a keyframe, whatever it is; `now` in s, monotonic."""
+    return operation._keyframe is None or now >= operation._keyframe_at
+
+
+def sent(operation: OperationState, sequence: int, now: float, interval: float) -> None:
+    """The event with this number is a keyframe; the next one is due after `interval` (s) at the most."""
+    age = 0.0 if operation._started is None else now - operation._started
+    operation._keyframe, operation._keyframe_at = sequence, now + min(interval, max(SHORTEST, age))
+
+
+def request(operation: OperationState) -> None:
+    """Have an operation send a keyframe soon, as somebody lacks its last one; any thread may call it."""
+    operation._keyframe, operation._keyframe_at = None, 0.0
+
+
+def request_id(operation_id: str) -> None:
+    """The same by id; does nothing if no such operation runs."""
+    ref = registry.live.get(operation_id)
+    operation = None if ref is None else ref()
+    if operation is not None and not operation._status.final:
+        request(operation)
