@@ -11,6 +11,7 @@ import otel_progress as progress
 from otel_progress import semconv
 from otel_progress.live import hooks
 from otel_progress.live.engine.cadence import LEASE_MOST, MOST, SHARE, cadence
+from otel_progress.live.engine.commands import Commands
 from otel_progress.model.snapshot import Event
 from otel_progress.settings import LIVE
 from otel_progress.testing import Capture, capture
@@ -231,3 +232,39 @@ def test_no_request_lasts_for_long(captured: Capture) -> None:
         known = len(captured.events)
         moves(captured, op, 120)
         assert len(updates(captured, known)) <= 3
+
+
+# -- what a monitor wishes
+
+
+def test_wishes_are_granted_without_an_answer(captured: Capture) -> None:
+    """All live, some live, a whole event; what another version may wish for is ignored."""
+    commands = Commands()
+    with progress.operation("job") as op:
+        moves(captured, op, 2000)
+        known = len(captured.events)
+        assert commands.obey({"do": "live", "ids": [op.id], "for": 15}) is None
+        moves(captured, op, 10)
+        assert len(updates(captured, known)) >= 9
+        captured.advance(100)
+        known = len(captured.events)
+        assert commands.obey({"do": "keyframe", "ids": [op.id, "nobody"]}) is None
+        captured.advance(1)
+        assert len(updates(captured, known)) == 1
+        assert commands.obey({"do": "sing", "ids": 7}) is None
+        assert captured.drops == {}
+
+
+def test_wishes_for_whole_events_stay_within_the_budget() -> None:
+    """A monitor that asks for everything each second makes no more events than the budget allows."""
+    with capture(update_interval=None, event_budget=10) as captured:
+        jobs = [progress.operation("job").start() for _ in range(100)]
+        captured.advance(1)
+        known = len(captured.events)
+        for _ in range(20):
+            for _ in range(5):
+                Commands().obey({"do": "keyframe", "ids": [job.id for job in jobs]})
+            captured.advance(1)
+        assert len(updates(captured, known)) <= 20 * 10 + 10
+        for job in jobs:
+            job.complete()

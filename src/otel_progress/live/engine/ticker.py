@@ -340,10 +340,10 @@ class Ticker:
                     operation._has_news and (all_live or now >= operation._update_at or now < operation._live_until)
                 ):
                     skipped += waiting.setdefault(operation, number) != number and moved
-                elif now >= operation._estimate_ends:
-                    self._look_at_estimates(operation, now)
                 elif now >= operation._keyframe_at:
                     self._repeat(operation)
+                elif now >= operation._estimate_ends:
+                    self._look_at_estimates(operation, now)
                 if operation._pauses:
                     self._tell_overdue(operation, now)
                 due = now >= operation._check_at

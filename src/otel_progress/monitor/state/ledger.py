@@ -346,6 +346,7 @@ class Ledger:
         on_part: called with the id of each operation that lost a child.
         rolled: the attempt and shown ratio of operations whose ratio is rolled up from children, by id.
         on_rival: called with an operation when an older run of its id is found to be alive.
+        lacking: the ids of operations of which a whole event is needed; who asks for it empties this.
     """
 
     most: int = OPERATIONS
@@ -363,6 +364,7 @@ class Ledger:
     on_rival: Callable[[Entry], None] | None = None
     rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
     revision: int = 0
+    lacking: set[str] = field(default_factory=set)
     _rivals: dict[str, set[str]] = field(default_factory=dict)
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
