@@ -178,8 +178,9 @@ def test_an_ended_operation_is_not_asked_for(full: Wishing) -> None:
     assert full.poll() == []
 
 
-def test_screens_are_bounded(full: Wishing) -> None:
+def test_screens_are_bounded(full: Wishing, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever claims to show everything does not make everything live."""
+    monkeypatch.setattr(wishes, "WATCHED", 3)
     full.wishes.show([f"x{number}" for number in range(100)] + ["a", "b"])
     (wish,) = full.poll()
     assert wish["ids"] == ["a", "b"]

@@ -272,8 +272,8 @@ class Control:
     def wake(self, instances: Iterable[str] | None, wanted: Callable[[str, int | None], bool]) -> None:
         """Answer the polls of processes that grant wishes and of which something is wanted, among these or all."""
         for instance in self._instances if instances is None else instances:
-            known = self._instances.get(instance)
-            for pid, poll in known.polls.items() if known is not None else ():
+            known = self._instances.get(instance, _Instance())
+            for pid, poll in known.polls.items():
                 if pid in known.granting and not poll.done() and wanted(instance, pid):
                     poll.set_result(True)
 

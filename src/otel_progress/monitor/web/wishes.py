@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from otel_progress.monitor.web.stream import Hub
 
 ROOM: Final = 1_000
-"""Running operations from which on only those on somebody's screen are live, and how many of those may be."""
+"""Running operations from which on only those on somebody's screen are live."""
+WATCHED: Final = 1_000
+"""The most operations on screens that are live."""
 LEASE: Final = 15.0
 """Seconds that a request for all updates lasts."""
 RENEW: Final = 5.0
@@ -101,7 +103,7 @@ class Wishes:
         for key in ids:
             self._shown.pop(key, None)
             self._shown[key] = now + LEASE
-        while len(self._shown) > ROOM:
+        while len(self._shown) > WATCHED:
             del self._shown[next(iter(self._shown))]
 
     def look(self) -> None:
@@ -152,7 +154,7 @@ class Wishes:
         streamed = (of_one(name) for name, topic in self._hub.topics.items() if topic.readers)
         keys = dict.fromkeys(key for key in (*streamed, *reversed(self._shown)) if key is not None)
         found: dict[str, set[str]] = {}
-        for key in list(keys)[:ROOM]:
+        for key in list(keys)[:WATCHED]:
             entry = self._core.ledger.operations.get(key)
             if entry is not None and entry.open:
                 found.setdefault(entry.instance, set()).add(key)
