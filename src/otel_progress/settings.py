@@ -25,6 +25,8 @@ TIMEOUT_MOST: Final = 1.5
 """The longest that one request of ours may take, in seconds."""
 INTERVAL: Final = (0.01, 3600.0)
 """The shortest and the longest interval between two samples, and between two heartbeats, in seconds."""
+LIVE: Final = 0.0
+"""The pause between two updates of an operation that means none: they leave as soon as they are read."""
 MOST: Final = 1e9
 ATTEMPT_MOST: Final = 1_000_000_000
 TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
@@ -73,6 +75,8 @@ class Settings:
     Attributes:
         disabled: `configure()` does nothing.
         interval: the longest time from a change to its export.
+        update_interval: how long plain updates of an operation wait after its last event; None: 2% of its age, at most
+            60 s.
         metric_interval: time between two exports of the run series, in seconds.
         by_name_interval: time between two exports of all metrics by name, in seconds.
         histograms: the aggregation of histograms on a meter provider of ours.
@@ -96,6 +100,7 @@ class Settings:
 
     disabled: bool = False
     interval: float = 1.0
+    update_interval: float | None = None
     metric_interval: float = 10.0
     by_name_interval: float = 60.0
     histograms: str = "explicit_bucket_histogram"
@@ -204,6 +209,23 @@ class Environment:
         if is_address(given):
             return given
         return {"true": True, "false": False}.get(self.choice((name,), ("true", "false", "auto"), "auto"))
+
+    def update_interval(self, name: str, given: float | str | None) -> float | None:
+        """A pause between updates in seconds, or None if neither the argument nor the variable sets one."""
+        asked = self.text(name) if given is None else given
+        if str(asked).lower() == "live":
+            return LIVE
+        if given is not None:
+            return float(given)
+        try:
+            seconds = float(asked) if asked else None
+        except ValueError:
+            seconds = math.nan
+        if seconds is None or INTERVAL[0] <= seconds <= INTERVAL[1]:
+            return seconds
+        least, most = INTERVAL
+        self._warn(f"{name}={asked!r} is neither live nor a number from {least:g} to {most:g}; 2% of the age is used")
+        return None
 
     def _warn(self, text: str) -> None:
         if text not in self._warned:
@@ -367,6 +389,7 @@ def read(
     headers: Mapping[str, str] | None = None,
     protocol: str | None = None,
     interval: float | None = None,
+    update_interval: float | str | None = None,
     history: str | os.PathLike[str] | None = None,
     control: bool | str | None = None,
     handlers: bool = False,
@@ -386,6 +409,12 @@ def read(
         raise InvalidArgument(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
     if interval is not None and not (isinstance(interval, (int, float)) and INTERVAL[0] <= interval <= INTERVAL[1]):
         raise InvalidArgument(f"interval must be from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not {interval!r}")
+    if update_interval is not None and update_interval != "live":
+        if type(update_interval) not in (int, float) or not INTERVAL[0] <= float(update_interval) <= INTERVAL[1]:
+            raise InvalidArgument(
+                f'update_interval must be "live" or from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not '
+                f"{update_interval!r}"
+            )
     if history is not None and not isinstance(history, (str, os.PathLike)):
         raise InvalidArgument(f"history must be the path of a file, not {history!r}")
     if control is not None and not isinstance(control, bool) and not (isinstance(control, str) and is_address(control)):
@@ -404,6 +433,7 @@ def read(
     return Settings(
         disabled=env.flag("OTEL_SDK_DISABLED"),
         interval=interval or env.number("OTEL_PROGRESS_INTERVAL", defaults.interval, *INTERVAL),
+        update_interval=env.update_interval("OTEL_PROGRESS_UPDATE_INTERVAL", update_interval),
         metric_interval=metric_interval,
         by_name_interval=metric_interval if env.text(EXPORT_INTERVAL) else defaults.by_name_interval,
         histograms=env.choice(

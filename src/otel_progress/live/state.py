@@ -321,6 +321,18 @@ class OperationState(HandleState):
     _keyframe: int | None = None
     """The number of its last event that carried the whole state; None if the next one must. Written: ticker, and
     whoever lacks it (keyframes). Read: ticker, telemetry."""
+    _estimated: frozenset[str] = frozenset()
+    """What readers have an estimate of while updates wait (`engine/estimates.py`). Written and read: ticker."""
+    _has_news = False
+    """Whether an update is to leave when it is due. Written and read: ticker."""
+    _hurries = False
+    """Whether its next update does not wait for the cadence. Written and read: ticker."""
+    _update_at = 0.0
+    """When the next plain update is due (s, monotonic). Written and read: ticker."""
+    _update_pause = 0.0
+    """How long plain updates wait after its last snapshot, in seconds. Written: ticker. Read: look."""
+    _live_until = 0.0
+    """Until when somebody asked for all of its updates (s, monotonic). Written: control channel. Read: ticker."""
     _keyframe_at = math.inf
     """When the whole state is sent again (s, monotonic). Written: with `_keyframe`. Read: ticker."""
     _surveyed: tuple[float, Any] | None = None

@@ -129,7 +129,6 @@ class Keyframe:
             items.insert(0, _NONE)
         return f"[{','.join(items)}]", count
 
-
     def _known(self, stage: Mapping[str, Any]) -> tuple[int, str] | None:
         """Where this stage was in the keyframe, while it ran or was planned, and how."""
         found = self._open.get((stage["path"], stage.get("started_at")))

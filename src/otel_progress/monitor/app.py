@@ -42,6 +42,7 @@ from otel_progress.monitor.web.request_error import error_as_json
 from otel_progress.monitor.web.routes import Api
 from otel_progress.monitor.web.stream import Hub
 from otel_progress.monitor.web.views import Views
+from otel_progress.monitor.web.wishes import Wishes
 from otel_progress.outbound.loopback import is_loopback
 from otel_progress.version import VERSION
 
@@ -134,6 +135,7 @@ class Monitor:
         self.views.can_reach = self.control.connected
         self.publisher = Publisher(self.core, self._store, self.views, self.hub, options.interval, self._tell_trouble)
         self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, _origin(options.db))
+        self.wishes = Wishes(self.core, self.hub, self.control)
         self._notices = ControlNotices(self.control, self.views, self._say)
         for listener in (self._notices, self.outlets, self.relay):
             if listener is not None:
@@ -198,6 +200,7 @@ class Monitor:
             self.auth,
             VERSION,
             (self._intake_health, self.core.mistakes.health, self.integrity.health, self.outlets.health, *relay),
+            wishes=self.wishes,
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: error_as_json}
@@ -230,12 +233,14 @@ class Monitor:
         self.integrity.start()
         self.outlets.start()
         publishing = asyncio.ensure_future(self.publisher.run())
+        wishing = asyncio.ensure_future(self.wishes.run())
         try:
             if self._grpc is not None:
                 self._grpc.start()
             await self._server.serve(sockets=[self._socket])
         finally:
             publishing.cancel()
+            wishing.cancel()
             await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def stop(self) -> None:

@@ -48,6 +48,8 @@ SAFE_HEADERS: Final = (
 )
 NO_STORE: Final = (b"cache-control", b"no-store")
 _FREE: Final = frozenset({"/", "/session", "/health", "/api"})
+WATCHING: Final = "/watching"
+"""The path at which a screen says what it shows; that needs no more than the right to read."""
 _PAGE: Final = ("/static/", "/login/")
 """Besides `/`, the paths that need no token and may be reached by a link from another site; they hold no data."""
 BROWSER: Final = ("origin", "sec-fetch-site")
@@ -269,7 +271,7 @@ def _right(kind: str, method: str, path: str) -> str | None:
         return SEND
     if kind == "http" and (path in _FREE or path.startswith(_PAGE)):
         return None
-    return READ if kind == "websocket" or method in ("GET", "HEAD") else CONTROL
+    return READ if kind == "websocket" or method in ("GET", "HEAD") or path == WATCHING else CONTROL
 
 
 def safely(send: Send, scope: Scope) -> Send:

@@ -80,7 +80,7 @@ class Installation:
         settings = self.settings
         events = Events(pipeline)
         runs = RunSeries(pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
-        self._hook(hooks.sinks, events.on_event)
+        self._hook(hooks.paced_sinks, events.on_event)
         self._hook(hooks.on_change, runs.on_change)
         self._hook(hooks.on_trouble, runs.on_trouble)
         self._hook(hooks.on_tick, runs.on_tick)

@@ -124,13 +124,13 @@ class Memory:
         events = Events(self.pipeline)
         runs = RunSeries(self.pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
         by_name = ByName(self._meters.get_meter(s.SCOPE))
-        hooks.sinks.append(events.on_event)
+        hooks.paced_sinks.append(events.on_event)
         hooks.on_change += [by_name.on_change, runs.on_change]
         hooks.on_trouble.append(runs.on_trouble)
         hooks.on_tick += [runs.on_tick, events.on_tick]
         hooks.tracing.use(self.tracer_provider)
         process.at_exit.append(self.pipeline.flush)
-        runtime.set_pace(settings.interval, settings.event_budget, settings.keyframe_interval)
+        runtime.set_pace(settings.interval, settings.event_budget, settings.keyframe_interval, settings.update_interval)
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:

@@ -42,6 +42,7 @@ def sent(operation: OperationState, sequence: int, now: float, interval: float) 
 
 def request(operation: OperationState) -> None:
     """Have an operation send a keyframe soon, as somebody lacks its last one; any thread may call it."""
+    operation._hurries = True
     operation._keyframe, operation._keyframe_at = None, 0.0
 
 

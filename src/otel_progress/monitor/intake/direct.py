@@ -235,7 +235,9 @@ class DirectProtocol(Guarded):
             return
         head, body = self.intake.response(request.signal, found, request.is_json)
         more = _lines(self.server_state.default_headers)
-        self.transport.write(b"".join((head, more, b"\r\n" if request.keep_alive else b"connection: close\r\n\r\n", body)))
+        self.transport.write(
+            b"".join((head, more, b"\r\n" if request.keep_alive else b"connection: close\r\n\r\n", body))
+        )
         if not request.keep_alive:
             self.transport.close()
         self.on_response_complete()

@@ -153,14 +153,24 @@ def schemas() -> Json:
         "Commands": object_of(
             ("commands",),
             commands=list_of(
-                object_of(
-                    ("id", "kind", "operation_id", "reason"),
-                    id=text(),
-                    kind=text("Cancel the operation, or log the reason as a warning.", enum=["cancel", "warn"]),
-                    operation_id=text(),
-                    attempt=integer(),
-                    reason=text(),
-                )
+                {
+                    "anyOf": [
+                        object_of(
+                            ("id", "kind", "operation_id", "reason"),
+                            id=text(),
+                            kind=text("Cancel the operation, or log the reason as a warning.", enum=["cancel", "warn"]),
+                            operation_id=text(),
+                            attempt=integer(),
+                            reason=text(),
+                        ),
+                        object_of(
+                            ("do", "ids"),
+                            do=text("Send all updates for some seconds, or whole events.", enum=["live", "keyframe"]),
+                            ids=or_null(list_of(text())),
+                            **{"for": number()},
+                        ),
+                    ]
+                }
             ),
         ),
     }
@@ -512,4 +522,5 @@ def _control_poll() -> Json:
         pid={"type": ["integer", "null"], "minimum": 0, "maximum": 2**32},
         answers={**list_of(answer), "maxItems": 1_000},
         wait=number("Seconds to wait for commands; 60 at most.", minimum=0),
+        does=list_of(text("A command besides cancel that the process knows: `live`, `keyframe`.")),
     )

@@ -61,6 +61,16 @@ def is_of_one(topic: str) -> bool:
     return topic.startswith((ONE, ONE_OF))
 
 
+def of_one(topic: str) -> str | None:
+    """The operation that a topic is about; None for the topic of a list."""
+    if topic.startswith(ONE):
+        return topic[len(ONE) :]
+    if topic.startswith(ONE_OF):
+        length, _, rest = topic[len(ONE_OF) :].partition(" ")
+        return rest[: int(length)]
+    return None
+
+
 def is_private(topic: str) -> bool:
     """Whether a topic is for an owner: its numbers reveal nothing about other operations."""
     return topic.startswith((OWNED, ONE_OF))
