@@ -168,7 +168,8 @@ class Record:
         if self.base is None:
             return self.raw
         found, gone = LogRecord.FromString(self.raw), self._unset()
-        told = {pair.key: pair.value for pair in self.base._whole().attributes if pair.key in STATE - gone}
+        keyframe = LogRecord.FromString(self.base.raw)
+        told = {pair.key: pair.value for pair in keyframe.attributes if pair.key in STATE - gone}
         told |= {pair.key: pair.value for pair in found.attributes if pair.key not in (s.KEYFRAME, s.UNSET)}
         del found.attributes[:]
         for key, value in told.items():
