@@ -75,6 +75,8 @@ _STAGE_TIMES: Final = (
     ("cpu_seconds", seconds),
 )
 _STAGE_MAPPINGS: Final = ("outcomes", "counters", "attributes", "usage", "child_outcomes")
+SCHEMA: Final = 2
+"""The version of the wire: 1 knows no deltas, and is what a sender speaks that names none."""
 STATE: Final = frozenset(
     {
         *(key for key, _ in _FLAT),

@@ -460,7 +460,7 @@ class Ticker:
         if snapshot is None:
             operation._sequence += 1
             operation._sent_revision = operation._revision
-            snapshot = self._snapshots[operation] = _seen(operation, self._looked_at)
+            snapshot = self._snapshots[operation] = self._seen(operation)
             if snapshot.progress.completed is not None:
                 if operation._curve is None:
                     operation._curve = Curve(restored=snapshot.progress.restored or 0)
@@ -470,6 +470,16 @@ class Ticker:
         else:
             operation._sequence += 1
         return snapshot
+
+    def _seen(self, operation: OperationState) -> Snapshot:
+        """The snapshot for events; most of them go without the curve, which is large and changes little."""
+        whole = operation._status.final or keyframes.is_due(operation, self._looked_at, self.keyframe_interval)
+        if not whole and operation._announced and operation._curve is not None:
+            try:
+                return capture(operation, clock.monotonic(), clock.time_ns(), curve=False)
+            except Exception:
+                pass  # below it fails again, is counted, and gives what is known
+        return operation.snapshot()
 
     def _update(self, operation: OperationState) -> None:
         """Send an update of an operation, and keep its progress for the spans."""
@@ -485,7 +495,7 @@ class Ticker:
             snapshot = earlier(snapshot, when / 1e9)
         if event == semconv.STAGE_ENDED:
             attributes = _end_of(node)
-        if event in keyframes.ALWAYS or keyframes.is_due(operation, self._looked_at):
+        if event in keyframes.ALWAYS or keyframes.is_due(operation, self._looked_at, self.keyframe_interval):
             keyframes.sent(operation, operation._sequence, self._looked_at, self.keyframe_interval)
         told = Event(event, when, snapshot, operation._sequence, node._path, attributes)
         for sink in tuple(hooks.sinks):
@@ -499,17 +509,6 @@ _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
 _BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED}
 """Events of short work that are told once it is over: they say that it runs, as it did then."""
-
-
-def _seen(operation: OperationState, now: float) -> Snapshot:
-    """The snapshot of an operation for events; most of them go without the curve, which is large and changes little."""
-    whole = operation._status.final or keyframes.is_due(operation, now)
-    if not whole and operation._announced and operation._curve is not None:
-        try:
-            return capture(operation, clock.monotonic(), clock.time_ns(), curve=False)
-        except Exception:
-            pass  # below it fails again, is counted, and gives what is known
-    return operation.snapshot()
 
 
 def _draw(operation: OperationState, curve: Curve, now: float, moved: bool) -> None:

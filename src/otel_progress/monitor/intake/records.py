@@ -197,17 +197,16 @@ class Record:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """All attributes, with those that a delta has from its keyframe.
-
-        Raises:
-            ValueError, RecursionError: if it is a delta, and its stages are no JSON.
-        """
+        """All attributes, with those that a delta has from its keyframe."""
         found = to_dict(self._whole().attributes)
         for key in _JSON_TEXTS & found.keys():
             found[key] = sound_json(found[key])
         if s.KEYFRAME not in self.brief:
             return found
-        return merge({} if self.base is None else self.base.attributes, found)
+        try:
+            return merge({} if self.base is None else self.base.attributes, found)
+        except (ValueError, RecursionError):  # stages that are no JSON
+            return found
 
     @property
     def trace_id(self) -> str:
