@@ -25,7 +25,7 @@ ESTIMATE = st.builds(Estimate, FLOAT, FLOAT, FLOAT, st.sampled_from(["rate", "pl
 RATIO = st.none() | st.integers(0, 10**6).map(lambda n: n / 10**6)
 PROGRESS = st.builds(
     Progress, st.none() | NUMBER, st.none() | NUMBER, NAME, RATIO, RATIO, st.none() | FLOAT, st.none() | ESTIMATE
-)
+).map(lambda one: replace(one, ratio_raw=one.ratio) if one.ratio_raw is None else one)
 # A limit is sent as what is left of it, so exact numbers come back exact.
 WAIT = st.builds(Wait, TEXT, st.integers(0, 1000).map(float), st.none() | st.integers(1, 1000).map(float))
 MILLI = st.integers(0, 10**9).map(lambda n: n / 1000)

@@ -32,6 +32,8 @@ ALWAYS: Final = (s.OPERATION_ID, s.OPERATION_NAME, s.START_TIME, s.STATUS, s.HEA
 """What every delta carries: a reader without the keyframe knows which operation it is, and how it does."""
 SLOW: Final = frozenset({s.RESOURCES, s.STALL_AFTER_SOURCE})
 """What a delta leaves as it was in the keyframe, as it changes all the time and nothing is decided by it."""
+_SLOW_OF_STAGE: Final = frozenset({"cpu_seconds", "peak_memory"})
+"""The same of a stage that goes on."""
 _FINAL: Final = frozenset(status.value for status in Status if status.final)
 _MISSING: Final = object()
 _NONE: Final = "[0,-1]"
@@ -138,6 +140,9 @@ class Keyframe:
 def _patch(before: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that a stage has now and did not have, and those that it has no more, as None."""
     out = {name: value for name, value in stage.items() if before.get(name, _MISSING) != value}
+    if "status" not in out:
+        for name in _SLOW_OF_STAGE & before.keys():
+            out.pop(name, None)
     return out | dict.fromkeys(before.keys() - stage.keys())
 
 

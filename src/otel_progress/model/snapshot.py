@@ -30,9 +30,10 @@ class Snapshot(SnapshotFields):
     """Everything known about one operation at one moment.
 
     Times are in seconds; `started_at` and `timestamp` since 1970. `elapsed` and `idle` come from the
-    monotonic clock. `stages` holds at most 64 stages: all running ones, then the newest, failed ones first; `folded`
-    has the count and total seconds of the others by status. `repeated` has the count and durations of each stage
-    that ended more than once, whether or not `stages` lists its runs.
+    monotonic clock. `stages` holds at most 64 stages: those that are stuck, loop or wait for too long, then the running
+    ones, then the newest, failed ones first; `folded` has the count and total seconds of the others by status.
+    `repeated` has the count and durations of each stage that ended more than once, whether or not `stages` lists its
+    runs.
 
     `stall_after` and `slow_after` are the limits in effect; their source says where a limit comes from, unless the
     user set it. While the operation is silent or looping, `stuck_at` is the line of the user's code, and `stack` the

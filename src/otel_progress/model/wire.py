@@ -75,6 +75,8 @@ _STAGE_TIMES: Final = (
     ("cpu_seconds", seconds),
 )
 _STAGE_MAPPINGS: Final = ("outcomes", "counters", "attributes", "usage", "child_outcomes")
+SCHEMA: Final = 2
+"""The version of the wire: 1 knows no deltas, and is what a sender speaks that names none."""
 STATE: Final = frozenset(
     {
         *(key for key, _ in _FLAT),
@@ -125,6 +127,8 @@ def state_of(snapshot: Snapshot) -> dict[str, Scalar]:
             value = getattr(about, name)
             if value is not None:
                 out[key] = rounded(value)
+    if s.RATIO in out and out.get(s.RATIO_RAW) == out[s.RATIO]:
+        del out[s.RATIO_RAW]  # a reader takes the ratio for it
     eta = snapshot.progress.eta
     if eta is not None:
         out[s.ETA], out[s.ETA_LOW], out[s.ETA_HIGH] = estimate(eta)
@@ -231,17 +235,13 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
         value = getattr(stage, name)
         if value is not None:
             out[name] = value
-    for name, rounded in _STAGE_TIMES:
-        value = getattr(stage, name)
-        if value is not None:
-            out[name] = rounded(value)
+    out |= {name: rounded(value) for name, rounded in _STAGE_TIMES if (value := getattr(stage, name)) is not None}
     for name in ("elapsed", "idle"):
         if getattr(stage, name):
             out[name] = seconds(getattr(stage, name))
-    for _, name, rounded in _PROGRESS:
-        value = getattr(progress, name)
-        if value is not None:
-            out[name] = rounded(value)
+    out |= {name: rounded(value) for _, name, rounded in _PROGRESS if (value := getattr(progress, name)) is not None}
+    if "ratio" in out and out.get("ratio_raw") == out["ratio"]:
+        del out["ratio_raw"]
     if progress.unit != "item":
         out["unit"] = progress.unit
     if progress.eta is not None:
@@ -302,13 +302,15 @@ def from_attributes(
     if s.ETA in attributes:
         low, high, runs = attributes[s.ETA_LOW], attributes[s.ETA_HIGH], int(get(s.ETA_RUNS, 0))
         eta = Estimate(attributes[s.ETA], low, high, str(get(s.ETA_SOURCE, "rate")), max(0, runs))
+    ratio = get(s.RATIO)
+    told: dict[str, Any] = {name: get(key) for key, name, _ in _PROGRESS} | {"ratio_raw": get(s.RATIO_RAW, ratio)}
     return Snapshot(
         operation_id=str(attributes[s.OPERATION_ID]),
         name=str(attributes[s.OPERATION_NAME]),
         status=Status(attributes[s.STATUS]),
         timestamp=timestamp,
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
-        progress=Progress(unit=str(get(s.UNIT, "item")), eta=eta, **{name: get(key) for key, name, _ in _PROGRESS}),
+        progress=Progress(unit=str(get(s.UNIT, "item")), eta=eta, **told),
         stages=tuple(_read_stage(item) for item in json.loads(get(s.STAGES, "[]"))),
         folded=_read_folded(json.loads(get(s.STAGES_FOLDED, "[]"))),
         wait=wait,
@@ -447,7 +449,7 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
             get("total"),
             get("unit", "item"),
             get("ratio"),
-            get("ratio_raw"),
+            get("ratio_raw", get("ratio")),
             get("rate"),
             Estimate(*item["eta"]) if "eta" in item else None,
             _amount(get("restored")),

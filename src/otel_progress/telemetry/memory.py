@@ -141,21 +141,22 @@ class Memory:
     def logs(self) -> list[Log]:
         """The log events that were sent."""
         found = []
-        keyframes: dict[tuple[Any, Any, Any], Mapping[str, Any]] = {}
+        keyframes: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         for request in self.logs_receiver.requests:
             for record in _records(request):
                 sent = _plain(record.attributes)
-                key = (sent.get(s.OPERATION_ID), sent.get(s.START_TIME))
                 named = sent.get(s.KEYFRAME)
+                number = sent.get(s.SEQUENCE) if named is None else named
+                key = (sent.get(s.OPERATION_ID), sent.get(s.START_TIME), number)
                 if named is None:
-                    keyframes[*key, sent.get(s.SEQUENCE)] = sent
+                    keyframes[key] = sent
                 found.append(
                     Log(
                         record.event_name,
                         record.time_unix_nano,
                         record.body.string_value,
                         record.severity_text,
-                        sent if named is None else merge(keyframes.get((*key, named), {}), sent),
+                        sent if named is None else merge(keyframes.get(key, {}), sent),
                         record.trace_id.hex(),
                         record.span_id.hex(),
                         bool(record.flags & 1),

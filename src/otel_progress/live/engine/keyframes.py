@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 INTERVAL: Final = 300.0
 """Seconds between two keyframes of a running operation, at the most."""
 SHORTEST: Final = 10.0
-"""Seconds between two keyframes of a young operation, of which little was known at its start; then its age counts."""
+"""Seconds between two keyframes of a young operation, if it sends anything: at its start little is known. Then its age
+at the last keyframe counts."""
 ALWAYS: Final = frozenset(
     {
         semconv.OPERATION_STARTED,
@@ -29,15 +30,24 @@ ALWAYS: Final = frozenset(
 """Events that are keyframes whenever they are sent."""
 
 
-def is_due(operation: OperationState, now: float) -> bool:
-    """Whether the next event of an operation must be a keyframe, whatever it is; `now` in s, monotonic."""
-    return operation._keyframe is None or now >= operation._keyframe_at
+def is_due(operation: OperationState, now: float, interval: float) -> bool:
+    """Whether an event of an operation has to be a keyframe, whatever it is.
+
+    Args:
+        operation: the operation.
+        now: the time (s, monotonic).
+        interval: seconds between two keyframes, at the most.
+    """
+    if operation._keyframe is None or now >= operation._keyframe_at:
+        return True
+    last = operation._keyframe_at - interval
+    age = 0.0 if operation._started is None else last - operation._started
+    return now - last >= max(SHORTEST, age)
 
 
 def sent(operation: OperationState, sequence: int, now: float, interval: float) -> None:
     """The event with this number is a keyframe; the next one is due after `interval` (s) at the most."""
-    age = 0.0 if operation._started is None else now - operation._started
-    operation._keyframe, operation._keyframe_at = sequence, now + min(interval, max(SHORTEST, age))
+    operation._keyframe, operation._keyframe_at = sequence, now + interval
 
 
 def request(operation: OperationState) -> None:

@@ -492,7 +492,7 @@ class Ticker:
             operation._sequence += 1
             operation._sent_revision = operation._revision
             operation._update_pause = cadence.pause(operation, self._looked_at, self.interval)
-            snapshot = self._snapshots[operation] = _seen(operation, self._looked_at)
+            snapshot = self._snapshots[operation] = self._seen(operation)
             if snapshot.progress.completed is not None:
                 if operation._curve is None:
                     operation._curve = Curve(restored=snapshot.progress.restored or 0)
@@ -503,6 +503,16 @@ class Ticker:
         else:
             operation._sequence += 1
         return snapshot
+
+    def _seen(self, operation: OperationState) -> Snapshot:
+        """The snapshot for events; most of them go without the curve, which is large and changes little."""
+        whole = operation._status.final or keyframes.is_due(operation, self._looked_at, self.keyframe_interval)
+        if not whole and operation._announced and operation._curve is not None:
+            try:
+                return capture(operation, clock.monotonic(), clock.time_ns(), curve=False)
+            except Exception:
+                pass  # below it fails again, is counted, and gives what is known
+        return operation.snapshot()
 
     def _update(self, operation: OperationState) -> None:
         """Send an update of an operation, and keep its progress for the spans."""
@@ -522,7 +532,7 @@ class Ticker:
         sinks = tuple(hooks.sinks)
         if event != semconv.UPDATED or self._is_due(operation) or _ends_an_estimate(operation, snapshot):
             sinks += tuple(hooks.paced_sinks)
-            if event in keyframes.ALWAYS or keyframes.is_due(operation, self._looked_at):
+            if event in keyframes.ALWAYS or keyframes.is_due(operation, self._looked_at, self.keyframe_interval):
                 keyframes.sent(operation, operation._sequence, self._looked_at, self.keyframe_interval)
             operation._has_news = operation._hurries = False
             operation._update_at = self._looked_at + operation._update_pause
@@ -538,17 +548,6 @@ _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
 _BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED}
 """Events of short work that are told once it is over: they say that it runs, as it did then."""
-
-
-def _seen(operation: OperationState, now: float) -> Snapshot:
-    """The snapshot of an operation for events; most of them go without the curve, which is large and changes little."""
-    whole = operation._status.final or keyframes.is_due(operation, now)
-    if not whole and operation._announced and operation._curve is not None:
-        try:
-            return capture(operation, clock.monotonic(), clock.time_ns(), curve=False)
-        except Exception:
-            pass  # below it fails again, is counted, and gives what is known
-    return operation.snapshot()
 
 
 def _draw(operation: OperationState, curve: Curve, now: float, moved: bool) -> None:

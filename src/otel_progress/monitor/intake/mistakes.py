@@ -37,9 +37,12 @@ KINDS: Final = (
     "heartbeat_interval",
     "too_many_parts",
     "too_large",
+    "schema",
     "other",
 )
-"""The kinds that are counted; `order` is about `progress.sequence` and `progress.operation.attempt`."""
+"""The kinds that are counted; `order` is about `progress.sequence` and `progress.operation.attempt`, and `schema` about
+a sender that is newer than this monitor.
+"""
 _STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
 _FINAL: Final = tuple(status.value for status in Status if status.final and status is not Status.SKIPPED)
 _JSON: Final = (
@@ -116,6 +119,17 @@ class Mistakes:
 def unknown_event(name: str) -> str:
     """The words about an event name that begins with `progress.` and is none of ours."""
     return f"{_shown(name)} is no event name: see docs/semantic-conventions.md for those that exist"
+
+
+def newer_schema(resource: Mapping[str, Any]) -> str | None:
+    """The words about a sender whose version of the wire is newer than ours; None if it is not."""
+    schema = resource.get(s.SCHEMA)
+    if type(schema) is not int or schema <= wire.SCHEMA:
+        return None
+    return (
+        f"{s.SCHEMA} is {schema}, and this monitor reads {wire.SCHEMA}: install a newer otel-progress here, "
+        "otherwise some of what is sent is not shown"
+    )
 
 
 def refusal(event: Event) -> tuple[str, str]:

@@ -172,7 +172,8 @@ class Record:
         if self.base is None:
             return self.raw
         found, gone = LogRecord.FromString(self.raw), self._unset()
-        told = {pair.key: pair.value for pair in self.base._whole().attributes if pair.key in STATE - gone}
+        keyframe = LogRecord.FromString(self.base.raw)
+        told = {pair.key: pair.value for pair in keyframe.attributes if pair.key in STATE - gone}
         told |= {pair.key: pair.value for pair in found.attributes if pair.key not in (s.KEYFRAME, s.UNSET)}
         del found.attributes[:]
         for key, value in told.items():
@@ -200,17 +201,16 @@ class Record:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """All attributes, with those that a delta has from its keyframe.
-
-        Raises:
-            ValueError, RecursionError: if it is a delta, and its stages are no JSON.
-        """
+        """All attributes, with those that a delta has from its keyframe."""
         found = to_dict(self._whole().attributes)
         for key in _JSON_TEXTS & found.keys():
             found[key] = sound_json(found[key])
         if s.KEYFRAME not in self.brief:
             return found
-        return merge({} if self.base is None else self.base.attributes, found)
+        try:
+            return merge({} if self.base is None else self.base.attributes, found)
+        except (ValueError, RecursionError):  # stages that are no JSON
+            return found
 
     @property
     def trace_id(self) -> str:

@@ -20,7 +20,7 @@ from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
-from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, refusal, unknown_event
+from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, newer_schema, refusal, unknown_event
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import (
@@ -365,6 +365,9 @@ class Core:
         for key in keys_of(group.resource):
             self.loading.meet_process(key)
         instance = self.ledger.instance_of(group.resource)
+        newer = newer_schema(group.resource)
+        if newer is not None:
+            self._complain("schema", newer, group)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
         if not own:  # another monitor received it some time ago

@@ -252,6 +252,12 @@ class Entry:
         self.pending: ReportedEvent | None = waiting if is_newer else None
         self._snapshot = snapshot
 
+    def heard_again(self, delta: ReportedEvent, now: float) -> Entry:
+        """The same state, heard of again by a delta whose keyframe is missing."""
+        entry = Entry(self.head, self.instance, now, said=self.said, snapshot=self._snapshot, before=self)
+        entry.pending = delta
+        return entry
+
     @property
     def open(self) -> bool:
         """Whether it has not ended, as far as is known."""
@@ -457,9 +463,7 @@ class Ledger:
         newest = known.head.sequence if known.pending is None else known.pending.brief.get(s.SEQUENCE, 0)
         if not known.open or head.sequence <= newest:
             return
-        entry = Entry(known.head, known.instance, now, said=known.said, snapshot=known._snapshot, before=known)
-        entry.pending = delta
-        self._put(entry)
+        self._put(known.heard_again(delta, now))
 
     def _complete(self, keyframe: ReportedEvent, head: Head, instance: str, now: float) -> None:
         """A keyframe came: complete the delta that waits for it."""
