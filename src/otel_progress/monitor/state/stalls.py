@@ -75,7 +75,11 @@ class Stalls:
             was_held: whether a stall was held back before the event.
         """
         entry = self._ledger.operations.get(head.operation_id)
-        if entry is None or entry.instance != self._ledger.instance_of(resource) or entry.head.started_at != head.started_at:
+        if (
+            entry is None
+            or entry.instance != self._ledger.instance_of(resource)
+            or entry.head.started_at != head.started_at
+        ):
             return False
         held = self.held.get(head.operation_id)
         if record.event == s.RECOVERED:
