@@ -77,7 +77,10 @@ def transport(judge: Judge) -> Iterator[tuple[HttpTransport, list[bool]]]:
         ({"ENDPOINT": "http://localhost:4318", "COMPRESSION": "gzip"}, [True, True, True]),
         ({"ENDPOINT": "http://collector:4318", "COMPRESSION": "none"}, [False, False, False]),
         ({"ENDPOINT": "http://collector:4318", "LOGS_COMPRESSION": "none"}, [False, True, True]),
-        ({"ENDPOINT": "http://collector:4318", "COMPRESSION": "none", "METRICS_COMPRESSION": "gzip"}, [False, True, False]),
+        (
+            {"ENDPOINT": "http://collector:4318", "COMPRESSION": "none", "METRICS_COMPRESSION": "gzip"},
+            [False, True, False],
+        ),
     ],
 )
 def test_gzip_by_default_except_on_this_machine(variables: dict[str, str], expected: list[bool]) -> None:

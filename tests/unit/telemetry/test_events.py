@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from collections import Counter
 from dataclasses import fields, replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -15,7 +12,7 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Operation, Stage, semconv
-from otel_progress.live.engine import process, runtime
+from otel_progress.live.engine import runtime
 from otel_progress.live.registry import CHANGES, registry
 from otel_progress.model import wire
 from otel_progress.model.estimate import Estimate

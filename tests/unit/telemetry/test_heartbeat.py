@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_a_quiet_process_beats_as_its_receiver_needs(answer: Answer, interval: f
         progress.operation("survey").start()
         captured.advance(10 * 15.0)
         times = [seconds(log) for log in beats(captured)]
-        assert [late - early for early, late in zip(times[1:], times[2:])] == [interval] * (len(times) - 2)
+        assert [late - early for early, late in pairwise(times[1:])] == [interval] * (len(times) - 2)
         assert len(times) >= 8
         assert beats(captured)[-1].attributes[semconv.HEARTBEAT_INTERVAL] == interval
 
