@@ -197,7 +197,7 @@ def limits(captured: Capture, since: int = 0) -> list[tuple[str, float]]:
     """The limits of overdue waits from a point on, each with the reason of its wait."""
     return [
         (str(point.attributes[semconv.WAIT_REASON]), point.value)
-        for point in captured.series[since:]
+        for point in captured.series
         if point.name == semconv.RUN_OVERDUE_AFTER.name
     ]
 
@@ -261,11 +261,11 @@ def test_the_reason_of_an_overdue_wait_is_bounded_and_redacted(progress_capture:
 # -- several troubles at once
 
 
-def verdicts(captured: Capture, since: int = 0) -> dict[tuple[str, str | None, str | None], float]:
-    """The last value of each series of verdicts from a point on, by verdict, stage and loop."""
+def verdicts(captured: Capture) -> dict[tuple[str, str | None, str | None], float]:
+    """The last value of each series of verdicts, by verdict, stage and loop."""
     return {
         tuple(point.attributes.get(key) for key in (semconv.HEALTH, semconv.STAGE_NAME, semconv.LOOP)): point.value  # type: ignore[misc]
-        for point in captured.series[since:]
+        for point in captured.series
         if point.name == semconv.RUN_HEALTH.name
     }
 
