@@ -31,6 +31,8 @@ MOST: Final = 1e9
 ATTEMPT_MOST: Final = 1_000_000_000
 TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS: Final = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
+EVERYTHING: Final = "all"
+RUN_SERIES: Final = ("default", EVERYTHING)
 EXPORT_INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 SIGNALS: Final = ("logs", "metrics", "traces")
 PROTOCOLS: Final = ("http/protobuf", "grpc")
@@ -81,6 +83,7 @@ class Settings:
         by_name_interval: time between two exports of all metrics by name, in seconds.
         histograms: the aggregation of histograms on a meter provider of ours.
         heartbeat: the longest time without a sign of life of the process; None: 5 s toward a monitor, else 15 s.
+        run_series: which run series there are: `default`, those that a panel or an alert reads, or `all`.
         run_series_after: the age from which an operation has series of its own.
         run_series_max: operations that may have series of their own at the same time.
         event_budget: updates, notes and heartbeats of operations per second, for the whole process.
@@ -105,6 +108,7 @@ class Settings:
     by_name_interval: float = 60.0
     histograms: str = "explicit_bucket_histogram"
     heartbeat: float | None = None
+    run_series: str = "default"
     run_series_after: float = 5.0
     run_series_max: int = 1000
     event_budget: float = 200.0
@@ -392,6 +396,7 @@ def read(
     update_interval: float | str | None = None,
     history: str | os.PathLike[str] | None = None,
     control: bool | str | None = None,
+    run_series: str | None = None,
     handlers: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
@@ -421,6 +426,8 @@ def read(
         raise InvalidArgument(
             f"control must be True, False, None or an address as in http://localhost:4318, not {control!r}"
         )
+    if run_series is not None and run_series not in RUN_SERIES:
+        raise InvalidArgument(f"run_series must be one of {', '.join(RUN_SERIES)}, not {run_series!r}")
     pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
     for key, value in pairs or ():
         if not key or not _sendable(key + value):
@@ -440,6 +447,7 @@ def read(
             ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",), HISTOGRAMS, defaults.histograms
         ),
         heartbeat=env.number_if_set(HEARTBEAT, *INTERVAL),
+        run_series=run_series or env.choice(("OTEL_PROGRESS_RUN_SERIES",), RUN_SERIES, defaults.run_series),
         run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, 0),
         run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, 0)),
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),

@@ -79,7 +79,7 @@ class Installation:
     def _hook_pipeline(self, pipeline: Pipeline) -> None:
         settings = self.settings
         events = Events(pipeline)
-        runs = RunSeries(pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
+        runs = RunSeries(pipeline, settings)
         self._hook(hooks.paced_sinks, events.on_event)
         self._hook(hooks.on_change, runs.on_change)
         self._hook(hooks.on_trouble, runs.on_trouble)

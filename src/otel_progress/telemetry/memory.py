@@ -122,7 +122,7 @@ class Memory:
         settings = self.settings
         registry.service = "test"
         events = Events(self.pipeline)
-        runs = RunSeries(self.pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
+        runs = RunSeries(self.pipeline, settings)
         by_name = ByName(self._meters.get_meter(s.SCOPE))
         hooks.paced_sinks.append(events.on_event)
         hooks.on_change += [by_name.on_change, runs.on_change]

@@ -54,6 +54,7 @@ def configure(
     handle_sigterm: bool = False,
     checkpoints: object = None,
     handlers: Iterable[object] | None = None,
+    run_series: str | None = None,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
 
@@ -90,6 +91,8 @@ def configure(
             some, too, as in `console,webhook`; an argument takes precedence. With handlers nothing is sent as OTLP,
             unless `endpoint`, `headers`, `protocol`, `control`, or a variable `OTEL_EXPORTER_OTLP_*` or
             `OTEL_*_EXPORTER` asks for it.
+        run_series: which metrics by operation id are sent: `"default"`, those that a panel or an alert reads, or
+            `"all"`. `OTEL_PROGRESS_RUN_SERIES` sets it, too.
 
     Raises:
         InvalidArgument: if a value is invalid; the message names it and what is allowed.
@@ -112,6 +115,7 @@ def configure(
         update_interval=update_interval,
         history=history,
         control=control,
+        run_series=run_series,
         handlers=bool(handlers),
     )
     hooks.use_handlers(handlers)
