@@ -165,17 +165,17 @@ class Simulation:
         loop = asyncio.get_running_loop()
         config, state = self.monitor.config(), ServerState()
         config.load()
-        for number, program in enumerate(self._programs):
-            protocol: Any = config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)
-            transport, line = Transport(number), Line(protocol, self._waiting)
-            protocol.connection_made(transport)
-            transport.answered, program.links = line.answered, line  # type: ignore[assignment]
         each = fleets.WARM_UP / max(1, self._given.operations // self._given.processes) * STEP
         begun = 0.0
         place = 0
         while place < len(self._programs):
             begun += each
             while place < min(begun, len(self._programs)):
+                protocol: Any = config.http_protocol_class(config=config, server_state=state, app_state={}, _loop=loop)
+                transport, line = Transport(place), Line(protocol, self._waiting)
+                protocol.connection_made(transport)
+                transport.answered = line.answered
+                self._programs[place].links = line  # type: ignore[assignment]
                 self._programs[place].begin(self.clock.now)
                 heapq.heappush(self._schedule, (self.clock.now, place))
                 place += 1

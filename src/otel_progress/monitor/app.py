@@ -25,6 +25,7 @@ from otel_progress.monitor.intake.acknowledgement import acknowledged
 from otel_progress.monitor.intake.bodies import bodies
 from otel_progress.monitor.intake.direct import DirectIntake
 from otel_progress.monitor.intake.grpc import GrpcIntake
+from otel_progress.monitor.intake.rate_limit import RATE
 from otel_progress.monitor.intake.requests import Accepted, Envelope
 from otel_progress.monitor.outlets.dispatch import Outlets
 from otel_progress.monitor.outlets.relay import Relay
@@ -82,6 +83,7 @@ class Options:
         webhook: where changes of operations are posted, and how.
         trace_url: the URL of a trace, with `{trace_id}` in it.
         presume_after: seconds without a sign of its process after which an operation counts as lost.
+        client_rate: requests per second that one client of another machine may send; 0 for no limit.
     """
 
     db: Path
@@ -98,6 +100,7 @@ class Options:
     webhook: WebhookOptions | None = None
     trace_url: str | None = None
     presume_after: float = PRESUME_AFTER
+    client_rate: float = RATE
 
 
 class Monitor:
@@ -126,6 +129,7 @@ class Monitor:
 
     def _build(self, options: Options) -> None:
         self.core = Core(self._store, forwards=options.forward, presume_after=options.presume_after)
+        self.core.inbox.limit.rate = options.client_rate
         self.integrity = Integrity(self._store, self.core.faults.found_damage)
         self.relay = Relay(options.forward, self._store, self.core.journal.sent) if options.forward else None
         self.hub = Hub(options.interval, VERSION)
@@ -268,7 +272,7 @@ class Monitor:
 
     def config(self) -> uvicorn.Config:
         """The configuration of its server."""
-        direct = DirectIntake(
+        self.direct = DirectIntake(
             self.core.offer,
             self.auth.may_send,
             headers=(*SAFE_HEADERS, NO_STORE),
@@ -284,7 +288,7 @@ class Monitor:
             ws="websockets-sansio",
             ws_max_size=64 * 1024,
             ws_per_message_deflate=False,
-            http=direct.protocol(),
+            http=self.direct.protocol(),
             loop="none",
             proxy_headers=False,
             server_header=False,

@@ -815,4 +815,4 @@ def test_health_tells_what_was_not_taken(monitor: Served) -> None:
     assert answer.status == 413
     assert b"send smaller batches" in answer.body
     assert monitor.get("/health")["intake"]["too_large"] == before["too_large"] + 1
-    assert set(before) == {"waiting", "no_room", "client_gone", "too_large", "records", "too_slow"}
+    assert set(before) == {"waiting", "no_room", "too_fast", "client_gone", "too_large", "records", "too_slow"}

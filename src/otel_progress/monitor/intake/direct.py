@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 
 from otel_progress.monitor.intake.http import accepted, is_usual, refusal
 from otel_progress.monitor.intake.messages import SIGNALS
-from otel_progress.monitor.intake.requests import JSON, Accepted, Acknowledgement, Done, Envelope, Refused, Sender
+from otel_progress.monitor.intake.requests import JSON, Accepted, Acknowledgement, Done, Envelope, Refused, Sender, address_of
 from otel_progress.monitor.intake.server import BODY_SECONDS, HEAD_BYTES, Guarded
 
 if TYPE_CHECKING:
@@ -220,7 +220,8 @@ class DirectProtocol(Guarded):
         self._in_time()
         request.arrived()
         token = next((value for name, value in self.headers if name == b"authorization"), None)
-        sender = Sender(self.client, None if token is None else hash(token.decode("latin-1")), request.is_gone)
+        address = address_of(self.client[0]) if self.client else None
+        sender = Sender(self.client, None if token is None else hash(token.decode("latin-1")), request.is_gone, address)
         envelope = Envelope(request.signal, bytes(request.body), request.zipped, request.is_json, sender)
         request.body.clear()
         loop, answer = self.loop, self.intake.answer

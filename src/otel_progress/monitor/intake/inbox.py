@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from otel_progress import clock
+from otel_progress.monitor.intake.rate_limit import RateLimit
 from otel_progress.monitor.intake.request_queue import (
     FULL,
     LATE,
@@ -17,13 +18,13 @@ from otel_progress.monitor.intake.request_queue import (
     Job,
     RequestQueue,
 )
-from otel_progress.monitor.intake.requests import BYTES, LARGEST, Done, Envelope, Refused
+from otel_progress.monitor.intake.requests import BYTES, LARGEST, Done, Envelope, Refused, Sender
 
 GATHER: Final = 0.01
 """Seconds from one turn to the next: requests that arrive together share a transaction."""
 BEHIND: Final = 3.0
 """Seconds that requests may wait before nobody counts as dead any more: a sign of life may be among them."""
-REASONS: Final = ("no_room", "client_gone", "too_large", "records")
+REASONS: Final = ("no_room", "too_fast", "client_gone", "too_large", "records")
 """Why requests are not accepted; `records` counts records in accepted requests that hold too much."""
 
 
@@ -32,6 +33,7 @@ class Inbox:
 
     Attributes:
         queue: the requests that wait.
+        limit: how many requests a client may send.
         dropped: how many requests were not accepted, by reason; see `REASONS`.
         refused: how many requests were refused.
     """
@@ -39,6 +41,7 @@ class Inbox:
     def __init__(self, on_deaf: Callable[[float], None]) -> None:
         """`on_deaf` is called with the time when something may not have been heard."""
         self.queue = RequestQueue()
+        self.limit = RateLimit()
         self.dropped = Counter[str]()
         self.refused = 0
         self._on_deaf = on_deaf
@@ -63,7 +66,7 @@ class Inbox:
         """Queue a request.
 
         Raises:
-            Refused: if it is too large, or if there is no room.
+            Refused: if it is too large, if its client sends too many, or if there is no room.
         """
         most = BYTES if envelope.is_json else LARGEST
         if len(envelope.body) > most:
@@ -73,6 +76,7 @@ class Inbox:
         with self._ready:
             if self._stopped:
                 raise Refused(503, "the monitor is shutting down", 1)
+            self._check_rate(envelope.sender)
             try:
                 out = self.queue.put(Job(envelope, done, own))
             except Refused:
@@ -82,6 +86,15 @@ class Inbox:
         for job in out:
             self._has_no_room()
             job.done(Refused(429, FULL, 1))
+
+    def _check_rate(self, sender: Sender) -> None:
+        if sender.address is None:
+            return
+        after = self.limit.take((sender.token, sender.address), clock.monotonic())
+        if after is not None:
+            self.refused += 1
+            self.dropped["too_fast"] += 1
+            raise Refused(429, f"one client may send {self.limit.rate:g} requests per second; send larger batches", after)
 
     def _has_no_room(self) -> None:
         self.refused += 1

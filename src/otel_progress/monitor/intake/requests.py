@@ -23,6 +23,7 @@ from otel_progress.monitor.intake.messages import (
     from_json,
 )
 from otel_progress.monitor.intake.request_size import Malformed, varint
+from otel_progress.outbound.loopback import is_loopback
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -151,12 +152,21 @@ class Sender:
         connection: the connection that the request came by.
         token: the token that admitted it; many connections may share one.
         is_gone: whether nobody waits for the answer any more.
+        address: where the connection comes from; None for this machine, which is never too fast.
     """
 
     connection: Hashable = None
     token: Hashable = None
     is_gone: Callable[[], bool] = lambda: False
+    address: str | None = None
 
+
+def address_of(host: str | None) -> str | None:
+    """The address of a sender; None for this machine."""
+    return None if host is None or _is_here(host) else host
+
+
+_is_here = lru_cache(maxsize=10_000)(is_loopback)
 
 NOBODY: Final = Sender()
 """The sender of requests that this process makes itself."""

@@ -32,6 +32,8 @@ DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
 KEYS: Final = 50_000
 """The most operations whose key is cached in memory."""
+EVENT_BYTES: Final = 250
+"""The bytes of a plain update in the history, with its index."""
 READERS: Final = 8
 """The most idle connections for reading."""
 BUSY_SECONDS: Final = 0.5
@@ -116,7 +118,9 @@ class StoreLimits:
 
     Attributes:
         events: the most events kept of a running operation.
-        tight_events: the same when the file is too large, before any ended operation is removed.
+        tight_events: the same when the file is too large, before any ended operation is removed; of many operations
+            fewer, so that their histories fit into half of the file.
+        fewest_events: the events that are always kept of a running operation.
         processes: the most processes kept.
         trimmed: the most running operations whose history one call of `prune` shortens, unless the file is too large.
         chunk: the most rows that are deleted in one transaction.
@@ -127,6 +131,7 @@ class StoreLimits:
 
     events: int = 10_000
     tight_events: int = 1_000
+    fewest_events: int = 50
     processes: int = 20_000
     trimmed: int = 2_000
     chunk: int = 5_000
@@ -391,7 +396,7 @@ class Store:
         gone = gone or (lambda _: None)
         aged = self._forget(deadline, lambda: self._oldest(before), gone)
         trimmed = (
-            self._trim(deadline, self.limits.tight_events, -1)
+            self._trim(deadline, self._tight_events(), -1)
             if self._too_large()
             else self._trim(deadline, self.limits.events, self.limits.trimmed)
         )
@@ -408,6 +413,11 @@ class Store:
             )
         self._shrink(deadline)
         return aged + squeezed + trimmed
+
+    def _tight_events(self) -> int:
+        """The most events of a running operation while the file is too large."""
+        room = self._most // 2 // EVENT_BYTES // max(1, self.open_count()[0])
+        return min(self.limits.tight_events, max(self.limits.fewest_events, room))
 
     def _oldest(self, before: float) -> list[Any]:
         return self._read(

@@ -49,9 +49,10 @@ def schemas() -> Json:
             denied=integer("Requests with an unknown token."),
             unshown=integer("Operations that lists leave out because they cannot be shown."),
             intake=object_of(
-                ("waiting", "no_room", "client_gone", "too_large", "records", "too_slow"),
+                ("waiting", "no_room", "too_fast", "client_gone", "too_large", "records", "too_slow"),
                 waiting=integer("Requests in the queue."),
                 no_room=integer("Requests refused because the queue was full."),
+                too_fast=integer("Requests refused because one client sent too many per second."),
                 client_gone=integer("Requests dropped because the client disconnected while they were queued."),
                 too_large=integer("Requests refused because they were too large."),
                 records=integer("Records and spans skipped because they were too large."),

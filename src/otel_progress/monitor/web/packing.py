@@ -63,5 +63,5 @@ def accepts_gzip(accept_encoding: str) -> bool:
     for part in accept_encoding.lower().split(","):
         name, _, quality = part.partition(";")
         if name.strip() == "gzip":
-            return quality.replace(" ", "").rstrip("0").rstrip(".") not in ("q=", "q")
+            return not quality.strip(" 0.").endswith("=")
     return False

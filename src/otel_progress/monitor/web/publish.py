@@ -31,7 +31,7 @@ ROWS: Final = 200
 """The most rows of open operations in one frame; ended ones are never held back."""
 MANY: Final = 1_000
 """Open operations from which on those that only go on, and that nobody watches, are published less often."""
-PLAIN: Final = 25
+PLAIN: Final = 10
 """The most rows of such operations in one frame."""
 REST: Final = 3.0
 """How many times as long as publishing takes the pause after it is, at least: it takes a quarter of a core at most."""
