@@ -16,7 +16,16 @@ from starlette.datastructures import Headers
 
 from otel_progress.monitor.intake.http import accepted, is_usual, refusal
 from otel_progress.monitor.intake.messages import SIGNALS
-from otel_progress.monitor.intake.requests import JSON, Accepted, Acknowledgement, Done, Envelope, Refused, Sender, address_of
+from otel_progress.monitor.intake.requests import (
+    JSON,
+    Accepted,
+    Acknowledgement,
+    Done,
+    Envelope,
+    Refused,
+    Sender,
+    address_of,
+)
 from otel_progress.monitor.intake.server import BODY_SECONDS, HEAD_BYTES, Guarded
 
 if TYPE_CHECKING:
