@@ -790,7 +790,7 @@ def test_what_orders_an_event_of_ours_is_read_at_once_and_the_rest_when_it_is_as
         slow_after=9.0,
         agent="me",
         message="here",
-        progress=Progress(1, 4, ratio=0.25),
+        progress=Progress(1, 4, ratio=0.25, ratio_raw=0.25),
     )
     known = wire.to_attributes(snapshot)
     known.pop(s.SEQUENCE)
