@@ -10,5 +10,4 @@ if TYPE_CHECKING:
 
 def request(operation: OperationState) -> None:
     """Have an operation send its whole state soon; any thread may call it."""
-    operation._hurries = True
     operation._keyframe_at = 0.0

@@ -364,7 +364,7 @@ class Ledger:
     on_rival: Callable[[Entry], None] | None = None
     rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
     revision: int = 0
-    lacking: set[str] = field(default_factory=set)
+    lacking: dict[str, None] = field(default_factory=dict)
     _rivals: dict[str, set[str]] = field(default_factory=dict)
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
