@@ -36,6 +36,7 @@ _FLAT: Final = (
     (s.STAGE_CURRENT, "stage"),
     (s.MESSAGE, "message"),
     (s.STALL_AFTER, "stall_after"),
+    (s.UPDATE_PAUSE, "update_pause"),
     (s.STALL_AFTER_SOURCE, "stall_after_source"),
     (s.SLOW_AFTER_SOURCE, "slow_after_source"),
     (s.STATUS_REASON, "reason"),
