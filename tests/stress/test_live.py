@@ -90,5 +90,5 @@ def test_a_lacking_state_is_sent_on_request(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(wishes, "ROOM", 0)
     with serving(tmp_path) as monitor, program(monitor):
         before = counted(monitor, "seen")
-        monitor.monitor.core.ledger.lacking.add("seen")
+        monitor.monitor.core.ledger.lacking["seen"] = None
         wait_until(lambda: counted(monitor, "seen") > before)

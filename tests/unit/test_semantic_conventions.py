@@ -15,6 +15,7 @@ import pytest
 import otel_progress as progress
 from otel_progress import Health, StagePlan, Status, semconv
 from otel_progress.live.engine import process
+from otel_progress.live.engine.cadence import cadence
 from otel_progress.model import wire
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.events import severity
@@ -242,6 +243,9 @@ def seen() -> Iterator[Capture]:
     with capture() as captured:
         limit = adaptive(name="search API")
         work(captured)
+        cadence.fixed = 10.0
+        with progress.operation("paced"):
+            captured.advance(2)
         yield captured
     assert limit.size == 8
 

@@ -47,6 +47,7 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
             s.ELAPSED,
             s.IDLE,
             s.STALL_AFTER,
+            s.UPDATE_PAUSE,
             s.SLOW_AFTER,
             s.START_WITHIN,
             s.WAIT_DURATION,

@@ -45,6 +45,9 @@ class Snapshot(SnapshotFields):
     branch is in trouble, `stage`, `idle`, `stall_after`, `wait` and `stuck_at` are those of the worst branch.
     `overdue` is true if a declared wait is past its own limit.
 
+    `update_pause` says for how many seconds after this moment an event that tells nothing but new counts may wait
+    before it is sent; None if it does not wait.
+
     `components` has records by component and outcome, `failures` the messages of failed records with their number,
     `curve` completed units over time (seconds since the start, units), `resources` what its process used meanwhile,
     `child_outcomes` how many child operations of this process ended `ok` and `failed`. Events carry the

@@ -47,6 +47,7 @@ _TIMES: Final = (
     (s.START_WITHIN, "start_within", figure),
     (s.IDLE, "idle", seconds),
     (s.STALL_AFTER, "stall_after", figure),
+    (s.UPDATE_PAUSE, "update_pause", figure),
 )
 _PROGRESS: Final = (
     (s.COMPLETED, "completed", without_noise),

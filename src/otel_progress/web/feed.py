@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv as s
@@ -17,6 +18,8 @@ from otel_progress.telemetry.resource import detect, exported
 from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
+    from otel_progress.live.state import OperationState
+    from otel_progress.model.snapshot import Event
     from otel_progress.monitor.state.core import Core
 
 WAITING: Final = 10_000
@@ -82,7 +85,7 @@ class Feed:
 
     def start(self) -> None:
         """Collect from now on; running operations report their whole state soon."""
-        hooks.sinks.append(self._events.on_event)
+        hooks.sinks.append(self._take)
         hooks.on_tick.append(self._on_tick)
         for operation in registry.operations():
             keyframes.request(operation)
@@ -104,10 +107,16 @@ class Feed:
 
     def drop(self) -> None:
         """Remove the hooks, as in a forked child, where no thread runs that could take anything."""
-        for place, call in ((hooks.sinks, self._events.on_event), (hooks.on_tick, self._on_tick)):
+        for place, call in ((hooks.sinks, self._take), (hooks.on_tick, self._on_tick)):
             if call in place:
                 place.remove(call)  # type: ignore[arg-type]
         runtime.unwant()
+
+    def _take(self, event: Event, operation: OperationState) -> None:
+        """Collect an event; here no update waits."""
+        if event.snapshot.update_pause is not None:
+            event = replace(event, snapshot=replace(event.snapshot, update_pause=None))
+        self._events.on_event(event, operation)
 
     def _on_tick(self, now: float) -> None:
         if self._is_connected:

@@ -204,15 +204,15 @@ def test_what_the_ledger_lacks_is_asked_for_once(wishing: Wishing) -> None:
     wishing.run("a")
     wishing.poll()
     ledger = wishing.monitor.core.ledger
-    ledger.lacking.add("a")
-    ledger.lacking.add("nobody's")
+    ledger.lacking["a"] = None
+    ledger.lacking["nobody's"] = None
     assert wishing.poll("p2") == [ALL]
     assert wishing.poll() == [{"do": "keyframe", "ids": ["a"]}]
-    assert ledger.lacking == set()
-    ledger.lacking.add("a")
+    assert ledger.lacking == {}
+    ledger.lacking["a"] = None
     assert wishing.poll() == []
     wishing.clock.sleep(AGAIN)
-    ledger.lacking.add("a")
+    ledger.lacking["a"] = None
     assert wishing.poll() == [{"do": "keyframe", "ids": ["a"]}]
 
 
@@ -220,7 +220,7 @@ def test_many_that_are_lacking_are_asked_for_in_parts(wishing: Wishing) -> None:
     """So that no process has to send everything at once."""
     for number in range(wishes.KEYFRAMES + 1):
         wishing.run(f"a{number}")
-        wishing.monitor.core.ledger.lacking.add(f"a{number}")
+        wishing.monitor.core.ledger.lacking[f"a{number}"] = None
     asyncio.run(wishing.control.poll("p1", 1, wishes=True))
     found = [wish for _ in range(3) for wish in wishing.poll() if wish["do"] == "keyframe"]
     assert [len(wish["ids"]) for wish in found] == [wishes.KEYFRAMES, 1]
@@ -230,7 +230,7 @@ def test_a_process_that_left_is_forgotten(wishing: Wishing) -> None:
     """Nothing waits for ever for one that polls no more."""
     wishing.run("a")
     wishing.poll()
-    wishing.monitor.core.ledger.lacking.add("a")
+    wishing.monitor.core.ledger.lacking["a"] = None
     wishing.wishes.look()
     assert wishing.wishes._lacking
     wishing.clock.sleep(100)

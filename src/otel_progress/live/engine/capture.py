@@ -105,6 +105,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
         **_told(operation, end - start, progress.completed, curve),
         resources=resources.sampler.of(operation, end),
         child_outcomes=_child_outcomes(operation),
+        update_pause=operation._update_pause or None,
     )
 
 

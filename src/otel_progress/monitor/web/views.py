@@ -173,17 +173,20 @@ class Views:
         """The clocks of a cached row, advanced to now."""
         now = clock.monotonic()
         made = max(0.0, known["at"] - entry.heard_at)
-        later = self._core.observer.later(entry, now) - made
+        gone = self._core.observer.later(entry, now)
+        later, still = gone - made, entry.snapshot.still(gone) - entry.snapshot.still(made)
         found = {name: value for name, value in known.items() if name != "at"}
-        for name in ("timestamp", "elapsed", "idle"):
-            if name in found and not (name == "idle" and "wait" in found):
+        for name in ("timestamp", "elapsed"):
+            if name in found:
                 found[name] += later
+        if "idle" in found and "wait" not in found:
+            found["idle"] += still
         if "wait" in found:
             found["wait"] = {**found["wait"], "elapsed": found["wait"]["elapsed"] + later}
             return found
         for name in ESTIMATES:
             if name in found:
-                found[name] = _run_down(found[name], later)
+                found[name] = _run_down(found[name], later, entry.snapshot.update_pause)
         if "eta" in found:
             found["eta"] = found["progress"].get("eta")
         return found
@@ -452,11 +455,11 @@ def _running(row: Json) -> list[str]:
     return [*(name for name in CLOCKS if name in row), *estimates, *(["eta"] if "progress" in estimates else ())]
 
 
-def _run_down(progress: Json, later: float) -> Json:
+def _run_down(progress: Json, later: float, pause: float | None) -> Json:
     """The progress `later` seconds later; without the ETA once its time is over."""
     done, total, ratio = (progress.get(key) for key in ("completed", "total", "ratio"))
     seen = Progress(done, total, ratio=ratio, eta=Estimate(*progress["eta"].values()))
-    eta = json_keys.of_eta(seen.after(later).eta)
+    eta = json_keys.of_eta(seen.after(later, pause).eta)
     kept = {key: value for key, value in progress.items() if key != "eta"}
     return kept if eta is None else {**kept, "eta": eta}
 

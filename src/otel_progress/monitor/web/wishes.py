@@ -163,11 +163,8 @@ class Wishes:
     def _take_lacking(self, now: float) -> None:
         """Take over of which operations the ledger lacks a whole event."""
         lacking = self._core.ledger.lacking
-        while lacking:
-            try:
-                key = lacking.popitem()[0]
-            except KeyError:  # pragma: no cover
-                break
+        for key in tuple(lacking):
+            lacking.pop(key, None)
             entry = self._core.ledger.operations.get(key)
             if entry is None or now < self._asked.get(key, 0.0) + AGAIN:
                 continue
