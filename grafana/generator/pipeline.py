@@ -94,8 +94,7 @@ head = (
         (4, 4),
         Query(
             LOKI,
-            f"max(max_over_time({OURS} | label_format at=`{{{{__timestamp__ | unixEpochMillis}}}}`"
-            " | unwrap at [15m]))",
+            f"max(max_over_time({OURS} | label_format at=`{{{{__timestamp__ | unixEpochMillis}}}}` | unwrap at [15m]))",
             (Row({}, 1.7e12, 5e12),),
             instant=True,
         ),
