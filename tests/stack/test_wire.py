@@ -42,7 +42,7 @@ class Wire:
     """Passes bytes on to a receiver, and keeps what clients sent."""
 
     def __init__(self, endpoint: str) -> None:
-        self._to = (urlsplit(endpoint).hostname, urlsplit(endpoint).port)
+        self._to = ("127.0.0.1", urlsplit(endpoint).port or 0)
         self._server = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"http://127.0.0.1:{self._server.getsockname()[1]}"
         self.sent = bytearray()
