@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 import otel_progress as progress
 from otel_progress import Health, StagePlan, Status, semconv
@@ -262,6 +263,9 @@ def places(captured: Capture) -> dict[str, set[str]]:
 
     for log in captured.logs:
         saw(log.attributes, "heartbeat" if log.event_name == semconv.PROCESS_HEARTBEAT else "events")
+    for body in captured.logs_receiver.requests:
+        for group in ExportLogsServiceRequest.FromString(body).resource_logs:
+            saw([pair.key for pair in group.resource.attributes if pair.key.startswith(semconv.PREFIX)], "resource")
     for span in captured.spans:
         saw(span.attributes, "spans")
         for event in span.events:
@@ -279,7 +283,7 @@ def test_each_attribute_is_where_the_page_says(seen: Capture) -> None:
     assert found.pop("root") == {"spans"}
     said = {name: set(row["where"].split(", ")) for name, row in rows("attribute").items()}
     for name, where in list(said.items()):
-        if where <= {"resource", "certificate", "handlers"}:  # these are tested elsewhere
+        if where <= {"resource", "certificate", "handlers"} and name != semconv.SCHEMA:  # these are tested elsewhere
             assert name not in found
             del said[name]
     assert said == found

@@ -118,11 +118,11 @@ class Process:
     """A process that was heard of.
 
     Attributes:
-        instance: its `service.instance.id`, which is unique to each process.
+        instance: its key: the `service.instance.id`, see `Ledger.instance_of`.
         resource: its resource attributes.
         heard_at: when it was last heard of.
-        interval: seconds between two heartbeats.
-        beats: whether it sends heartbeats at all.
+        interval: the longest silence that it promises, in seconds.
+        beats: whether it promises any.
         words: the text that a search for one of its operations looks at.
         seen: the process as it was seen alive on this machine.
         pid: its process id.

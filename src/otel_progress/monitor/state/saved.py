@@ -90,10 +90,10 @@ class StoredProcess(NamedTuple):
     """One process that was heard of.
 
     Attributes:
-        instance: its `service.instance.id`.
+        instance: its key, as in `Process`.
         resource: its resource attributes, as JSON text.
         heard_at: when it was last heard of, in Unix seconds.
-        interval: seconds between two heartbeats; None if it sends none.
+        interval: the longest silence that it promises, in seconds; None if it promises none.
         seen: the process as the monitor saw it alive, as JSON text; None if it did not.
     """
 
