@@ -1,7 +1,8 @@
 """The points of the run series of a request: encoded, and only those that the receiver needs.
 
-What seldom changes is sent when it changes, and once a minute: a verdict, a limit, a total. Queries look back for three
-minutes, so two such points may get lost on their way.
+What seldom changes is sent when it changes, and once a minute: a verdict, a limit, a total. Rules look back for four
+minutes: a minute more than for other series, so that a run that is killed loses its verdict and its limits with these,
+not sooner.
 """
 
 from __future__ import annotations
