@@ -79,7 +79,9 @@ def answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
 
 
 BAD = b"\x0a\xff"
-HALF = request_of(event_of(Snapshot("b", "work", Status.RUNNING, 1.7e9, started_at=1.7e9), **{"progress.status": "odd"}))
+HALF = request_of(
+    event_of(Snapshot("b", "work", Status.RUNNING, 1.7e9, started_at=1.7e9), **{"progress.status": "odd"})
+)
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,9 @@ def test_address_of_a_grpc_peer(peer: str, address: str | None) -> None:
     assert _address(peer) == address
 
 
-@pytest.mark.parametrize(("host", "address"), [("10.0.0.1", "10.0.0.1"), ("127.0.0.1", None), ("::1", None), (None, None)])
+@pytest.mark.parametrize(
+    ("host", "address"), [("10.0.0.1", "10.0.0.1"), ("127.0.0.1", None), ("::1", None), (None, None)]
+)
 def test_this_machine_is_never_limited(host: str | None, address: str | None) -> None:
     """Programs, Collectors and proxies of this machine share one address."""
     assert address_of(host) == address

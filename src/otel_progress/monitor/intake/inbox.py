@@ -94,7 +94,9 @@ class Inbox:
         if after is not None:
             self.refused += 1
             self.dropped["too_fast"] += 1
-            raise Refused(429, f"one client may send {self.limit.rate:g} requests per second; send larger batches", after)
+            raise Refused(
+                429, f"one client may send {self.limit.rate:g} requests per second; send larger batches", after
+            )
 
     def _has_no_room(self) -> None:
         self.refused += 1

@@ -316,9 +316,7 @@ class Publisher:
                 shown[key] = revision
         return new
 
-    def _build_topic(
-        self, key: str, entry: Entry | None, owner: str | None, steps: list[Callable[[], object]]
-    ) -> None:
+    def _build_topic(self, key: str, entry: Entry | None, owner: str | None, steps: list[Callable[[], object]]) -> None:
         name = of_operation(key, owner)
         topic = self._hub.topics.get(name)
         if topic is None:
