@@ -42,7 +42,8 @@ class Case:
     options: tuple[str, ...] = ()
 
 
-OPERATIONS: Final = full_or_short(50_000, 200)
+OPERATIONS_SHORT: Final = 200
+OPERATIONS: Final = full_or_short(50_000, OPERATIONS_SHORT)
 PROCESSES: Final = full_or_short(5_000, 20)
 CASES: Final = (
     Case("nobody looks", OPERATIONS, PROCESSES, 0),
