@@ -2,9 +2,9 @@
 
 python -m benchmarks.monitor.fleet HOST --operations 50000 --processes 5000 --seconds 60
 
-Each program has connections of its own: one for requests, and one that polls for commands. Its operations last two hours
-and are of all ages; each reports every 2% of its age, but at least every second and at most every 60 s, and moves through
-its stages. Every 5 minutes an event carries the whole state, others only what changed. A program without events
+Each program has connections of its own: one for requests, and one that polls for commands. Its operations last two
+hours and are of all ages; each reports every 2% of its age, but at least every second and at most every 60 s, and moves
+through its stages. Every 5 minutes an event carries the whole state, others only what changed. A program without events
 sends a heartbeat every 15 s, and its metrics every 10 s. It prints a line of JSON when all operations have begun, and
 another one at the end.
 """
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from benchmarks.harness import full_or_short
 from benchmarks.monitor.uplink import Uplink
 from otel_progress import __version__
 from otel_progress import semconv as s
@@ -47,6 +48,8 @@ TOGETHER: Final = 0.25
 """Seconds of events that leave in one request."""
 WARM_UP: Final = 2_000
 """Operations that begin per second while the load is built up."""
+SETTLE: Final = full_or_short(5.0, 1.0)
+"""Seconds after that until the load is steady."""
 LEVEL: Final = 1
 """The level of gzip."""
 NAMES: Final = ("survey", "import", "train", "translate", "crawl")
@@ -337,7 +340,7 @@ class Fleet:
             heapq.heappush(schedule, (time.time(), number))
             if number % 20 == 0:
                 self._turn(schedule)
-        await self._keep(schedule, time.time() + 5)
+        await self._keep(schedule, time.time() + SETTLE)
         print(json.dumps(self._figures()), flush=True)
         self.events = self.metrics = self.bytes = self.polls = 0
         self.answers.clear()
@@ -389,6 +392,7 @@ def main() -> None:
     parser.add_argument("--no-metrics", action="store_true")
     parser.add_argument("--no-polls", action="store_true")
     parser.add_argument("--no-gzip", action="store_true")
+    parser.add_argument("--short", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
     told = parser.parse_args()
     given = Given(

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.harness import ROOT, Row, clean_environment, full_or_short
+from benchmarks.harness import ROOT, SHORT, Row, clean_environment, full_or_short
 from benchmarks.monitor.load import Monitor, keep_to, loading, on_other_cores, percentile
 
 SECONDS: Final = full_or_short(45.0, 3.0)
@@ -42,7 +42,8 @@ class Case:
     options: tuple[str, ...] = ()
 
 
-OPERATIONS: Final = full_or_short(50_000, 200)
+OPERATIONS_SHORT: Final = 200
+OPERATIONS: Final = full_or_short(50_000, OPERATIONS_SHORT)
 PROCESSES: Final = full_or_short(5_000, 20)
 CASES: Final = (
     Case("nobody looks", OPERATIONS, PROCESSES, 0),
@@ -95,9 +96,12 @@ def one(case: Case, seconds: float, profile: Path | None = None) -> dict[str, An
     """Measure one case."""
     with tempfile.TemporaryDirectory() as name, on_other_cores(), Monitor(Path(name), profile=profile) as monitor:
         fleet = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.monitor.fleet", monitor.host]
-            + ["--operations", str(case.operations), "--processes", str(case.processes)]
-            + ["--seconds", str(seconds), *case.options],
+            [
+                sys.executable,
+                *("-m", "benchmarks.monitor.fleet", monitor.host),
+                *("--operations", str(case.operations), "--processes", str(case.processes)),
+                *("--seconds", str(seconds), *(("--short",) if SHORT else ()), *case.options),
+            ],
             cwd=ROOT,
             env=clean_environment(),
             stdout=subprocess.PIPE,
@@ -169,8 +173,9 @@ def rows(found: dict[str, Any]) -> list[Row]:
         out.append(
             Row(
                 f"{case.operations:,} live operations of {case.processes:,} programs, {case.name}",
-                f"{100 * one['cpu_of_a_core']:.0f}% of a core, {one['peak_mb']:,} MB; {one['events_a_second']:,} events "
-                f"and {one['requests_a_second']:,} requests/s, acknowledged p99 {one['acknowledged_p99_ms']:.0f} ms; "
+                f"{100 * one['cpu_of_a_core']:.0f}% of a core, {one['peak_mb']:,} MB; {one['events_a_second']:,} "
+                f"events/s, {one['requests_a_second']:,} requests/s, acknowledged p99 "
+                f"{one['acknowledged_p99_ms']:.0f} ms; "
                 f"list {one['/operations_ms']:,} ms",
                 f"one core, {MEMORY / 1e6:,.0f} MB, list {READY * 1e3:.0f} ms",
                 "none",

@@ -1,4 +1,4 @@
-"""A fleet and a monitor in one thread, in simulated time: the CPU seconds that the monitor needs per second, by its parts.
+"""A fleet and a monitor in one thread, in simulated time: the CPU seconds a second that each part of the monitor needs.
 
 python -m benchmarks.monitor.simulated --operations 50000 --processes 5000 --seconds 30
 
@@ -215,7 +215,7 @@ class Simulation:
         from otel_progress.monitor.state.saved import Query
         from otel_progress.monitor.web.listing import Listing
 
-        listing = Listing(self.monitor.core, self.monitor._store, self.monitor.views)  # noqa: SLF001
+        listing = Listing(self.monitor.core, self.monitor._store, self.monitor.views)
         times = []
         for _ in range(3):
             before = time.thread_time()
@@ -235,8 +235,7 @@ class Simulation:
         self.requests += len(waiting)
         self.costs.of("requests", lambda: [protocol.data_received(data) for protocol, data in waiting])
         while core.inbox.queue:
-            jobs: list[Any] = []
-            self.costs.of("core", lambda: core.work(core.inbox.turn(jobs)))
+            self.costs.of("core", lambda: core.work(core.inbox.turn([])))
         if waiting:
             began = time.thread_time()
             await asyncio.sleep(0)

@@ -1,7 +1,7 @@
 """Small OTLP requests without ASGI: read by the protocol itself, and answered as soon as the core has stored them.
 
-A program sends a small request every few seconds, so with thousands of programs each request counts, not its bytes. What
-is unusual (a large body, one without a length, another encoding, a refusal by its headers) goes through `http.py`,
+A program sends a small request every few seconds, so with thousands of programs each request counts, not its bytes.
+What is unusual (a large body, one without a length, another encoding, a refusal by its headers) goes through `http.py`,
 which says what is wrong.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from starlette.datastructures import Headers
 
@@ -215,15 +215,16 @@ class DirectProtocol(Guarded):
 
     def on_body(self, body: bytes) -> None:
         """Collect a part of the body."""
-        if self._direct is None or self.cycle is not self._direct:
+        current: object = self.cycle
+        if self._direct is None or current is not self._direct:
             super().on_body(body)
         else:
             self._direct.body += body
 
     def on_message_complete(self) -> None:
         """Offer the request to the core."""
-        request = self._direct
-        if request is None or self.cycle is not request:
+        request, current = self._direct, cast("object", self.cycle)
+        if request is None or current is not request:
             super().on_message_complete()
             return
         self._in_time()

@@ -20,7 +20,7 @@ from otel_progress.monitor.intake.request_queue import (
 )
 from otel_progress.monitor.intake.requests import BYTES, LARGEST, Done, Envelope, Refused, Sender
 
-GATHER: Final = 0.01
+GATHER: Final = 0.005
 """Seconds from one turn to the next: requests that arrive together share a transaction."""
 BEHIND: Final = 3.0
 """Seconds that requests may wait before nobody counts as dead any more: a sign of life may be among them."""

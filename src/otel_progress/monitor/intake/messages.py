@@ -21,6 +21,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 __all__ = [
+    "Resource",
     "RECORD_PATH",
     "REQUESTS",
     "SIGNALS",

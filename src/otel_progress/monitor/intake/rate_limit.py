@@ -1,7 +1,7 @@
 """Requests that one client may send per second, so that a flood is answered with 429 before it costs much.
 
-A client is a token at an address: a fleet shares its token, and machines behind one address may have several tokens. Its
-requests are counted by the virtual scheduling algorithm (GCRA, ITU-T I.371): one number for each client.
+A client is a token at an address: a fleet shares its token, and machines behind one address may have several tokens.
+Its requests are counted by the virtual scheduling algorithm (GCRA, ITU-T I.371): one number for each client.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from typing import Final
 
 RATE: Final = 2_000.0
-"""Requests that a client may send per second; a program sends one every few seconds, and a Collector a few per second."""
+"""Requests that a client may send per second; a program sends one every few seconds, a Collector a few per second."""
 BURST: Final = 10.0
 """Seconds of requests that may come at once, as after an outage."""
 CLIENTS: Final = 10_000

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from starlette.types import Receive, Scope, Send
@@ -20,6 +20,7 @@ from otel_progress import clock
 from otel_progress.monitor.intake.bodies import GONE
 from otel_progress.monitor.web import packing
 from otel_progress.monitor.web.dump import dump
+from otel_progress.monitor.web.threads import in_thread
 from otel_progress.outbound.loopback import is_loopback
 
 FRAMES: Final = 1_200
@@ -360,7 +361,7 @@ class Hub:
         self,
         topic: str,
         after: str | None,
-        first: Iterable[tuple[str, str]],
+        first: Iterable[tuple[str, str | Text]],
         since: str | None = None,
         session: str | None = None,
     ) -> tuple[Reader, list[StreamFrame]]:
@@ -436,8 +437,10 @@ async def serve_events(
     session: str | None = None,
 ) -> None:
     """Serve a topic as server-sent events, over one HTTP connection."""
-    reader, frames = hub.begin(topic, after, first, since, session)
-    reader.packs = _packs(scope, hub.topic(topic))
+    packs = _packs(scope, hub.topic(topic))
+    made = await in_thread(_packed, first) if packs and first else first
+    reader, frames = hub.begin(topic, after, made, since, session)
+    reader.packs = packs
     checksum = packing.Checksum() if reader.packs and is_of_one(topic) else None  # others never end by themselves
 
     async def say(new: list[StreamFrame]) -> None:
@@ -460,6 +463,11 @@ async def serve_events(
         await hub.follow(hub.topic(topic), reader, frames, say, beat)
     end = b"" if checksum is None else checksum.end()
     await send({"type": "http.response.body", "body": end, "more_body": False})
+
+
+def _packed(first: Sequence[tuple[str, str]]) -> list[tuple[str, Text]]:
+    """The first events of a stream, which may be large, with their packed form."""
+    return [(event, Text(data.encode(), packing.packed(data.encode()))) for event, data in first]
 
 
 def _packs(scope: Scope, topic: Topic) -> bool:
