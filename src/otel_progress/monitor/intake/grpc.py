@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.auth import SEND
+from otel_progress.monitor.intake import reflection
 from otel_progress.monitor.intake.acknowledgement import Offer, acknowledged
 from otel_progress.monitor.intake.messages import response
 from otel_progress.monitor.intake.requests import BODY_SECONDS, LARGEST, Accepted, Envelope, Refused, Sender
@@ -201,6 +202,8 @@ def _services(intake: GrpcIntake) -> Any:
             service, _, method = call.method.lstrip("/").partition("/")
             if service == HEALTH:
                 return _health(method, grpc)
+            if service in reflection.SERVICES:
+                return reflection.handler(method, grpc, tuple(SERVICES))
             signal = SERVICES.get(service)
             if signal is None or method != "Export":
                 return None
