@@ -26,7 +26,9 @@ NEEDS_SCHEMA_2 = frozenset(
         "delta-new-stage",
         "delta-reordered",
         "delta-stage-runs-again",
+        "delta-stages-by-place",
         "delta-unset",
+        "delta-without-stages",
         "interval-on-the-resource",
         "schema-above-ours",
     }

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.auth import SEND
+from otel_progress.monitor.intake import reflection
 from otel_progress.monitor.intake.acknowledgement import Offer, acknowledged
 from otel_progress.monitor.intake.messages import response
 from otel_progress.monitor.intake.requests import (
@@ -216,6 +217,8 @@ def _services(intake: GrpcIntake) -> Any:
             service, _, method = call.method.lstrip("/").partition("/")
             if service == HEALTH:
                 return _health(method, grpc)
+            if service in reflection.SERVICES:
+                return reflection.handler(method, grpc, tuple(SERVICES))
             signal = SERVICES.get(service)
             if signal is None or method != "Export":
                 return None
