@@ -28,8 +28,19 @@ _SHORT: Final = 40
 """Characters of a text up to which a keyframe is remembered by the text itself; of a longer one the hash is enough."""
 _KINDS: Final = 1_024
 """Sets of attribute names that operations share; beyond it all are forgotten."""
-ALWAYS: Final = (s.OPERATION_ID, s.OPERATION_NAME, s.START_TIME, s.STATUS, s.HEALTH)
-"""What every delta carries: a reader without the keyframe knows which operation it is, and how it does."""
+ALWAYS: Final = (
+    s.OPERATION_ID,
+    s.OPERATION_NAME,
+    s.OPERATION_ATTEMPT,
+    s.START_TIME,
+    s.STATUS,
+    s.HEALTH,
+    s.STAGE_CURRENT,
+    s.MESSAGE,
+)
+"""What every delta carries, where it is known: a reader without the keyframe, and a table made from the newest log
+record in a store, say which operation it is, and how it does.
+"""
 SLOW: Final = frozenset({s.RESOURCES, s.STALL_AFTER_SOURCE})
 """What a delta leaves as it was in the keyframe, as it changes all the time and nothing is decided by it."""
 _SLOW_OF_STAGE: Final = frozenset({"cpu_seconds", "peak_memory"})
@@ -86,9 +97,6 @@ class Keyframe:
             before = known.pop(name, _MISSING)
             if before != _mark(value) and (before is _MISSING or name not in SLOW):
                 out[name] = value
-        attempt = attributes.get(s.OPERATION_ATTEMPT)
-        if attempt is not None and attempt != 1:
-            out[s.OPERATION_ATTEMPT] = attempt
         gone = list(known)
         if stages:
             told, count = self._changed(stages)

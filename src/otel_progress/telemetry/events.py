@@ -79,6 +79,8 @@ class Events:
                     own, theirs = _own(event, state.attributes)
                     if event.name == s.UPDATED:
                         own.pop(s.STAGE_NAME, None)  # its path says it
+                        if event.stage is not None and event.stage == event.snapshot.stage:
+                            del own[s.STAGE_PATH]  # the current stage says it
                     return otlp.attributes(_FIELD, own) + encoded + theirs, False
         state = self._whole(event.snapshot)
         own, theirs = _own(event, state.attributes)

@@ -88,20 +88,21 @@ def seen(first: Snapshot, later: Snapshot) -> Snapshot:
 
 def test_what_did_not_change_is_not_sent() -> None:
     """Apart from what tells a reader which operation it is and how it does."""
-    first = plain(1, stage("a", Status.COMPLETED), stage("b"), message="at 1", description="long")
+    first = plain(1, stage("a", Status.COMPLETED), stage("b"), description="long")
     delta = delta_of(first, replace(first, sequence=2, elapsed=1.0))
     assert delta is not None
     assert set(delta) == {
-        *(s.SEQUENCE, s.KEYFRAME, s.OPERATION_ID, s.OPERATION_NAME, s.START_TIME, s.STATUS, s.HEALTH, s.ELAPSED)
+        *(s.SEQUENCE, s.KEYFRAME, s.OPERATION_ID, s.OPERATION_NAME, s.OPERATION_ATTEMPT),
+        *(s.START_TIME, s.STATUS, s.HEALTH, s.ELAPSED),
     }
 
 
-def test_an_attempt_after_the_first_is_always_named() -> None:
-    """A reader without the keyframe takes it for the first otherwise."""
-    first = plain(1, attempt=2)
+def test_what_a_table_of_newest_records_shows_is_always_said() -> None:
+    """The attempt, the stage and the current step, as log stores show one record at a time."""
+    first = plain(1, stage="load", message="m", attempt=2)
     delta = delta_of(first, replace(first, sequence=2))
     assert delta is not None
-    assert delta[s.OPERATION_ATTEMPT] == 2
+    assert (delta[s.OPERATION_ATTEMPT], delta[s.STAGE_CURRENT], delta[s.MESSAGE]) == (2, "load", "m")
 
 
 @pytest.mark.parametrize("length", [5, 500])

@@ -51,6 +51,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.CURVE: "string_value",
     s.GEN_AI_AGENT: "string_value",
     s.STAGE_PATH: "string_value",
+    s.STAGE_CURRENT: "string_value",
     s.HEARTBEAT_INTERVAL: "double_value",
     s.JUDGED_BY: "string_value",
 }
@@ -148,6 +149,8 @@ class Record:
         gone = self._unset()
         inherited = {key: value for key, value in keyframe.brief.items() if key in STATE and key not in gone}
         self.base, self.brief = keyframe, {**inherited, **self.brief}
+        if self.event == s.UPDATED and s.STAGE_PATH not in self.brief and s.STAGE_CURRENT in self.brief:
+            self.brief[s.STAGE_PATH] = self.brief[s.STAGE_CURRENT]
 
     def _unset(self) -> set[str]:
         for pair in self._whole().attributes:
