@@ -12,15 +12,12 @@ import math
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import clock
 from otel_progress.errors import ProgressError
 from otel_progress.model.values import MESSAGE_LENGTH
 from otel_progress.monitor.state.ledger import declared_instance
-
-if TYPE_CHECKING:
-    from otel_progress.monitor.web.wishes import Wishes
 
 WAIT_MOST: Final = 60.0
 """Seconds that a poll is held, and that a caller may wait for an end, at most."""
@@ -73,6 +70,13 @@ class CommandAnswer(NamedTuple):
     command: str
     state: str
     detail: str = ""
+
+
+class Wishing(Protocol):
+    """Knows what else to ask processes for."""
+
+    def due(self, instance: str, pid: int | None) -> list[dict[str, Any]]:
+        """What to ask a process for now; it counts as asked."""
 
 
 class Asked(NamedTuple):
@@ -225,7 +229,7 @@ class Control:
         self._wishes: dict[tuple[str, str], _CancelRequest] = {}
         """By operation and process, as an id may run in two."""
         self._closed = False
-        self.wishes: Wishes | None = None
+        self.wishes: Wishing | None = None
         """What processes are asked for besides."""
         self.counts = dict.fromkeys((OBEYED, RECEIVED, TIMED_OUT, UNREACHABLE, REFUSED), 0)
         """The number of cancel requests by outcome."""
