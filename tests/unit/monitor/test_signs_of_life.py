@@ -15,7 +15,8 @@ from otel_progress import clock, procfs
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.state.ledger import Ledger, declared_instance
+from otel_progress.monitor.state.ledger import Ledger
+from otel_progress.monitor.state.process_keys import declared_instance
 from otel_progress.monitor.web.cancel import Control
 from otel_progress.testing import FakeClock
 
@@ -286,11 +287,12 @@ def test_both_are_reached_by_the_instance_id_that_they_send(monitor: Parts) -> N
     assert asyncio.run(poll()) == [True, True]
 
 
-@pytest.mark.parametrize("instance", ["p1", "p (pid 1)", "(x)", "p (pid 7, nobody)", ""])
+@pytest.mark.parametrize("instance", ["p1", "p (pid 1)", "(x)", "p\u00a0(pid", ""])
 def test_the_instance_id_of_a_key(instance: str) -> None:
     """Of a process alone, the key is the id, whatever it looks like to people."""
     ledger = Ledger()
     about = {s.SERVICE_INSTANCE_ID: instance, s.PROCESS_PID: 1, s.HOST_NAME: "far"}
-    ledger.hear(about, [], 1.0)
+    first = ledger.hear(about, [], 1.0).instance
+    assert declared_instance(first) == first
     key = ledger.hear({**about, s.PROCESS_PID: 2}, [], 1.0).instance
     assert declared_instance(key) == instance or not instance

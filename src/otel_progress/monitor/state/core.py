@@ -41,21 +41,12 @@ from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
 from otel_progress.monitor.state.judging import Judging
-from otel_progress.monitor.state.ledger import (
-    MARK,
-    Entry,
-    Ledger,
-    declared_instance,
-    head_of,
-    keys_of,
-    lose,
-    presumed,
-    promised_interval,
-)
+from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, head_of, lose, presumed
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import SLICE, Loading
 from otel_progress.monitor.state.mutes import Answer, Mutes
 from otel_progress.monitor.state.restore import keyframe_to_keep
+from otel_progress.monitor.state.process_keys import declared_instance, keys_of, promised_interval
 from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol, TypeGuard
+from typing import Any, Final, NamedTuple, Protocol
 
-from otel_progress import procfs
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.curve import Curve, Points
@@ -22,6 +21,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.intake.mistakes import LATEST
+from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
 
 OPERATIONS: Final = 100_000
@@ -40,18 +40,12 @@ earlier events may only have been delayed.
 """
 OWNERS_ABOVE: Final = 8
 """The most ancestors that are searched for the owner of an operation."""
-_SHARED: Final = " (pid "
-"""In the key of a process whose instance id belongs to another one, too: between the id and the pid."""
 MARK: Final = "spans:"
 """The prefix of the instance of a process that is known only by its spans."""
 WORDS: Final = 200
 KEY_LENGTH: Final = 1_024
 """The most characters of an id; an event with a longer one is invalid."""
 _SEARCHED: Final = (s.SERVICE_NAME, s.HOST_NAME)
-_OF_REQUESTS: Final = frozenset({s.SCHEMA, s.HEARTBEAT_INTERVAL})
-"""What a resource says of the request, not of the process."""
-CREATED_WITHIN: Final = 1.0
-"""Seconds by which two readings of a creation time may differ, as the wall clock may have been set."""
 
 
 class ReportedEvent(Protocol):
@@ -666,12 +660,12 @@ class Ledger:
         of them must prove that another one is alive.
         """
         first, other = keys_of(resource)
-        if other is None:
+        if other is None or first.startswith(MARK):
             return first
         known = self.processes.get(first)
         if known is None:
             return other if other in self.processes else first
-        return other if _is_another(known, resource) else first
+        return other if is_another(known.pid, known.created, resource) else first
 
     def learn(self, process: Process, about: Mapping[str, Any]) -> Process:
         """Something more is known of a process: these attributes of its resource."""
@@ -692,7 +686,7 @@ class Ledger:
                     self._rivals[process.instance].discard(key)
                 else:
                     self._prove(entry, process.instance, moment)
-        if _is_interval(interval):
+        if is_interval(interval):
             process = self.processes[process.instance] = replace(process, interval=float(interval), beats=True)
         return process
 
@@ -788,7 +782,7 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
     pid, created, host = resource.get(s.PROCESS_PID), resource.get(s.PROCESS_CREATED), resource.get(s.HOST_NAME)
     return Process(
         instance,
-        {key: value for key, value in resource.items() if key not in _OF_REQUESTS},
+        {key: value for key, value in resource.items() if key not in OF_REQUESTS},
         now,
         INTERVAL if interval is None else interval,
         pid if isinstance(pid, int) and pid > 0 else None,
@@ -797,51 +791,6 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
         interval is not None,
         " ".join(str(about)[:WORDS] for key in _SEARCHED if (about := resource.get(key)) is not None),
     )
-
-
-def promised_interval(resource: Mapping[str, Any]) -> float | None:
-    """The longest silence that the resource of a process promises, in seconds."""
-    found = resource.get(s.HEARTBEAT_INTERVAL)
-    return float(found) if _is_interval(found) else None
-
-
-def _is_interval(given: object) -> TypeGuard[float]:
-    return type(given) in (int, float) and 0 < given < float("inf")  # type: ignore[operator]
-
-
-def instance_of(resource: Mapping[str, Any]) -> str:
-    """The instance id of a process, or else what identifies it otherwise; see also `Ledger.instance_of`."""
-    given = resource.get(s.SERVICE_INSTANCE_ID)
-    if isinstance(given, str) and given:
-        return given
-    return "/".join(str(resource.get(key, "")) for key in (s.HOST_NAME, s.PROCESS_PID, s.PROCESS_CREATED))
-
-
-def keys_of(resource: Mapping[str, Any]) -> tuple[str, str | None]:
-    """The keys that a process may have: its instance id, and one that also says which process it is, if it does."""
-    first, pid = instance_of(resource), resource.get(s.PROCESS_PID)
-    if not isinstance(pid, int) or s.SERVICE_INSTANCE_ID not in resource or first.startswith(MARK):
-        return first, None
-    created = resource.get(s.PROCESS_CREATED)
-    return first, f"{first}{_SHARED}{pid}{f', {created}' if isinstance(created, str) else ''})"
-
-
-def declared_instance(key: str) -> str:
-    """The instance id that the process with this key sends."""
-    return key.rpartition(_SHARED)[0] or key if key.endswith(")") else key
-
-
-def _is_another(known: Process, resource: Mapping[str, Any]) -> bool:
-    """Whether a resource is that of another process than the known one, though both have one instance id."""
-    pid, created = resource.get(s.PROCESS_PID), resource.get(s.PROCESS_CREATED)
-    if known.pid is None:
-        return False
-    if pid != known.pid:
-        return True
-    if created == known.created or known.created is None or not isinstance(created, str):
-        return False
-    one, two = procfs.from_iso(created), procfs.from_iso(known.created)
-    return one is not None and two is not None and abs(one - two) > CREATED_WITHIN
 
 
 def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:

@@ -25,7 +25,8 @@ from otel_progress.model.health import BEATS
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration, percent, units
-from otel_progress.monitor.state.ledger import CREATED_WITHIN, MARK, Entry, Ledger, Process, Seen, lose
+from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, Process, Seen, lose
+from otel_progress.monitor.state.process_keys import CREATED_WITHIN
 from otel_progress.outbound.certificate import Exit, certify
 from otel_progress.outbound.certificate import known as valid
 from otel_progress.outbound.last_metrics import last_metrics, lost_counters_at_zero

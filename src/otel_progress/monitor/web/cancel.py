@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from otel_progress import clock
 from otel_progress.errors import ProgressError
 from otel_progress.model.values import MESSAGE_LENGTH
-from otel_progress.monitor.state.ledger import declared_instance
+from otel_progress.monitor.state.process_keys import declared_instance
 
 WAIT_MOST: Final = 60.0
 """Seconds that a poll is held, and that a caller may wait for an end, at most."""
