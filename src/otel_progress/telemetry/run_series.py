@@ -245,10 +245,12 @@ class RunSeries:
                         had[column] = MARKS
                     elif column in had:
                         out.extend(_gone(operation, column, had, head, at))
-                costs += _costs(operation, seen, cached, time)
-                limits += _overdue(operation, seen, cached, time)
                 healths.append(cached.health_head + time + encode(1.0))
-                others = _beside(operation, seen, cached)
+                others: dict[bytes, float] = {}
+                if _has_more(seen, cached):
+                    costs += _costs(operation, seen, cached, time)
+                    limits += _overdue(operation, seen, cached, time)
+                    others = _beside(operation, seen, cached)
                 if cached.before:
                     others.setdefault(cached.before, 0.0)
                 healths += [other + time + encode(value) for other, value in others.items()]
@@ -275,6 +277,16 @@ class RunSeries:
                 health=found, health_head=head, before=cached.health_head
             )
         return cached
+
+
+def _has_more(seen: Figures, cached: Cached) -> bool:
+    """Whether there is a loop or a wait, or the end of one is still to be told; most operations have none."""
+    return (
+        seen.loop is not None
+        or seen.wait is not None
+        or seen.beside is not None
+        or bool(cached.costs or cached.overdue or cached.beside)
+    )
 
 
 def _finding_head(operation: OperationState, found: Finding) -> bytes:

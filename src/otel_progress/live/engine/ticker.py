@@ -24,6 +24,7 @@ from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.capture import capture
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
 from otel_progress.live.engine.loops import loops_of
+from otel_progress.live.engine.sampling import moved_plainly
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
@@ -328,6 +329,9 @@ class Ticker:
         waiting, number, skipped = self.budget.waiting, self._rounds, 0
         for operation in operations:
             try:
+                if moved_plainly(operation, now):
+                    skipped += waiting.setdefault(operation, number) != number
+                    continue
                 moved = look_at(operation, now)
                 if operation._curve is not None:
                     _draw(operation, operation._curve, now, moved)
