@@ -19,7 +19,8 @@ def rehearse(*options: str, **environ: str) -> dict[str, dict[str, int]]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     command = [sys.executable, "-m", "otel_progress.rehearsal", *options]
     done = subprocess.run(command, env={**kept, **environ}, capture_output=True, text=True, timeout=60, check=True)
-    return json.loads(done.stdout)
+    found: dict[str, dict[str, int]] = json.loads(done.stdout)
+    return found
 
 
 MINUTE = ("--stages", "3", "--seconds", "60", "--lasts", "60")

@@ -26,6 +26,7 @@ from otel_progress.live.engine.capture import capture
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
 from otel_progress.live.engine.estimates import ESTIMATE_ENDS, estimated, next_end
 from otel_progress.live.engine.loops import loops_of
+from otel_progress.live.engine.sampling import moved_plainly
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
@@ -327,6 +328,9 @@ class Ticker:
         here, all_live = self._is_heard_here, self._all_live
         for operation in operations:
             try:
+                if moved_plainly(operation, now):
+                    skipped += waiting.setdefault(operation, number) != number
+                    continue
                 moved = look_at(operation, now)
                 if operation._curve is not None:
                     _draw(operation, operation._curve, now, moved)

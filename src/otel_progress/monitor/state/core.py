@@ -45,8 +45,8 @@ from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, head_of, los
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import SLICE, Loading
 from otel_progress.monitor.state.mutes import Answer, Mutes
-from otel_progress.monitor.state.restore import keyframe_to_keep
 from otel_progress.monitor.state.process_keys import declared_instance, keys_of, promised_interval
+from otel_progress.monitor.state.restore import keyframe_to_keep
 from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
