@@ -16,24 +16,6 @@ from otel_progress.testing import FakeClock
 
 ROOT = Path(__file__).parents[3]
 VECTORS = {path.stem: path for path in sorted((ROOT / "conformance" / "vectors").glob("*.json"))}
-NEEDS_SCHEMA_2 = frozenset(
-    {
-        "delta",
-        "delta-cumulative",
-        "delta-first",
-        "delta-keyframe-late",
-        "delta-keyframe-lost",
-        "delta-new-stage",
-        "delta-reordered",
-        "delta-stage-runs-again",
-        "delta-stages-by-place",
-        "delta-unset",
-        "delta-without-stages",
-        "interval-on-the-resource",
-        "schema-above-ours",
-    }
-)
-"""Vectors that the monitor does not hold before it reads schema 2."""
 KEYS = ("name", "status", "state", "attempt", "started_at", "parent_id", "reason", "hint", "stage", "children")
 PROGRESS = ("completed", "total", "unit", "ratio", "rate")
 STAGE = ("name", "status", "planned", "elapsed", "reason")
@@ -95,13 +77,7 @@ def pass_to(monitor: Parts, fake: FakeClock, at: float) -> None:
     seconds(fake, monitor, left)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.xfail(strict=True, reason="needs schema 2")] * (name in NEEDS_SCHEMA_2))
-        for name in VECTORS
-    ],
-)
+@pytest.mark.parametrize("name", VECTORS)
 def test_state_is_that_of_the_vector(monitor: Parts, fake: FakeClock, name: str) -> None:
     """After each request of the vector, and while time passes, the monitor shows what the vector expects."""
     for number, step in enumerate(read(name)["steps"]):
