@@ -162,6 +162,8 @@ def work(captured: Capture) -> None:
                             pass
                         with progress.waiting("a person", overdue_after=8):
                             captured.advance(10)
+                        progress.update(completed=5)  # all of it, but it goes on
+                        captured.advance(1)
                     left, right = first.stage("left", stall_after=2).start(), first.stage("right").start()
                     captured.advance(4)  # in parallel
                     left.complete()
@@ -187,6 +189,7 @@ def work(captured: Capture) -> None:
                 for _ in range(5):
                     op.advance()
                     captured.advance(1)
+                op.update(total=21)
                 op.request_cancel()
                 captured.advance(2)
                 if error:
@@ -262,7 +265,7 @@ def places(captured: Capture) -> dict[str, set[str]]:
             found[name].add(where)
 
     for log in captured.logs:
-        saw(log.attributes, "heartbeat" if log.event_name == semconv.PROCESS_HEARTBEAT else "events")
+        saw({**log.attributes, **log.sent}, "heartbeat" if log.event_name == semconv.PROCESS_HEARTBEAT else "events")
     for body in captured.logs_receiver.requests:
         for group in ExportLogsServiceRequest.FromString(body).resource_logs:
             saw([pair.key for pair in group.resource.attributes if pair.key.startswith(semconv.PREFIX)], "resource")

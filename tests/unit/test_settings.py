@@ -109,6 +109,7 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
     "OTEL_PROGRESS_REDACT": ("off", "redact", "off"),
     "OTEL_PROGRESS_CONTROL": ("False", "control", False),
     "OTEL_PROGRESS_OUTBOX": ("500", "outbox", 500),
+    "OTEL_PROGRESS_KEYFRAME_INTERVAL": ("60", "keyframe_interval", 60.0),
 }
 
 
@@ -340,6 +341,7 @@ def test_a_request_never_takes_longer_than_a_second_and_a_half() -> None:
         ("OTEL_PROGRESS_RUN_SERIES_MAX", "1e400", "run_series_max"),
         ("OTEL_PROGRESS_EVENT_BUDGET", "0", "event_budget"),
         ("OTEL_PROGRESS_OUTBOX", "0.5", "outbox"),
+        ("OTEL_PROGRESS_KEYFRAME_INTERVAL", "0.5", "keyframe_interval"),
         ("OTEL_PROGRESS_CONTROL", "no", "control"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sideways", "temporality"),
     ],
