@@ -507,7 +507,7 @@ def test_reads_while_it_writes(tmp_path: Path) -> None:
                 while not stop.is_set():
                     for key, entry in list(monitor.core.ledger.operations.items()):
                         monitor.views.row_text(entry)
-                        monitor.views.rank(entry)
+                        monitor.views.state(entry)
                         if key.endswith("0"):
                             monitor.views.detail(entry)
                     monitor.core.journal.changes()

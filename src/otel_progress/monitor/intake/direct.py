@@ -181,19 +181,19 @@ class DirectProtocol(Guarded):
             super().on_headers_complete()
             return
         self._expect(BODY_SECONDS, SMALL + HEAD_BYTES)
-        self._direct.keep_alive = self.parser.should_keep_alive()
+        self._direct.keep_alive = cast("Any", self.parser).should_keep_alive()
         self.cycle = self._direct  # type: ignore[assignment]
         self.intake.reading += self._direct.size
         self.intake.taken += 1
 
     def _taken(self) -> DirectRequest | None:
         """The request, if it is a usual one."""
-        signal = _PATHS.get(self.url)
+        signal, parser = _PATHS.get(self.url), cast("Any", self.parser)  # not every version of httptools has types
         if (
             signal is None
-            or self.parser.get_method() != b"POST"
+            or parser.get_method() != b"POST"
             or self.expect_100_continue
-            or self.parser.get_http_version() != "1.1"
+            or parser.get_http_version() != "1.1"
             or not (self.cycle is None or self.cycle.response_complete)
         ):
             return None
