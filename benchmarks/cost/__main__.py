@@ -182,7 +182,7 @@ def bars(results: dict[Case, Found | None]) -> list[str]:
         )
         if many is not None:
             work = Case(10, HOUR, 100).played
-            more = (many["logs"].size * HOUR / work.lasts - one["logs"].size) / max(1, work.at_once - 1)
+            more = (many["logs"].size - one["logs"].size) / max(1, work.at_once - 1)
             rows.append(("a further operation in that process", more, BARS["further"]))
     if day is not None:
         rows.append(("10 stages, 24 h, moving each second", day["logs"].size, BARS["day"]))
