@@ -81,7 +81,7 @@ bench: $(READY)  ## measure speed beside peers, and accuracy; writes docs/perfor
 	$(RUN) -m benchmarks.eta
 	$(RUN) -m benchmarks.verdicts
 
-cost: $(READY)  ## count what operations send, beside peers, with an example bill; some minutes; writes docs/cost.md
+cost: $(READY)  ## count what operations send, beside peers, with an example bill; about 15 minutes; writes docs/cost.md
 	$(RUN) -m benchmarks.cost
 
 incident: $(READY)  ## play an incident on the programs that `make stack` installs; 15 minutes; writes docs/accuracy.md

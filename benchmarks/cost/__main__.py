@@ -125,7 +125,7 @@ def row(case: Case, found: Found | None, prices: dict[str, float]) -> str:
     many = f"{case.at_once}{f' ({case.played.at_once} played)' if case.played.at_once < case.at_once else ''}"
     cells = [f"{duration(case.seconds)}, {case.stages}", many]
     if found is None:
-        return f"| {' | '.join([*cells, 'not played', *[''] * 9])} |"
+        return f"| {' | '.join([*cells, 'not played', *[''] * 10])} |"
     logs, spans, metrics = found["logs"], found["traces"], found["metrics"]
     requests = logs.requests + spans.requests + metrics.requests
     values: list[float] = [logs.items, logs.size / 1000, logs.zipped / 1000, spans.items, spans.size / 1000]
@@ -182,7 +182,7 @@ def bars(results: dict[Case, Found | None]) -> list[str]:
         )
         if many is not None:
             work = Case(10, HOUR, 100).played
-            more = (many["logs"].size * HOUR / work.lasts - one["logs"].size) / max(1, work.at_once - 1)
+            more = (many["logs"].size - one["logs"].size) / max(1, work.at_once - 1)
             rows.append(("a further operation in that process", more, BARS["further"]))
     if day is not None:
         rows.append(("10 stages, 24 h, moving each second", day["logs"].size, BARS["day"]))

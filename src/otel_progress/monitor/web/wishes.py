@@ -106,6 +106,10 @@ class Wishes:
         while len(self._shown) > WATCHED:
             del self._shown[next(iter(self._shown))]
 
+    def is_shown(self, key: str) -> bool:
+        """Whether a screen said that it shows this operation."""
+        return clock.monotonic() < self._shown.get(key, 0.0)
+
     def look(self) -> None:
         """Find out what is to be live and what is lacking, and answer the polls of processes that are to know."""
         now = clock.monotonic()
