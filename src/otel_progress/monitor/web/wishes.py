@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress import clock
+from otel_progress.monitor.state.process_keys import declared_instance
 from otel_progress.monitor.web.stream import of_one
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ class Wishes:
         for key in list(keys)[:WATCHED]:
             entry = self._core.ledger.operations.get(key)
             if entry is not None and entry.open:
-                found.setdefault(entry.instance, set()).add(key)
+                found.setdefault(declared_instance(entry.instance), set()).add(key)
         return {instance: frozenset(some) for instance, some in found.items()}
 
     def _take_lacking(self, now: float) -> None:
@@ -176,5 +177,6 @@ class Wishes:
             self._asked[key] = now
             if len(self._asked) > ASKED:
                 del self._asked[next(iter(self._asked))]
-            if self._control.connected(entry.instance):
-                self._lacking.setdefault(entry.instance, {})[key] = None
+            instance = declared_instance(entry.instance)
+            if self._control.connected(instance):
+                self._lacking.setdefault(instance, {})[key] = None
