@@ -53,7 +53,7 @@ class Record:
         varies: the mean square of how far the next run was from that.
         shares: how much of the time each sixteenth of the units took.
         wide: by how much errors in tests are multiplied, so that intervals hold what they say.
-        noise: the mean square of how far the share of a sixteenth was from the usual one, as a part of that.
+        noise: the mean square of how far the share of a sixteenth was from the usual one, in sixteenths.
         missed: how far (log) the newest run is from `each` if it was unlike those before, else 0.
     """
 
@@ -98,10 +98,10 @@ class Record:
         self.runs += 1
 
     def _differs(self, shares: Sequence[float]) -> float:
-        """The mean square by which shares differ from the usual ones; tiny ones do not decide."""
+        """The mean square by which shares differ from the usual ones; those of a few runs are uncertain themselves."""
         whole = sum(self.shares)
-        least = whole / PARTS / 4
-        return sum(((new * whole - old) / max(old, least)) ** 2 for old, new in zip(self.shares, shares)) / PARTS
+        squares = sum((new - old / whole) ** 2 for old, new in zip(self.shares, shares))
+        return PARTS * squares / (1 + max(NEWEST / 2, 1 / self.runs))
 
     def to_list(self) -> list[float]:
         """Return plain numbers."""
