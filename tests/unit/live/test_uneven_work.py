@@ -178,7 +178,7 @@ def test_runs_of_one_process_each_teach_as_those_of_one_process_do() -> None:
 
 def test_a_few_quick_steps_do_not_disprove_earlier_runs(progress_capture: Capture) -> None:
     """Where units take from 1 to 60 s, four quick ones at the start are chance, not pace."""
-    rng = random.Random(7)
+    rng = random.Random(8)
     for _ in range(5):
         with progress.operation("agent", total=15) as op:
             for _ in range(15):
@@ -189,4 +189,4 @@ def test_a_few_quick_steps_do_not_disprove_earlier_runs(progress_capture: Captur
             progress_capture.advance(1.5)
             op.advance()
         progress_capture.advance(1)
-        assert eta(op).eta > 45
+        assert eta(op).eta > 70
