@@ -17,7 +17,7 @@ PARALLEL := -n 4
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack test-screens check format hooks stack alert-demo bench incident coverage versions dashboards lock dist clean
+.PHONY: help demo test test-all test-again test-stack test-screens check format hooks stack alert-demo bench cost incident coverage versions dashboards conventions lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -81,6 +81,9 @@ bench: $(READY)  ## measure speed beside peers, and accuracy; writes docs/perfor
 	$(RUN) -m benchmarks.eta
 	$(RUN) -m benchmarks.verdicts
 
+cost: $(READY)  ## count what operations send, beside peers, with an example bill; about 15 minutes; writes docs/cost.md
+	$(RUN) -m benchmarks.cost
+
 incident: $(READY)  ## play an incident on the programs that `make stack` installs; 15 minutes; writes docs/accuracy.md
 	$(RUN) -m benchmarks.incident
 
@@ -99,6 +102,9 @@ versions: $(READY)  ## run the unit tests on every installed Python from 3.10 to
 
 dashboards: $(READY)  ## generate grafana/dashboards
 	$(RUN) -m grafana.generator
+
+conventions: $(READY)  ## generate conventions/ from docs/semantic-conventions.md
+	$(RUN) tools/conventions.py
 
 lock: $(READY)  ## pin the newest versions of the packages for development and releases
 	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra all requirements-dev.in --universal --python-version 3.10 \

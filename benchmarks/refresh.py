@@ -85,10 +85,11 @@ def add(request: Request, run: int, health: str, start: float) -> None:
         values[s.RUN_WAIT_REMAINING] = -5 if run % 10 == 0 else 600
     if run % 2:
         values |= {s.RUN_RATIO: 0.5, s.RUN_COMPLETED: 500, s.RUN_TOTAL: 1000, s.RUN_ETA: 60}
-    else:
-        values |= {s.RUN_STAGE_COMPLETED: 500, s.RUN_STAGE_TOTAL: 1000, s.RUN_STAGE_ETA: 60}
     for metric, value in values.items():
         request.point(metric, run, value)
+    if not run % 2:
+        for metric, value in ((s.RUN_COMPLETED, 500), (s.RUN_TOTAL, 1000), (s.RUN_ETA, 60)):
+            request.point(metric, run, value, {s.OF: s.OF_STAGE})
     stuck = {s.STUCK_AT: "job.py:7 in load"} if health == "silent" else {}
     request.point(s.RUN_HEALTH, run, 1, {s.HEALTH: health, s.STAGE_NAME: f"stage {run % 5}", **stuck})
 

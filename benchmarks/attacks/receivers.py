@@ -145,7 +145,7 @@ class Sender:
 
     def __post_init__(self) -> None:
         self.timed = Timed(connect("logs", endpoint_of(self.bad, "logs", self.protocol)))
-        self.pipeline = Pipeline(self.timed, None, otlp.resource({}), "0", 1000, self.offers.append)
+        self.pipeline = Pipeline(self.timed, None, {}, "0", 1000, self.offers.append)
         for letter in letters(self.bad.kind.name):
             self.pipeline.post(letter)
         known = set(threading.enumerate())

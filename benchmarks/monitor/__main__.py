@@ -19,7 +19,7 @@ from pathlib import Path
 from benchmarks.__main__ import PAGE, processor
 from benchmarks.harness import SHORT, Row
 
-NAMES = ("intake", "latency", "readers", "restart")
+NAMES = ("intake", "latency", "readers", "restart", "scale")
 BEGIN, END = "<!-- monitor: begin -->", "<!-- monitor: end -->"
 MET = {True: "yes", False: "**no**", None: ""}
 PACKAGES = ("protobuf", "starlette", "uvicorn", "uvloop", "httptools")
@@ -69,7 +69,9 @@ def main() -> None:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     rows: list[Row] = []
     for name in given.names or NAMES:
-        options = {"profile": given.profile} if given.profile is not None and name in ("intake", "readers") else {}
+        options = (
+            {"profile": given.profile} if given.profile is not None and name in ("intake", "readers", "scale") else {}
+        )
         if given.seconds is not None:
             options["seconds"] = given.seconds
         if name == "intake":

@@ -1,4 +1,4 @@
-"""The command under cProfile, with separate profiles of the server loop and the core thread."""
+"""The command under cProfile, with separate profiles of the server loop and the core thread; times are CPU times."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import io
 import pstats
 import signal
 import sys
+import time
 from pathlib import Path
 
 from otel_progress.cli import main
@@ -24,7 +25,7 @@ def text(profile: cProfile.Profile) -> str:
 
 def run() -> int:
     """Run the command, and write both profiles when it ends."""
-    target, loop, ledger = Path(sys.argv.pop(1)), cProfile.Profile(), cProfile.Profile()
+    target, loop, ledger = Path(sys.argv.pop(1)), cProfile.Profile(time.thread_time), cProfile.Profile(time.thread_time)
     work = Core._run
 
     def watched(core: Core) -> None:

@@ -29,6 +29,7 @@ from grafana.generator.parts import (
 from grafana.generator.queries import (
     BY_NAME,
     NAME,
+    OWN,
     PLACE,
     PROMETHEUS,
     STAGE,
@@ -246,7 +247,7 @@ eta_error = lines(
     "0%: the estimate holds. 100%: the end gets no nearer.",
     (8, 7),
     line(
-        f"avg by ({NAME}) (abs(deriv({series(s.RUN_ETA)}{{{BY_NAME}}}[$gap]) + 1))",
+        f"avg by ({NAME}) (abs(deriv({series(s.RUN_ETA)}{{{BY_NAME}, {OWN}}}[$gap]) + 1))",
         LEGEND,
         Row({NAME: "import"}, 0, 5),
     ),

@@ -51,6 +51,8 @@ from grafana.generator.queries import (
     LOOP,
     MEANING,
     NAME,
+    OF_STAGE,
+    OWN,
     PROMETHEUS,
     ROWS,
     RUN,
@@ -110,8 +112,10 @@ def number(expression: str, *expected: Row, only: bool = False) -> Query:
     return Query(PROMETHEUS, expression, expected, instant=True, format="table", only=only)
 
 
-OWN_RATE: Final = f"(deriv({series(s.RUN_COMPLETED)}{{{BY_NAME}}}[$gap]) > 0)"
-STAGE_RATE: Final = f"(rate({series(s.RUN_STAGE_COMPLETED)}{{{BY_NAME}}}[1m]) > 0)"
+ITS_OWN: Final = f"{BY_NAME}, {OWN}"
+STAGES: Final = f"{BY_NAME}, {OF_STAGE}"
+OWN_RATE: Final = f"(deriv({series(s.RUN_COMPLETED)}{{{ITS_OWN}}}[$gap]) > 0)"
+STAGE_RATE: Final = f"(rate({series(s.RUN_COMPLETED)}{{{STAGES}}}[1m]) > 0)"
 COUNTS: Final = {
     "progressing": (verdict("progressing", UNRECORDED, WHO), 3),
     "waiting": (f"{verdict('waiting', UNRECORDED, WHO)} unless on ({WHO}) {overdue(UNRECORDED)}", 1),
@@ -276,12 +280,12 @@ def shown(expression: str) -> str:
     return f"max by ({WHO}) ({expression}\nand on ({RUN}) {NEAREST})"
 
 
-def current(metric: s.Metric) -> str:
+def current(metric: s.Metric, which: str = BY_NAME) -> str:
     """Return the query for the value of a run series of the runs of the table; none once it has been withdrawn."""
-    return shown(f"{series(metric)}{{{BY_NAME}}}")
+    return shown(f"{series(metric)}{{{which}}}")
 
 
-DONE, TOTAL = (f"max by ({RUN}) ({series(it)}{{{BY_NAME}}})" for it in (s.RUN_STAGE_COMPLETED, s.RUN_STAGE_TOTAL))
+DONE, TOTAL = (f"max by ({RUN}) ({series(it)}{{{STAGES}}})" for it in (s.RUN_COMPLETED, s.RUN_TOTAL))
 EXCESS: Final = (
     f'label_join(count_values by ({RUN}) ("done", {DONE} > {TOTAL}) * on ({RUN}) group_left (total)'
     f' count_values by ({RUN}) ("total", {TOTAL} < {DONE}), "{COUNTED}", " of ", "done", "total")'
@@ -315,7 +319,7 @@ running = table(
         row("moving-1", "import", 100, 2000),
         row("staged-1", "import", 1, 100),
     ),
-    number(current(s.RUN_ETA), row("moving-1", "import", 10)),
+    number(current(s.RUN_ETA, ITS_OWN), row("moving-1", "import", 10)),
     number(current(s.RUN_IDLE), row("stuck-1", "import", 1), row("moving-1", "import", 0, 5)),
     number(
         shown(SHARE),
@@ -330,7 +334,7 @@ running = table(
         f"max by ({WHO}, {COUNTED}) (({EXCESS}\nor on ({RUN}) {DONE} / {TOTAL})\nand on ({RUN}) {NEAREST})",
         row("staged-1", "import", 0.0001, 0.9),
     ),
-    number(current(s.RUN_STAGE_ETA), row("staged-1", "import", 1)),
+    number(current(s.RUN_ETA, STAGES), row("staged-1", "import", 1)),
     columns=(NAME, ID, "A", "F", "B", "D", STAGE, "H", COUNTED, "I", "C", "E", "G", "job"),
     hide=("instance",),
     overrides=(

@@ -49,6 +49,8 @@ from grafana.generator.queries import (
     LOOP,
     NAME,
     OF_RUN,
+    OF_STAGE,
+    OWN,
     PROMETHEUS,
     SAYS,
     STAGE,
@@ -99,14 +101,24 @@ SPOKEN: Final = f'{OF_RUN} | {EVENT}!="{s.UPDATED}" | {EVENT}!="{s.HEARTBEAT}"'
 USAGE: Final = f'{OF_RUN} | {label(s.USAGE)}!="" | line_format "{{{{.{label(s.USAGE)}}}}}"'
 
 
+def its_own(metric: s.Metric) -> str:
+    """Return the query for a count or a time of the operation itself."""
+    return value(metric, f"{BY_ID}, {OWN}", ONE)
+
+
+def stages(metric: s.Metric) -> str:
+    """Return the query for that of its current stage."""
+    return value(metric, f"{BY_ID}, {OF_STAGE}", ONE)
+
+
 def cell(expression: str, *expected: Row) -> Query:
     """Return the query of a table column."""
     return Query(PROMETHEUS, expression, expected, instant=True, format="table")
 
 
 THIS: Final = {ID: "moving-1", NAME: "import"}
-STAGE_RATE: Final = of_runs(f"rate({series(s.RUN_STAGE_COMPLETED)}{{{BY_ID}}}[1m])", BY_ID, ONE)
-STAGE_SHARE: Final = f"{value(s.RUN_STAGE_COMPLETED, BY_ID, ONE)} / {value(s.RUN_STAGE_TOTAL, BY_ID, ONE)}"
+STAGE_RATE: Final = of_runs(f"rate({series(s.RUN_COMPLETED)}{{{BY_ID}, {OF_STAGE}}}[1m])", BY_ID, ONE)
+STAGE_SHARE: Final = f"{stages(s.RUN_COMPLETED)} / {stages(s.RUN_TOTAL)}"
 STAGED: Final = {"id": "staged-1"}
 
 SAMPLED: Final = f"timestamp({series(s.RUN_ACTIVE)}{{{BY_ID}}})"
@@ -150,7 +162,7 @@ head = (
         "Left",
         f"From Prometheus: the estimated time to the end. {ESTIMATE}",
         (4, 4),
-        now(value(s.RUN_ETA, BY_ID, ONE), Row({}, 10)),
+        now(its_own(s.RUN_ETA), Row({}, 10)),
         unit="dtdurations",
         defaults={"noValue": "not known", "decimals": 1},
     ),
@@ -158,7 +170,7 @@ head = (
         "Should end",
         f"From Prometheus: the current time plus the estimated time to the end. {ESTIMATE}",
         (4, 4),
-        now(f"1000 * (time() + {value(s.RUN_ETA, BY_ID, ONE)})", Row({}, 1.7e12, 5e12)),
+        now(f"1000 * (time() + {its_own(s.RUN_ETA)})", Row({}, 1.7e12, 5e12)),
         unit="dateTimeAsLocal",
         defaults={"noValue": "not known"},
     ),
@@ -174,7 +186,7 @@ head = (
         "From Prometheus: the estimated time to the end of the current stage, where the operation has no count of "
         f"its own. {ESTIMATE}",
         (4, 4),
-        Query(PROMETHEUS, value(s.RUN_STAGE_ETA, BY_ID, ONE), (Row({}, 1),), instant=True, variables=STAGED),
+        Query(PROMETHEUS, stages(s.RUN_ETA), (Row({}, 1),), instant=True, variables=STAGED),
         unit="dtdurations",
         defaults={"noValue": "not known", "decimals": 1},
     ),
@@ -205,10 +217,10 @@ eta = lines(
     "the estimate with a coverage of about 80%. If the line falls straight to 0, the estimate holds. "
     f"{ESTIMATE}",
     (12, 8),
-    over_time(value(s.RUN_ETA, BY_ID, ONE), "estimate", Row({"job": "shop"}, 10)),
+    over_time(its_own(s.RUN_ETA), "estimate", Row({"job": "shop"}, 10)),
     said(s.ETA_LOW, "low", Row({ID: "moving-1"}, 10)),
     said(s.ETA_HIGH, "high", Row({ID: "moving-1"}, 10)),
-    Query(PROMETHEUS, value(s.RUN_STAGE_ETA, BY_ID, ONE), (Row({}, 1),), "of the current stage", variables=STAGED),
+    Query(PROMETHEUS, stages(s.RUN_ETA), (Row({}, 1),), "of the current stage", variables=STAGED),
     unit="dtdurations",
     defaults={"min": 0, "decimals": 1},
     overrides=[override("low", **LIMIT, custom__spanNulls=JOINED), override("high", **LIMIT, custom__spanNulls=JOINED)],
@@ -243,13 +255,11 @@ rate = lines(
     "From Prometheus: completed units of work and the total, or those of the current stage where only stages count; "
     "from Loki and Prometheus: the rate, on the right axis.",
     (12, 7),
-    over_time(value(s.RUN_COMPLETED, BY_ID, ONE), "completed", Row({"job": "shop"}, 100, 1e6)),
-    over_time(value(s.RUN_TOTAL, BY_ID, ONE), "total", Row({"job": "shop"}, 1e6, 1e6)),
+    over_time(its_own(s.RUN_COMPLETED), "completed", Row({"job": "shop"}, 100, 1e6)),
+    over_time(its_own(s.RUN_TOTAL), "total", Row({"job": "shop"}, 1e6, 1e6)),
     said(s.RATE, "a second", Row({ID: "moving-1"}, 100, 2000)),
-    Query(PROMETHEUS, value(s.RUN_STAGE_COMPLETED, BY_ID, ONE), (Row({}, 1, 5000),), "in the stage", variables=STAGED),
-    Query(
-        PROMETHEUS, value(s.RUN_STAGE_TOTAL, BY_ID, ONE), (Row({}, 5000, 5000),), "total of the stage", variables=STAGED
-    ),
+    Query(PROMETHEUS, stages(s.RUN_COMPLETED), (Row({}, 1, 5000),), "in the stage", variables=STAGED),
+    Query(PROMETHEUS, stages(s.RUN_TOTAL), (Row({}, 5000, 5000),), "total of the stage", variables=STAGED),
     Query(PROMETHEUS, STAGE_RATE, (Row({}, 1, 100),), "a second in the stage", variables=STAGED),
     unit="short",
     defaults={"min": 0},

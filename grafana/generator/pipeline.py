@@ -18,7 +18,8 @@ DROPS: Final = series(s.DROPS, "_total")
 COLLECTOR: Final = 'job="otel-collector"'
 SENT: Final = {"log_records": "otlp_http/loki", "metric_points": "otlp_http/prometheus", "spans": "otlp_http/tempo"}
 SIGNALS: Final = tuple(SENT)
-HEARTBEATS: Final = f'{LOGS} | {label(s.HEARTBEAT_INTERVAL)}!=""'
+OURS: Final = f'{LOGS} | {label(s.HEARTBEAT_INTERVAL)}!=""'
+HEARTBEATS: Final = f'{LOGS} | {label(s.PROCESS_IN_FLIGHT)}!=""'
 EVENTS: Final = f'{LOGS} | {label(s.SEQUENCE)}!=""'
 INSTANCE: Final = "service_instance_id"
 
@@ -89,12 +90,11 @@ head = (
     ),
     stat(
         "Newest log event",
-        "From Loki: the time of the newest log event within 15 minutes; a process sends a heartbeat every 15 s.",
+        "From Loki: the time of the newest log event within 15 minutes; a process sends one every 15 s at least.",
         (4, 4),
         Query(
             LOKI,
-            f"max(max_over_time({HEARTBEATS} | label_format at=`{{{{__timestamp__ | unixEpochMillis}}}}`"
-            " | unwrap at [15m]))",
+            f"max(max_over_time({OURS} | label_format at=`{{{{__timestamp__ | unixEpochMillis}}}}` | unwrap at [15m]))",
             (Row({}, 1.7e12, 5e12),),
             instant=True,
         ),
@@ -224,7 +224,8 @@ events = lines(
 
 lag = lines(
     "Operations in flight, by process",
-    "From Loki: operations in flight, from the heartbeats of the processes. Only the last 15 minutes.",
+    "From Loki: operations in flight, from the heartbeats of the processes, one a minute at least. Only the last "
+    "15 minutes.",
     (12, 8),
     Query(
         LOKI,

@@ -86,6 +86,13 @@ PLACE: Final = f'{ENVIRONMENT}=~"$environment", {CLUSTER}=~"$cluster", {NAMESPAC
 """Where the process runs. `.*`, the value for all, also matches series without these labels."""
 BY_NAME: Final = f'job=~"$job", {NAME}=~"$name", {PLACE}'
 BY_ID: Final = f'{BY_NAME}, {ID}="$id"'
+OF: Final = label(s.OF)
+OWN: Final = f'{OF}=""'
+"""Selects counts and times that are the operation's own."""
+OF_STAGE: Final = f'{OF}="{s.OF_STAGE}"'
+"""Selects those of its current stage, where it has none of its own."""
+LIMITS: Final = frozenset({s.RUN_START_TIME, s.RUN_STALL_AFTER, s.RUN_SLOW_AFTER})
+"""What is sent once a minute, and holds until it is sent anew."""
 UNRECORDED: Final = f'{BY_NAME}, {ID}=~"$unrecorded"'
 """Selects runs only if Prometheus has not loaded grafana/alerts/panels.yaml: else no series, which costs no time."""
 
@@ -111,8 +118,8 @@ def value(metric: s.Metric, which: str, labels: str = WHO) -> str:
     A plain selector, because a value that is not known any more ends with a staleness marker. A Prometheus before 2.48
     that scrapes has none and finds the old value for 5 minutes: so no time left is shown while a run is stuck or loops.
     """
-    found = f"{series(metric)}{{{which}}}"
-    if metric in (s.RUN_ETA, s.RUN_STAGE_ETA):
+    found = last(metric, which) if metric in LIMITS else f"{series(metric)}{{{which}}}"
+    if metric is s.RUN_ETA:
         halted = f'{which}, {HEALTH}=~"{Health.SILENT.value}|{Health.LOOPING.value}"'
         found = f"({found} unless on ({RUN}) ({last(s.RUN_HEALTH, halted)} == 1))"
     return of_runs(found, which, labels)

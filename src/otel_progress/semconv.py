@@ -37,6 +37,8 @@ RATIO_RAW: Final = "progress.ratio.raw"
 RATE: Final = "progress.rate"
 MESSAGE: Final = "progress.message"
 SEQUENCE: Final = "progress.sequence"
+KEYFRAME: Final = "progress.keyframe"
+UNSET: Final = "progress.unset"
 START_TIME: Final = "progress.start_time"
 ELAPSED: Final = "progress.elapsed"
 ETA: Final = "progress.eta"
@@ -46,6 +48,7 @@ ETA_SOURCE: Final = "progress.eta.source"
 ETA_RUNS: Final = "progress.eta.runs"
 IDLE: Final = "progress.idle"
 STALL_AFTER: Final = "progress.stall_after"
+UPDATE_PAUSE: Final = "progress.update.pause"
 STALL_AFTER_SOURCE: Final = "progress.stall_after.source"
 SLOW_AFTER: Final = "progress.slow_after"
 SLOW_AFTER_SOURCE: Final = "progress.slow_after.source"
@@ -71,6 +74,7 @@ DROPPED: Final = "progress.dropped"
 CANCEL_REQUESTED: Final = "progress.cancel_requested"
 LAST_HEARTBEAT: Final = "progress.last_heartbeat"
 LOOP: Final = "progress.loop"
+OF: Final = "progress.of"
 STACK: Final = "progress.stack"
 STUCK_AT: Final = "progress.stuck_at"
 BRANCHES: Final = "progress.branches"
@@ -91,8 +95,12 @@ STAGE_ELAPSED: Final = "progress.stage.elapsed"
 STAGE_STATUS: Final = "progress.stage.status"
 CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
 
-# Attributes of the heartbeat of a process
+# What the resource of log events says, so that it is known without a heartbeat
+SCHEMA: Final = "progress.schema"
+SCHEMA_VERSION: Final = 2
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
+
+# Attributes of the heartbeat of a process
 JUDGED_BY: Final = "progress.judged_by"
 PROCESS_IN_FLIGHT: Final = "progress.process.in_flight"
 PROCESS_LOOP_LAG: Final = "progress.process.loop_lag"
@@ -228,6 +236,9 @@ EVENT_ATTRIBUTES: Final = frozenset(
 # Events that the budget may hold back; all others change the state, and are always sent
 RATIONED: Final = frozenset({UPDATED, HEARTBEAT, NOTE, CHECKPOINT})
 
+# The value of OF
+OF_STAGE: Final = "stage"
+
 # The values of DROP_REASON
 DROP_OUTSIDE: Final = "outside_operation"
 DROP_BUDGET: Final = "event_budget"
@@ -285,7 +296,7 @@ RUN_IDLE: Final = Metric("progress.run.idle", "s", "Since the last progress, by 
 RUN_LAST_HEARTBEAT: Final = Metric("progress.run.last_heartbeat", "s", "When the work last gave a heartbeat (Unix).")
 RUN_STALL_AFTER: Final = Metric("progress.run.stall_after", "s", "The idle time at which it counts as stuck.")
 RUN_SLOW_AFTER: Final = Metric("progress.run.slow_after", "s", "The run time at which it counts as slow.")
-RUN_ETA: Final = Metric("progress.run.eta", "s", "Estimated time to the end.")
+RUN_ETA: Final = Metric("progress.run.eta", "s", "Estimated time to the end, of the run or of its current stage.")
 RUN_WAIT_REMAINING: Final = Metric(
     "progress.run.wait_remaining", "s", "Until the declared wait is overdue; negative after that."
 )
@@ -298,11 +309,8 @@ RUN_HEALTH: Final = Metric(
 )
 RUN_PENDING: Final = Metric("progress.run.pending", "s", "Since it was made, while it has not started; then 0.")
 RUN_START_WITHIN: Final = Metric("progress.run.start_within", "s", "The pending time within which it should start.")
-RUN_COMPLETED: Final = Metric("progress.run.completed", "{unit}", "Units completed.")
-RUN_TOTAL: Final = Metric("progress.run.total", "{unit}", "Units in all.")
-RUN_STAGE_COMPLETED: Final = Metric("progress.run.stage.completed", "{unit}", "Units completed in the current stage.")
-RUN_STAGE_TOTAL: Final = Metric("progress.run.stage.total", "{unit}", "Units of the current stage in all.")
-RUN_STAGE_ETA: Final = Metric("progress.run.stage.eta", "s", "Estimated time to the end of the current stage.")
+RUN_COMPLETED: Final = Metric("progress.run.completed", "{unit}", "Units completed, in all or in the current stage.")
+RUN_TOTAL: Final = Metric("progress.run.total", "{unit}", "Units of the run, or of its current stage.")
 RUN_LOOP_REPEATS: Final = Metric("progress.run.loop.repeats", "{repeat}", "How often a loop repeated; afterwards 0.")
 RUN_LOOP_TOKENS: Final = Metric("progress.run.loop.tokens", "{token}", "Tokens that a loop used; afterwards 0.")
 RUN_LOOP_COST: Final = Metric("progress.run.loop.cost", "{currency}", "Money that a loop spent; afterwards 0.")
@@ -340,9 +348,6 @@ METRICS: Final = (
     RUN_HEALTH,
     RUN_COMPLETED,
     RUN_TOTAL,
-    RUN_STAGE_COMPLETED,
-    RUN_STAGE_TOTAL,
-    RUN_STAGE_ETA,
     RUN_LOOP_REPEATS,
     RUN_LOOP_TOKENS,
     RUN_LOOP_COST,

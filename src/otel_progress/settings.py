@@ -25,10 +25,14 @@ TIMEOUT_MOST: Final = 1.5
 """The longest that one request of ours may take, in seconds."""
 INTERVAL: Final = (0.01, 3600.0)
 """The shortest and the longest interval between two samples, and between two heartbeats, in seconds."""
+LIVE: Final = 0.0
+"""The pause between two updates of an operation that means none: they leave as soon as they are read."""
 MOST: Final = 1e9
 ATTEMPT_MOST: Final = 1_000_000_000
 TEMPORALITIES: Final = ("cumulative", "delta", "lowmemory")
 HISTOGRAMS: Final = ("explicit_bucket_histogram", "base2_exponential_bucket_histogram")
+EVERYTHING: Final = "all"
+RUN_SERIES: Final = ("default", EVERYTHING)
 EXPORT_INTERVAL: Final = "OTEL_METRIC_EXPORT_INTERVAL"
 SIGNALS: Final = ("logs", "metrics", "traces")
 PROTOCOLS: Final = ("http/protobuf", "grpc")
@@ -38,6 +42,8 @@ ATTEMPTS: Final = "OTEL_PROGRESS_ATTEMPTS"
 """The variable by which `otel-progress run --restart` passes on the last attempt of each id, as a JSON object."""
 CONFIGURE: Final = "OTEL_PROGRESS_CONFIGURE"
 """The variable by which `otel-progress run` has programs report that call no `configure()`."""
+HEARTBEAT: Final = "OTEL_PROGRESS_HEARTBEAT"
+"""The variable that sets the longest silence of a process, in seconds."""
 HANDLERS: Final = "OTEL_PROGRESS_HANDLERS"
 """The variable that names the handlers to start, separated by commas."""
 CHECKPOINTS: Final = "OTEL_PROGRESS_CHECKPOINTS"
@@ -55,7 +61,8 @@ class Endpoint:
     url: str
     headers: tuple[tuple[str, str], ...] = ()
     timeout: float = TIMEOUT_MOST
-    compression: str = "none"
+    compression: str = "auto"
+    """`gzip`, `none`, or `auto`: gzip unless the receiver is on this machine."""
     certificate: str | None = None
     client_key: str | None = None
     client_certificate: str | None = None
@@ -70,13 +77,17 @@ class Settings:
     Attributes:
         disabled: `configure()` does nothing.
         interval: the longest time from a change to its export.
+        update_interval: how long plain updates of an operation wait after its last event; None: 2% of its age, at most
+            60 s.
         metric_interval: time between two exports of the run series, in seconds.
         by_name_interval: time between two exports of all metrics by name, in seconds.
         histograms: the aggregation of histograms on a meter provider of ours.
-        heartbeat: time between two heartbeats of the process.
+        heartbeat: the longest time without a sign of life of the process; None: 5 s toward a monitor, else 15 s.
+        run_series: which run series there are: `default`, those that a panel or an alert reads, or `all`.
         run_series_after: the age from which an operation has series of its own.
         run_series_max: operations that may have series of their own at the same time.
         event_budget: updates, notes and heartbeats of operations per second, for the whole process.
+        keyframe_interval: the longest time between two events of an operation that carry its whole state.
         outbox: events that are kept while the receiver does not answer.
         history: the file in which learned limits are kept, or None.
         attempts: the last attempt of ids that ran in earlier processes.
@@ -92,13 +103,16 @@ class Settings:
 
     disabled: bool = False
     interval: float = 1.0
+    update_interval: float | None = None
     metric_interval: float = 10.0
     by_name_interval: float = 60.0
     histograms: str = "explicit_bucket_histogram"
-    heartbeat: float = 5.0
+    heartbeat: float | None = None
+    run_series: str = "default"
     run_series_after: float = 5.0
     run_series_max: int = 1000
     event_budget: float = 200.0
+    keyframe_interval: float = 300.0
     outbox: int = 10_000
     history: str | None = None
     attempts: Mapping[str, int] = field(default_factory=dict)
@@ -134,9 +148,17 @@ class Environment:
 
     def number(self, name: str, default: float, least: float, most: float = MOST, scale: float = 1.0) -> float:
         """A number from `least` to `most`, multiplied by `scale`; the limits and the default are scaled already."""
+        found = self._number(name, f"{default / scale:g}", least, most, scale)
+        return default if found is None else found
+
+    def number_if_set(self, name: str, least: float, most: float) -> float | None:
+        """A number from `least` to `most`; None if the variable is not set, or invalid."""
+        return self._number(name, "the default", least, most)
+
+    def _number(self, name: str, default: str, least: float, most: float, scale: float = 1.0) -> float | None:
         given = self.text(name)
         if not given:
-            return default
+            return None
         try:
             value = float(given) * scale
         except ValueError:
@@ -144,8 +166,8 @@ class Environment:
         if least <= value <= most:
             return value
         limits = f"from {least / scale:g} to {most / scale:g}"
-        self._warn(f"{name}={given!r} is not a number {limits}; {default / scale:g} is used")
-        return default
+        self._warn(f"{name}={given!r} is not a number {limits}; {default} is used")
+        return None
 
     def choice(self, names: tuple[str, ...], allowed: tuple[str, ...], default: str) -> str:
         """One of the allowed words, in any case."""
@@ -191,6 +213,23 @@ class Environment:
         if is_address(given):
             return given
         return {"true": True, "false": False}.get(self.choice((name,), ("true", "false", "auto"), "auto"))
+
+    def update_interval(self, name: str, given: float | str | None) -> float | None:
+        """A pause between updates in seconds, or None if neither the argument nor the variable sets one."""
+        asked = self.text(name) if given is None else given
+        if str(asked).lower() == "live":
+            return LIVE
+        if given is not None:
+            return float(given)
+        try:
+            seconds = float(asked) if asked else None
+        except ValueError:
+            seconds = math.nan
+        if seconds is None or INTERVAL[0] <= seconds <= INTERVAL[1]:
+            return seconds
+        least, most = INTERVAL
+        self._warn(f"{name}={asked!r} is neither live nor a number from {least:g} to {most:g}; 2% of the age is used")
+        return None
 
     def _warn(self, text: str) -> None:
         if text not in self._warned:
@@ -340,7 +379,7 @@ def _endpoint(
         target,
         parse_headers(env.text(*names("HEADERS"))) if headers is None else headers,
         min(seconds, TIMEOUT_MOST),
-        env.choice(names("COMPRESSION"), ("gzip", "none"), "none"),
+        env.choice(names("COMPRESSION"), ("gzip", "none"), "auto"),
         env.text(*names("CERTIFICATE")) or None,
         env.text(*names("CLIENT_KEY")) or None,
         env.text(*names("CLIENT_CERTIFICATE")) or None,
@@ -354,8 +393,10 @@ def read(
     headers: Mapping[str, str] | None = None,
     protocol: str | None = None,
     interval: float | None = None,
+    update_interval: float | str | None = None,
     history: str | os.PathLike[str] | None = None,
     control: bool | str | None = None,
+    run_series: str | None = None,
     handlers: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
@@ -373,12 +414,20 @@ def read(
         raise InvalidArgument(f"protocol must be one of {', '.join(PROTOCOLS)}, not {protocol!r}")
     if interval is not None and not (isinstance(interval, (int, float)) and INTERVAL[0] <= interval <= INTERVAL[1]):
         raise InvalidArgument(f"interval must be from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not {interval!r}")
+    if update_interval is not None and update_interval != "live":
+        if type(update_interval) not in (int, float) or not INTERVAL[0] <= float(update_interval) <= INTERVAL[1]:
+            raise InvalidArgument(
+                f'update_interval must be "live" or from {INTERVAL[0]} to {INTERVAL[1]:g} seconds, not '
+                f"{update_interval!r}"
+            )
     if history is not None and not isinstance(history, (str, os.PathLike)):
         raise InvalidArgument(f"history must be the path of a file, not {history!r}")
     if control is not None and not isinstance(control, bool) and not (isinstance(control, str) and is_address(control)):
         raise InvalidArgument(
             f"control must be True, False, None or an address as in http://localhost:4318, not {control!r}"
         )
+    if run_series is not None and run_series not in RUN_SERIES:
+        raise InvalidArgument(f"run_series must be one of {', '.join(RUN_SERIES)}, not {run_series!r}")
     pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
     for key, value in pairs or ():
         if not key or not _sendable(key + value):
@@ -391,15 +440,18 @@ def read(
     return Settings(
         disabled=env.flag("OTEL_SDK_DISABLED"),
         interval=interval or env.number("OTEL_PROGRESS_INTERVAL", defaults.interval, *INTERVAL),
+        update_interval=env.update_interval("OTEL_PROGRESS_UPDATE_INTERVAL", update_interval),
         metric_interval=metric_interval,
         by_name_interval=metric_interval if env.text(EXPORT_INTERVAL) else defaults.by_name_interval,
         histograms=env.choice(
             ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",), HISTOGRAMS, defaults.histograms
         ),
-        heartbeat=env.number("OTEL_PROGRESS_HEARTBEAT", defaults.heartbeat, *INTERVAL),
+        heartbeat=env.number_if_set(HEARTBEAT, *INTERVAL),
+        run_series=run_series or env.choice(("OTEL_PROGRESS_RUN_SERIES",), RUN_SERIES, defaults.run_series),
         run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, 0),
         run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, 0)),
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
+        keyframe_interval=env.number("OTEL_PROGRESS_KEYFRAME_INTERVAL", defaults.keyframe_interval, 1.0),
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),
         attempts=env.attempts(ATTEMPTS),

@@ -170,20 +170,21 @@ def capture(**settings: Any) -> Iterator[Capture]:
     Operations that run outside are not captured; they go on afterwards.
 
     Args:
-        settings: Limits that differ from the defaults, by their names in `otel_progress.settings.Settings`.
+        settings: Limits that differ from the defaults, by their names in `otel_progress.settings.Settings`. Updates
+            leave each second, as while a monitor asks for all; `update_interval=None` captures what leaves otherwise.
 
     Example: `capture(event_budget=10)`
     """
     from otel_progress.live import hooks
     from otel_progress.live.engine import runtime
-    from otel_progress.settings import Settings
+    from otel_progress.settings import LIVE, Settings
     from otel_progress.telemetry.memory import Memory
 
     fake = FakeClock()
     with _apart(fake):
-        memory = Memory(Settings(**settings))
+        memory = Memory(Settings(**{"update_interval": LIVE, **settings}))
         captured = Capture(fake, memory)
-        hooks.sinks.append(lambda event, _: captured.events.append(event))
+        hooks.paced_sinks.append(lambda event, _: captured.events.append(event))
         memory.hook()
         runtime.want()
         yield captured
@@ -194,6 +195,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     """Isolate a process within the process: its own registry, ticker, hooks and clock."""
     from otel_progress.live import context, hooks
     from otel_progress.live.engine import learning, listeners, process, runtime
+    from otel_progress.live.engine.cadence import Cadence, cadence
     from otel_progress.live.engine.ticker import Ticker
     from otel_progress.live.guard import drops
     from otel_progress.live.registry import registry
@@ -202,6 +204,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     lists: tuple[list[Any], ...] = (
         hooks.on_operation,
         hooks.sinks,
+        hooks.paced_sinks,
         hooks.item_sinks,
         hooks.verdicts,
         hooks.on_change,
@@ -222,7 +225,8 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         process.threads_allowed,
         listeners.dispatcher,
     )
-    tracing = dict(vars(hooks.tracing))
+    tracing, pace = dict(vars(hooks.tracing)), dict(vars(cadence))
+    vars(cadence).update(vars(Cadence()))
     limits, hooks.limits = hooks.limits, weakref.WeakSet()
     on_first, hooks.on_first = hooks.on_first, None
     for items in lists:
@@ -249,6 +253,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         for items, before_items in zip(lists, kept):
             items[:] = before_items
         vars(hooks.tracing).update(tracing)
+        vars(cadence).update(pace)
         hooks.limits, hooks.on_first = limits, on_first
         go_on()
 

@@ -309,6 +309,36 @@ def test_annotations(promtool: str, name: str, told: bool, tmp_path: Path) -> No
     checked(promtool, test, rules, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("stuck_recovers", "1 min 0 s. The current stage has completed 412 of 1000."),
+        ("killed", "or cut off. At the last count its stage had completed 412 of 1000."),
+    ],
+)
+def test_the_count_of_a_stage_is_called_that(promtool: str, name: str, says: str, tmp_path: Path) -> None:
+    """Where only the current stage counts, a message does not take its count for the operation's."""
+    alert, time, annotations = ANNOTATIONS[name]
+    description = annotations["description"]
+    own = next(text for text in ("1 min 0 s. It has", "or cut off. At the last count it had") if text in description)
+    whole = {"description": description[: description.index(own)] + says}
+    [scenario] = [it for it in SCENARIOS if str(it) == f"{name}-pushed"]
+    test = tool.test_of(scenario)
+    who = 'job="work",instance="a",progress_operation_name="load",progress_operation_id="r1",progress_of="stage"'
+    counted = [{"series": f"{series}{{{who}}}", "values": f"{count}x60"} for series, count in COUNTED.items()]
+    labels = {**OURS, "job": "work", "instance": "a", "severity": "critical"}
+    labels |= {label(s.OPERATION_NAME): "load", label(s.OPERATION_ID): "r1"}
+    expected = [{"exp_labels": labels, "exp_annotations": whole}]
+    test |= {
+        "input_series": [*test["input_series"], *counted],
+        "promql_expr_test": [],
+        "alert_rule_test": [{"eval_time": f"{time}s", "alertname": alert, "exp_alerts": expected}],
+    }
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(only_annotations(RULES, whole), encoding="utf-8")
+    checked(promtool, test, rules, tmp_path)
+
+
 @pytest.mark.parametrize("key", ["a/b c+d%&e", 'run "A"&b=1 {x}#% \\', "Prüfung №1", "a\tb\u202e \u00a0"])
 def test_links_lead_to_the_run(promtool: str, key: str, tmp_path: Path) -> None:
     """Every link of an alert is absolute, survives odd names, and has the run's name, its id and its own time range."""

@@ -17,6 +17,7 @@ from grafana.generator.queries import (
     HEALTH,
     ID,
     NAME,
+    OF_STAGE,
     STAGE,
     VERDICTS,
     beyond,
@@ -131,8 +132,8 @@ def test_what_is_lost_stays_lost_while_no_collector_works(promtool: str, tmp_pat
             id="an_eta_that_lingers_while_it_is_stuck",
         ),
         pytest.param(
-            value(s.RUN_STAGE_COMPLETED, BY_NAME),
-            {**LIVING, of(s.RUN_STAGE_COMPLETED): "5x8 stale"},
+            value(s.RUN_COMPLETED, f"{BY_NAME}, {OF_STAGE}"),
+            {**LIVING, of(s.RUN_COMPLETED, A, OF_STAGE): "5x8 stale"},
             150,
             None,
             id="the_count_of_a_stage_that_ended",

@@ -13,10 +13,13 @@ from otel_progress import semconv as s
 from otel_progress.model.health import Hearing
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
+from otel_progress.telemetry.run_points import REPEAT
+from otel_progress.telemetry.run_values import COLUMNS
 
 from .runs import BEAT, EXPORT, RUN_SERIES_AFTER, Labels, Process, Run, Span, label, metric, within
 
 STALE = "stale"
+SELDOM = {metric(column.metric) for column in COLUMNS if column.seldom} | {metric(s.RUN_HEALTH), metric(s.RUN_PARENT)}
 Point = float | str | None
 Series = dict[tuple[str, Labels], list[Point]]
 
@@ -97,7 +100,8 @@ class World:
             for time in self.grid:
                 if self.way.open(process, time):
                     for name, labels, value in self._exported(process, time):
-                        sent.setdefault((name, labels), {})[time] = value
+                        if not _has(sent.get((name, labels)), name, time, value):
+                            sent.setdefault((name, labels), {})[time] = value
             for name, labels, time, value in self._proven(process):
                 sent.setdefault((name, labels), {})[time] = value
             for key, values in sent.items():
@@ -317,6 +321,14 @@ class World:
         if within(time, blind):
             return 0.0
         return time - max((end for _, end in blind if end <= time), default=-math.inf)
+
+
+def _has(sent: Mapping[int, float] | None, name: str, time: float, value: float) -> bool:
+    """Return whether the receiver has this value already: some are sent when they change, and once a minute."""
+    if not sent or name not in SELDOM:
+        return False
+    last = max(sent)
+    return sent[last] == value and time - last < REPEAT
 
 
 def _where(process: Process) -> Labels:

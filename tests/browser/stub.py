@@ -89,6 +89,7 @@ class World:
         self.rights = ["read", "control"]
         self.on_cancel: dict[str, tuple[int, dict[str, str]]] = {}
         self.requests: list[str] = []
+        self.watching: list[str] = []
         self.interval = 0.1
 
     def put(self, operation: Operation | str, **changes: Any) -> Operation:
@@ -181,6 +182,7 @@ class Api:
             Mount("/static", StaticFiles(directory=STATIC)),
             Route("/session", self.session, methods=["GET", "POST", "DELETE"]),
             Route("/stream", self.guard(self.stream)),
+            Route("/watching", self.guard(self.watching), methods=["POST"]),
             Route("/operations", self.guard(self.operations)),
             Route("/operations/{rest:path}", self.guard(self.operation), methods=["GET", "DELETE"]),
         ]
@@ -199,6 +201,10 @@ class Api:
             return await route(request)
 
         return guarded
+
+    async def watching(self, request: Request) -> Response:
+        self.world.watching = (await request.json())["ids"]
+        return JSONResponse({"for": 15})
 
     async def session(self, request: Request) -> Response:
         world = self.world

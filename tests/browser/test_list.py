@@ -163,6 +163,22 @@ def test_ended_ones_come_when_scrolled_to(open_page, world):
     expect(count).to_have_text("1,508")
 
 
+def test_the_monitor_is_told_what_is_visible(open_page, world):
+    """The running rows on the screen and the open operation are named, whatever else is loaded; scrolling changes them."""
+
+    def told(holds):
+        until = time.monotonic() + 8
+        while not holds(world.watching):
+            assert time.monotonic() < until, world.watching
+            page.wait_for_timeout(20)
+
+    many(world, 1500, now=time.time())
+    page = open_page("#/operations/report-7")
+    told(lambda ids: {"crawl-7f3a", "report-7"} <= set(ids) and len(ids) < 40)
+    page.locator(".list").evaluate("one => one.scrollTop = 30000")
+    told(lambda ids: "report-7" in ids and "crawl-7f3a" not in ids and 10 < len(ids) < 40)
+
+
 def test_search_asks_the_monitor_too(open_page, world):
     """A search filters the page at once, and adds results of the monitor a moment later."""
     many(world, 1500, now=time.time() - 5000, ended=True)

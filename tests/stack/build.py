@@ -1,7 +1,7 @@
 """Builds the programs that the tests run against, each once, in the user's cache directory.
 
 `python tests/stack/build.py` (`make stack`) builds all missing programs, `build.py prometheus jaeger` only these. npm
-installs the grammars of the query languages and Grafana's code for panels. At the end it prints the paths of the
+installs the grammars of the query languages, Grafana's code for panels, and what the emitter in TypeScript needs. At the end it prints the paths of the
 programs, the Collector's last. It exits with 3 without a suitable Go, and with 1 if a build fails. To use a program that
 you already have, put its path into the environment, for example into OTEL_PROGRESS_JAEGER_BINARY.
 
@@ -26,7 +26,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+if __package__:
+    from . import emitters
+else:  # as a script, whose folder is where Python looks
+    import emitters  # type: ignore[import-not-found, no-redef]
 
 MANIFEST = Path(__file__).with_name("builder.yaml")
 MIN_GO = (1, 25)
@@ -148,7 +153,7 @@ PARTS = {
 GIVEN = ("loki", "tempo")
 """Programs that are never built or downloaded here: they run only if the environment names them."""
 
-NAMES = (*PARTS, *NPM, OLDEST, LIBRARY, COLLECTOR)
+NAMES = (*PARTS, *NPM, *emitters.FILES, OLDEST, LIBRARY, COLLECTOR)
 
 
 def version() -> str:
@@ -180,6 +185,8 @@ def target(name: str = COLLECTOR) -> Path:
     if name in NPM:
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in NPM[name])).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / NPM[name][-1].name
+    if name in emitters.FILES:
+        return cache() / f"{name}-{emitters.digest(name)}" / name
     if name == OLDEST:
         digest = hashlib.sha256(repr((oldest(), sys.version, _INTERPRETER)).encode()).hexdigest()[:12]
         return cache() / f"{name}-{digest}" / name
@@ -308,6 +315,10 @@ def _maker(name: str) -> tuple[Callable[[Path], Path], str]:
     if name in NPM:
         labels = {GRAMMARS: "the grammars of the query languages", PANELS: "Grafana's code for panels"}
         return partial(_install_packages, name, find_npm()), labels[name]
+    if name == emitters.TYPESCRIPT:
+        return partial(emitters.make_typescript, find_npm(), find_node(), _run), "the emitter in TypeScript"
+    if name == emitters.GO:
+        return partial(emitters.make_go, find_go(emitters.OLDEST_GO), _run), "the emitter in Go"
     if name == OLDEST:
         return partial(_environment, name, [oldest()]), "an environment with the oldest packages"
     if name == LIBRARY:
@@ -414,7 +425,7 @@ def _modfile(source: Path, go: Path, folder: Path, env: dict[str, str]) -> Path:
     return modfile
 
 
-def _run(command: list[str], folder: Path, env: dict[str, str], what: str) -> None:
+def _run(command: Sequence[str], folder: Path, env: dict[str, str], what: str) -> None:
     """Run a build, and print a line each minute."""
     start = time.monotonic()
     process = subprocess.Popen([*NICE, *command], cwd=folder, env=env, stdin=subprocess.DEVNULL)

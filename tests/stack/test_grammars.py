@@ -23,7 +23,7 @@ import yaml
 
 from otel_progress.cli.doctor.backends import BackendUnavailable, ProbeIds, all_three
 
-from . import build
+from . import build, emitters
 from .grafana_queries import interpolate
 from .needed import built
 from .test_dashboards import SOURCES, VARIABLES
@@ -296,11 +296,13 @@ def test_queries_of_the_doctor_are_right(parse: Parse) -> None:
 
 # -- the packages
 
+PACKAGES = {**build.NPM, emitters.TYPESCRIPT: emitters.sources(emitters.TYPESCRIPT)}
 
-@pytest.mark.parametrize("name", build.NPM)
+
+@pytest.mark.parametrize("name", PACKAGES)
 def test_packages_are_pinned(name: str) -> None:
     """Each package has one version; the lock has the same ones with hashes, and no address of a registry."""
-    package, locked, *_ = build.NPM[name]
+    package, locked, *_ = PACKAGES[name]
     wanted = json.loads(package.read_text(encoding="utf-8"))["dependencies"]
     lock = json.loads(locked.read_text(encoding="utf-8"))["packages"]
     own = lock.pop("")
@@ -313,10 +315,10 @@ UNLICENSE = {"fast-shallow-equal", "react-universal-interface"}
 """Packages whose licence is only in their file LICENSE: the Unlicense."""
 
 
-@pytest.mark.parametrize("name", build.NPM)
+@pytest.mark.parametrize("name", PACKAGES)
 def test_packages_have_permissive_licences(name: str) -> None:
     """No package is under the GPL, the LGPL or the AGPL, and each says its licence."""
-    lock = json.loads(build.NPM[name][1].read_text(encoding="utf-8"))["packages"]
+    lock = json.loads(PACKAGES[name][1].read_text(encoding="utf-8"))["packages"]
     licences = {place.rpartition("node_modules/")[2]: it.get("license", "") for place, it in lock.items() if place}
     assert not {it: licence for it, licence in licences.items() if "GPL" in licence}
     assert {it for it, licence in licences.items() if not licence} <= UNLICENSE

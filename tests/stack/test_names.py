@@ -205,11 +205,11 @@ def test_series_of_a_stage_end_with_it(ways: dict[str, Prometheus], way: str) ->
 
     A Prometheus that scrapes needs `track_timestamps_staleness` for it, which only newer versions know.
     """
-    stages = 'progress_run_stage_completed{progress_operation_id=~"staged|verifying"}'
+    stages = 'progress_run_completed{progress_of="stage",progress_operation_id=~"staged|verifying"}'
 
     def counting() -> set[str]:
         return {sample.labels["progress_operation_id"] for sample in ways[way].query(stages)}
 
-    before = 'last_over_time(progress_run_stage_completed{progress_operation_id="verifying"}[5m])'
+    before = 'last_over_time(progress_run_completed{progress_of="stage",progress_operation_id="verifying"}[5m])'
     ways[way].wait_for(lambda: ways[way].query(before), PATIENCE)
     ways[way].wait_for(lambda: counting() == {"staged"}, PATIENCE)

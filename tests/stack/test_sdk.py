@@ -123,7 +123,9 @@ def test_all_signals_arrive_while_the_work_runs(collector: Collector, protocol: 
         [active] = {point["value"] for point in points(collector, "progress.run.active", operation_id="op-1")}
         assert active == 1
         assert points(collector, "progress.run.stall_after", operation_id="op-1")[0]["value"] == 60
-        beats = [log for log in collector.logs() if log["event_name"] == "progress.process.heartbeat"]
+        beats = collector.wait_for(
+            lambda: [log for log in collector.logs() if log["event_name"] == "progress.process.heartbeat"]
+        )
         assert beats[-1]["attributes"]["progress.process.in_flight"] == 1
         program.end()
     check_ended(collector, "op-1", trace)

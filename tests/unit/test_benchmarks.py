@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from benchmarks import limits
-from benchmarks.monitor import latency, readers, traffic
+from benchmarks.monitor import latency, readers, scale, traffic
 from benchmarks.monitor.load import Sending
 from benchmarks.monitor.traffic import Body, Program, Shape
 
@@ -79,8 +79,13 @@ def test_the_short_mode_keeps_nothing() -> None:
 @pytest.fixture(scope="module")
 def short_monitor() -> str:
     """Return the output of the short mode of the monitor's benchmarks."""
+    return of_monitor("intake", "latency", "readers", "restart")
+
+
+def of_monitor(*names: str) -> str:
+    """Return the output of the short mode of some of the monitor's benchmarks."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.monitor", "--short"],
+        [sys.executable, "-m", "benchmarks.monitor", *names, "--short"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -98,6 +103,15 @@ def test_the_short_mode_measures_every_row_of_the_monitor(short_monitor: str, ro
     assert line is not None, short_monitor
     assert "nan" not in line
     assert "inf" not in line
+
+
+def test_the_short_mode_measures_a_fleet() -> None:
+    """Programs with connections of their own are all heard, with all their operations, and nothing is refused."""
+    line = next(one for one in of_monitor("scale").splitlines() if one.startswith('{"scale"'))
+    for one in json.loads(line)["scale"].values():
+        assert one["operations"] == scale.OPERATIONS_SHORT
+        assert set(one["answers"]) <= {"200"}
+        assert one["events_a_second"] > 0
 
 
 def test_no_reader_of_the_short_mode_loses_an_end(short_monitor: str) -> None:

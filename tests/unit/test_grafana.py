@@ -17,6 +17,7 @@ from grafana.generator import DASHBOARDS
 from grafana.generator.queries import label, series
 
 from otel_progress import semconv as s
+from otel_progress.telemetry.run_values import COLUMNS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "grafana" / "dashboards"
@@ -229,6 +230,22 @@ def test_queries(file: Path) -> None:
             text = target.get("expr") or target["query"]
             assert text.count("(") == text.count(")"), text
             assert "[[" not in text
+
+
+def read_somewhere() -> set[str]:
+    """Return the names of Prometheus that the rules, the recorded series and the panels read."""
+    texts = [text for file in FILES for key, text in strings(read(file)) if key in ("expr", "query", "definition")]
+    for file in sorted((ROOT / "grafana" / "alerts").glob("*.yaml")):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        texts += [line for line in lines if not line.lstrip().startswith("#")]
+    return {name for text in texts for name in re.findall(r"(?<![:\w])progress_run_\w+", text)}
+
+
+def test_run_series_of_the_default_are_those_that_are_read() -> None:
+    """By default an operation has exactly the series that an alert, a recorded series or a panel reads."""
+    unread = {column.metric for column in COLUMNS if not column.is_read}
+    default = {series(it) for it in s.METRICS if it.name.startswith("progress.run.") and it not in unread}
+    assert read_somewhere() == default
 
 
 def test_every_query_says_what_it_returns() -> None:

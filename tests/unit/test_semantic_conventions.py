@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 import otel_progress as progress
 from otel_progress import Health, StagePlan, Status, semconv
 from otel_progress.live.engine import process
+from otel_progress.live.engine.cadence import cadence
 from otel_progress.model import wire
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.events import severity
@@ -160,6 +162,8 @@ def work(captured: Capture) -> None:
                             pass
                         with progress.waiting("a person", overdue_after=8):
                             captured.advance(10)
+                        progress.update(completed=5)  # all of it, but it goes on
+                        captured.advance(1)
                     left, right = first.stage("left", stall_after=2).start(), first.stage("right").start()
                     captured.advance(4)  # in parallel
                     left.complete()
@@ -185,6 +189,7 @@ def work(captured: Capture) -> None:
                 for _ in range(5):
                     op.advance()
                     captured.advance(1)
+                op.update(total=21)
                 op.request_cancel()
                 captured.advance(2)
                 if error:
@@ -242,6 +247,9 @@ def seen() -> Iterator[Capture]:
     with capture() as captured:
         limit = adaptive(name="search API")
         work(captured)
+        cadence.fixed = 10.0
+        with progress.operation("paced"):
+            captured.advance(2)
         yield captured
     assert limit.size == 8
 
@@ -257,7 +265,10 @@ def places(captured: Capture) -> dict[str, set[str]]:
             found[name].add(where)
 
     for log in captured.logs:
-        saw(log.attributes, "heartbeat" if log.event_name == semconv.PROCESS_HEARTBEAT else "events")
+        saw({**log.attributes, **log.sent}, "heartbeat" if log.event_name == semconv.PROCESS_HEARTBEAT else "events")
+    for body in captured.logs_receiver.requests:
+        for group in ExportLogsServiceRequest.FromString(body).resource_logs:
+            saw([pair.key for pair in group.resource.attributes if pair.key.startswith(semconv.PREFIX)], "resource")
     for span in captured.spans:
         saw(span.attributes, "spans")
         for event in span.events:
@@ -275,7 +286,7 @@ def test_each_attribute_is_where_the_page_says(seen: Capture) -> None:
     assert found.pop("root") == {"spans"}
     said = {name: set(row["where"].split(", ")) for name, row in rows("attribute").items()}
     for name, where in list(said.items()):
-        if where <= {"resource", "certificate", "handlers"}:  # these are tested elsewhere
+        if where <= {"resource", "certificate", "handlers"} and name != semconv.SCHEMA:  # these are tested elsewhere
             assert name not in found
             del said[name]
     assert said == found

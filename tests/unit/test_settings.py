@@ -37,7 +37,7 @@ def test_without_any_variable_the_defaults_stand(caplog: pytest.LogCaptureFixtur
     """An empty environment gives the defaults of the design, and a local Collector over HTTP."""
     found = read(environ={})
     assert dataclasses.replace(found, endpoints={}) == Settings()
-    assert (found.interval, found.metric_interval, found.heartbeat) == (1.0, 10.0, 5.0)
+    assert (found.interval, found.metric_interval, found.heartbeat) == (1.0, 10.0, None)
     assert (found.run_series_after, found.run_series_max, found.event_budget) == (5.0, 1000, 200.0)
     for signal in SIGNALS:
         assert found.endpoints[signal] == Endpoint("http/protobuf", f"http://localhost:4318/v1/{signal}")
@@ -97,7 +97,9 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
         "base2_exponential_bucket_histogram",
     ),
     "OTEL_PROGRESS_INTERVAL": ("0.5", "interval", 0.5),
+    "OTEL_PROGRESS_UPDATE_INTERVAL": ("live", "update_interval", 0.0),
     "OTEL_PROGRESS_HEARTBEAT": ("2", "heartbeat", 2.0),
+    "OTEL_PROGRESS_RUN_SERIES": ("ALL", "run_series", "all"),
     "OTEL_PROGRESS_RUN_SERIES_AFTER": ("0", "run_series_after", 0.0),
     "OTEL_PROGRESS_RUN_SERIES_MAX": ("0", "run_series_max", 0),
     "OTEL_PROGRESS_EVENT_BUDGET": ("20", "event_budget", 20.0),
@@ -107,6 +109,7 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
     "OTEL_PROGRESS_REDACT": ("off", "redact", "off"),
     "OTEL_PROGRESS_CONTROL": ("False", "control", False),
     "OTEL_PROGRESS_OUTBOX": ("500", "outbox", 500),
+    "OTEL_PROGRESS_KEYFRAME_INTERVAL": ("60", "keyframe_interval", 60.0),
 }
 
 
@@ -330,11 +333,15 @@ def test_a_request_never_takes_longer_than_a_second_and_a_half() -> None:
         ("OTEL_METRIC_EXPORT_INTERVAL", "0", "metric_interval"),
         ("OTEL_PROGRESS_INTERVAL", "nan", "interval"),
         ("OTEL_PROGRESS_INTERVAL", "0.0001", "interval"),
+        ("OTEL_PROGRESS_UPDATE_INTERVAL", "often", "update_interval"),
+        ("OTEL_PROGRESS_UPDATE_INTERVAL", "0", "update_interval"),
         ("OTEL_PROGRESS_HEARTBEAT", "inf", "heartbeat"),
+        ("OTEL_PROGRESS_RUN_SERIES", "some", "run_series"),
         ("OTEL_PROGRESS_RUN_SERIES_AFTER", "-1", "run_series_after"),
         ("OTEL_PROGRESS_RUN_SERIES_MAX", "1e400", "run_series_max"),
         ("OTEL_PROGRESS_EVENT_BUDGET", "0", "event_budget"),
         ("OTEL_PROGRESS_OUTBOX", "0.5", "outbox"),
+        ("OTEL_PROGRESS_KEYFRAME_INTERVAL", "0.5", "keyframe_interval"),
         ("OTEL_PROGRESS_CONTROL", "no", "control"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sideways", "temporality"),
     ],

@@ -69,6 +69,13 @@ def options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="let the file grow to N MB (default 1024)",
     )
+    add(
+        "--client-rate",
+        type=between(0, 1e6, "requests per second"),
+        default=2000.0,
+        metavar="N",
+        help="take N requests per second from one client of another machine, 0 for any number (default 2000)",
+    )
     add("--interval", type=between(0.02, 10), default=0.1, metavar="S", help="seconds between updates (default 0.1)")
     add("--forward", metavar="URL", help="forward all OTLP to this endpoint; what can't be sent waits on disk")
     add("--redis", metavar="URL", help="share state with other monitors through a Redis Stream")
@@ -158,6 +165,7 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
         grpc_port=given.grpc_port,
         interval=given.interval,
         keep_days=given.keep_days,
+        client_rate=given.client_rate,
         keep_bytes=int(given.keep_mb * 1024 * 1024),
         tokens=tokens,
         hosts=tuple(given.allowed_host),

@@ -188,6 +188,9 @@ on_change: list[Callable[[Change], None]] = []
 sinks: list[Callable[[Event, OperationState], None]] = []
 """Called in the ticker's thread with each event and its operation, in order."""
 
+paced_sinks: list[Callable[[Event, OperationState], None]] = []
+"""The same, but plain updates wait as the cadence says (`engine/cadence.py`): what leaves for a receiver."""
+
 item_sinks: list[Callable[[Event, OperationState], None]] = []
 """The same for the events of single items; while there is none, nobody looks for them."""
 

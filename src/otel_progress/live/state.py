@@ -318,8 +318,23 @@ class OperationState(HandleState):
     """Stage events it may send now, and when that was counted (s, monotonic). Written and read: ticker."""
     _estimate_ends = math.inf
     """When to report whether the reported rate or ETA still holds (s, monotonic). Written and read: ticker."""
+    _keyframe: int | None = None
+    """The number of its last event that carried the whole state; None if the next one must. Written: ticker, and
+    whoever lacks it (keyframes). Read: ticker, telemetry."""
+    _estimated: frozenset[str] = frozenset()
+    """What readers have an estimate of while updates wait (`engine/estimates.py`). Written and read: ticker."""
+    _has_news = False
+    """Whether an update is to leave when it is due. Written and read: ticker."""
+    _hurries = False
+    """Whether its next update does not wait for the cadence. Written and read: ticker."""
+    _update_at = 0.0
+    """When the next plain update is due (s, monotonic). Written and read: ticker."""
+    _update_pause = 0.0
+    """How long plain updates wait after its last snapshot, in seconds. Written: ticker. Read: look."""
+    _live_until = 0.0
+    """Until when somebody asked for all of its updates (s, monotonic). Written: control channel. Read: ticker."""
     _keyframe_at = math.inf
-    """When its last event is so old that its state is sent again (s, monotonic). Written and read: ticker."""
+    """When the whole state is sent again (s, monotonic). Written: with `_keyframe`. Read: ticker."""
     _surveyed: tuple[float, Any] | None = None
     """The survey of one moment (`survey.py: Survey`), shared by its stages. Written and read: ticker, look."""
     _late_reported = False

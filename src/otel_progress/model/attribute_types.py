@@ -47,6 +47,7 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
             s.ELAPSED,
             s.IDLE,
             s.STALL_AFTER,
+            s.UPDATE_PAUSE,
             s.SLOW_AFTER,
             s.START_WITHIN,
             s.WAIT_DURATION,
@@ -57,7 +58,7 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
     ),
     (_is_difference, (s.WAIT_REMAINING,)),
     (finite, (s.COMPLETED, s.TOTAL, s.RATIO, s.RATIO_RAW, s.RATE)),
-    (is_whole, (s.OPERATION_ATTEMPT, s.SEQUENCE, s.SPAN_START_TIME, s.ETA_RUNS)),
+    (is_whole, (s.OPERATION_ATTEMPT, s.SEQUENCE, s.KEYFRAME, s.SPAN_START_TIME, s.ETA_RUNS)),
     (_is_bool, (s.CANCEL_REQUESTED, s.OVERDUE, s.SPAN_PARENT_REMOTE)),
     (
         _is_text,

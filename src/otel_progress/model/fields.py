@@ -21,6 +21,10 @@ DIFFERS: Final = 0.01
 """Difference from which on the displayed ratio contradicts the counts."""
 IN_HAND: Final = 0.9
 """Largest part of the unit in hand that is taken as done."""
+UNDERWAY: Final = 2.0
+"""Seconds until an update that is due has arrived."""
+_STUCK: Final = frozenset({Health.SILENT, Health.LOOPING})
+"""What is stuck says at once when it moves."""
 UNREPORTED: Final = 1.0
 """Seconds in which units may have been completed that were not reported yet."""
 SAID: Final = 6.5
@@ -66,19 +70,20 @@ class Progress:
             return self.ratio
         return self.ratio if abs(self.ratio - self.ratio_raw) < DIFFERS else None
 
-    def after(self, seconds: float) -> Progress:
+    def after(self, seconds: float, pause: float | None = None) -> Progress:
         """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends.
 
         An ETA from a count runs down by the unit in hand only, as more units would have been reported; if that one
-        takes longer, it is said within `SAID`. One from a plan, from children or from earlier runs alone runs down by
-        its lower bound; then the end may come at any time, and it stands until more is said, within two seconds.
+        takes longer, it is said within `SAID`. For `pause` seconds and those on their way it runs down, whatever the
+        unit. One from a plan, from children or from earlier runs alone runs down by its lower bound; then the end may
+        come at any time, and it stands until more is said, within two seconds.
         """
         eta = self.eta
         if eta is None or seconds <= 0:
             return self
         if self._stands(eta) and seconds > eta.low:
             return replace(self, eta=replace(eta, eta=eta.eta - eta.low, low=0.0, high=eta.high - eta.low))
-        gone = min(seconds, self._in_hand(eta))
+        gone = min(seconds, self._in_hand(eta, UNREPORTED + (pause or 0.0)))
         if gone == seconds or seconds >= max(eta.eta, SAID):
             return replace(self, eta=eta.after(seconds))
         low = eta.low * (eta.eta - gone) / eta.eta
@@ -89,11 +94,11 @@ class Progress:
         counts = (self.total or 0) > (self.completed or 0)
         return eta.low < eta.eta and (eta.source in ("plan", "children") or (eta.source == "history" and not counts))
 
-    def _in_hand(self, eta: Estimate) -> float:
+    def _in_hand(self, eta: Estimate, unreported: float) -> float:
         """By how many seconds an ETA may run down before the next unit is counted."""
         left = (self.total or 0) - (self.completed or 0)
         if left > 0 and eta.source in ("rate", "history"):
-            return max(min(UNREPORTED, IN_HAND * eta.eta), eta.eta * min(1.0, IN_HAND / left))
+            return max(min(unreported, IN_HAND * eta.eta), eta.eta * min(1.0, IN_HAND / left))
         return eta.eta / 2 if self.ratio is not None and eta.source == "rate" else math.inf
 
 
@@ -165,11 +170,11 @@ class Branch:
             return f"{where}, {name}" if where else name
         return where or "the operation itself"
 
-    def later(self, seconds: float) -> Branch:
-        """Return the same branch `seconds` later, assuming that nothing happened since."""
+    def later(self, seconds: float, still: float) -> Branch:
+        """Return the same branch `seconds` later, in `still` of which its operation is known to have stood still."""
         if self.wait is not None:
             return replace(self, wait=replace(self.wait, elapsed=self.wait.elapsed + seconds))
-        return replace(self, idle=self.idle + seconds)
+        return replace(self, idle=self.idle + (seconds if self.health in _STUCK else still))
 
 
 @dataclass(frozen=True)
@@ -276,15 +281,25 @@ class SnapshotFields:
     curve: tuple[tuple[float, Number], ...] = ()
     resources: Resources | None = None
     child_outcomes: Attributes = field(default_factory=no_attributes)
+    update_pause: float | None = None
+
+    def still(self, later: float) -> float:
+        """Return in how many of the `later` seconds after its time it is known to have made no progress.
+
+        That is none of them while an update that would tell progress may still wait.
+        """
+        pause = self.update_pause
+        return 0.0 if pause and later <= pause + UNDERWAY and self.health not in _STUCK else later
 
     def at(self, now: float) -> Self:
-        """Return the same operation at `now` (seconds since 1970), assuming that nothing happened since."""
+        """Return the same operation at `now` (seconds since 1970), assuming that no event was sent since."""
         later = max(0.0, now - self.timestamp)
         if self.status.final or not later:
             return self
         wait = self.wait and replace(self.wait, elapsed=self.wait.elapsed + later)
-        idle = self.idle if wait else self.idle + later
+        still = self.still(later)
+        idle = self.idle if wait else self.idle + still
         elapsed = self.elapsed + later
-        branches = tuple(branch.later(later) for branch in self.branches)
-        progress = self.progress if wait else self.progress.after(later)
+        branches = tuple(branch.later(later, still) for branch in self.branches)
+        progress = self.progress if wait else self.progress.after(later, self.update_pause)
         return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait, branches=branches, progress=progress)

@@ -37,11 +37,13 @@ class Resources:
     children_memory: Number | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is known, in plain JSON types."""
-        return {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
+        """Return what is known, in plain JSON types; bytes and counts are whole, times to the millisecond."""
+        given = {name: value for name in self.__dataclass_fields__ if (value := getattr(self, name)) is not None}
+        return {name: round(value, 3) if name in _PARTS else round(value) for name, value in given.items()}
 
 
 _WHOLE = frozenset({"threads", "children"})
+_PARTS = frozenset({"cpu_seconds", "cpu"})
 
 
 def from_dict(given: object) -> Resources | None:

@@ -30,9 +30,10 @@ class Snapshot(SnapshotFields):
     """Everything known about one operation at one moment.
 
     Times are in seconds; `started_at` and `timestamp` since 1970. `elapsed` and `idle` come from the
-    monotonic clock. `stages` holds at most 64 stages: all running ones, then the newest, failed ones first; `folded`
-    has the count and total seconds of the others by status. `repeated` has the count and durations of each stage
-    that ended more than once, whether or not `stages` lists its runs.
+    monotonic clock. `stages` holds at most 64 stages: those that are stuck, loop or wait for too long, then the running
+    ones, then the newest, failed ones first; `folded` has the count and total seconds of the others by status.
+    `repeated` has the count and durations of each stage that ended more than once, whether or not `stages` lists its
+    runs.
 
     `stall_after` and `slow_after` are the limits in effect; their source says where a limit comes from, unless the
     user set it. While the operation is silent or looping, `stuck_at` is the line of the user's code, and `stack` the
@@ -43,6 +44,9 @@ class Snapshot(SnapshotFields):
     `branches` holds at most 16 concurrent lines of work, the worst first; it is empty if there is only one. While a
     branch is in trouble, `stage`, `idle`, `stall_after`, `wait` and `stuck_at` are those of the worst branch.
     `overdue` is true if a declared wait is past its own limit.
+
+    `update_pause` says for how many seconds after this moment an event that tells nothing but new counts may wait
+    before it is sent; None if it does not wait.
 
     `components` has records by component and outcome, `failures` the messages of failed records with their number,
     `curve` completed units over time (seconds since the start, units), `resources` what its process used meanwhile,

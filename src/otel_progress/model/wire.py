@@ -16,26 +16,21 @@ from otel_progress.model.curve import POINTS
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
 from otel_progress.model.resources import from_dict
+from otel_progress.model.rounding import estimate, figure, moment, seconds, share
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.stage_runs import from_list, to_list
 from otel_progress.model.status import Health, Status
 from otel_progress.model.tallies import COMPONENTS, MESSAGES
-from otel_progress.model.values import Attributes, Number, Scalar, finite
+from otel_progress.model.values import Attributes, Number, Scalar, finite, without_noise
 
-_dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 _FLAT: Final = (
     (s.OPERATION_ATTEMPT, "attempt"),
     (s.OPERATION_PARENT_ID, "parent_id"),
     (s.GEN_AI_AGENT, "agent"),
-    (s.START_TIME, "started_at"),
-    (s.ELAPSED, "elapsed"),
-    (s.SLOW_AFTER, "slow_after"),
-    (s.START_WITHIN, "start_within"),
-    (s.IDLE, "idle"),
     (s.STAGE_CURRENT, "stage"),
     (s.MESSAGE, "message"),
-    (s.STALL_AFTER, "stall_after"),
     (s.STALL_AFTER_SOURCE, "stall_after_source"),
     (s.SLOW_AFTER_SOURCE, "slow_after_source"),
     (s.STATUS_REASON, "reason"),
@@ -44,15 +39,23 @@ _FLAT: Final = (
     (s.STUCK_AT, "stuck_at"),
     (s.STACK, "stack"),
     (s.OPERATION_DESCRIPTION, "description"),
-    (s.SEQUENCE, "sequence"),
+)
+_TIMES: Final = (
+    (s.START_TIME, "started_at", moment),
+    (s.ELAPSED, "elapsed", seconds),
+    (s.SLOW_AFTER, "slow_after", figure),
+    (s.START_WITHIN, "start_within", figure),
+    (s.IDLE, "idle", seconds),
+    (s.STALL_AFTER, "stall_after", figure),
+    (s.UPDATE_PAUSE, "update_pause", figure),
 )
 _PROGRESS: Final = (
-    (s.COMPLETED, "completed"),
-    (s.RESTORED, "restored"),
-    (s.TOTAL, "total"),
-    (s.RATIO, "ratio"),
-    (s.RATIO_RAW, "ratio_raw"),
-    (s.RATE, "rate"),
+    (s.COMPLETED, "completed", without_noise),
+    (s.RESTORED, "restored", without_noise),
+    (s.TOTAL, "total", without_noise),
+    (s.RATIO, "ratio", share),
+    (s.RATIO_RAW, "ratio_raw", share),
+    (s.RATE, "rate", figure),
 )
 _JSON: Final = (
     (s.OUTCOMES, "outcomes"),
@@ -65,23 +68,50 @@ _JSON: Final = (
 _BRANCH: Final = ("path", "lane", "child", "child_name", "stall_after_source", "reason", "stuck_at")
 BRANCHES: Final = 16
 """Branches that are read from one event."""
-_STAGE: Final = (
-    "weight",
-    "expected",
-    "started_at",
-    "stall_after",
-    "description",
-    "message",
-    "reason",
-    "span_id",
-    "cpu_seconds",
-    "peak_memory",
+_STAGE: Final = ("weight", "description", "message", "reason", "span_id", "peak_memory")
+_STAGE_TIMES: Final = (
+    ("expected", figure),
+    ("started_at", moment),
+    ("stall_after", figure),
+    ("cpu_seconds", seconds),
 )
 _STAGE_MAPPINGS: Final = ("outcomes", "counters", "attributes", "usage", "child_outcomes")
+SCHEMA: Final = 2
+"""The version of the wire: 1 knows no deltas, and is what a sender speaks that names none."""
+STATE: Final = frozenset(
+    {
+        *(key for key, _ in _FLAT),
+        *(key for key, _, _ in (*_TIMES, *_PROGRESS)),
+        *(key for key, _ in _JSON),
+        *(s.OPERATION_ID, s.OPERATION_NAME, s.STATUS, s.HEALTH, s.UNIT, s.OVERDUE, s.LAST_HEARTBEAT),
+        *(s.ETA, s.ETA_LOW, s.ETA_HIGH, s.ETA_SOURCE, s.ETA_RUNS, s.CANCEL_REQUESTED),
+        *(s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.COMPONENTS, s.FAILURES, s.RESOURCES),
+        *(s.WAIT_REASON, s.WAIT_DURATION, s.WAIT_REMAINING, s.LOOP, s.BRANCHES),
+        *(s.SPAN_START_TIME, s.SPAN_KIND, s.SPAN_PARENT_ID, s.SPAN_PARENT_REMOTE),
+    }
+)
+"""The attributes that describe the state of an operation, so that a delta inherits them from its keyframe.
+
+The curve is not one of them: it is as of the event that carries it.
+"""
 
 
 def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
     """Return a snapshot as flat attributes; None and empty values are omitted."""
+    out = state_of(snapshot)
+    out[s.SEQUENCE] = snapshot.sequence
+    if snapshot.stages:
+        out[s.STAGES] = dump(stages_of(snapshot))
+    return out
+
+
+def stages_of(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return each stage of a snapshot as a small dict of JSON types."""
+    return [_stage(stage) for stage in snapshot.stages]
+
+
+def state_of(snapshot: Snapshot) -> dict[str, Scalar]:
+    """Return a snapshot as flat attributes, without its stages and its sequence."""
     out: dict[str, Scalar] = {
         s.OPERATION_ID: snapshot.operation_id,
         s.OPERATION_NAME: snapshot.name,
@@ -89,27 +119,28 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
         s.HEALTH: snapshot.health.value,
         s.UNIT: snapshot.progress.unit,
     }
-    if snapshot.progress.ratio is not None:
-        out[s.RATIO] = snapshot.progress.ratio
     for key, name in _FLAT:
         value = getattr(snapshot, name)
         if value is not None:
             out[key] = value
-    for key, name in _PROGRESS:
-        value = getattr(snapshot.progress, name)
-        if value is not None:
-            out[key] = value
+    for about, fields in ((snapshot, _TIMES), (snapshot.progress, _PROGRESS)):
+        for key, name, rounded in fields:
+            value = getattr(about, name)
+            if value is not None:
+                out[key] = rounded(value)
+    if s.RATIO in out and out.get(s.RATIO_RAW) == out[s.RATIO]:
+        del out[s.RATIO_RAW]  # a reader takes the ratio for it
     eta = snapshot.progress.eta
     if eta is not None:
-        out |= {s.ETA: eta.eta, s.ETA_LOW: eta.low, s.ETA_HIGH: eta.high, s.ETA_SOURCE: eta.source}
-        out[s.ETA_RUNS] = eta.runs
+        out[s.ETA], out[s.ETA_LOW], out[s.ETA_HIGH] = estimate(eta)
+        out |= {s.ETA_SOURCE: eta.source, s.ETA_RUNS: eta.runs}
     for key, name in _JSON:
         value = getattr(snapshot, name)
         if value:
-            out[key] = _dump(value)
-    out |= _stages(snapshot) | _measured(snapshot)
+            out[key] = dump(value)
+    out |= _folded(snapshot) | _measured(snapshot)
     if snapshot.heartbeat_at is not None:
-        out[s.LAST_HEARTBEAT] = snapshot.heartbeat_at
+        out[s.LAST_HEARTBEAT] = seconds(snapshot.heartbeat_at)
     if snapshot.cancel_requested:
         out[s.CANCEL_REQUESTED] = True
     out |= _evidence(snapshot)
@@ -122,23 +153,22 @@ def _evidence(snapshot: Snapshot) -> dict[str, Scalar]:
     """Return the evidence of its verdict."""
     out: dict[str, Scalar] = {} if snapshot.wait is None else _wait(snapshot.wait)
     if snapshot.loop is not None:
-        out[s.LOOP] = _dump(_loop(snapshot.loop))
+        out[s.LOOP] = dump(_loop(snapshot.loop))
     if snapshot.overdue:
         out[s.OVERDUE] = True
     if snapshot.branches:
-        out[s.BRANCHES] = _dump([_branch(branch) for branch in snapshot.branches])
+        out[s.BRANCHES] = dump([_branch(branch) for branch in snapshot.branches])
     return out
 
 
-def _stages(snapshot: Snapshot) -> dict[str, Scalar]:
+def _folded(snapshot: Snapshot) -> dict[str, Scalar]:
+    """Return the stages that are not listed one by one."""
     out: dict[str, Scalar] = {}
-    if snapshot.stages:
-        out[s.STAGES] = _dump([_stage(stage) for stage in snapshot.stages])
     if snapshot.folded:
-        out[s.STAGES_FOLDED] = _dump(snapshot.folded)
+        out[s.STAGES_FOLDED] = dump(snapshot.folded)
     if snapshot.repeated:
         over = snapshot.status.final
-        out[s.STAGES_REPEATED] = _dump([to_list(runs, buckets=over) for runs in snapshot.repeated])
+        out[s.STAGES_REPEATED] = dump([to_list(runs, buckets=over) for runs in snapshot.repeated])
     return out
 
 
@@ -146,40 +176,46 @@ def _measured(snapshot: Snapshot) -> dict[str, Scalar]:
     """Return what statistics need."""
     out: dict[str, Scalar] = {}
     if snapshot.components:
-        out[s.COMPONENTS] = _dump(dict(snapshot.components))
+        out[s.COMPONENTS] = dump(dict(snapshot.components))
     if snapshot.failures:
-        out[s.FAILURES] = _dump(snapshot.failures)
+        out[s.FAILURES] = dump(snapshot.failures)
     if snapshot.curve:
-        out[s.CURVE] = _dump(snapshot.curve)
+        out[s.CURVE] = dump(snapshot.curve)
     if snapshot.resources is not None:
-        out[s.RESOURCES] = _dump(snapshot.resources.to_dict())
+        out[s.RESOURCES] = dump(snapshot.resources.to_dict())
     return out
 
 
 def _wait(wait: Wait) -> dict[str, Scalar]:
-    out: dict[str, Scalar] = {s.WAIT_REASON: wait.reason, s.WAIT_DURATION: wait.elapsed}
+    out: dict[str, Scalar] = {s.WAIT_REASON: wait.reason, s.WAIT_DURATION: seconds(wait.elapsed)}
     if wait.overdue_after is not None:
-        out[s.WAIT_REMAINING] = wait.overdue_after - wait.elapsed
+        out[s.WAIT_REMAINING] = seconds(wait.overdue_after - wait.elapsed)
     return out
 
 
 def _branch(branch: Branch) -> dict[str, Any]:
     """Return a branch as a small dict; default values are omitted."""
-    names = (*_BRANCH, "stall_after")
-    out: dict[str, Any] = {name: value for name in names if (value := getattr(branch, name)) is not None}
+    out: dict[str, Any] = {name: value for name in _BRANCH if (value := getattr(branch, name)) is not None}
+    if branch.stall_after is not None:
+        out["stall_after"] = figure(branch.stall_after)
     if branch.idle:
-        out["idle"] = round(branch.idle, 3)
+        out["idle"] = seconds(branch.idle)
     if branch.health is not Health.PROGRESSING:
         out["health"] = branch.health.value
     if branch.wait is not None:
-        out["wait"] = [branch.wait.reason, branch.wait.elapsed, branch.wait.overdue_after]
+        out["wait"] = _wait_of(branch.wait)
     if branch.loop is not None:
         out["loop"] = _loop(branch.loop)
     return out
 
 
+def _wait_of(wait: Wait) -> list[Any]:
+    return [wait.reason, seconds(wait.elapsed), None if wait.overdue_after is None else figure(wait.overdue_after)]
+
+
 def _loop(loop: Loop) -> dict[str, Any]:
-    return {name: getattr(loop, name) for name in Loop.__dataclass_fields__}
+    out = {name: getattr(loop, name) for name in Loop.__dataclass_fields__}
+    return {**out, "seconds": seconds(loop.seconds)}
 
 
 def _span(span: SpanIds) -> dict[str, Scalar]:
@@ -200,24 +236,24 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
         value = getattr(stage, name)
         if value is not None:
             out[name] = value
+    out |= {name: rounded(value) for name, rounded in _STAGE_TIMES if (value := getattr(stage, name)) is not None}
     for name in ("elapsed", "idle"):
         if getattr(stage, name):
-            out[name] = round(getattr(stage, name), 3)
-    for name in ("completed", "restored", "total", "ratio", "ratio_raw", "rate"):
-        value = getattr(progress, name)
-        if value is not None:
-            out[name] = value
+            out[name] = seconds(getattr(stage, name))
+    out |= {name: rounded(value) for _, name, rounded in _PROGRESS if (value := getattr(progress, name)) is not None}
+    if "ratio" in out and out.get("ratio_raw") == out["ratio"]:
+        del out["ratio_raw"]
     if progress.unit != "item":
         out["unit"] = progress.unit
     if progress.eta is not None:
         eta = progress.eta
-        out["eta"] = [eta.eta, eta.low, eta.high, eta.source, *([eta.runs] if eta.runs else ())]
+        out["eta"] = [*estimate(eta), eta.source, *([eta.runs] if eta.runs else ())]
     if stage.planned:
         out["planned"] = True
     if not stage.critical:
         out["critical"] = False
     if stage.wait is not None:
-        out["wait"] = [stage.wait.reason, stage.wait.elapsed, stage.wait.overdue_after]
+        out["wait"] = _wait_of(stage.wait)
     for name in ("depends_on", *_STAGE_MAPPINGS):
         value = getattr(stage, name)
         if value:
@@ -259,6 +295,7 @@ def from_attributes(
             str(get(s.SPAN_KIND, "internal")),
         )
     said: dict[str, Any] = {name: attributes[key] for key, name in _FLAT if key in attributes}
+    said |= {name: attributes[key] for key, name, _ in _TIMES if key in attributes}
     if s.ELAPSED not in attributes and s.START_TIME in attributes:
         said["elapsed"] = min(max(0.0, timestamp - attributes[s.START_TIME]), LONGEST)
     said |= {name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON}
@@ -266,13 +303,15 @@ def from_attributes(
     if s.ETA in attributes:
         low, high, runs = attributes[s.ETA_LOW], attributes[s.ETA_HIGH], int(get(s.ETA_RUNS, 0))
         eta = Estimate(attributes[s.ETA], low, high, str(get(s.ETA_SOURCE, "rate")), max(0, runs))
+    ratio = get(s.RATIO)
+    told: dict[str, Any] = {name: get(key) for key, name, _ in _PROGRESS} | {"ratio_raw": get(s.RATIO_RAW, ratio)}
     return Snapshot(
         operation_id=str(attributes[s.OPERATION_ID]),
         name=str(attributes[s.OPERATION_NAME]),
         status=Status(attributes[s.STATUS]),
         timestamp=timestamp,
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
-        progress=Progress(unit=str(get(s.UNIT, "item")), eta=eta, **{name: get(key) for key, name in _PROGRESS}),
+        progress=Progress(unit=str(get(s.UNIT, "item")), eta=eta, **told),
         stages=tuple(_read_stage(item) for item in json.loads(get(s.STAGES, "[]"))),
         folded=_read_folded(json.loads(get(s.STAGES_FOLDED, "[]"))),
         wait=wait,
@@ -283,6 +322,7 @@ def from_attributes(
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,
         repeated=tuple(from_list(item) for item in json.loads(get(s.STAGES_REPEATED, "[]"))),
+        sequence=get(s.SEQUENCE, 0),
         components=_read_components(json.loads(get(s.COMPONENTS, "{}"))),
         failures=_read_failures(json.loads(get(s.FAILURES, "[]"))),
         curve=read_curve(get(s.CURVE, "[]")),
@@ -396,7 +436,7 @@ def _mapping(given: Mapping[str, Any]) -> Attributes:
 
 def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
     get = item.get
-    said: dict[str, Any] = {name: get(name) for name in _STAGE}
+    said: dict[str, Any] = {name: get(name) for name in (*_STAGE, "expected", "started_at", "stall_after")}
     said |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
     said |= {
         name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes", "usage", "child_outcomes")
@@ -410,7 +450,7 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
             get("total"),
             get("unit", "item"),
             get("ratio"),
-            get("ratio_raw"),
+            get("ratio_raw", get("ratio")),
             get("rate"),
             Estimate(*item["eta"]) if "eta" in item else None,
             _amount(get("restored")),

@@ -19,13 +19,14 @@ from starlette.exceptions import HTTPException
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
-from otel_progress.monitor.auth import Auth, Guard, Identity
+from otel_progress.monitor.auth import NO_STORE, SAFE_HEADERS, Auth, Guard, Identity
 from otel_progress.monitor.intake import http
 from otel_progress.monitor.intake.acknowledgement import acknowledged
 from otel_progress.monitor.intake.bodies import bodies
+from otel_progress.monitor.intake.direct import DirectIntake
 from otel_progress.monitor.intake.grpc import GrpcIntake
+from otel_progress.monitor.intake.rate_limit import RATE
 from otel_progress.monitor.intake.requests import Accepted, Envelope
-from otel_progress.monitor.intake.server import Guarded
 from otel_progress.monitor.outlets.dispatch import Outlets
 from otel_progress.monitor.outlets.relay import Relay
 from otel_progress.monitor.ports import bound
@@ -42,6 +43,7 @@ from otel_progress.monitor.web.request_error import error_as_json
 from otel_progress.monitor.web.routes import Api
 from otel_progress.monitor.web.stream import Hub
 from otel_progress.monitor.web.views import Views
+from otel_progress.monitor.web.wishes import Wishes
 from otel_progress.outbound.loopback import is_loopback
 from otel_progress.version import VERSION
 
@@ -81,6 +83,7 @@ class Options:
         webhook: where changes of operations are posted, and how.
         trace_url: the URL of a trace, with `{trace_id}` in it.
         presume_after: seconds without a sign of its process after which an operation counts as lost.
+        client_rate: requests per second that one client of another machine may send; 0 for no limit.
     """
 
     db: Path
@@ -97,6 +100,7 @@ class Options:
     webhook: WebhookOptions | None = None
     trace_url: str | None = None
     presume_after: float = PRESUME_AFTER
+    client_rate: float = RATE
 
 
 class Monitor:
@@ -125,6 +129,7 @@ class Monitor:
 
     def _build(self, options: Options) -> None:
         self.core = Core(self._store, forwards=options.forward, presume_after=options.presume_after)
+        self.core.inbox.limit.rate = options.client_rate
         self.integrity = Integrity(self._store, self.core.faults.found_damage)
         self.relay = Relay(options.forward, self._store, self.core.journal.sent) if options.forward else None
         self.hub = Hub(options.interval, VERSION)
@@ -134,6 +139,8 @@ class Monitor:
         self.views.can_reach = self.control.connected
         self.publisher = Publisher(self.core, self._store, self.views, self.hub, options.interval, self._tell_trouble)
         self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, _origin(options.db))
+        self.wishes = Wishes(self.core, self.hub, self.control)
+        self.publisher.watched = self.wishes.is_shown
         self._notices = ControlNotices(self.control, self.views, self._say)
         for listener in (self._notices, self.outlets, self.relay):
             if listener is not None:
@@ -198,6 +205,7 @@ class Monitor:
             self.auth,
             VERSION,
             (self._intake_health, self.core.mistakes.health, self.integrity.health, self.outlets.health, *relay),
+            wishes=self.wishes,
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
         wrong: dict[Any, Any] = {HTTPException: error_as_json}
@@ -225,17 +233,19 @@ class Monitor:
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve on this loop."""
         self._notices.loop = asyncio.get_running_loop()
-        self._server = Server(self._config(), self._ending, ready)
+        self._server = Server(self.config(), self._ending, ready)
         self.core.start()
         self.integrity.start()
         self.outlets.start()
         publishing = asyncio.ensure_future(self.publisher.run())
+        wishing = asyncio.ensure_future(self.wishes.run())
         try:
             if self._grpc is not None:
                 self._grpc.start()
             await self._server.serve(sockets=[self._socket])
         finally:
             publishing.cancel()
+            wishing.cancel()
             await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def stop(self) -> None:
@@ -261,7 +271,14 @@ class Monitor:
         self.hub.close()
         self.control.close()
 
-    def _config(self) -> uvicorn.Config:
+    def config(self) -> uvicorn.Config:
+        """The configuration of its server."""
+        self.direct = DirectIntake(
+            self.core.offer,
+            self.auth.may_send,
+            headers=(*SAFE_HEADERS, NO_STORE),
+            log_headers={s.CONTROL_HEADER: CONTROL_PATH},
+        )
         logging.getLogger("uvicorn").addHandler(logging.NullHandler())
         return uvicorn.Config(
             self.application(),
@@ -272,7 +289,7 @@ class Monitor:
             ws="websockets-sansio",
             ws_max_size=64 * 1024,
             ws_per_message_deflate=False,
-            http=Guarded,
+            http=self.direct.protocol(),
             loop="none",
             proxy_headers=False,
             server_header=False,

@@ -46,7 +46,10 @@ SAFE_HEADERS: Final = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cross-origin-opener-policy", b"same-origin"),
 )
+NO_STORE: Final = (b"cache-control", b"no-store")
 _FREE: Final = frozenset({"/", "/session", "/health", "/api"})
+WATCHING: Final = "/watching"
+"""The path at which a screen says what it shows; that needs no more than the right to read."""
 _PAGE: Final = ("/static/", "/login/")
 """Besides `/`, the paths that need no token and may be reached by a link from another site; they hold no data."""
 BROWSER: Final = ("origin", "sec-fetch-site")
@@ -165,6 +168,14 @@ class Auth:
             return self.by_token(token.strip())
         return self._sessions.get(self.session_of(headers))
 
+    def may_send(self, path: str, headers: Headers) -> bool:
+        """Whether the sender of a request may send to this path; a refusal is not counted, as nothing is answered."""
+        if self.refuse(path, headers) is not None:
+            return False
+        denied, identity = self.denied, self.who(headers)
+        self.denied = denied
+        return identity is not None and SEND in identity.rights
+
     def session_behind(self, headers: Headers) -> str | None:
         """The session by which a request came in; None if it used a token."""
         scheme = headers.get("authorization", "").partition(" ")[0]
@@ -260,7 +271,7 @@ def _right(kind: str, method: str, path: str) -> str | None:
         return SEND
     if kind == "http" and (path in _FREE or path.startswith(_PAGE)):
         return None
-    return READ if kind == "websocket" or method in ("GET", "HEAD") else CONTROL
+    return READ if kind == "websocket" or method in ("GET", "HEAD") or path == WATCHING else CONTROL
 
 
 def safely(send: Send, scope: Scope) -> Send:
@@ -271,7 +282,7 @@ def safely(send: Send, scope: Scope) -> Send:
             has = {name.lower() for name, _ in message["headers"]}
             more = [pair for pair in SAFE_HEADERS if pair[0] not in has]
             if b"cache-control" not in has and not scope["path"].startswith("/static/"):
-                more.append((b"cache-control", b"no-store"))
+                more.append(NO_STORE)
             message = {**message, "headers": [*message["headers"], *more]}
         await send(message)
 

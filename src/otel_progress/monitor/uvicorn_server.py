@@ -11,12 +11,12 @@ from typing import Final
 
 import uvicorn
 
-FILES: Final = 8_192
-"""The limit of open files that is asked for; each reader is one connection."""
+FILES: Final = 65_536
+"""The limit of open files that is asked for: each program has two connections, each reader one."""
 
 
 def raise_file_limit() -> None:
-    """Raise the limit of open files as far as the system allows; each reader is one connection."""
+    """Raise the limit of open files as far as the system allows; each connection is one."""
     try:
         import resource
     except ImportError:

@@ -11,6 +11,7 @@ from otel_progress.errors import MissingDependency
 from otel_progress.outbound import trouble
 from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import STANDARD
+from otel_progress.outbound.compression import Compression
 from otel_progress.outbound.otlp import rejected, retry_delay
 from otel_progress.semconv import CONTROL_HEADER
 from otel_progress.settings import Endpoint, quiet_grpc
@@ -32,6 +33,8 @@ CANCEL_WAIT: Final = 0.01
 _RETRYABLE: Final = frozenset(
     {"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS", "RESOURCE_EXHAUSTED"}
 )
+_UNIMPLEMENTED: Final = "UNIMPLEMENTED"
+"""The status of a server that has no such service, or can't read gzip."""
 _ABOUT_DATA: Final = frozenset({"INVALID_ARGUMENT", "FAILED_PRECONDITION", "ALREADY_EXISTS"})
 
 
@@ -154,6 +157,7 @@ class GrpcTransport:
         self._signal = signal
         self._method = METHODS[signal]
         self._endpoint = endpoint
+        self._compression = Compression(endpoint)
         self._channel: Any = None
         self._call: Any = None
 
@@ -162,11 +166,10 @@ class GrpcTransport:
         scheme, _, rest = endpoint.url.partition("://")
         target = rest.rstrip("/")
         options = tuple(RECONNECT.items())
-        zip_it = grpc.Compression.Gzip if endpoint.compression == "gzip" else grpc.Compression.NoCompression
         if scheme == "https":
-            self._channel = grpc.secure_channel(target, self._credentials(), options, compression=zip_it)
+            self._channel = grpc.secure_channel(target, self._credentials(), options)
         else:
-            self._channel = grpc.insecure_channel(target, options, compression=zip_it)
+            self._channel = grpc.insecure_channel(target, options)
         self._call = self._channel.unary_unary(self._method, request_serializer=_same, response_deserializer=_same)
         return self._call
 
@@ -183,15 +186,31 @@ class GrpcTransport:
         )
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Send an export request; it never raises."""
+        """Send an export request; it never raises. A receiver that refuses gzip gets it again without."""
         seconds = self._endpoint.timeout if timeout is None else min(timeout, self._endpoint.timeout)
         deadline = clock.monotonic() + seconds
+        compression = self._compression
+        is_packed = compression.covers(body)  # gRPC itself sends what gets no smaller as it is
+        answer, code = self._ask(body, deadline, is_packed=is_packed)
+        if is_packed and answer.delivered:
+            compression.accepted()
+        elif is_packed and code == _UNIMPLEMENTED and compression.may_be_to_blame(surely=False):
+            again, code = self._ask(body, deadline, is_packed=False)
+            if again.delivered:
+                compression.stop()
+            return again
+        return answer
+
+    def _ask(self, body: bytes, deadline: float, *, is_packed: bool) -> tuple[Answer, str]:
+        """Send a request once; the status, too, if it is not OK."""
+        algorithms = self._grpc.Compression
+        algorithm = algorithms.Gzip if is_packed else algorithms.NoCompression
         in_flight: Any = None
 
         def start() -> Any:
             nonlocal in_flight
             call, left = self._call or self._open(), max(0.1, deadline - clock.monotonic())
-            in_flight = call.future(body, timeout=left, metadata=self._endpoint.headers)
+            in_flight = call.future(body, timeout=left, metadata=self._endpoint.headers, compression=algorithm)
             return in_flight
 
         try:
@@ -201,7 +220,7 @@ class GrpcTransport:
             if code == "DEADLINE_EXCEEDED":
                 gate.apart(self.close)  # else gRPC goes on reading whatever arrives on this connection
             reset = "RST_STREAM" in details  # by a proxy: an OTLP receiver answers with a status
-            return Answer(
+            failed = Answer(
                 False,
                 retry=code in _RETRYABLE or reset,
                 after=_asked(error),
@@ -210,12 +229,13 @@ class GrpcTransport:
                 reason=trouble.plain(f"gRPC {code}: {details}"),
                 trouble=trouble.of_grpc(self._endpoint, self._signal, code, details),
             )
+            return failed, code
         except Exception as error:
             wrong = trouble.of_error(self._endpoint, error)
             reason = trouble.plain(f"{type(error).__name__}: {error}")
-            return Answer(False, retry=True, unclear=True, reason=reason, trouble=wrong)
+            return Answer(False, retry=True, unclear=True, reason=reason, trouble=wrong), ""
         refused, why = rejected(answer)
-        return Answer(True, rejected=refused, reason=trouble.plain(why), control=_control(in_flight))
+        return Answer(True, rejected=refused, reason=trouble.plain(why), control=_control(in_flight)), ""
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress.errors import MissingDependency
 from otel_progress.outbound import trouble
 from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.compression import Compression
 from otel_progress.outbound.deadline import seconds_of
 from otel_progress.outbound.otlp import rejected
 from otel_progress.semconv import CONTROL_HEADER
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
 ABOUT_DATA: Final = frozenset({400, 413, 415, 422})
+REFUSES_GZIP: Final = frozenset({400, 415})
+"""What a receiver answers that can't read gzip; 400 may have other reasons."""
+UNSUPPORTED: Final = 415
 TOO_LARGE: Final = 413
+LEAST: Final = 0.05
+"""The shortest timeout of a request, in seconds."""
 ANSWER_BYTES: Final = 64 * 1024
 """The largest answer body that is read."""
 
@@ -45,32 +50,48 @@ class HttpTransport:
         self._session.headers.update(dict(endpoint.headers))
         self._session.headers["Content-Type"] = "application/x-protobuf"
         self._session.headers["User-Agent"] = "otel-progress"
-        if endpoint.compression == "gzip":
-            self._session.headers["Content-Encoding"] = "gzip"
+        self._compression = Compression(endpoint)
         if endpoint.client_certificate:
             key = endpoint.client_key
             self._session.cert = (endpoint.client_certificate, key) if key else endpoint.client_certificate
 
     def send(self, body: bytes, timeout: float | None = None) -> Answer:
-        """Send an export request; it never raises."""
+        """Send an export request; it never raises. A receiver that refuses gzip gets it again without."""
         endpoint = self._endpoint
         seconds = endpoint.timeout if timeout is None else min(timeout, endpoint.timeout)
-        if endpoint.compression == "gzip":
-            body = gzip.compress(body, 1)
+        end = clock.monotonic() + seconds
         try:
-            # `verify` is passed with each request, as REQUESTS_CA_BUNDLE takes precedence over that of the session.
-            reply = self._session.ask(
-                "POST", endpoint.url, seconds, ANSWER_BYTES, data=body, verify=endpoint.certificate
-            )
+            packed = self._compression.pack(body)
+            reply = self._post(body if packed is None else packed, seconds, is_packed=packed is not None)
+            if packed is not None:
+                reply = self._without_gzip(reply, body, end) or reply
         except Exception as error:
             reason, why = trouble.plain(f"{type(error).__name__}: {error}"), trouble.of_error(endpoint, error)
             return Answer(False, retry=True, unclear=not _refused(error), reason=reason, trouble=why)
         return self._answer(reply)
 
+    def _post(self, body: bytes, seconds: float, *, is_packed: bool) -> Reply:
+        # `verify` is passed with each request, as REQUESTS_CA_BUNDLE takes precedence over that of the session.
+        headers = {"Content-Encoding": "gzip"} if is_packed else {}
+        url, verify = self._endpoint.url, self._endpoint.certificate
+        return self._session.ask("POST", url, seconds, ANSWER_BYTES, data=body, headers=headers, verify=verify)
+
+    def _without_gzip(self, reply: Reply, body: bytes, end: float) -> Reply | None:
+        """Send a request again without gzip, if that may be why it was refused; None if it is not."""
+        compression, surely = self._compression, reply.status == UNSUPPORTED
+        if _is_good(reply):
+            compression.accepted()
+        if reply.status not in REFUSES_GZIP or not compression.may_be_to_blame(surely=surely):
+            return None
+        again = self._post(body, max(LEAST, end - clock.monotonic()), is_packed=False)
+        if surely or _is_good(again):
+            compression.stop()
+        return again
+
     def _answer(self, reply: Reply) -> Answer:
         status, body = reply.status, reply.body
         page = trouble.web_page(self._endpoint, body)
-        if 200 <= status < 300 and page is None:
+        if _is_good(reply) and page is None:
             refused, why = rejected(body)
             return Answer(True, rejected=refused, reason=trouble.plain(why), control=reply.headers.get(CONTROL_HEADER))
         said = body[:200].decode("utf-8", "replace")
@@ -88,6 +109,10 @@ class HttpTransport:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+
+def _is_good(reply: Reply) -> bool:
+    return 200 <= reply.status < 300
 
 
 def _refused(error: Any) -> bool:

@@ -9,11 +9,12 @@ from otel_progress import semconv
 from otel_progress.model.status import Status
 from otel_progress.model.units import amount, count, duration, part, plural
 from otel_progress.render.words import clean
-from otel_progress.reports import charts
+from otel_progress.reports import charts, phrases
 from otel_progress.reports.comparison import Change, Comparison, RunRow, success_of
 from otel_progress.reports.document import Cell, Document, Facts, Remark, Table, Tile, sections, table
-from otel_progress.reports.one import money, overlapping, tallied
 from otel_progress.reports.run import moment
+from otel_progress.reports.stage_table import overlapping
+from otel_progress.reports.tables import tallied
 
 SHOWN: Final = 100
 """Runs and stages that are listed."""
@@ -80,7 +81,7 @@ def _tiles(found: Comparison) -> tuple[Tile, ...]:
         if spread.p90 is not None:
             tiles.append(Tile("p90", duration(spread.p90), f"longest {duration(spread.longest)}"))
     if found.statistics.cost:
-        tiles.append(Tile("cost", money(found.statistics.cost), "of all runs"))
+        tiles.append(Tile("cost", phrases.money(found.statistics.cost), "of all runs"))
     return tuple(tiles)
 
 
@@ -119,7 +120,7 @@ def _number(one: Change, value: float | None) -> str:
         return duration(value)
     if one.what == "failure rate":
         return part(value)
-    return money({one.of: value}) if one.what == "cost" else amount(value, one.of)
+    return phrases.money({one.of: value}) if one.what == "cost" else amount(value, one.of)
 
 
 def _by(one: Change) -> str:
@@ -178,10 +179,10 @@ def _cost(found: Comparison) -> Facts | None:
     pairs = []
     for currency, n in one.cost.items():
         if isinstance(n, (int, float)):
-            mean = f", mean of a run {money({currency: n / runs})}" if found.number > 1 else ""
-            pairs.append((f"cost in {clean(currency)}", money({currency: n}) + mean))
+            mean = f", mean of a run {phrases.money({currency: n / runs})}" if found.number > 1 else ""
+            pairs.append((f"cost in {clean(currency)}", phrases.money({currency: n}) + mean))
     if one.cost_per_unit:
-        pairs.append(("cost per unit", money(one.cost_per_unit)))
+        pairs.append(("cost per unit", phrases.money(one.cost_per_unit)))
     for unit, n in one.units.items():
         if isinstance(n, (int, float)) and n:
             pairs.append((clean(plural(unit)) if unit not in ("By", "1") else "bytes", amount(n, unit)))
@@ -214,6 +215,6 @@ def _run(row: RunRow) -> tuple[object, ...]:
         counted,
         f"{row.ok:,}" if row.ok else "",
         f"{row.failed:,}" if row.failed else "",
-        money(row.cost),
+        phrases.money(row.cost),
         clean(row.reason or ""),
     )

@@ -7,6 +7,8 @@ from typing import Final, NamedTuple, Union
 
 WIDTH: Final = 1000
 """Width of the coordinates of charts; they are stretched to the width of the page."""
+ROWS: Final = 100
+"""The most rows of a table, unless it says otherwise."""
 
 
 class Tile(NamedTuple):

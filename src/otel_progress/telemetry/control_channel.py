@@ -1,4 +1,4 @@
-"""The control channel: a monitor that receives our events may ask operations to stop.
+"""The control channel: a monitor that receives our events may ask operations to stop, and for more of their events.
 
 Such a monitor names the URL of its channel in the answers to our log events. One thread then asks there for commands by
 long polling. It runs only while operations do, never delays the end of the process, and retries what fails; only the
@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
-from otel_progress.live.engine import process
+from otel_progress.live.engine import process, wishes
 from otel_progress.live.engine.commands import Commands
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
@@ -283,8 +283,12 @@ class Channel:
         except (ValueError, LookupError, TypeError, RecursionError):
             return "its answer can't be read"
         self._answers = [answer for answer in map(self._commands.obey, commands) if answer is not None]
-        soon = not self._answers and clock.monotonic() - began < QUICK
-        return "" if soon and not answers else None
+        if self._answers or answers:
+            return None
+        early = QUICK - (clock.monotonic() - began)
+        if early > 0 and commands:
+            self._stopped.wait(early)  # a monitor may wish again and again
+        return "" if early > 0 and not commands else None
 
     def _post(self, session: Any, address: ChannelAddress, answers: list[dict[str, str]]) -> tuple[int, bytes]:
         """Post a request with the settings of log events, and wait for its answer."""
@@ -292,7 +296,8 @@ class Channel:
         headers = dict(endpoint.headers) if address.trusted else {}
         headers |= {"content-type": "application/json", "user-agent": "otel-progress"}
         certificate = endpoint.client_certificate if address.trusted else None
-        about = {"instance": self._instance, "pid": os.getpid(), "answers": answers, "wait": self._wait}
+        about: dict[str, Any] = {"instance": self._instance, "pid": os.getpid(), "answers": answers, "wait": self._wait}
+        about["does"] = wishes.KNOWN
         reply = session.ask(
             "POST",
             address.url,

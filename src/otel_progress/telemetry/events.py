@@ -1,11 +1,11 @@
-"""Log events; each carries the snapshot of its operation, so a reader that joins late is up to date after one event."""
+"""Log events: keyframes carry the whole snapshot of their operation, the others what differs from the last keyframe."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -14,6 +14,7 @@ from otel_progress.live.engine import process
 from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
+from otel_progress.model.deltas import Keyframe
 from otel_progress.model.sentences import sentence
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Status
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 BYTES: Final = 256 * 1024
 """The largest encoded snapshot, and the largest event beside it; receivers accept requests of 4 MiB."""
+NEWS_SECONDS: Final = 60.0
+"""Seconds after which a heartbeat tells how the process is, whatever else was sent."""
 _FIELD: Final = 6
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
 _TROUBLE: Final = frozenset({s.STALLED, s.WAIT_OVERDUE, s.SLOW})
@@ -36,23 +39,20 @@ _BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
 class Events:
     """Encodes events and posts them; called in the ticker's thread."""
 
-    def __init__(self, pipeline: Pipeline, heartbeat: float) -> None:
-        """Post to a pipeline; `heartbeat` is the time between heartbeats of the process, in seconds."""
+    def __init__(self, pipeline: Pipeline) -> None:
+        """Post to a pipeline."""
         self._pipeline = pipeline
-        self._heartbeat = heartbeat
-        self._next_beat = 0.0
-        self._last: Snapshot | None = None
-        self._keys: Mapping[str, object] = {}
-        self._encoded = b""
+        self._beat_at = clock.monotonic()
+        self._told: dict[str, int] = {}
+        """What the last heartbeat said of what was dropped."""
+        self._state = _State()
+        self._keyframes: dict[str, Keyframe] = {}
+        """The last keyframe of each operation that runs, by its id."""
 
     def on_event(self, event: Event, operation: OperationState) -> None:
         """Post an event of an operation."""
-        snapshot = event.snapshot
-        if snapshot is not self._last:
-            self._encode(snapshot)
-            self._last = snapshot
-        encoded = self._encode_own(event) + self._encoded
-        span = snapshot.span
+        encoded, is_keyframe = self._encode(event, operation)
+        span = event.snapshot.span
         body = otlp.log_record(
             event.name,
             event.timestamp,
@@ -64,52 +64,67 @@ class Events:
             span.span_id if span else None,
             bool(span and span.sampled),
         )
-        self._pipeline.post(EncodedEvent(event.name, operation.id, body))
+        self._pipeline.post(EncodedEvent(event.name, operation.id, body, is_keyframe))
 
-    def _encode(self, snapshot: Snapshot) -> None:
-        """Encode a snapshot, without details if it is too large."""
-        for lighten in (None, _light, _bare):
-            keys = wire.to_attributes(snapshot if lighten is None else lighten(snapshot))
-            keys.pop(s.SEQUENCE, None)
-            self._keys, self._encoded = keys, otlp.attributes(_FIELD, keys)
-            if len(self._encoded) <= BYTES:
-                return
+    def _encode(self, event: Event, operation: OperationState) -> tuple[bytes, bool]:
+        """Encode an event; returns whether it is a keyframe as well."""
+        key = operation.id
+        known = self._keyframes.get(key)
+        if known is not None and event.sequence != operation._keyframe:
+            state = self._read(event.snapshot, known.detail)
+            delta = known.difference(state.attributes, state.stages)
+            if delta is not None:
+                encoded = otlp.attributes(_FIELD, delta)
+                if len(encoded) <= BYTES:
+                    own, theirs = _own(event, state.attributes)
+                    if event.name == s.UPDATED:
+                        own.pop(s.STAGE_NAME, None)  # its path says it
+                        if event.stage is not None and event.stage == event.snapshot.stage:
+                            del own[s.STAGE_PATH]  # the current stage says it
+                    return otlp.attributes(_FIELD, own) + encoded + theirs, False
+        state = self._whole(event.snapshot)
+        own, theirs = _own(event, state.attributes)
+        if event.name == s.OPERATION_ENDED:
+            self._keyframes.pop(key, None)
+        else:
+            about = {name: value for name, value in own.items() if name in wire.STATE}
+            self._keyframes[key] = Keyframe(event.sequence, {**state.attributes, **about}, state.stages, state.detail)
+        return otlp.attributes(_FIELD, own) + state.encoded + theirs, True
+
+    def _read(self, snapshot: Snapshot, detail: int) -> _State:
+        """The attributes of a snapshot; events of one round share it."""
+        if self._state.snapshot is not snapshot or self._state.detail != detail:
+            self._state = _State(snapshot, detail)
+        return self._state
+
+    def _whole(self, snapshot: Snapshot) -> _State:
+        """The attributes of a snapshot, encoded; without details if they are too large."""
+        for detail in range(len(_DETAILS)):
+            state = self._read(snapshot, detail)
+            if not state.encoded:
+                state.encode()
+            if len(state.encoded) <= BYTES:
+                break
             drops.add(s.DROP_ATTRIBUTE)
-
-    def _encode_own(self, event: Event) -> bytes:
-        """Encode what this event adds to the snapshot; the sequence comes first, as the monitor orders events by it.
-
-        Attributes of the user never override those of the snapshot.
-        """
-        own: dict[str, Value] = {s.SEQUENCE: event.sequence}
-        if event.stage is not None:
-            own[s.STAGE_PATH] = event.stage
-            own[s.STAGE_NAME] = event.stage.rpartition("/")[2]
-        theirs = {}
-        for key, value in event.attributes.items():
-            if key in s.EVENT_ATTRIBUTES:
-                if key not in self._keys:
-                    own[key] = value
-            elif key.startswith(s.PREFIX) or key in self._keys:
-                drops.add(s.DROP_ATTRIBUTE)
-            else:
-                theirs[key] = value
-        encoded = otlp.attributes(_FIELD, theirs)
-        if len(encoded) > BYTES:
-            drops.add(s.DROP_ATTRIBUTE, len(theirs))
-            encoded = b""
-        return otlp.attributes(_FIELD, own) + encoded
+        return state
 
     def on_tick(self, now: float) -> None:
-        """Post the heartbeat of the process when it is due, and send everything."""
-        if now >= self._next_beat:
-            self._next_beat = now + self._heartbeat
+        """Post a heartbeat of the process when it is due, and send everything."""
+        if self._is_beat_due(now):
+            self._beat_at, self._told = now, dict(drops)
             self._beat()
         self._pipeline.poke()
 
+    def _is_beat_due(self, now: float) -> bool:
+        """Whether nothing else proves for long that the process is alive, or tells how it is."""
+        if now - self._beat_at >= NEWS_SECONDS:
+            return True
+        pipeline = self._pipeline
+        return pipeline.is_over(self._beat_at, now) and (pipeline.is_silent(now) or self._told != drops)
+
     def _beat(self) -> None:
         about: dict[str, Value] = {
-            s.HEARTBEAT_INTERVAL: self._heartbeat,
+            s.HEARTBEAT_INTERVAL: self._pipeline.interval,
             s.JUDGED_BY: "process",
             s.PROCESS_IN_FLIGHT: len(registry.live),
         }
@@ -125,6 +140,58 @@ class Events:
             s.PROCESS_HEARTBEAT, now, now, otlp.INFO, text, otlp.attributes(_FIELD, about), None, None, False
         )
         self._pipeline.post(EncodedEvent(s.PROCESS_HEARTBEAT, "", body))
+
+
+class _State:
+    """The state of an operation as attributes; the curve apart, as deltas go without it."""
+
+    __slots__ = ("attributes", "curve", "detail", "encoded", "snapshot", "stages")
+
+    def __init__(self, snapshot: Snapshot | None = None, detail: int = 0) -> None:
+        """Read a snapshot; `detail` is the place in `_DETAILS` of what makes it smaller."""
+        self.snapshot = snapshot
+        self.detail = detail
+        self.encoded = b""
+        self.attributes: dict[str, Value] = {}
+        self.stages: list[dict[str, Any]] = []
+        self.curve: Value | None = None
+        if snapshot is not None:
+            lighter = _DETAILS[detail](snapshot)
+            self.attributes.update(wire.state_of(lighter))
+            self.stages = wire.stages_of(lighter)
+            self.curve = self.attributes.pop(s.CURVE, None)
+
+    def encode(self) -> None:
+        """Encode all of it."""
+        more: dict[str, Value] = {} if self.curve is None else {s.CURVE: self.curve}
+        if self.stages:
+            more[s.STAGES] = wire.dump(self.stages)
+        self.encoded = otlp.attributes(_FIELD, {**self.attributes, **more})
+
+
+def _own(event: Event, state: Mapping[str, object]) -> tuple[dict[str, Value], bytes]:
+    """What this event adds to the state of its operation, and what the user adds, encoded.
+
+    The sequence comes first, as the monitor orders events by it. Attributes of the user never override the state.
+    """
+    own: dict[str, Value] = {s.SEQUENCE: event.sequence}
+    if event.stage is not None:
+        own[s.STAGE_PATH] = event.stage
+        own[s.STAGE_NAME] = event.stage.rpartition("/")[2]
+    theirs = {}
+    for key, value in event.attributes.items():
+        if key in s.EVENT_ATTRIBUTES:
+            if key not in state:
+                own[key] = value
+        elif key.startswith(s.PREFIX) or key in state:
+            drops.add(s.DROP_ATTRIBUTE)
+        else:
+            theirs[key] = value
+    encoded = otlp.attributes(_FIELD, theirs)
+    if len(encoded) > BYTES:
+        drops.add(s.DROP_ATTRIBUTE, len(theirs))
+        encoded = b""
+    return own, encoded
 
 
 def _light(snapshot: Snapshot) -> Snapshot:
@@ -166,6 +233,10 @@ def _bare(snapshot: Snapshot) -> Snapshot:
         failures=(),
         curve=(),
     )
+
+
+_DETAILS: Final[tuple[Callable[[Snapshot], Snapshot], ...]] = (lambda snapshot: snapshot, _light, _bare)
+"""What makes a snapshot smaller, one after the other, if it is too large for an event."""
 
 
 def severity(event: Event) -> int:

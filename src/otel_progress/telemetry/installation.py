@@ -13,7 +13,6 @@ from otel_progress.live import hooks
 from otel_progress.live.engine import process
 from otel_progress.live.registry import registry
 from otel_progress.model.values import Value
-from otel_progress.outbound import otlp
 from otel_progress.outbound.transport import OTLP, Transport, connect
 from otel_progress.settings import Settings
 from otel_progress.telemetry.control_channel import Channel
@@ -67,7 +66,7 @@ class Installation:
             offered = self.channel.offered
         registry.service = service_of(about)
         registry.environment = environment_of(about)
-        self.pipeline = Pipeline(logs, metrics, otlp.resource(about), VERSION, settings.outbox, offered)
+        self.pipeline = Pipeline(logs, metrics, about, VERSION, settings.outbox, offered, settings.heartbeat)
         self._hook_pipeline(self.pipeline)
         self.farewell = Farewell(self.pipeline, unsent_spans, registry.unreported)
         self._hook(process.at_last, self.farewell.say)
@@ -79,9 +78,9 @@ class Installation:
 
     def _hook_pipeline(self, pipeline: Pipeline) -> None:
         settings = self.settings
-        events = Events(pipeline, settings.heartbeat)
-        runs = RunSeries(pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
-        self._hook(hooks.sinks, events.on_event)
+        events = Events(pipeline)
+        runs = RunSeries(pipeline, settings)
+        self._hook(hooks.paced_sinks, events.on_event)
         self._hook(hooks.on_change, runs.on_change)
         self._hook(hooks.on_trouble, runs.on_trouble)
         self._hook(hooks.on_tick, runs.on_tick)

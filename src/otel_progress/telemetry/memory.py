@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -21,6 +21,7 @@ from otel_progress import semconv as s
 from otel_progress.live import hooks
 from otel_progress.live.engine import process, runtime
 from otel_progress.live.registry import registry
+from otel_progress.model.deltas import merge
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.settings import Settings
@@ -32,7 +33,7 @@ from otel_progress.telemetry.run_series import RunSeries
 
 @dataclass(frozen=True)
 class Log:
-    """A log event as a receiver sees it; times in ns since 1970."""
+    """A log event as a receiver sees it, a delta with all that its keyframe says; times in ns since 1970."""
 
     event_name: str
     time: int
@@ -42,6 +43,8 @@ class Log:
     trace_id: str
     span_id: str
     sampled: bool = False
+    sent: Mapping[str, Any] = field(default_factory=dict)
+    """The attributes as they were sent."""
 
 
 @dataclass(frozen=True)
@@ -108,25 +111,26 @@ class Memory:
         self.pipeline = Pipeline(
             self.logs_receiver,
             self.metrics_receiver,
-            otlp.resource({s.SERVICE_NAME: "test"}),
+            {s.SERVICE_NAME: "test"},
             "test",
             settings.outbox,
+            heartbeat=settings.heartbeat,
         )
 
     def hook(self) -> None:
         """Register with the hooks."""
         settings = self.settings
         registry.service = "test"
-        events = Events(self.pipeline, settings.heartbeat)
-        runs = RunSeries(self.pipeline, settings.metric_interval, settings.run_series_after, settings.run_series_max)
+        events = Events(self.pipeline)
+        runs = RunSeries(self.pipeline, settings)
         by_name = ByName(self._meters.get_meter(s.SCOPE))
-        hooks.sinks.append(events.on_event)
+        hooks.paced_sinks.append(events.on_event)
         hooks.on_change += [by_name.on_change, runs.on_change]
         hooks.on_trouble.append(runs.on_trouble)
         hooks.on_tick += [runs.on_tick, events.on_tick]
         hooks.tracing.use(self.tracer_provider)
         process.at_exit.append(self.pipeline.flush)
-        runtime.set_pace(settings.interval, settings.event_budget)
+        runtime.set_pace(settings.interval, settings.event_budget, settings.keyframe_interval, settings.update_interval)
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -137,18 +141,26 @@ class Memory:
     def logs(self) -> list[Log]:
         """The log events that were sent."""
         found = []
+        keyframes: dict[tuple[Any, ...], Mapping[str, Any]] = {}
         for request in self.logs_receiver.requests:
             for record in _records(request):
+                sent = _plain(record.attributes)
+                named = sent.get(s.KEYFRAME)
+                number = sent.get(s.SEQUENCE) if named is None else named
+                key = (sent.get(s.OPERATION_ID), sent.get(s.START_TIME), number)
+                if named is None:
+                    keyframes[key] = sent
                 found.append(
                     Log(
                         record.event_name,
                         record.time_unix_nano,
                         record.body.string_value,
                         record.severity_text,
-                        _plain(record.attributes),
+                        sent if named is None else merge(keyframes.get(key, {}), sent),
                         record.trace_id.hex(),
                         record.span_id.hex(),
                         bool(record.flags & 1),
+                        sent,
                     )
                 )
         return found

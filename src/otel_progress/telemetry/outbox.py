@@ -1,13 +1,14 @@
 """The outbox: events that wait for the receiver, bounded; the most important ones are dropped last.
 
-Plain updates and notes are dropped first, then stages and waits, then starts. Ends of operations are kept longest, and
-if the receiver knows the operation, only the size of the outbox limits them: without its end, the operation would look
-lost there for ever. Dropped events are counted.
+Plain updates and notes are dropped first, then stages, then keyframes, without which the events after them can't be
+read. Ends of operations are kept longest, and if the receiver knows the operation, only the size of the outbox limits
+them: without its end, the operation would look lost there for ever. Dropped events are counted, and another keyframe
+takes the place of one that was dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -41,6 +42,7 @@ class EncodedEvent(NamedTuple):
     name: str
     owner: str
     body: bytes
+    is_keyframe: bool = False
 
 
 @dataclass
@@ -64,13 +66,18 @@ class Outbox:
     Not thread-safe: the owner locks it.
     """
 
-    def __init__(self, most: int = 10_000, most_bytes: int = BYTES) -> None:
-        """Hold at most `most` events, and `most_bytes` bytes."""
+    def __init__(
+        self, most: int = 10_000, most_bytes: int = BYTES, lacks: Callable[[str], object] = lambda _: None
+    ) -> None:
+        """Hold at most `most` events, and `most_bytes` bytes; `lacks` is called with the id of a lost keyframe."""
         self._most = most
+        self._lacks = lacks
         self._most_bytes = most_bytes
         self._events: dict[int, EncodedEvent] = {}
         self._ranks: tuple[dict[int, None], ...] = tuple({} for _ in range(END + 1))
         self._updates: dict[str, int] = {}
+        self._keyframes: dict[str, int] = {}
+        """Those updates that are keyframes."""
         self._ends: dict[str, int] = {}
         self._known: dict[str, None] = {}
         self._in_flight: frozenset[int] = frozenset()
@@ -84,14 +91,15 @@ class Outbox:
         return len(self._events)
 
     def add(self, event: EncodedEvent) -> None:
-        """Add an event; a plain update replaces the last one of its owner."""
+        """Add an event; a plain update replaces the last one of its owner, but only a keyframe replaces a keyframe."""
         serial = self._next
         self._next += 1
         if event.name in _REPLACEABLE:
-            before = self._updates.get(event.owner)
-            if before is not None:
-                self._remove(before)
-            self._updates[event.owner] = serial
+            for newest in (self._updates, self._keyframes) if event.is_keyframe else (self._updates,):
+                before = newest.get(event.owner)
+                if before is not None:
+                    self._remove(before)
+            (self._keyframes if event.is_keyframe else self._updates)[event.owner] = serial
         self._events[serial] = event
         self._ranks[self._rank(event)][serial] = None
         if event.name == s.OPERATION_ENDED:
@@ -110,6 +118,8 @@ class Outbox:
         for event in events:
             drops.add(reason)
             self.lost.add(event)
+            if event.is_keyframe:
+                self._lacks(event.owner)
 
     def refused(self, count: int) -> None:
         """Count events that the receiver rejected from a request that it accepted; it does not say which."""
@@ -137,7 +147,7 @@ class Outbox:
     def _rank(self, event: EncodedEvent) -> int:
         if event.name == s.OPERATION_ENDED:
             return END if event.owner in self._known else UNKNOWN_END
-        return _RANKS.get(event.name, STATE)
+        return STATE if event.is_keyframe else _RANKS.get(event.name, STATE)
 
     def _remove(self, serial: int) -> None:
         event = self._events.pop(serial, None)
@@ -145,11 +155,16 @@ class Outbox:
             return
         for rank in self._ranks:
             rank.pop(serial, None)
-        if self._updates.get(event.owner) == serial:
-            del self._updates[event.owner]
+        self._release(event, serial)
         if self._ends.get(event.owner) == serial:
             del self._ends[event.owner]
         self.bytes -= len(event.body)
+
+    def _release(self, event: EncodedEvent, serial: int) -> None:
+        """A later update does not replace this one."""
+        for newest in (self._updates, self._keyframes):
+            if newest.get(event.owner) == serial:
+                del newest[event.owner]
 
     def take(self, most_bytes: int = REQUEST_BYTES) -> dict[int, EncodedEvent]:
         """The oldest events that fit into one request; they stay until they are acknowledged."""
@@ -160,8 +175,7 @@ class Outbox:
             if batch and size > most_bytes:
                 break
             batch[serial] = event
-            if self._updates.get(event.owner) == serial:
-                del self._updates[event.owner]
+            self._release(event, serial)
         self._in_flight = frozenset(batch)
         return batch
 
@@ -187,11 +201,11 @@ class Outbox:
         self._settle(delivered=False)
         for serial, event in batch.items():
             if serial in self._events and event.name in _REPLACEABLE:
-                newer = self._updates.get(event.owner, -1)
-                if newer > serial:
+                newest = self._keyframes if event.is_keyframe else self._updates
+                if max(newest.get(event.owner, -1), self._keyframes.get(event.owner, -1)) > serial:
                     self._remove(serial)
                 else:
-                    self._updates[event.owner] = serial
+                    newest[event.owner] = serial
 
     def assume_known(self, batch: dict[int, EncodedEvent]) -> list[str]:
         """Treat the operations of a batch as known, before it is sent; returns the new ones."""

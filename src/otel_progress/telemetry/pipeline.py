@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live.engine import process
+from otel_progress.live.engine import keyframes, process
 from otel_progress.live.guard import drops, tell_once
+from otel_progress.model.values import Value
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer, SignalStatus
 from otel_progress.outbound.backoff import STANDARD
@@ -22,6 +23,12 @@ from otel_progress.outbound.transport import Transport
 from otel_progress.outbound.trouble import Trouble
 from otel_progress.telemetry.outbox import REQUEST_BYTES, EncodedEvent, Outbox, Unsent
 
+TO_MONITOR: Final = 5.0
+"""The longest silence toward a monitor, in seconds."""
+TO_COLLECTOR: Final = 15.0
+"""The longest silence toward another receiver, in seconds."""
+SLACK: Final = 0.1
+"""By how many seconds a heartbeat may be early, as rounds of the ticker are not exact."""
 LEAST: Final = 0.05
 """The shortest timeout of a request, in seconds."""
 LOCK_SECONDS: Final = 0.1
@@ -67,28 +74,37 @@ class Pipeline:
         self,
         logs: Transport | None,
         metrics: Transport | None,
-        resource: bytes,
+        resource: Mapping[str, Value],
         version: str,
         outbox: int,
         offered: Offered | None = None,
+        heartbeat: float | None = None,
     ) -> None:
         """Prepare the pipeline; no thread is started.
 
         Args:
             logs: the transport for events.
             metrics: the transport for run series.
-            resource: the encoded resource of the process.
+            resource: the resource of the process.
             version: the version of the instrumentation scope.
             outbox: events that may wait.
             offered: called with the control channel that a receiver offers.
+            heartbeat: the longest silence in seconds; None: 5 s toward a monitor, 15 s toward another receiver.
         """
         self._logs = None if logs is None else PacedTransport("log events", logs)
         self._metrics = None if metrics is None else PacedTransport("run series", metrics)
         self._transports = [one for one in (self._logs, self._metrics) if one is not None]
-        self._resource = resource
+        self._about = resource
+        self._resource = otlp.resource(resource)
+        self._resources: dict[float, bytes] = {}
+        """The encoded resource of events, by the interval that it promises."""
         self._scope = otlp.scope(s.SCOPE, version)
-        self._outbox = Outbox(outbox)
+        self._outbox = Outbox(outbox, lacks=keyframes.request_id)
         self._offered = offered
+        self._heartbeat = heartbeat
+        self._is_monitor = False
+        self._announced = self.interval
+        self._spoke_at = clock.monotonic()
         self._series: list[tuple[bytes, Delivered]] = []
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
@@ -96,7 +112,21 @@ class Pipeline:
         self._poked = self._stopped = False
         self._thread: threading.Thread | None = None
 
+    @property
+    def interval(self) -> float:
+        """The longest silence that the receiver of events is promised, in seconds."""
+        return self._heartbeat or (TO_MONITOR if self._is_monitor else TO_COLLECTOR)
+
     # -- for the ticker
+
+    def is_over(self, since: float, now: float) -> bool:
+        """Whether the interval has passed since a time; the one that was promised last also binds, if it is shorter."""
+        interval = min(self.interval, self._announced)
+        return now - since >= interval - min(SLACK, interval / 20)
+
+    def is_silent(self, now: float) -> bool:
+        """Whether no event waits, and the receiver got none during the interval."""
+        return not self._outbox and self.is_over(self._spoke_at, now)
 
     def post(self, event: EncodedEvent) -> None:
         """Put an event into the outbox."""
@@ -220,7 +250,11 @@ class Pipeline:
             new = self._outbox.assume_known(batch)
         if not batch:
             return False
-        answer = paced.send(self._request(event.body for event in batch.values()), deadline)
+        began, interval = clock.monotonic(), self.interval
+        answer = paced.send(self._request_of_events((event.body for event in batch.values()), interval), deadline)
+        if answer.delivered:
+            self._spoke_at, self._announced = began, interval
+            self._is_monitor = answer.control is not None  # nothing else offers a control channel
         if answer.control is not None and self._offered is not None:
             self._offered(answer.control)
         with self._lock:
@@ -256,7 +290,15 @@ class Pipeline:
 
     def request(self, items: list[bytes]) -> bytes:
         """Encode an export request with these metrics."""
-        return self._request(items)
+        return otlp.envelope(self._resource, self._scope, items)
 
-    def _request(self, items: object) -> bytes:
-        return otlp.envelope(self._resource, self._scope, items)  # type: ignore[arg-type]
+    def _request_of_events(self, events: Iterable[bytes], interval: float) -> bytes:
+        """Encode an export request with events, whose resource says how to read them, and what silence is promised.
+
+        Metrics say neither: with a resource of their own they would have a second `target_info` in Prometheus.
+        """
+        encoded = self._resources.get(interval)
+        if encoded is None:
+            about = {**self._about, s.SCHEMA: s.SCHEMA_VERSION, s.HEARTBEAT_INTERVAL: interval}
+            encoded = self._resources[interval] = otlp.resource(about)
+        return otlp.envelope(encoded, self._scope, events)

@@ -47,6 +47,8 @@ _DELTA: Final[dict[type, AggregationTemporality]] = {
 _AGGREGATIONS: Final[dict[str, dict[type, Aggregation]]] = {
     "base2_exponential_bucket_histogram": {Histogram: ExponentialBucketHistogramAggregation()}
 }
+SPANS_MS: Final = 1500
+"""How long a flush waits for the spans, in ms."""
 _HISTOGRAMS: Final = (HistogramData, ExponentialHistogram)
 _TEMPORALITY: Final[dict[str, dict[type, AggregationTemporality]]] = {
     "delta": {**_DELTA, ObservableCounter: AggregationTemporality.DELTA},
@@ -162,6 +164,7 @@ class Exporter:
 
     def start(self) -> None:
         """Start the thread if there is anything to export."""
+        self._next = clock.monotonic() + self._interval
         if self._thread is None and process.threads_allowed and (self._makers or _switch.to):
             self._thread = threading.Thread(target=self._run, name="otel-progress-exporter", daemon=True)
             self._thread.start()
@@ -172,7 +175,6 @@ class Exporter:
 
     def _run(self) -> None:
         self._renew_reader()
-        self._next = clock.monotonic() + self._interval
         while not self._stopped or self._asked:
             with self._ready:
                 self._ready.wait_for(lambda: bool(self._asked) or self._stopped, timeout=self._soonest)
@@ -191,7 +193,7 @@ class Exporter:
                 for exporter in _span_exporters:
                     if isinstance(exporter, OtlpSpans):
                         exporter.at_once()
-                _switch.force_flush(1500)
+                flush_spans()
             for exporter in _span_exporters:
                 if isinstance(exporter, OtlpSpans):
                     exporter.resend()
@@ -273,6 +275,11 @@ def unsent_spans() -> tuple[int, Trouble | None]:
         if isinstance(exporter, OtlpSpans):
             return max(0, _switch.ended - exporter.delivered), exporter.trouble
     return 0, None
+
+
+def flush_spans() -> None:
+    """Have all ended spans sent."""
+    _switch.force_flush(SPANS_MS)
 
 
 def detach_spans() -> tuple[SpanProcessor, ...]:

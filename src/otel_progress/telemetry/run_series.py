@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.live.engine.branch_verdicts import Figures, figures
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
-from otel_progress.live.state import Change, HandleState
+from otel_progress.live.state import Change
 from otel_progress.model.health import NOT_MOVING
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Status
 from otel_progress.outbound import otlp
+from otel_progress.settings import EVERYTHING, Settings
 from otel_progress.telemetry.outbox import REQUEST_BYTES
-from otel_progress.telemetry.run_values import COLUMNS, MARKS, cost_of, loop_of, overdue, values, what_repeats
+from otel_progress.telemetry.run_points import POINT_BYTES, Points, Shown, labels
 
 if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
@@ -28,49 +28,12 @@ if TYPE_CHECKING:
 
 FINALS: Final = 20_000
 """Last points, two for each ended operation, that may wait for the receiver."""
-POINT_BYTES: Final = 24
-"""The size of a point beside its head."""
-LABEL_BYTES: Final = 6_000
-"""The largest size of the additional labels of both health points, and of the points of loops and overdue waits."""
 SOONEST: Final = 1.0
 """Seconds between two exports because verdicts changed, at least."""
 AT_ONCE: Final = 100
 """Operations that such an export takes at most; the others go with the next."""
 Request = tuple[bytes, Callable[[], None]]
 T = TypeVar("T")
-
-
-Finding = tuple[Health, Union[str, None], Union[str, None], Union[str, None]]
-"""A verdict, the stage concerned, the line of code at which it is stuck, and what repeats while it loops."""
-
-
-class Cached(NamedTuple):
-    """The encoded heads of the points of an operation.
-
-    Attributes:
-        head: the head of most points.
-        active_head: that of `progress.run.active`, which has the parent's id, too.
-        parent_head: that of `progress.run.parent`; empty if the parent's name is not known.
-        health: the verdict that `health_head` holds.
-        health_head: the head of the current health point.
-        before: that of the previous verdict, which is sent as 0, so that a query over time never finds two verdicts.
-        had: the columns that had a value, and how often their end is still to be marked.
-        costs: the heads of the points of what loops spent, by currency.
-        overdue: those of the limits of overdue waits, by reason and stage, and how often their end is still to be
-            marked.
-        beside: the same of health points of loops beside a stuck branch.
-    """
-
-    head: bytes
-    active_head: bytes
-    parent_head: bytes
-    health: Finding
-    health_head: bytes
-    before: bytes
-    had: dict[int, int]
-    costs: dict[str, bytes]
-    overdue: dict[tuple[str, str | None], tuple[bytes, int]]
-    beside: dict[Finding, tuple[bytes, int]]
 
 
 class LastPoint(NamedTuple):
@@ -83,14 +46,15 @@ class LastPoint(NamedTuple):
 class RunSeries:
     """Encodes the run series; called in the ticker's thread."""
 
-    def __init__(self, pipeline: Pipeline, interval: float, after: float, most: int) -> None:
-        """Export every `interval` seconds, for at most `most` operations older than `after` seconds."""
+    def __init__(self, pipeline: Pipeline, settings: Settings) -> None:
+        """Export as often, and of as many operations, as the settings say."""
         self._pipeline = pipeline
-        self._interval = interval
-        self._after = after
-        self._most = most
+        self._interval = settings.metric_interval
+        self._after = settings.run_series_after
+        self._most = settings.run_series_max
+        self._everything = settings.run_series == EVERYTHING
         self._next = 0.0
-        self._shown: dict[str, Cached] = {}
+        self._shown: dict[str, Shown] = {}
         self._left_out: set[str] = set()
         self._pending: dict[str, bytes] = {}
         self._finals: dict[tuple[str, s.Metric], LastPoint] = {}
@@ -152,7 +116,7 @@ class RunSeries:
     def _urgent_requests(self, now: float) -> Iterator[Request]:
         chosen = [self._urgent.pop(key) for key in list(self._urgent)[:AT_ONCE]]
         for batch in _batches(self._with_series(chosen, now), self._size):
-            yield self._request(batch, now), _nothing
+            yield self._request(batch, now)
 
     def _last_points(self) -> Iterator[Request]:
         time = otlp.point_time(clock.time_ns())
@@ -171,11 +135,11 @@ class RunSeries:
             metrics = [otlp.gauge(s.RUN_PENDING, pending), otlp.gauge(s.RUN_START_WITHIN, within)]
             yield self._pipeline.request(metrics), _nothing
         for chosen in _batches(self._choose(now), self._size):
-            yield self._request(chosen, now), _nothing
+            yield self._request(chosen, now)
 
     def _size(self, operation: OperationState) -> int:
         """The largest size of the points of an operation."""
-        return (len(self._shown[operation.id].active_head) + POINT_BYTES) * (len(COLUMNS) + 3) + LABEL_BYTES
+        return self._shown[operation.id].most_bytes
 
     def _not_started(self, now: float) -> Iterator[tuple[bytes, float, float]]:
         """Operations with `start_within` that have not started: the head of their points, waiting time, limit."""
@@ -183,7 +147,7 @@ class RunSeries:
         for operation in list(registry.pending):
             within = operation._opts.start_within
             if operation._status is Status.PENDING and within is not None and len(self._pending) < self._most:
-                head = before.get(operation.id) or _encode(operation).head
+                head = before.get(operation.id) or otlp.point_head(labels(operation))
                 self._pending[operation.id] = head
                 self._finals.pop((operation.id, s.RUN_PENDING), None)
                 yield head, max(0.0, now - operation._created), within
@@ -219,126 +183,17 @@ class RunSeries:
                     continue
                 self._left_out.discard(key)
                 self._finals.pop((key, s.RUN_ACTIVE), None)  # of an earlier attempt
-                self._shown[key] = _encode(operation)
+                self._shown[key] = Shown(operation)
             yield operation
 
-    def _request(self, operations: list[OperationState], now: float) -> bytes:
-        at = clock.time_ns()
-        time, encode = otlp.point_time(at), otlp.point_value
-        points: list[list[bytes]] = [[] for _ in COLUMNS]
-        healths: list[bytes] = []
-        parents: list[bytes] = []
-        costs: list[bytes] = []
-        limits: list[bytes] = []
+    def _request(self, operations: list[OperationState], now: float) -> Request:
+        points = Points(now, clock.time_ns(), self._interval, everything=self._everything)
         for operation in operations:
             try:
-                seen = figures(operation, now)
-                cached = self._health_head(operation, seen)
-                head, had = cached.head + time, cached.had
-                found = values(operation, seen, now)
-                points[0].append(cached.active_head + time + encode(1.0))
-                if cached.parent_head:
-                    parents.append(cached.parent_head + time + encode(1.0))
-                for column, (out, value) in enumerate(zip(points[1:], found[1:]), 1):
-                    if value is not None:
-                        out.append(head + encode(value))
-                        had[column] = MARKS
-                    elif column in had:
-                        out.extend(_gone(operation, column, had, head, at))
-                costs += _costs(operation, seen, cached, time)
-                limits += _overdue(operation, seen, cached, time)
-                healths.append(cached.health_head + time + encode(1.0))
-                others = _beside(operation, seen, cached)
-                if cached.before:
-                    others.setdefault(cached.before, 0.0)
-                healths += [other + time + encode(value) for other, value in others.items()]
+                points.add(operation, self._shown[operation.id])
             except Exception:
                 tell_once("the series of an operation could not be made; those of the others are")
-        metrics = [otlp.gauge(column.metric, encoded) for column, encoded in zip(COLUMNS, points) if encoded]
-        if parents:
-            metrics.append(otlp.gauge(s.RUN_PARENT, parents))
-        if costs:
-            metrics.append(otlp.gauge(s.RUN_LOOP_COST, costs))
-        if limits:
-            metrics.append(otlp.gauge(s.RUN_OVERDUE_AFTER, limits))
-        return self._pipeline.request([*metrics, otlp.gauge(s.RUN_HEALTH, healths)])
-
-    def _health_head(self, operation: OperationState, seen: Figures) -> Cached:
-        cached = self._shown[operation.id]
-        verdict, name = operation._health, None if seen.node is operation else seen.node.name
-        at = seen.stuck_at if verdict in NOT_MOVING else None
-        what = what_repeats(seen.loop) if verdict is Health.LOOPING else None
-        found = verdict, name, at, what
-        if cached.health != found:
-            head = _finding_head(operation, found)
-            cached = self._shown[operation.id] = cached._replace(
-                health=found, health_head=head, before=cached.health_head
-            )
-        return cached
-
-
-def _finding_head(operation: OperationState, found: Finding) -> bytes:
-    """The head of the health point of a finding."""
-    verdict, name, at, what = found
-    labels: dict[str, Any] = {s.HEALTH: verdict.value, s.STAGE_NAME: name, s.STUCK_AT: at, s.LOOP: what}
-    said = {key: value for key, value in labels.items() if value is not None}
-    return otlp.point_head(_labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, said))
-
-
-def _beside(operation: OperationState, seen: Figures, cached: Cached) -> dict[bytes, float]:
-    """The heads and values of the health points of loops beside a stuck branch; 0 a few times once one is over."""
-    known, now = cached.beside, None
-    if operation._health is Health.SILENT and seen.beside is not None:
-        live, branch, *_ = seen.beside
-        name = None if live.node is operation else live.node.name
-        now = Health.LOOPING, name, branch.stuck_at, what_repeats(branch.loop)
-        known[now] = _finding_head(operation, now), MARKS
-    points = {}
-    for found, (head, marks) in tuple(known.items()):
-        left = MARKS if found == now else marks - 1
-        known[found] = head, left
-        if not left:
-            del known[found]
-        if head != cached.health_head:
-            points[head] = 1.0 if found == now else 0.0
-    return points
-
-
-def _gone(operation: OperationState, column: int, had: dict[int, int], head: bytes, at: int) -> Iterator[bytes]:
-    """The point of a series that has no value any more."""
-    value = COLUMNS[column].gone
-    if value is not None:
-        yield head + otlp.point_value(value)
-        return
-    had[column] -= 1
-    if not had[column]:
-        del had[column]
-    yield otlp.point_without_value(_labels(operation), at)
-
-
-def _costs(operation: OperationState, seen: Figures, cached: Cached, time: bytes) -> Iterator[bytes]:
-    """The points of what a loop spent; 0 once it is over."""
-    spent = cost_of(loop_of(operation, seen))
-    for currency in spent.keys() - cached.costs.keys():
-        labels = _labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.CURRENCY: currency})
-        cached.costs[currency] = otlp.point_head(labels)
-    for currency, head in cached.costs.items():
-        yield head + time + otlp.point_value(spent.get(currency, 0.0))
-
-
-def _overdue(operation: OperationState, seen: Figures, cached: Cached, time: bytes) -> Iterator[bytes]:
-    """The points of the limit of an overdue wait; 0 a few times once it is over, so that queries find only one wait."""
-    now, known = overdue(operation, seen), cached.overdue
-    for reason, stage in now.keys() - known.keys():
-        about = {s.WAIT_REASON: reason} | ({} if stage is None else {s.STAGE_NAME: stage})
-        labels = _labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, about)
-        known[reason, stage] = otlp.point_head(labels), MARKS
-    for wait, (head, marks) in tuple(known.items()):
-        left = MARKS if wait in now else marks - 1
-        known[wait] = head, left
-        if not left:
-            del known[wait]
-        yield head + time + otlp.point_value(now.get(wait, 0.0))
+        return self._pipeline.request(points.metrics()), points.delivered
 
 
 def _batches(items: Iterable[T], size_of: Callable[[T], int]) -> Iterator[list[T]]:
@@ -360,38 +215,10 @@ def _in_trouble(operation: OperationState) -> bool:
     return operation._overdue or operation._health in NOT_MOVING
 
 
-def _labels(operation: OperationState) -> bytes:
-    who = {s.OPERATION_NAME: operation.name, s.OPERATION_ID: operation.id}
-    where = {} if registry.environment is None else {s.ENVIRONMENT: registry.environment}
-    return otlp.attributes(otlp.POINT_ATTRIBUTES, who | where)
-
-
-def _encode(operation: OperationState) -> Cached:
-    labels = _labels(operation)
-    parent = operation.parent_id
-    of = b"" if parent is None else otlp.attributes(otlp.POINT_ATTRIBUTES, {s.OPERATION_PARENT_ID: parent})
-    nothing = (Health.UNKNOWN, None, None, None)
-    heads = otlp.point_head(labels), otlp.point_head(labels + of), _parent_head(operation, labels + of)
-    return Cached(*heads, nothing, b"", b"", {}, {}, {}, {})
-
-
-def _parent_head(operation: OperationState, labels: bytes) -> bytes:
-    """The head of the point that names the parent, if its name and service are known."""
-    parent: Any = operation._opts.parent or operation._parent
-    if operation.parent_id is None or isinstance(parent, str):
-        return b""
-    here = isinstance(parent, HandleState)
-    name, service = (parent.operation.name, registry.service) if here else (parent.name, parent.service)
-    if not name or not service:
-        return b""
-    about = {s.OPERATION_PARENT_NAME: name, s.OPERATION_PARENT_SERVICE: service}
-    return otlp.point_head(labels + otlp.attributes(otlp.POINT_ATTRIBUTES, about))
-
-
 def _end_head(operation: Any) -> bytes:
     """The head of the point that says when an operation ended, and how."""
     return otlp.point_head(
-        _labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.STATUS: operation._status.value})
+        labels(operation) + otlp.attributes(otlp.POINT_ATTRIBUTES, {s.STATUS: operation._status.value})
     )
 
 

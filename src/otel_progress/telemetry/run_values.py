@@ -29,51 +29,65 @@ class Column(NamedTuple):
     Attributes:
         metric: its name.
         gone: its value once it has none any more, for queries over a window; None to end the series.
+        seldom: whether it changes so seldom that it is sent when it does, and once a minute.
+        of: `stage` if it is of the current stage, None if of the operation.
+        is_read: whether a panel or an alert reads it; the others exist only with `run_series="all"`.
     """
 
     metric: s.Metric
     gone: float | None = None
+    seldom: bool = False
+    of: str | None = None
+    is_read: bool = True
 
 
 COLUMNS: Final = (
-    Column(s.RUN_ACTIVE),
-    Column(s.RUN_START_TIME),
+    Column(s.RUN_START_TIME, seldom=True),
     Column(s.RUN_IDLE),
-    Column(s.RUN_LAST_HEARTBEAT),
-    Column(s.RUN_STALL_AFTER, gone=math.inf),
-    Column(s.RUN_SLOW_AFTER),
-    Column(s.RUN_ETA),
-    Column(s.RUN_WAIT_REMAINING, gone=0.0),
+    Column(s.RUN_LAST_HEARTBEAT, is_read=False),
+    Column(s.RUN_STALL_AFTER, gone=math.inf, seldom=True),
+    Column(s.RUN_SLOW_AFTER, seldom=True),
+    Column(s.RUN_WAIT_REMAINING, gone=0.0, seldom=True),
     Column(s.RUN_RATIO),
     Column(s.RUN_COMPLETED),
-    Column(s.RUN_TOTAL),
-    Column(s.RUN_STAGE_COMPLETED),
-    Column(s.RUN_STAGE_TOTAL),
-    Column(s.RUN_STAGE_ETA),
-    Column(s.RUN_LOOP_REPEATS, gone=0.0),
-    Column(s.RUN_LOOP_TOKENS, gone=0.0),
+    Column(s.RUN_TOTAL, seldom=True),
+    Column(s.RUN_ETA),
+    Column(s.RUN_COMPLETED, of=s.OF_STAGE),
+    Column(s.RUN_TOTAL, seldom=True, of=s.OF_STAGE),
+    Column(s.RUN_ETA, of=s.OF_STAGE),
+    Column(s.RUN_LOOP_REPEATS, gone=0.0, seldom=True),
+    Column(s.RUN_LOOP_TOKENS, gone=0.0, seldom=True),
 )
 
 
-def values(operation: OperationState, seen: Figures, now: float) -> tuple[float | None, ...]:
-    """The values of an operation at a monotonic time, in the order of `COLUMNS`; None without one."""
+def values(operation: OperationState, seen: Figures, now: float, *, everything: bool) -> tuple[float | None, ...]:
+    """The values of an operation at a monotonic time, in the order of `COLUMNS`; None without one.
+
+    Where the operation has no count of its own, there is that of the current stage; where it has no estimate, that of
+    the current stage. With `everything` there are both.
+    """
     survey = Survey(operation)
     found = survey.of(operation)
     eta = progress.eta(operation, found, now, survey)
     loop = loop_of(operation, seen)
+    beat = operation._extras.beat_at if everything and operation._extras is not None else None
+    completed, total, left = _NONE
+    if everything or found.completed is None:
+        completed, total, left = _of_stage(operation, seen.node, now, survey)
     return (
-        1.0,
         operation._started_ns / 1e9,
         seen.idle,
-        operation._extras.beat_at if operation._extras is not None else None,
+        beat,
         seen.stall_after,
         limits.slow_after(operation),
-        eta.eta if eta is not None else None,
         seen.wait_remaining,
         progress.shown_ratio(operation, progress.known_ratio(operation, found)),
         found.completed,
         found.total,
-        *(_of_stage(operation, seen.node, now, survey) if found.completed is None else _NONE),
+        eta.eta if eta is not None else None,
+        completed,
+        total,
+        left if everything or eta is None else None,
         None if loop is None else loop.repeats,
         None if loop is None else _tokens(loop),
     )

@@ -46,6 +46,7 @@ def configure(
     headers: Mapping[str, str] | None = None,
     protocol: str | None = None,
     interval: float | None = None,
+    update_interval: float | str | None = None,
     resource: Mapping[str, Any] | None = None,
     history: str | os.PathLike[str] | None = None,
     control: bool | str | None = None,
@@ -53,6 +54,7 @@ def configure(
     handle_sigterm: bool = False,
     checkpoints: object = None,
     handlers: Iterable[object] | None = None,
+    run_series: str | None = None,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
 
@@ -65,7 +67,11 @@ def configure(
             For gRPC the scheme may be missing: TLS is used then, unless `OTEL_EXPORTER_OTLP_INSECURE` is true.
         headers: headers of each request, such as an authorization.
         protocol: `http/protobuf` (the default) or `grpc`.
-        interval: the longest time from a change to its export, in seconds; 1 by default.
+        interval: the longest time from a change of state to its export, in seconds; 1 by default.
+        update_interval: the longest time for which an event that says nothing but new counts waits after the last event
+            of its operation, in seconds. None (the default): 2% of the time that the operation has run, at most 60.
+            `"live"`: as `interval`. A monitor that shows an operation to somebody gets all of them, whatever is set.
+            `OTEL_PROGRESS_UPDATE_INTERVAL` sets it, too.
         resource: more attributes of the service, such as `{"deployment.environment.name": "prod"}`.
         history: a file that keeps what runs teach, limits and times, beyond this process; `OTEL_PROGRESS_HISTORY` names
             one, too. One that can't be used is logged, and this process learns in memory alone.
@@ -85,6 +91,8 @@ def configure(
             some, too, as in `console,webhook`; an argument takes precedence. With handlers nothing is sent as OTLP,
             unless `endpoint`, `headers`, `protocol`, `control`, or a variable `OTEL_EXPORTER_OTLP_*` or
             `OTEL_*_EXPORTER` asks for it.
+        run_series: which metrics by operation id are sent: `"default"`, those that a panel or an alert reads, or
+            `"all"`. `OTEL_PROGRESS_RUN_SERIES` sets it, too.
 
     Raises:
         InvalidArgument: if a value is invalid; the message names it and what is allowed.
@@ -104,8 +112,10 @@ def configure(
         headers=headers,
         protocol=protocol,
         interval=interval,
+        update_interval=update_interval,
         history=history,
         control=control,
+        run_series=run_series,
         handlers=bool(handlers),
     )
     hooks.use_handlers(handlers)
@@ -168,7 +178,9 @@ def _install(new: Installation, hook: Redact | None, learned: learning.Learning 
     if learned is not None:
         learning.learning = learned
     _know_attempts(new.settings.attempts)
-    runtime.set_pace(new.settings.interval, new.settings.event_budget)
+    runtime.set_pace(
+        new.settings.interval, new.settings.event_budget, new.settings.keyframe_interval, new.settings.update_interval
+    )
     if not _hears_of_forks:
         _hears_of_forks = True
         forks.in_child.append(_after_fork)
@@ -229,6 +241,15 @@ def _replace(new: Installation | None, timeout: float, redact: Redact | None = N
         if old is not None:
             old.close(max(0.0, deadline - clock.monotonic()), replaced=new is not None)
         shut_down(processors, max(0.0, deadline - clock.monotonic()))
+
+
+def export() -> None:
+    """Send ended spans, and the metrics that are due: where threads are not allowed, as the fake clock has it."""
+    from otel_progress.telemetry.providers import flush_spans
+
+    if _installed is not None:
+        flush_spans()
+        _installed.exporter.export()
 
 
 def resource() -> Mapping[str, Value]:

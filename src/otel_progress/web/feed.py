@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv as s
 from otel_progress.live import hooks
-from otel_progress.live.engine import runtime
+from otel_progress.live.engine import keyframes, runtime
 from otel_progress.live.registry import registry
 from otel_progress.monitor.intake.requests import Acknowledgement, Envelope, Refused
-from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.telemetry.events import Events
-from otel_progress.telemetry.pipeline import Pipeline
+from otel_progress.telemetry.pipeline import TO_MONITOR, Pipeline
 from otel_progress.telemetry.resource import detect, exported
 from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
+    from otel_progress.live.state import OperationState
+    from otel_progress.model.snapshot import Event
     from otel_progress.monitor.state.core import Core
 
 WAITING: Final = 10_000
 """Events that wait for the first request, at most; the newest ones stay, and ends longest."""
-HEARTBEAT: Final = 5.0
 TAKEN_WITHIN: Final = 5.0
 """Seconds within which the core takes a request."""
 
@@ -78,16 +79,16 @@ class Feed:
         self.instance = str(about[s.SERVICE_INSTANCE_ID])
         """The id of this process among its events."""
         self._handover = Handover()
-        self._pipeline = Pipeline(self._handover, None, otlp.resource(about), VERSION, WAITING)
-        self._events = Events(self._pipeline, HEARTBEAT)
+        self._pipeline = Pipeline(self._handover, None, about, VERSION, WAITING, heartbeat=TO_MONITOR)
+        self._events = Events(self._pipeline)
         self._is_connected = False
 
     def start(self) -> None:
         """Collect from now on; running operations report their whole state soon."""
-        hooks.sinks.append(self._events.on_event)
+        hooks.sinks.append(self._take)
         hooks.on_tick.append(self._on_tick)
         for operation in registry.operations():
-            operation._keyframe_at = 0.0
+            keyframes.request(operation)
         runtime.want()
 
     def connect(self, core: Core) -> None:
@@ -106,10 +107,16 @@ class Feed:
 
     def drop(self) -> None:
         """Remove the hooks, as in a forked child, where no thread runs that could take anything."""
-        for place, call in ((hooks.sinks, self._events.on_event), (hooks.on_tick, self._on_tick)):
+        for place, call in ((hooks.sinks, self._take), (hooks.on_tick, self._on_tick)):
             if call in place:
                 place.remove(call)  # type: ignore[arg-type]
         runtime.unwant()
+
+    def _take(self, event: Event, operation: OperationState) -> None:
+        """Collect an event; here no update waits."""
+        if event.snapshot.update_pause is not None:
+            event = replace(event, snapshot=replace(event.snapshot, update_pause=None))
+        self._events.on_event(event, operation)
 
     def _on_tick(self, now: float) -> None:
         if self._is_connected:

@@ -163,6 +163,7 @@ def test_command_sends_to_us_whatever_was_configured() -> None:
         "OTEL_TRACES_EXPORTER": "console,otlp_proto_http",
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         "OTEL_PROGRESS_CONFIGURE": "true",
+        "OTEL_PROGRESS_HEARTBEAT": "5",
     }
     assert redirected({"OTEL_PROGRESS_CONFIGURE": "false"}, OURS)["OTEL_PROGRESS_CONFIGURE"] == "false"
     for endpoint in settings.read(environ=after).endpoints.values():

@@ -15,6 +15,7 @@ import pytest
 from otel_progress import cli
 from otel_progress.cli.doctor.configuration import DoctorOptions, examine, secrets, settings_of, shown
 from otel_progress.cli.doctor.endpoint import proxy_of
+from otel_progress.cli.doctor.estimate import describe
 from otel_progress.cli.doctor.findings import KINDS, Level, ReportLine, problem
 from otel_progress.cli.doctor.receiver import complaints
 from otel_progress.cli.doctor.report import Report
@@ -347,3 +348,11 @@ def test_monitor_that_refused_what_others_sent(about: object, found: list[str]) 
         endpoint = settings.endpoints["logs"]
         assert [one.code for one in complaints(endpoint)] == found
         server.shutdown()
+
+
+def test_what_an_hour_sends_is_told_in_words() -> None:
+    """Series are named where there are any, and the size is the one that leaves, beside the other one."""
+    tally = {"items": 4332, "series": 0, "requests": 1, "size": 10_652_629, "zipped": 4_915_773}
+    assert describe("event", tally, zipped=False) == "4,332 events, 1 request, 10.7 MB; gzip would make it 4.9 MB"
+    tally |= {"items": 1, "series": 1460}
+    assert describe("point", tally, zipped=True) == "1,460 series, 1 point, 1 request, 4.9 MB as gzip, 10.7 MB unpacked"

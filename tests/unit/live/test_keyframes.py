@@ -9,7 +9,10 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import semconv
-from otel_progress.live.engine.ticker import KEYFRAME, KEYFRAMES
+from otel_progress.live.engine import keyframes
+from otel_progress.live.engine.keyframes import INTERVAL as KEYFRAME
+from otel_progress.live.engine.ticker import KEYFRAMES
+from otel_progress.outbound.answer import Answer
 from otel_progress.telemetry.memory import Log
 from otel_progress.testing import Capture, capture
 
@@ -209,3 +212,103 @@ def test_the_event_is_within_a_second_and_says_why(progress_capture: Capture) ->
     assert log.attributes[semconv.WAIT_OVERDUE_BY] <= 1
     (span,) = (span for span in progress_capture.spans if span.name == "ask")
     assert semconv.WAIT_OVERDUE in [event.name for event in span.events]
+
+
+# -- which events carry the whole state
+
+
+def deltas(captured: Capture) -> list[Log]:
+    """The events that say only what differs from a keyframe."""
+    return [log for log in captured.logs if semconv.KEYFRAME in log.sent]
+
+
+def whole(captured: Capture) -> list[str]:
+    """The names of the events that carry the whole state, without the prefix."""
+    logs = [log for log in captured.logs if log.event_name != semconv.PROCESS_HEARTBEAT]
+    return [log.event_name.removeprefix("progress.") for log in logs if semconv.KEYFRAME not in log.sent]
+
+
+def test_what_changes_the_verdict_is_a_keyframe_and_the_rest_says_what_differs(progress_capture: Capture) -> None:
+    """Start, stall, recovery, waits and end are whole; stages, notes and updates are not."""
+    with progress.operation("job", stall_after=5) as op:
+        op.stage("read").start()
+        progress_capture.advance(1)
+        op.advance()
+        op.note("hello")
+        progress_capture.advance(8)
+        for _ in range(6):
+            op.advance()
+            progress_capture.advance(1)
+        with op.waiting("ada"):
+            progress_capture.advance(1)
+    progress_capture.look()
+    assert [name for name in whole(progress_capture) if name != "updated"] == [
+        *("operation.started", "stalled", "recovered", "wait.started", "wait.ended", "operation.ended")
+    ]
+    names = {log.event_name.removeprefix("progress.") for log in deltas(progress_capture)}
+    assert names == {"stage.started", "stage.ended", "note", "updated"}
+
+
+def test_a_young_operation_sends_keyframes_more_often(progress_capture: Capture) -> None:
+    """Little is known at the start, so deltas would say the same again and again; later every five minutes is enough."""
+    with progress.operation("job") as op:
+        for _ in range(1200):
+            op.advance()
+            progress_capture.advance(1)
+    frames = [log for log in updates(progress_capture) if semconv.KEYFRAME not in log.sent]
+    ages = [log.attributes[semconv.ELAPSED] for log in frames]
+    assert ages == [pytest.approx(age, rel=0.15) for age in (10, 20, 40, 80, 160, 320, 620, 920)]
+
+
+def test_a_requested_keyframe_comes_within_a_second_even_if_nothing_moves(progress_capture: Capture) -> None:
+    """Whoever lacks it does not wait for five minutes."""
+    with progress.operation("job") as op:
+        progress_capture.advance(30)
+        before = len(progress_capture.logs)
+        keyframes.request_id(op.id)
+        keyframes.request_id("unknown")
+        progress_capture.advance(1)
+        (log,) = [log for log in progress_capture.logs[before:] if log.event_name == semconv.UPDATED]
+        assert semconv.KEYFRAME not in log.sent
+        progress_capture.advance(30)
+        assert [log for log in progress_capture.logs[before:] if log.event_name == semconv.UPDATED] == [log]
+
+
+def test_a_keyframe_that_was_dropped_is_followed_by_another() -> None:
+    """While the receiver is away the outbox is full; what comes after is readable all the same."""
+    with capture(outbox=3) as captured:
+        captured.logs_receiver.answer = lambda _: Answer(delivered=False, retry=True)
+        jobs = [progress.operation("job").start() for _ in range(8)]
+        captured.advance(5)
+        captured.logs_receiver.answer = lambda _: Answer(delivered=True)
+        for _ in range(10):
+            for job in jobs:
+                job.advance()
+            captured.advance(1)
+        for job in jobs:
+            first = next(log for log in captured.logs if log.attributes.get(semconv.OPERATION_ID) == job.id)
+            assert semconv.KEYFRAME not in first.sent
+            job.complete()
+
+
+def test_the_interval_of_keyframes_can_be_set() -> None:
+    """For receivers that come and go."""
+    with capture(keyframe_interval=60.0) as captured, progress.operation("quiet"):
+        captured.advance(HOUR / 2)
+        found = updates(captured)
+    assert len(found) == pytest.approx(29, abs=1)
+
+
+def test_of_many_stages_those_in_trouble_are_listed_first(progress_capture: Capture) -> None:
+    """Of 80 that run, the stuck one and the one whose wait is overdue are the oldest; no list is without them."""
+    with progress.operation("job") as op:
+        first = [op.stage("stuck", stall_after=5).start(), op.stage("asks").start()]
+        with first[1].waiting("ada", overdue_after=5):
+            others = [op.stage(f"s{number}").start() for number in range(78)]
+            progress_capture.advance(10)
+            snapshot = op.snapshot()
+        listed = [stage.path for stage in snapshot.stages]
+        assert listed == ["stuck", "asks", *(f"s{number}" for number in range(16, 78))]
+        assert [(status, count) for status, count, _ in snapshot.folded] == [("running", 16)]
+        for stage in (*first, *others):
+            stage.complete()

@@ -99,7 +99,7 @@ def shown(monitor: Parts) -> dict[str, Any]:
     rows = {}
     for key, entry in monitor.core.ledger.operations.items():
         rows[key] = json.loads(monitor.views.row_text(entry))
-        monitor.views.rank(entry)
+        monitor.views.state(entry)
         monitor.views.detail(entry)
         monitor.core.ledger.search_text(entry)
     return rows

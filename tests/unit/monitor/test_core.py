@@ -20,9 +20,10 @@ from otel_progress import semconv as s
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
-from otel_progress.monitor.intake import requests
+from otel_progress.monitor.intake import inbox, requests
 from otel_progress.monitor.intake.request_queue import TURN_BYTES, TURN_REQUESTS, Job
 from otel_progress.monitor.intake.requests import Accepted, Acknowledgement, Envelope, Refused, Sender
+from otel_progress.monitor.state import history
 from otel_progress.monitor.state.core import CoreLimits
 from otel_progress.monitor.state.ledger import lose
 from otel_progress.monitor.state.listener import StoredEvent
@@ -506,7 +507,7 @@ def test_reads_while_it_writes(tmp_path: Path) -> None:
                 while not stop.is_set():
                     for key, entry in list(monitor.core.ledger.operations.items()):
                         monitor.views.row_text(entry)
-                        monitor.views.rank(entry)
+                        monitor.views.state(entry)
                         if key.endswith("0"):
                             monitor.views.detail(entry)
                     monitor.core.journal.changes()
@@ -643,3 +644,36 @@ def test_what_holds_too_much_is_told_in_part(monitor: Parts) -> None:
     assert "4096 attributes" in answer.reason
     assert monitor.core.inbox.statistics()["records"] == 2
     assert monitor.health() == "progressing"
+
+
+def test_with_many_operations_fewer_plain_updates_are_kept_of_each(
+    monitor: Parts, fake: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history grows by a limited number of plain updates per second, however many run; all else is kept."""
+    monkeypatch.setattr(history, "PLAIN_A_SECOND", 2)
+    for second in range(1, 41):
+        monitor.say(*(snap(second, key=f"o{number}") for number in range(10)))
+    notes = monitor.store.events("o1", names=(s.UPDATED,))
+    assert [event.sequence for _, event in notes] == [1, 6, 11, 16, 21, 26, 31, 36]
+    monitor.say(*(snap(second, key="o1") for second in (50, 51)), event=s.NOTE)
+    assert [event.sequence for _, event in monitor.store.events("o1", names=(s.NOTE,))] == [50, 51]
+
+
+@pytest.mark.parametrize("why", ["a turn is full", "it stops", "the last turn was long ago"])
+def test_a_turn_waits_for_others_only_as_long_as_that_helps(
+    monitor: Parts, fake: FakeClock, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Requests that arrive together share a turn; a full turn, and the end, wait for nothing."""
+    box = monitor.core.inbox
+    box.gather()
+    monkeypatch.setattr(inbox, "GATHER", 1000.0)  # with a wait, this test would not end
+    if why == "a turn is full":
+        offered(monitor, *[request_of()] * TURN_REQUESTS)
+        box.gather()
+    elif why == "it stops":
+        box.stop()
+        box.gather()
+    else:
+        fake.sleep(1001)
+        box.gather()
+    assert len(box.queue) == (TURN_REQUESTS if why == "a turn is full" else 0)

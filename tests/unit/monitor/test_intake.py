@@ -790,7 +790,7 @@ def test_what_orders_an_event_of_ours_is_read_at_once_and_the_rest_when_it_is_as
         slow_after=9.0,
         agent="me",
         message="here",
-        progress=Progress(1, 4, ratio=0.25),
+        progress=Progress(1, 4, ratio=0.25, ratio_raw=0.25),
     )
     known = wire.to_attributes(snapshot)
     known.pop(s.SEQUENCE)
@@ -815,4 +815,4 @@ def test_health_tells_what_was_not_taken(monitor: Served) -> None:
     assert answer.status == 413
     assert b"send smaller batches" in answer.body
     assert monitor.get("/health")["intake"]["too_large"] == before["too_large"] + 1
-    assert set(before) == {"waiting", "no_room", "client_gone", "too_large", "records", "too_slow"}
+    assert set(before) == {"waiting", "no_room", "too_fast", "client_gone", "too_large", "records", "too_slow"}

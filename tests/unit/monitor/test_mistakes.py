@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from monitor_parts import Parts
+from monitor_parts import Parts, event_of, request_of
 
-from otel_progress import clock
+from otel_progress import Snapshot, Status, clock
 from otel_progress import semconv as s
+from otel_progress.model import wire
 from otel_progress.monitor.intake.mistakes import KINDS, Mistakes
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.outbound import otlp
@@ -119,3 +120,25 @@ def test_wrong_sender_can_not_hurt_others(monitor: Parts, fake: FakeClock) -> No
     take(monitor, progress__stages="[" * 10_000, progress__usage='{"a":' * 5_000, progress__completed=float("nan"))
     assert take(monitor, instance="n2") == Accepted()
     assert all(len(words) < 400 for words in monitor.core.mistakes.of("n1"))
+
+
+def test_a_sender_that_is_newer_is_told_once(monitor: Parts) -> None:
+    """What this monitor knows of its events counts; the first answer and one line say that it may not be all."""
+    told: list[str] = []
+    monitor.core.mistakes.tell = told.append
+    answers = []
+    for schema in (3, 3, wire.SCHEMA, None, "9"):
+        about = {} if schema is None else {s.SCHEMA: schema}
+        snapshot = Snapshot("a", "work", Status.RUNNING, 101.0, started_at=100.0, sequence=len(answers) + 1)
+        answers += monitor.take(request_of(event_of(snapshot), instance="n1", **about))
+    words = "progress.schema is 3, and this monitor reads 2"
+    assert [words in answer.reason for answer in answers if isinstance(answer, Accepted)] == [True, *[False] * 4]
+    assert [words in line for line in told] == [True]
+    assert monitor.core.ledger.operations["a"].head.sequence == 5
+
+
+def test_a_delta_whose_stages_are_no_json_harms_nothing(monitor: Parts) -> None:
+    """It is said, and the rest of it counts."""
+    answer = take(monitor, progress__keyframe=1, progress__stages="[[0,")
+    assert "progress.stages must be JSON" in answer.reason
+    assert monitor.core.ledger.operations["a"].head.name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ from monitor_parts import Parts, event_of, request_of
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Snapshot
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.state.store import StoreError
 from otel_progress.monitor.web import publish
@@ -302,3 +304,43 @@ def test_what_is_wrong_with_the_monitor_is_told_to_all_once(monitor: Parts) -> N
     assert json.loads(Read(monitor, ALL).first[0].data)["trouble"] == "the disk is full"
     monitor.core.faults.current = None
     assert read.told() == [("trouble", {"text": None})]
+
+
+def test_with_many_operations_trouble_and_what_is_watched_come_first(
+    monitor: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond a number of operations those that only go on wait for their turn; no other row waits for them."""
+    monkeypatch.setattr(publish, "MANY", 50)
+    read = Read(monitor, ALL)
+    monitor.say(*(snap(1, key=f"go{number}") for number in range(100)))
+    while read.told():
+        pass
+    monitor.publisher.watched = lambda key: key == "go7"
+    monitor.say(*(snap(2, key=f"go{number}") for number in range(99)))
+    monitor.say(snap(2, key="go99", health=Health.SILENT))
+    monitor.say(snap(3, Status.COMPLETED, "go98"), event=s.OPERATION_ENDED)
+    first = rows(read.told())
+    assert first[:3] == ["go98", "go7", "go99"]
+    assert len(first) == 3 + publish.PLAIN
+    seen = first
+    while told := read.told():
+        seen += rows(told)
+    assert sorted(seen) == sorted(f"go{number}" for number in range(100))
+
+
+def test_rows_are_built_off_the_loop(monitor: Parts) -> None:
+    """The loop only adds finished frames: rows are made by another thread."""
+    read = Read(monitor, ALL)
+    monitor.say(snap(1))
+    threads: list[int] = []
+    build = monitor.publisher._build
+
+    def noted(*given: Any) -> Any:
+        threads.append(threading.get_ident())
+        return build(*given)
+
+    monitor.publisher._build = noted  # type: ignore[method-assign]
+    asyncio.run(monitor.publisher._publish())
+    assert [frame.name for frame in read.topic.after(read.reader.position) or []] == ["changes"]
+    assert threads
+    assert threading.get_ident() not in threads

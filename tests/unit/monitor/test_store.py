@@ -897,3 +897,12 @@ def test_one_that_runs_and_says_much_does_not_push_out_what_is_over(path: Path) 
     assert store.count(Query()) == 50
     assert sequences(store, "chatty", limit=1000) == list(range(1_951, 2_001))
     store.close()
+
+
+def test_of_many_that_run_each_keeps_a_share_of_the_file(path: Path) -> None:
+    """The more run, the shorter are their histories where there is too much; a few events of each are always kept."""
+    store = Store(path, most_bytes=1_000_000, limits=StoreLimits(tight_events=300, fewest_events=50))
+    for running, kept in ((1, 300), (10, 200), (100, 50)):
+        history(store, [f"r{running}-{number}" for number in range(running - store.open_count()[0])], 1, "running", 2.0)
+        assert store._tight_events() == kept
+    store.close()

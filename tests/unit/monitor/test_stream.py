@@ -7,8 +7,10 @@ import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPResponse
 from pathlib import Path
 from typing import Any
 
@@ -293,3 +295,49 @@ def test_streams_end_with_the_monitor(tmp_path: Path) -> None:
         while not reader.ended:
             reader.read()
         reader.socket.close()
+
+
+def unpacked(port: int, path: str, until: bytes) -> tuple[bytes, str]:
+    """The stream as one gets it who accepts gzip, unpacked, up to these bytes or its end; and its head."""
+    unpack, got = zlib.decompressobj(31), b""
+    with socket.create_connection(("127.0.0.1", port), 20) as connection:
+        ask = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept-Encoding: gzip\r\n\r\n"
+        connection.sendall(ask.encode())
+        answer = HTTPResponse(connection)
+        answer.begin()
+        while until not in got and (part := answer.read1(65536)):
+            got += unpack.decompress(part)
+        assert until in got or unpack.eof
+    return got, str(answer.headers).lower()
+
+
+def test_frames_arrive_packed_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who accepts gzip gets each change packed, as soon as others do; many on this machine as well."""
+    monkeypatch.setattr(stream, "MANY", 1)
+    with serving(tmp_path / "m.db") as server, Reader(server.port) as reader:
+        reader.until(lambda frames: len(frames) > 0)
+        server.say(snap(1))
+        reader.until(lambda frames: ids(frames) == ["a"])
+        position = reader.frames[0].id
+        got, head = unpacked(server.port, "/stream", b'"interval"')
+        assert "content-encoding: gzip" in head
+        assert "vary: accept-encoding" in head
+        assert b"event: hello" in got
+        assert position
+
+
+def test_one_reader_on_this_machine_gets_frames_as_they_are(tmp_path: Path) -> None:
+    """Packing saves nothing over loopback."""
+    with serving(tmp_path / "m.db") as server, Reader(server.port) as reader:
+        reader.until(lambda frames: len(frames) > 0)
+        assert "content-encoding" not in reader.head
+
+
+def test_packed_stream_of_one_operation_ends_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packed stream that ends has the checksum of all that was in it."""
+    monkeypatch.setattr(stream, "MANY", 0)
+    with serving(tmp_path / "m.db") as server:
+        server.say(snap(1), event=s.OPERATION_STARTED)
+        server.say(snap(2, Status.COMPLETED), event=s.OPERATION_ENDED)
+        got, _ = unpacked(server.port, "/operations/a/stream", b"nothing that is in it")
+        assert got.count(b"event: ended") == 1

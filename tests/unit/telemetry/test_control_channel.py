@@ -147,7 +147,7 @@ class Monitor:
             return Response(status_code=503 if self.status == 200 else self.status)
         asked = answers_of(await request.body())
         self.asked.append(asked)
-        return JSONResponse({"commands": await self.control.poll(*asked)})
+        return JSONResponse({"commands": await self.control.poll(*asked[:4], wishes=asked.wishes)})
 
     def on_loop(self, call: Callable[..., object], *args: object) -> None:
         self._loop.call_soon_threadsafe(call, *args)
@@ -480,6 +480,17 @@ def test_a_command_that_comes_twice_is_obeyed_once(progress_capture: Capture) ->
         {"id": "c", "kind": "cancel", "operation_id": "w", "attempt": "1"},
         {"id": "c", "kind": "cancel", "operation_id": "w", "attempt": True},
         {"id": "c", "kind": "cancel", "operation_id": "w", "reason": {}},
+        {"do": "live", "ids": ["w"]},
+        {"do": "live", "ids": ["w"], "for": "15"},
+        {"do": "live", "ids": ["w"], "for": True},
+        {"do": "live", "ids": ["w"], "for": float("nan")},
+        {"do": "live", "ids": ["w"], "for": float("inf")},
+        {"do": "live", "ids": ["w"], "for": -1},
+        {"do": "live", "ids": "w", "for": 15},
+        {"do": "live", "ids": [1], "for": 15},
+        {"do": "keyframe"},
+        {"do": "keyframe", "ids": None},
+        {"do": "keyframe", "ids": {"w": 1}},
     ],
 )
 def test_a_malformed_command_is_counted(given: object, progress_capture: Capture) -> None:
@@ -1227,7 +1238,7 @@ def test_it_says_who_it_is(server: Monitor, running: progress.Operation, monkeyp
     monkeypatch.delenv("no_proxy", raising=False)
     with opened(at(server, headers=(("authorization", "Bearer x"), ("x-more", "y")))):
         until(lambda: server.asked, "it asks")
-    assert server.asked[0] == ("instance-1", os.getpid(), (), control_channel.WAIT)
+    assert server.asked[0] == ("instance-1", os.getpid(), (), control_channel.WAIT, True)
     assert server.headers[0]["authorization"] == "Bearer x"
     assert server.headers[0]["x-more"] == "y"
     assert server.headers[0]["content-type"] == "application/json"
@@ -1358,6 +1369,28 @@ def test_nobody_is_asked_in_circles(server: Monitor, running: progress.Operation
     assert waits[:7] == [0.25, 0.5, 1, 2, 4, 5, 5]
 
 
+def test_wishes_are_granted_at_most_once_a_second(server: Monitor, running: progress.Operation) -> None:
+    """A monitor that answers each poll at once with a wish neither makes a busy loop nor counts as broken."""
+    waits: list[float] = []
+
+    class Stopped(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0.0)
+            return super().wait(0.001)
+
+    class Wishing:
+        def due(self, instance: str, pid: int | None) -> list[dict[str, Any]]:
+            return [{"do": "live", "ids": None, "for": 15}]
+
+    server.control.wishes = Wishing()  # type: ignore[assignment]
+    made = Channel(at(server), "instance-1", wait=0)
+    made._stopped = Stopped()
+    made.offered("/control")
+    until(lambda: len(waits) > 5, "it pauses")
+    made.close()
+    assert all(0.5 < wait <= control_channel.QUICK for wait in waits[1:6])
+
+
 def test_it_rests_while_nothing_runs(server: Monitor) -> None:
     """After a time without any operation nobody is asked, until one runs and the channel is offered again."""
     remove = progress.add_listener(lambda snapshot: None)
@@ -1470,8 +1503,9 @@ def test_an_answer_that_can_not_be_read_is_a_failure(
 def test_a_body_is_read() -> None:
     """What a process sends is read; what is not said has a value."""
     body = {"instance": "i", "pid": 7, "answers": [{"command": "c", "state": "received"}], "wait": 20, "more": 1}
-    assert answers_of(json.dumps(body).encode()) == ("i", 7, (CommandAnswer("c", "received"),), 20)
-    assert answers_of(b'{"instance": "i"}') == ("i", None, (), 0)
+    assert answers_of(json.dumps(body).encode()) == ("i", 7, (CommandAnswer("c", "received"),), 20, False)
+    assert answers_of(b'{"instance": "i"}') == ("i", None, (), 0, False)
+    assert answers_of(b'{"instance": "i", "does": ["live", "more"]}').wishes
     for wait in (b"1e9", b"9" * 400):
         assert answers_of(b'{"instance": "i", "wait": ' + wait + b"}").wait == monitor.WAIT_MOST
     (answer,) = answers_of(
@@ -1503,6 +1537,7 @@ def test_a_body_is_read() -> None:
         b'{"instance": "i", "wait": Infinity}',
         b'{"instance": "i", "wait": "1"}',
         b'{"instance": "i", "wait": true}',
+        b'{"instance": "i", "does": "live"}',
         b'{"instance": "i", "answers": {}}',
         b'{"instance": "i", "answers": [1]}',
         b'{"instance": "i", "answers": [{"command": "c"}]}',

@@ -138,7 +138,7 @@ def seconds_for_each_event(captured: Capture, seconds: float) -> None:
 
 def last_line(captured: Capture, caplog: pytest.LogCaptureFixture, **options: bool) -> str:
     """What is logged at the end of the process; empty if nothing is."""
-    pipeline = Pipeline(None, None, b"", "1", 10)
+    pipeline = Pipeline(None, None, {}, "1", 10)
     Farewell(pipeline, lambda: (0, None), registry.unreported).say(final=True, **options)
     return caplog.records[-1].getMessage() if caplog.records else ""
 

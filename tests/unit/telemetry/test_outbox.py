@@ -340,3 +340,46 @@ def test_after_a_long_outage_no_known_operation_lacks_its_end() -> None:
     arrived = held(outbox)
     assert {owner for event, owner in arrived if event == "operation.ended"} >= set(known)
     assert len(arrived) + drops[s.DROP_OUTBOX] == 50_080
+
+
+def whole(name: str, owner: str = "a") -> EncodedEvent:
+    """An event that is a keyframe."""
+    return event(name, owner)._replace(is_keyframe=True)
+
+
+def test_a_delta_never_takes_the_place_of_a_keyframe() -> None:
+    """It builds on it; a newer keyframe takes the place of both, before and after a retry."""
+    outbox = Outbox()
+    first, second = whole("updated"), event("updated")
+    for item in (first, event("updated"), second):
+        outbox.add(item)
+    assert list(outbox._events.values()) == [first, second]
+    batch = outbox.take()
+    outbox.add(third := event("updated"))
+    outbox.keep(batch)
+    assert list(outbox._events.values()) == [first, third]
+    batch = outbox.take()
+    outbox.add(fourth := whole("updated"))
+    outbox.keep(batch)
+    assert list(outbox._events.values()) == [fourth]
+    outbox.add(whole("stalled"))
+    assert len(outbox) == 2
+    assert drops == {}
+
+
+def test_deltas_are_dropped_before_keyframes_and_a_lost_keyframe_is_told() -> None:
+    """Whoever sends the operation sends another one; a delivered one is not asked for."""
+    lost: list[str] = []
+    outbox = Outbox(most=3, lacks=lost.append)
+    for item in (whole("updated", "a"), event("note", "a"), event("stage.ended", "a"), whole("updated", "b")):
+        outbox.add(item)
+    assert held(outbox) == [("updated", "a"), ("stage.ended", "a"), ("updated", "b")]
+    outbox.add(whole("updated", "c"))
+    assert (held(outbox), lost) == ([("updated", "a"), ("updated", "b"), ("updated", "c")], [])
+    outbox.add(whole("updated", "d"))
+    assert lost == ["a"]
+    outbox.acknowledge(outbox.take())
+    assert lost == ["a"]
+    outbox.add(whole("updated", "e"))
+    outbox.discard(outbox.take(), ends=True)
+    assert lost == ["a", "e"]

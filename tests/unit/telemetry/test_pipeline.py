@@ -12,7 +12,6 @@ import otel_progress as progress
 from otel_progress import Operation, semconv
 from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
-from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer
 from otel_progress.telemetry.memory import Receiver
 from otel_progress.telemetry.outbox import EncodedEvent
@@ -143,7 +142,7 @@ def test_what_is_refused_is_let_go_and_counted(progress_capture: Capture) -> Non
     op = progress.operation("survey").start()
     op.stage("parse").start()
     runtime.ticker.round()
-    assert progress_capture.drops[semconv.DROP_REJECTED] == 3
+    assert progress_capture.drops[semconv.DROP_REJECTED] == 2
     op.complete()
     progress_capture.advance(1)
     assert names(progress_capture) == ["stage.ended", "operation.ended"]
@@ -177,7 +176,7 @@ def test_a_receiver_that_finds_all_too_large_loses_each_event_once(progress_capt
     op = progress.operation("survey").start()
     op.complete()
     runtime.ticker.round()
-    assert progress_capture.drops == {semconv.DROP_REJECTED: 3}  # with the heartbeat of the process
+    assert progress_capture.drops == {semconv.DROP_REJECTED: 2}
 
 
 def test_a_receiver_that_takes_nothing_is_asked_less_and_less(progress_capture: Capture) -> None:
@@ -257,7 +256,7 @@ def test_series_that_wait_are_replaced_by_newer_ones() -> None:
 
 def pipeline(logs: Receiver | None, metrics: Receiver | None, outbox: int = 100) -> Pipeline:
     """A pipeline of its own."""
-    return Pipeline(logs, metrics, otlp.resource({"service.name": "test"}), "1", outbox)
+    return Pipeline(logs, metrics, {"service.name": "test"}, "1", outbox)
 
 
 def test_a_signal_that_is_turned_off_costs_nothing(progress_capture: Capture) -> None:

@@ -16,11 +16,14 @@ STAGE = ("stage.completed", "stage.total", "stage.eta")
 
 
 def series(captured: Capture, operation: Operation, name: str) -> list[float]:
-    """All values that a series of an operation had, in order; NaN where it was ended."""
+    """All values that a series of an operation had, in order; NaN where it was ended; `stage.…` are of its stage."""
+    of = semconv.OF_STAGE if name.startswith("stage.") else None
     return [
         point.value
         for point in captured.series
-        if point.name == f"progress.run.{name}" and point.attributes[semconv.OPERATION_ID] == operation.id
+        if point.name == f"progress.run.{name.removeprefix('stage.')}"
+        and point.attributes[semconv.OPERATION_ID] == operation.id
+        and point.attributes.get(semconv.OF) == of
     ]
 
 
@@ -194,7 +197,7 @@ def limits(captured: Capture, since: int = 0) -> list[tuple[str, float]]:
     """The limits of overdue waits from a point on, each with the reason of its wait."""
     return [
         (str(point.attributes[semconv.WAIT_REASON]), point.value)
-        for point in captured.series[since:]
+        for point in captured.series
         if point.name == semconv.RUN_OVERDUE_AFTER.name
     ]
 
@@ -258,11 +261,11 @@ def test_the_reason_of_an_overdue_wait_is_bounded_and_redacted(progress_capture:
 # -- several troubles at once
 
 
-def verdicts(captured: Capture, since: int = 0) -> dict[tuple[str, str | None, str | None], float]:
-    """The last value of each series of verdicts from a point on, by verdict, stage and loop."""
+def verdicts(captured: Capture) -> dict[tuple[str, str | None, str | None], float]:
+    """The last value of each series of verdicts, by verdict, stage and loop."""
     return {
         tuple(point.attributes.get(key) for key in (semconv.HEALTH, semconv.STAGE_NAME, semconv.LOOP)): point.value  # type: ignore[misc]
-        for point in captured.series[since:]
+        for point in captured.series
         if point.name == semconv.RUN_HEALTH.name
     }
 
@@ -270,7 +273,6 @@ def verdicts(captured: Capture, since: int = 0) -> dict[tuple[str, str | None, s
 def test_a_loop_beside_a_hang_stays_visible(progress_capture: Capture) -> None:
     """A stuck branch is the verdict; a loop beside it has a series of its own, and both are over when they are over."""
     silent, loops = ("silent", "hangs", None), ("looping", "searches", "search cats")
-    over = 0
     with progress.operation("agent", loop_after=5) as op:
         searches = op.stage("searches").start()
         op.stage("hangs", stall_after=30).start()
@@ -281,13 +283,11 @@ def test_a_loop_beside_a_hang_stays_visible(progress_capture: Capture) -> None:
                 found = verdicts(progress_capture)
                 assert (found[loops], silent in found) == (1, False)
             if second == 55:
-                found = verdicts(progress_capture, over)
+                found = verdicts(progress_capture)
                 assert (found[silent], found[loops]) == (1, 1)
                 assert last(progress_capture, op, "loop.repeats") == pytest.approx(50, abs=10)
             if second == 80:
                 searches.advance()
-            if second == 45:
-                over = len(progress_capture.series)
             progress_capture.advance(1)
         found = verdicts(progress_capture)
         assert (found[silent], found[loops]) == (1, 0)

@@ -29,7 +29,8 @@ _UNUSABLE: Final = frozenset({"package_missing", "package_old", "disabled"})
 _ABOUT: Final = """\
 Find out what is wrong with a set-up. It reads the settings as configure() does, checks the endpoint, sends a test
 operation (otel_progress.doctor) and follows it to Prometheus, Loki and Tempo if you name them or they run beside the
-endpoint on this machine. Each finding comes with its fix. The exit code is 0 if nothing is wrong, else 1."""
+endpoint on this machine. Last it counts what an hour of an operation will send. Each finding comes with its fix. The
+exit code is 0 if nothing is wrong, else 1."""
 _EXAMPLE: Final = """\
 example:
   OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318 otel-progress doctor
@@ -95,9 +96,15 @@ def doctor(given: DoctorOptions, environ: Mapping[str, str], out: TextIO, *, as_
         report.add(line)
     if not _UNUSABLE & {line.code for line in report.lines}:
         from otel_progress.cli.doctor.end_to_end import follow
+        from otel_progress.cli.doctor.estimate import Estimate
 
-        ways = _reach(report, settings, given, environ, deadline)
-        follow(report, settings, given, environ, ways, key, deadline)
+        estimate = Estimate(settings, given, environ)
+        try:
+            ways = _reach(report, settings, given, environ, deadline)
+            follow(report, settings, given, environ, ways, key, deadline)
+            estimate.tell(report, deadline)
+        finally:
+            estimate.stop()
     report.end(operation=key)
     return 0 if report.ok else 1
 

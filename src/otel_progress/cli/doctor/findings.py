@@ -159,7 +159,7 @@ KINDS: Final = {
     "refused_data": Kind(
         _ERROR,
         "the receiver can't read the request",
-        "Name an OTLP receiver in {variable}; unset OTEL_EXPORTER_OTLP_COMPRESSION if it can't read gzip.",
+        "Name an OTLP receiver in {variable}; set OTEL_EXPORTER_OTLP_COMPRESSION=none if it can't read gzip.",
     ),
     "web_page": Kind(
         _ERROR, "a web page answers, not an OTLP receiver", "Name the receiver's own address and port in {variable}."

@@ -268,17 +268,19 @@ def later_of(found: Snapshot, later: float) -> Snapshot:
     later = 0.0 if found.health in GONE else later
     now = found.at(found.timestamp + later)
     stands = found.wait is not None
-    stages = (stage if stage.status.final else _on(stage, later, gone=gone, stands=stands) for stage in now.stages)
+    stages = (
+        stage if stage.status.final else _on(found, stage, later, gone=gone, stands=stands) for stage in now.stages
+    )
     progress = _without_estimate(now.progress) if gone else now.progress
     return replace(now, progress=progress, stages=tuple(stages))
 
 
-def _on(stage: StageSnapshot, later: float, *, gone: bool, stands: bool) -> StageSnapshot:
+def _on(found: Snapshot, stage: StageSnapshot, later: float, *, gone: bool, stands: bool) -> StageSnapshot:
     if stage.started_at is None:
         return stage
     wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
-    idle = stage.idle + (0.0 if wait else later)
-    progress = stage.progress if wait or stands else stage.progress.after(later)
+    idle = stage.idle + (0.0 if wait else found.still(later))
+    progress = stage.progress if wait or stands else stage.progress.after(later, found.update_pause)
     progress = _without_estimate(progress) if gone else progress
     return replace(stage, elapsed=stage.elapsed + later, idle=idle, wait=wait, progress=progress)
 

@@ -8,6 +8,7 @@ from typing import IO, Any, Final
 from otel_progress import clock, settings
 from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse
 from otel_progress.cli.query.exit_codes import NOT_FOUND, CommandError
+from otel_progress.cli.query.on_screen import OnScreen
 from otel_progress.cli.query.rows import items, label_of, mapping, number, snapshot_of, text
 from otel_progress.cli.query.subscription import Disconnected, Item, Subscription
 from otel_progress.cli.query.view_model import STAGES, ViewModel
@@ -49,6 +50,7 @@ class WatchView:
         self._down: Disconnected | None = None
         self._blind = 0.0
         self._told: str | None = None
+        self._shown = OnScreen(client)
         self._listed = False
         """Whether the first list has arrived."""
 
@@ -163,6 +165,8 @@ class WatchView:
         foot = self._foot()
         width, height = self._screen.rich.size
         branches, more = self._board.branches(now, height - 2)
+        if self._key is None and self._down is None:  # the stream of one operation says it by itself
+            self._shown.show(branch.snapshot.operation_id for branch in branches)
         rows = rows_of(branches, TreeOptions(int(now * HERTZ), NEWEST, self._calm))
         tree = self._sheet.lines(rows, width, max(2, height - 2 - len(foot)), more)
         self._screen.put_up()

@@ -25,6 +25,7 @@ from otel_progress.monitor.state.as_of import at
 from otel_progress.monitor.state.ledger import Entry
 from otel_progress.monitor.state.restore import entry_of
 from otel_progress.monitor.state.saved import HistoryEvent, StoredOperation
+from otel_progress.monitor.state.store import KEPT
 from otel_progress.monitor.web.detail_json import attempts_json
 from otel_progress.reports.run import Attempt, Run, Told, pauses_of
 
@@ -43,7 +44,8 @@ HEARTBEAT: Final = 15.0
 SLICE: Final = 500
 """Runs that are read at once."""
 KNOWN: Final = 2_000
-_COLUMNS: Final = ", ".join(StoredOperation._fields)
+_OLD: Final = ", ".join((*StoredOperation._fields[:-1], "NULL"))
+"""The columns of an operation in a file of an earlier version."""
 _EVENT: Final = ", ".join(HistoryEvent._fields[1:])
 _LIVES: Final = (semconv.OPERATION_STARTED, semconv.OPERATION_ENDED)
 
@@ -69,6 +71,7 @@ class StoreFile:
         try:
             self._db, ours, self._alone = _opened(path.resolve())
             dead = any(row[1] == "dead" for row in self._db.execute("PRAGMA table_info(operations)"))
+            self._columns = KEPT if list(self._db.execute("PRAGMA table_info(keyframes)")) else _OLD
         except sqlite3.Error as error:
             raise self._unreadable(error) from None
         if not ours or not dead:
@@ -131,7 +134,7 @@ class StoreFile:
         began = "(SELECT CASE WHEN attempt > 1 THEN started_at END FROM operations WHERE operation_id = ?)"
         sql = f"FROM operations WHERE parent_id = ? AND (ended = 0 OR coalesce(started_at >= {began} - ?, 1))"
         given = (operation_id, operation_id, SKEW)
-        rows = self._read(f"SELECT {_COLUMNS} {sql} ORDER BY started_at LIMIT ?", (*given, most))
+        rows = self._read(f"SELECT {self._columns} {sql} ORDER BY started_at LIMIT ?", (*given, most))
         count = self._read(f"SELECT count(*) {sql}", given)[0][0]
         found = tuple(child for row in rows if (child := _snapshot(row)) is not None)
         return found, count - len(found)
@@ -190,7 +193,7 @@ class StoreFile:
         for begin in range(0, len(keys), SLICE):
             some = keys[begin : begin + SLICE]
             marks = ", ".join("?" * len(some))
-            rows = self._read(f"SELECT key, {_COLUMNS} FROM operations WHERE key IN ({marks})", some)
+            rows = self._read(f"SELECT key, {self._columns} FROM operations WHERE key IN ({marks})", some)
             found = {row[0]: row[1:] for row in rows}
             for number, key in enumerate(some, begin + 1):
                 snapshot = _snapshot(found[key]) if key in found else None  # it was removed meanwhile
@@ -199,7 +202,7 @@ class StoreFile:
                 step(number, len(keys))
 
     def _row(self, operation_id: str) -> Sequence[Any]:
-        rows = self._read(f"SELECT {_COLUMNS} FROM operations WHERE operation_id = ?", (operation_id,))
+        rows = self._read(f"SELECT {self._columns} FROM operations WHERE operation_id = ?", (operation_id,))
         if not rows:
             raise CommandError(f"{operation_id} is no longer there", NOT_FOUND)
         row: Sequence[Any] = rows[0]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_progress.settings import CONFIGURE, SIGNALS, Endpoint, Settings, read
+from otel_progress.settings import CONFIGURE, HEARTBEAT, SIGNALS, Endpoint, Settings, read
 
 _ALL: Final = "OTEL_EXPORTER_OTLP"
 _OURS: Final = (
@@ -26,6 +26,8 @@ _OURS: Final = (
 """Variables that describe the endpoint; they apply to the real one, which only we talk to."""
 _PROXIES: Final = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 LISTEN_SECONDS: Final = 0.5
+TO_RUN: Final = 5.0
+"""The longest silence of a watched program in seconds, as we judge it like a monitor."""
 
 
 def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
@@ -37,6 +39,7 @@ def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
             out.pop(f"{prefix}_{what}", None)
     out[f"{_ALL}_ENDPOINT"], out[f"{_ALL}_PROTOCOL"] = endpoint, "http/protobuf"
     out.setdefault(CONFIGURE, "true")
+    out.setdefault(HEARTBEAT, f"{TO_RUN:g}")
     for signal in SIGNALS:
         name = f"OTEL_{signal.upper()}_EXPORTER"
         if name in out:

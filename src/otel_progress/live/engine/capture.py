@@ -109,6 +109,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
         **_told(operation, end - start, progress.completed, curve),
         resources=resources.sampler.of(operation, end),
         child_outcomes=_child_outcomes(operation),
+        update_pause=operation._update_pause or None,
     )
 
 
@@ -169,7 +170,7 @@ def _message(node: HandleState | None) -> str | None:
 
 def _stages(operation: OperationState, now: float, survey: Survey) -> tuple[StageSnapshot, ...]:
     """The stages that started, then planned ones that did not; at most `STAGES` in all."""
-    ran = [_stage(stage, now, survey) for stage in list(operation._stages or ())[-STAGES:]]
+    ran = [_stage(stage, now, survey) for stage in _listed(operation, now)[0]]
     plan = operation._opts.plan
     if plan is not None:
         known = begun(operation)  # those that run as child operations are shown there
@@ -181,10 +182,34 @@ def _stages(operation: OperationState, now: float, survey: Survey) -> tuple[Stag
     return tuple(ran)
 
 
+def _listed(operation: OperationState, now: float) -> tuple[list[StageState], list[StageState]]:
+    """The stages that are listed, at most `STAGES`, and the others.
+
+    Beyond that number, those that are stuck, loop, or wait for too long come first, then the newest.
+    """
+    stages = list(operation._stages or ())
+    if len(stages) <= STAGES:
+        return stages, []
+    branches = dict(operation._stuck_branches or {})
+    paths = {stuck.label for stuck in branches.values()}
+    overdue = {node for wait, node in tuple((operation._pauses or {}).items()) if now >= wait.due}
+    bad = [
+        stage
+        for stage in stages
+        if stage in branches or stage._path in paths or stage in overdue or stage._loop is not None
+    ]
+    kept = set(bad[-STAGES:])
+    for stage in reversed(stages):
+        if len(kept) >= STAGES:
+            break
+        kept.add(stage)
+    return [stage for stage in stages if stage in kept], [stage for stage in stages if stage not in kept]
+
+
 def _folded(operation: OperationState, now: float) -> tuple[tuple[str, int, float], ...]:
     """Number and seconds, by status, of the stages that are not listed."""
     folded = dict(operation._folded or {})
-    for stage in (operation._stages or ())[:-STAGES]:
+    for stage in _listed(operation, now)[1]:
         count, seconds = folded.get(stage.status.value, (0, 0.0))
         folded[stage.status.value] = (count + 1, seconds + (stage._ended or now) - (stage._started or now))
     return tuple((status, count, round(seconds, 3)) for status, (count, seconds) in sorted(folded.items()))

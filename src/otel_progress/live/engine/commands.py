@@ -3,6 +3,7 @@
 Cancelling is cooperative: code checks `raise_if_cancelled`, a `track` loop raises `OperationCancelled` at its next
 item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and an
 answer only says that the operation was asked.
+What only changes which events leave is no command but a wish (`wishes.py`).
 A command of the kind `warn` is logged as a warning. One of the kind `cancel-owned` names an owner, and reaches nothing
 that names another owner; a version that does not know the kind refuses it.
 """
@@ -22,6 +23,7 @@ from otel_progress.live import stopping
 from otel_progress.live.context import innermost
 from otel_progress.live.diagnosis.reading import is_task
 from otel_progress.live.diagnosis.source_lines import printable
+from otel_progress.live.engine import wishes
 from otel_progress.live.engine.reach import DEPTH, Reach
 from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
@@ -59,7 +61,7 @@ class Commands:
         self._answers: dict[str, dict[str, str]] = {}
 
     def obey(self, command: object) -> dict[str, str] | None:
-        """Execute a command; returns the answer, or None if the command is invalid (which is counted)."""
+        """Execute a command; returns the answer, or None for a wish, or an invalid command (which is counted)."""
         try:
             return self._obey(command)
         except Exception:
@@ -67,6 +69,9 @@ class Commands:
             return None
 
     def _obey(self, command: Any) -> dict[str, str] | None:
+        if wishes.is_wish(command):
+            wishes.grant(command)
+            return None
         key = command["id"]
         if type(key) is not str or not 0 < len(key) <= ID_LENGTH:
             raise ValueError("a command has an id")

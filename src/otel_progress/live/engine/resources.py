@@ -1,7 +1,8 @@
 """What the process uses, sampled every 5 s if psutil is installed, and what an operation or a stage saw of it.
 
-CPU time costs one system call, so the ticker reads it at each start and end as well. Nothing is kept by operation
-between samples: the peak of memory since any time follows from the few samples that no later one exceeds.
+CPU time costs one system call, so the ticker reads it at each start as well; snapshots and ends of one round share a
+reading. Nothing is kept by operation between samples: the peak of memory since any time follows from the few samples
+that no later one exceeds.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ CHILDREN: Final = 100
 """Processes below this one that are measured; of more, only the number of its own children is known."""
 THREADS: Final = 256
 """Threads of a process that may be asked for its children."""
+SAME: Final = 0.05
+"""Seconds for which one reading of the CPU time is used: a round takes hundreds of snapshots."""
 SHARE: Final = 200.0
 """A look at child processes is repeated after this many times its own duration, if that is more than `EVERY`."""
 
@@ -50,6 +53,7 @@ class Sampler:
         self._failed = False
         self._cpu = (0.0, 0.0)
         self._peaks: deque[tuple[float, float]] = deque(maxlen=PEAKS)
+        self._read = (0.0, -SAME)
         self._children_at = 0.0
         self._children: tuple[int | None, float | None] = (None, None)
 
@@ -159,7 +163,7 @@ class Sampler:
             return None
         if used.seen is not None:
             return used.seen
-        cpu = max(0.0, cpu_seconds() - used.cpu_at) if now - used.began_at >= LEAST else None
+        cpu = max(0.0, self._cpu_lately(now) - used.cpu_at) if now - used.began_at >= LEAST else None
         return Resources(
             None if cpu is None else round(cpu, 2),
             None if latest.cpu is None else round(latest.cpu, 3),
@@ -171,6 +175,14 @@ class Sampler:
             latest.children,
             latest.children_memory,
         )
+
+    def _cpu_lately(self, now: float) -> float:
+        """The CPU time at a monotonic time, to `SAME`."""
+        read, at = self._read
+        if not 0 <= now - at < SAME:
+            read = cpu_seconds()
+            self._read = read, now
+        return read
 
     def peak(self, since: float) -> float | None:
         """The most resident memory sampled since a monotonic time, in bytes."""

@@ -17,6 +17,7 @@ from otel_progress.live import context, hooks
 from otel_progress.live.diagnosis import vitals
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.engine import learning, process, resources
+from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.termination import Termination
 from otel_progress.live.engine.ticker import FOREVER, Ticker
 from otel_progress.live.guard import tell_once
@@ -70,7 +71,7 @@ def want() -> None:
 
 def unwant() -> None:
     """A consumer of events is gone; without any, operations report nothing."""
-    hooks.wanted = bool(hooks.sinks or hooks.on_change or hooks.verdicts)
+    hooks.wanted = bool(hooks.sinks or hooks.paced_sinks or hooks.on_change or hooks.verdicts)
 
 
 def ensure() -> None:
@@ -117,9 +118,13 @@ def rest() -> None:
             ticker = Ticker(ticker.interval, ticker.budget.rate)
 
 
-def set_pace(interval: float, budget: float) -> None:
-    """Send nothing older than `interval` (s), and at most `budget` rationed events a second."""
-    ticker.interval, ticker.budget.rate = interval, budget
+def set_pace(interval: float, budget: float, keyframe_interval: float, update_interval: float | None) -> None:
+    """Send nothing older than `interval` (s), at most `budget` rationed events a second, and keyframes this often.
+
+    Plain updates of an operation wait `update_interval` seconds, or if that is None a share of its age.
+    """
+    ticker.interval, ticker.budget.rate, cadence.fixed = interval, budget, update_interval
+    ticker.keyframe_interval = keyframe_interval
 
 
 def finish(timeout: float, interrupt: str | None = None) -> bool:

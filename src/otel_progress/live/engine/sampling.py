@@ -10,6 +10,7 @@ from otel_progress.live.engine import learning, progress
 from otel_progress.live.nested_counts import outer_of
 from otel_progress.live.registry import registry
 from otel_progress.live.running import MOVES_NEAR
+from otel_progress.model.status import Health
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
@@ -22,6 +23,41 @@ SHARED: Final = 100.0
 """So many operations add a second to that."""
 MOST: Final = 1_500.0
 """Observations in a second, of all operations together; the first one of each is not delayed."""
+
+
+def moved_plainly(operation: OperationState, now: float) -> bool:
+    """Whether an operation counted units by `advance` alone, and nothing else about it is due; notes them then.
+
+    This is the usual look at thousands of operations: what `sample` and the checks of the ticker would do, in one step.
+    """
+    advanced = operation._advanced
+    if (
+        type(advanced) is not int
+        or now >= operation._check_at
+        or now >= operation._observe_at
+        or operation._running
+        or operation._lanes is not None
+        or operation._extras is not None
+        or operation._loops is not None
+        or operation._pauses
+        or operation._stuck_branches
+        or operation._health is not Health.PROGRESSING
+        or operation._pace is None
+        or operation._curve is None
+        or operation._parent is not None
+        or operation._opts.parent is not None
+        or now - operation._moved_at >= STEADY
+    ):
+        return False
+    units = advanced + operation._uncounted
+    if units == operation._sampled:
+        return False
+    done, operation._sampled_done = operation._sampled_done, units - operation._failures
+    operation._only_failed = done == operation._sampled_done
+    operation._sampled = units
+    operation._counted_at = operation._moved_at = now
+    operation._curve.moved = True
+    return True
 
 
 def sample(operation: OperationState, now: float) -> bool:

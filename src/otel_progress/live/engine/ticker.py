@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse
 from otel_progress.live.branches import DEPTH, touch_lanes
-from otel_progress.live.engine import items, labels, learning, outlines, process, resources, watchdog
+from otel_progress.live.engine import items, keyframes, labels, learning, outlines, process, resources, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
+from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.capture import capture
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
+from otel_progress.live.engine.estimates import ESTIMATE_ENDS, estimated, next_end
 from otel_progress.live.engine.loops import loops_of
+from otel_progress.live.engine.sampling import moved_plainly
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
@@ -48,20 +51,12 @@ SOON: Final = 10.0
 """Operations that may reach a limit within this many seconds, or may loop, are sampled in each round."""
 SOON_MOST: Final = 500
 """The most operations that are sampled in each round."""
+CHECKS: Final = 50
+"""Operations in one sample whose estimates are looked at between two updates."""
 STALLS: Final = 500
 """Operations reported as stuck in one round; further ones follow in the next rounds."""
-ESTIMATE_ENDS: Final = 5.0
-"""Seconds without a unit after which an update reports whether the rate or ETA still holds, at the latest."""
-LATE_ENDS: Final = 1.0
-"""The same for an ETA by a plan or by earlier runs whose end may come at any time, as it changes without any unit."""
-ENDED_FOR: Final = 0.01
-"""Seconds that a rate or ETA has ended for when an update reports it."""
-KEYFRAME: Final = 300.0
-"""Seconds without an event after which a running operation sends an update, so that its whole state is never older."""
 KEYFRAMES: Final = 50
-"""Such updates in one round that do not wait for the budget, as the operation is stuck, looping or waiting."""
-CURVE_EACH: Final = 16
-"""About one of this many updates carries the curve, and the end does."""
+"""Keyframes in one round that do not wait for the budget, as the operation is stuck, looping or waiting."""
 PORTION: Final = 100
 """Changes that are emitted between two looks at `emit_until`."""
 BACKLOG: Final = 8_000
@@ -82,10 +77,13 @@ class Ticker:
         """Send nothing older than `interval` (s), and at most `budget` rationed events a second."""
         self.interval = interval
         self.budget = Budget(budget)
+        self.keyframe_interval = keyframes.INTERVAL
+        """Seconds between two keyframes of an operation, at the most."""
         self._rounds = 0
+        self._is_heard_here = self._all_live = True
         self._looked_at = FOREVER
         self._items_at = -FOREVER
-        self._stalls = self._keyframes = 0
+        self._stalls = self._keyframes = self._checks = 0
         self._soon: list[weakref.ref[OperationState]] = []
         self._ended: deque[weakref.ref[OperationState]] = deque(maxlen=ENDED)
         self._asked: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -199,8 +197,9 @@ class Ticker:
 
     def _round(self, sample: bool) -> None:
         self._rounds += 1
-        self._stalls = self._keyframes = 0
+        self._stalls = self._keyframes = self._checks = 0
         now = clock.monotonic()
+        self._is_heard_here, self._all_live = bool(hooks.sinks), now < cadence.live_until
         self._snapshots.clear()
         try:
             self._notice_sleep(now)
@@ -299,7 +298,7 @@ class Ticker:
             self._wait_with_parents(operation)
         if event in _STAGE and not may_send_stage(operation, now):
             drops.add(semconv.DROP_FOLDED)
-            self.budget.waiting.setdefault(operation, self._rounds)
+            self._hurry(operation)
             return
         self._emit(event, operation, node, when, attributes)
 
@@ -326,22 +325,26 @@ class Ticker:
 
     def _sample(self, operations: list[OperationState], now: float) -> None:
         waiting, number, skipped = self.budget.waiting, self._rounds, 0
+        here, all_live = self._is_heard_here, self._all_live
         for operation in operations:
             try:
+                if moved_plainly(operation, now):
+                    skipped += waiting.setdefault(operation, number) != number
+                    continue
                 moved = look_at(operation, now)
                 if operation._curve is not None:
                     _draw(operation, operation._curve, now, moved)
-                if moved:
+                news = moved or operation._revision != operation._sent_revision
+                if news or (operation._has_labels and labels.news(operation)):
                     self._wait_with_parents(operation)
-                    skipped += waiting.setdefault(operation, number) != number
-                elif operation._revision != operation._sent_revision or (
-                    operation._has_labels and labels.news(operation)
+                    news = operation._has_news = True
+                if (news and here) or (
+                    operation._has_news and (all_live or now >= operation._update_at or now < operation._live_until)
                 ):
-                    self._wait_with_parents(operation)
-                    waiting.setdefault(operation, number)
+                    skipped += waiting.setdefault(operation, number) != number and moved
                 elif now >= operation._estimate_ends:
-                    waiting.setdefault(operation, number)
-                elif now >= operation._keyframe_at:
+                    self._look_at_estimates(operation, now)
+                if now >= operation._keyframe_at:
                     self._repeat(operation)
                 if operation._pauses:
                     self._tell_overdue(operation, now)
@@ -361,12 +364,40 @@ class Ticker:
             drops.add(semconv.DROP_BUDGET, skipped)
 
     def _repeat(self, operation: OperationState) -> None:
-        """Send the state again, as the last event is old; of what is stuck, loops or waits whatever the budget says."""
+        """Send a keyframe, as the last one is old; of what is stuck, loops or waits whatever the budget says."""
         if operation._health is not Health.PROGRESSING and self._keyframes < KEYFRAMES:
             self._keyframes += 1
+            operation._hurries = True
             self._update(operation)
         else:
+            self._hurry(operation)
+
+    def _hurry(self, operation: OperationState) -> None:
+        """Have an update sent that does not wait for the cadence, only for the budget."""
+        operation._hurries = True
+        self.budget.waiting.setdefault(operation, self._rounds)
+
+    def _is_due(self, operation: OperationState) -> bool:
+        """Whether a plain update of an operation may leave the process now."""
+        now = self._looked_at
+        lives = self._all_live or now < operation._live_until
+        return lives or operation._hurries or now >= operation._update_at
+
+    def _look_at_estimates(self, operation: OperationState, now: float) -> None:
+        """An estimate of an operation may have ended: if it has, an update says so, whatever the cadence."""
+        if self._is_heard_here or self._is_due(operation):
             self.budget.waiting.setdefault(operation, self._rounds)
+        elif not operation._estimated:  # there is one now: the next update tells it
+            operation._has_news, operation._estimate_ends = True, FOREVER
+        elif self._checks < CHECKS:
+            self._checks += 1
+            seen = capture(operation, now, clock.time_ns(), curve=False)
+            if operation._estimated - estimated(seen):
+                self._hurry(operation)
+            else:
+                operation._estimate_ends = next_end(
+                    operation, seen, now, max(ESTIMATE_ENDS, operation._update_at - now)
+                )
 
     def _tell_overdue(self, operation: OperationState, now: float) -> None:
         """Report each declared wait once that is past its limit."""
@@ -385,7 +416,9 @@ class Ticker:
         parent = parent_of(operation) if host_of(operation) is not None else None
         depth = 0
         while parent is not None and depth < DEPTH and not parent._status.final:
-            self.budget.waiting.setdefault(parent, self._rounds)
+            parent._has_news = True
+            if self._is_heard_here or self._is_due(parent):
+                self.budget.waiting.setdefault(parent, self._rounds)
             parent, depth = parent_of(parent) if host_of(parent) is not None else None, depth + 1
 
     def _judge(self, operation: OperationState, now: float) -> None:
@@ -426,7 +459,7 @@ class Ticker:
             self._change(semconv.SLOW, operation, found[0].live.node, _because(verdict))
         elif renamed or moved_at is not None or changed:
             if not told or renamed:
-                self.budget.waiting.setdefault(operation, self._rounds)
+                self._hurry(operation)
         if changed and hooks.verdicts:
             seen = self._snapshot(operation)
             for notify in tuple(hooks.verdicts):
@@ -444,7 +477,7 @@ class Ticker:
             if operation._status is not Status.PENDING:
                 registry.pending.discard(operation)
             elif not operation._late_reported and now - operation._created >= (operation._opts.start_within or FOREVER):
-                operation._late_reported = True
+                operation._late_reported = operation._hurries = True
                 self._emit(semconv.UPDATED, operation, operation, clock.time_ns(), EMPTY)
 
     def _change(self, event: str, operation: OperationState, node: HandleState, attributes: Attributes) -> None:
@@ -462,16 +495,28 @@ class Ticker:
         if snapshot is None:
             operation._sequence += 1
             operation._sent_revision = operation._revision
-            snapshot = self._snapshots[operation] = _seen(operation)
+            operation._update_pause = cadence.pause(operation, self._looked_at, self.interval)
+            snapshot = self._snapshots[operation] = self._seen(operation)
             if snapshot.progress.completed is not None:
                 if operation._curve is None:
                     operation._curve = Curve(restored=snapshot.progress.restored or 0)
                 curve = operation._curve
                 curve.add(snapshot.elapsed, snapshot.progress.completed)
-            operation._estimate_ends = _estimate_ends(operation, snapshot, clock.monotonic())
+            check = ESTIMATE_ENDS if self._is_heard_here else max(ESTIMATE_ENDS, operation._update_pause)
+            operation._estimate_ends = next_end(operation, snapshot, clock.monotonic(), check)
         else:
             operation._sequence += 1
         return snapshot
+
+    def _seen(self, operation: OperationState) -> Snapshot:
+        """The snapshot for events; most of them go without the curve, which is large and changes little."""
+        whole = operation._status.final or keyframes.is_due(operation, self._looked_at, self.keyframe_interval)
+        if not whole and operation._announced and operation._curve is not None:
+            try:
+                return capture(operation, clock.monotonic(), clock.time_ns(), curve=False)
+            except Exception:
+                pass  # below it fails again, is counted, and gives what is known
+        return operation.snapshot()
 
     def _update(self, operation: OperationState) -> None:
         """Send an update of an operation, and keep its progress for the spans."""
@@ -487,9 +532,16 @@ class Ticker:
             snapshot = earlier(snapshot, when / 1e9)
         if event == semconv.STAGE_ENDED:
             attributes = _end_of(node)
-        operation._keyframe_at = self._looked_at + KEYFRAME
         told = Event(event, when, snapshot, operation._sequence, node._path, attributes)
-        for sink in tuple(hooks.sinks):
+        sinks = tuple(hooks.sinks)
+        if event != semconv.UPDATED or self._is_due(operation) or _ends_an_estimate(operation, snapshot):
+            sinks += tuple(hooks.paced_sinks)
+            if event in keyframes.ALWAYS or keyframes.is_due(operation, self._looked_at, self.keyframe_interval):
+                keyframes.sent(operation, operation._sequence, self._looked_at, self.keyframe_interval)
+            operation._has_news = operation._hurries = False
+            operation._update_at = self._looked_at + operation._update_pause
+            operation._estimated = estimated(snapshot) if operation._update_pause else frozenset()
+        for sink in sinks:
             try:
                 sink(told, operation)
             except Exception:
@@ -500,17 +552,6 @@ _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
 _BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED}
 """Events of short work that are told once it is over: they say that it runs, as it did then."""
-
-
-def _seen(operation: OperationState) -> Snapshot:
-    """The snapshot of an operation for events; most of them go without the curve, which is large and changes little."""
-    whole = operation._status.final or operation._sequence % CURVE_EACH == 0
-    if not whole and operation._announced and operation._curve is not None:
-        try:
-            return capture(operation, clock.monotonic(), clock.time_ns(), curve=False)
-        except Exception:
-            pass  # below it fails again, is counted, and gives what is known
-    return operation.snapshot()
 
 
 def _draw(operation: OperationState, curve: Curve, now: float, moved: bool) -> None:
@@ -555,20 +596,10 @@ def _spoken_for(operation: OperationState) -> HandleState:
     return innermost(operation)
 
 
+def _ends_an_estimate(operation: OperationState, snapshot: Snapshot) -> bool:
+    """Whether readers know an estimate of an operation that a snapshot has no more."""
+    return bool(operation._estimated) and bool(operation._estimated - estimated(snapshot))
+
+
 def _because(verdict: Verdict) -> Attributes:
     return Attributes({semconv.HEALTH_REASON: verdict.reason or verdict.health.value})
-
-
-def _estimate_ends(operation: OperationState, snapshot: Snapshot, now: float) -> float:
-    """When an update has to say whether a reported rate or ETA still holds; it says at once that one has ended."""
-    running = [snapshot.progress, *(stage.progress for stage in snapshot.stages if not stage.status.final)]
-    if not any(one.rate is not None or one.eta is not None for one in running):
-        return FOREVER
-    stages = tuple(operation._running or ())
-    late = min((outlines.late_in(stage, now) for stage in stages[: outlines.MANY]), default=FOREVER)
-    if any(one.eta is not None and one.eta.source != "rate" and one.eta.low <= ESTIMATE_ENDS for one in running):
-        late = 0.0
-    paces = [node._pace for node in (operation, *stages) if node._pace is not None]
-    late = min((late, *(pace.late_in(now) for pace in paces)))
-    ends = min((pace.ends_at(now) for pace in paces), default=FOREVER)
-    return min(now + min(ESTIMATE_ENDS, late + LATE_ENDS), ends + ENDED_FOR)

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from starlette.requests import ClientDisconnect, Request
 
-from otel_progress.monitor.intake.requests import BODY_SECONDS, Refused, Sender
+from otel_progress.monitor.intake.requests import BODY_SECONDS, Refused, Sender, address_of
 
 GONE: Final = "otel_progress.gone"
 """The key in the ASGI scope of a request that lists what to call when its connection is closed."""
@@ -110,6 +110,10 @@ async def read_body(request: Request, most: int) -> bytes:
     return await bodies().read(request, most)
 
 
+def _address(request: Request) -> str | None:
+    return None if request.client is None else address_of(request.client.host)
+
+
 @contextlib.contextmanager
 def sender_of(request: Request) -> Iterator[Sender]:
     """The sender of a request, while it is served."""
@@ -123,6 +127,6 @@ def sender_of(request: Request) -> Iterator[Sender]:
     calls.append(leave)
     try:
         token = request.headers.get("authorization")
-        yield Sender(request.client, None if token is None else hash(token), lambda: gone)
+        yield Sender(request.client, None if token is None else hash(token), lambda: gone, _address(request))
     finally:
         calls.remove(leave)

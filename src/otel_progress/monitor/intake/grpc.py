@@ -7,13 +7,23 @@ import contextlib
 import threading
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
+from urllib.parse import unquote
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.auth import SEND
+from otel_progress.monitor.intake import reflection
 from otel_progress.monitor.intake.acknowledgement import Offer, acknowledged
 from otel_progress.monitor.intake.messages import response
-from otel_progress.monitor.intake.requests import BODY_SECONDS, LARGEST, Accepted, Envelope, Refused, Sender
+from otel_progress.monitor.intake.requests import (
+    BODY_SECONDS,
+    LARGEST,
+    Accepted,
+    Envelope,
+    Refused,
+    Sender,
+    address_of,
+)
 from otel_progress.monitor.ports import held
 from otel_progress.settings import quiet_grpc
 
@@ -170,7 +180,7 @@ class GrpcIntake:
     async def _store(self, signal: str, body: bytes, connection: str, token: int | None) -> Accepted:
         """Wait until a request is stored."""
         is_over = False
-        envelope = Envelope(signal, body, sender=Sender(connection, token, lambda: is_over))
+        envelope = Envelope(signal, body, sender=Sender(connection, token, lambda: is_over, _address(connection)))
         try:
             return await asyncio.wait_for(acknowledged(self._offer, envelope), SECONDS)
         except asyncio.TimeoutError:
@@ -184,6 +194,12 @@ class GrpcIntake:
         more = () if refused.retry_after is None else (("grpc-status-details-bin", _details(refused)),)
         await context.abort(code, refused.reason, more)
         raise AssertionError("abort raises")
+
+
+def _address(peer: str) -> str | None:
+    """The address in a peer such as `ipv4:10.0.0.1:5000` or `ipv6:%5B::1%5D:5000`."""
+    host = unquote(peer.partition(":")[2]).rpartition(":")[0]
+    return address_of(host.strip("[]")) if host else None
 
 
 async def _first(messages: AsyncIterator[bytes]) -> bytes | None:
@@ -201,6 +217,8 @@ def _services(intake: GrpcIntake) -> Any:
             service, _, method = call.method.lstrip("/").partition("/")
             if service == HEALTH:
                 return _health(method, grpc)
+            if service in reflection.SERVICES:
+                return reflection.handler(method, grpc, tuple(SERVICES))
             signal = SERVICES.get(service)
             if signal is None or method != "Export":
                 return None

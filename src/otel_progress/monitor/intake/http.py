@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -48,8 +49,8 @@ def routes(take: Take, *, most_bytes: int = LARGEST, headers: Mapping[str, str] 
                 with sender_of(request) as sender:
                     taken = await take(Envelope(signal, body, zipped, is_json, sender))
             except Refused as refused:
-                return _refusal(refused, is_json)
-            return _accepted(signal, taken, is_json, more)
+                return refusal(refused, is_json)
+            return accepted(signal, taken, is_json, more)
 
         return Route(f"/v1/{signal}", export, methods=["POST"])
 
@@ -88,14 +89,25 @@ def _admit(request: Request, kind: str, most: int) -> None:
         raise Refused(413, f"the body is larger than {most} bytes; send smaller batches")
 
 
-def _accepted(signal: str, taken: Accepted, is_json: bool, headers: Mapping[str, str] | None) -> Response:
+def is_usual(headers: Headers) -> bool:
+    """Whether a request is not refused by its headers."""
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    return (
+        not any(name in headers for name in _BROWSER)
+        and kind in (PROTOBUF, JSON)
+        and headers.get("content-encoding", "identity").lower() in ("gzip", "identity")
+    )
+
+
+def accepted(signal: str, taken: Accepted, is_json: bool, headers: Mapping[str, str] | None) -> Response:
+    """The response to an accepted request."""
     message = response(signal, taken.rejected, taken.reason)
     if is_json:
         return Response(to_json(message), 200, headers, JSON)
     return Response(message.SerializeToString(), 200, headers, PROTOBUF)
 
 
-def _refusal(refused: Refused, is_json: bool) -> Response:
+def refusal(refused: Refused, is_json: bool) -> Response:
     """An error response: a `google.rpc.Status`, whose field 2 is the message."""
     headers = {} if refused.retry_after is None else {"Retry-After": str(refused.retry_after)}
     if is_json:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from otel_progress import clock
+from otel_progress.monitor.intake.rate_limit import RateLimit
 from otel_progress.monitor.intake.request_queue import (
     FULL,
     LATE,
@@ -17,11 +18,13 @@ from otel_progress.monitor.intake.request_queue import (
     Job,
     RequestQueue,
 )
-from otel_progress.monitor.intake.requests import BYTES, LARGEST, Done, Envelope, Refused
+from otel_progress.monitor.intake.requests import BYTES, LARGEST, Done, Envelope, Refused, Sender
 
+GATHER: Final = 0.005
+"""Seconds from one turn to the next: requests that arrive together share a transaction."""
 BEHIND: Final = 3.0
 """Seconds that requests may wait before nobody counts as dead any more: a sign of life may be among them."""
-REASONS: Final = ("no_room", "client_gone", "too_large", "records")
+REASONS: Final = ("no_room", "too_fast", "client_gone", "too_large", "records")
 """Why requests are not accepted; `records` counts records in accepted requests that hold too much."""
 
 
@@ -30,6 +33,7 @@ class Inbox:
 
     Attributes:
         queue: the requests that wait.
+        limit: how many requests a client may send.
         dropped: how many requests were not accepted, by reason; see `REASONS`.
         refused: how many requests were refused.
     """
@@ -37,12 +41,14 @@ class Inbox:
     def __init__(self, on_deaf: Callable[[float], None]) -> None:
         """`on_deaf` is called with the time when something may not have been heard."""
         self.queue = RequestQueue()
+        self.limit = RateLimit()
         self.dropped = Counter[str]()
         self.refused = 0
         self._on_deaf = on_deaf
         self._ready = threading.Condition()
         self._stopped = self._woken = False
         self._behind_since: float | None = None
+        self._turned_at = 0.0
 
     def stop(self) -> None:
         """Accept no more; what waits is still taken."""
@@ -60,7 +66,7 @@ class Inbox:
         """Queue a request.
 
         Raises:
-            Refused: if it is too large, or if there is no room.
+            Refused: if it is too large, if its client sends too many, or if there is no room.
         """
         most = BYTES if envelope.is_json else LARGEST
         if len(envelope.body) > most:
@@ -70,6 +76,7 @@ class Inbox:
         with self._ready:
             if self._stopped:
                 raise Refused(503, "the monitor is shutting down", 1)
+            self._check_rate(envelope.sender)
             try:
                 out = self.queue.put(Job(envelope, done, own))
             except Refused:
@@ -79,6 +86,17 @@ class Inbox:
         for job in out:
             self._has_no_room()
             job.done(Refused(429, FULL, 1))
+
+    def _check_rate(self, sender: Sender) -> None:
+        if sender.address is None:
+            return
+        after = self.limit.take((sender.token, sender.address), clock.monotonic())
+        if after is not None:
+            self.refused += 1
+            self.dropped["too_fast"] += 1
+            raise Refused(
+                429, f"one client may send {self.limit.rate:g} requests per second; send larger batches", after
+            )
 
     def _has_no_room(self) -> None:
         self.refused += 1
@@ -91,6 +109,14 @@ class Inbox:
             self._ready.wait_for(self._has_work, max(0.0, until - clock.monotonic()))
             self._woken = False
             return bool(self.queue) or not self._stopped
+
+    def gather(self) -> None:
+        """Wait until the last turn was a moment ago, or enough requests wait for a turn."""
+        with self._ready:
+            pause = self._turned_at + GATHER - clock.monotonic()
+            if pause > 0:
+                self._ready.wait_for(lambda: self._stopped or len(self.queue) >= TURN_REQUESTS, pause)
+        self._turned_at = clock.monotonic()
 
     def _has_work(self) -> bool:
         return bool(self.queue) or self._stopped or self._woken

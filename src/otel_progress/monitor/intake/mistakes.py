@@ -37,9 +37,12 @@ KINDS: Final = (
     "heartbeat_interval",
     "too_many_parts",
     "too_large",
+    "schema",
     "other",
 )
-"""The kinds that are counted; `order` is about `progress.sequence` and `progress.operation.attempt`."""
+"""The kinds that are counted; `order` is about `progress.sequence` and `progress.operation.attempt`, and `schema` about
+a sender that is newer than this monitor.
+"""
 _STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
 _FINAL: Final = tuple(status.value for status in Status if status.final and status is not Status.SKIPPED)
 _JSON: Final = (
@@ -118,6 +121,17 @@ def unknown_event(name: str) -> str:
     return f"{_shown(name)} is no event name: see docs/semantic-conventions.md for those that exist"
 
 
+def newer_schema(resource: Mapping[str, Any]) -> str | None:
+    """The words about a sender whose version of the wire is newer than ours; None if it is not."""
+    schema = resource.get(s.SCHEMA)
+    if type(schema) is not int or schema <= wire.SCHEMA:
+        return None
+    return (
+        f"{s.SCHEMA} is {schema}, and this monitor reads {wire.SCHEMA}: install a newer otel-progress here, "
+        "otherwise some of what is sent is not shown"
+    )
+
+
 def refusal(event: Event) -> tuple[str, str]:
     """Why an event cannot be taken: kind and words."""
     get = event.brief.get
@@ -140,11 +154,16 @@ def refusal(event: Event) -> tuple[str, str]:
     return "other", "an event cannot be read"
 
 
-def mistakes(event: Event) -> Iterator[tuple[str, str]]:
-    """What is wrong with an event that was taken nevertheless: kind and words; the wrong values are ignored."""
+def mistakes(event: Event, *, is_promised: bool = False) -> Iterator[tuple[str, str]]:
+    """What is wrong with an event that was taken nevertheless: kind and words; the wrong values are ignored.
+
+    With `is_promised` the resource says the interval of heartbeats.
+    """
     get = event.brief.get
     if event.event == s.PROCESS_HEARTBEAT:
         interval = get(s.HEARTBEAT_INTERVAL)
+        if is_promised and interval is None:
+            return
         if not isinstance(interval, (int, float)) or not finite(interval) or interval <= 0:
             text = f"a heartbeat needs {s.HEARTBEAT_INTERVAL}, in seconds above 0, {_is(interval)}"
             yield "heartbeat_interval", f"{text}: without it nobody can tell when the process is dead"

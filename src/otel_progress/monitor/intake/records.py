@@ -10,14 +10,20 @@ from typing import Any, Final, NamedTuple
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.model.deltas import merge
+from otel_progress.model.wire import STATE
 from otel_progress.monitor.intake.json_text import DEPTH, sound_json
-from otel_progress.monitor.intake.messages import ExportLogsServiceRequest, LogRecord
+from otel_progress.monitor.intake.messages import ExportLogsServiceRequest, LogRecord, Resource
 from otel_progress.monitor.intake.requests import RECORD_PARTS, RECORD_SMALL, Allowance, Parcel, has_too_many_parts
 
 RECORD_BYTES: Final = 320 * 1024
 """The largest event that is accepted; our own have at most 256 KiB."""
 RESOURCE_BYTES: Final = 16 * 1024
 """Of a larger resource only short attributes are kept."""
+REPEATED: Final = 10_000
+"""The most resources whose attributes are remembered: each request of a program repeats them."""
+REPEATED_BYTES: Final = 1_024
+"""The size of a resource in bytes up to which its attributes are remembered."""
 SHORT: Final = 1_024
 """The most characters of a name; longer ones are cut."""
 TEXT: Final = 16_384
@@ -31,6 +37,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.OPERATION_PARENT_ID: "string_value",
     s.OPERATION_ATTEMPT: "int_value",
     s.SEQUENCE: "int_value",
+    s.KEYFRAME: "int_value",
     s.STATUS: "string_value",
     s.HEALTH: "string_value",
     s.START_TIME: "double_value",
@@ -44,6 +51,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.CURVE: "string_value",
     s.GEN_AI_AGENT: "string_value",
     s.STAGE_PATH: "string_value",
+    s.STAGE_CURRENT: "string_value",
     s.HEARTBEAT_INTERVAL: "double_value",
     s.JUDGED_BY: "string_value",
 }
@@ -89,7 +97,10 @@ _NOTHING: Final[dict[str, Any]] = {}
 class Record:
     """One of our log events. What neither orders nor judges its operation is decoded on demand.
 
+    A delta says all that its keyframe says, once it was put on that keyframe.
+
     Attributes:
+        base: the keyframe that a delta was put on.
         event: the event name.
         time: when it happened, in ns since 1970.
         brief: the attributes that are decoded at once.
@@ -97,11 +108,12 @@ class Record:
         trace: the trace id, 16 bytes or none.
     """
 
-    __slots__ = ("_message", "_raw", "brief", "event", "own", "time", "trace")
+    __slots__ = ("_message", "_raw", "base", "brief", "event", "own", "time", "trace")
 
     def __init__(self, event: str, message: LogRecord) -> None:
         """Read a record with one of our event names."""
         self.event = event
+        self.base: Record | None = None
         self.time: int = message.time_unix_nano or message.observed_time_unix_nano or clock.time_ns()
         self.trace: bytes = message.trace_id
         self._message: LogRecord | None = message
@@ -132,6 +144,20 @@ class Record:
         kept = islice(self.own.items(), ATTRIBUTES)
         self.own = {key[:SHORT]: value[:TEXT] if type(value) is str else value for key, value in kept}
 
+    def build_on(self, keyframe: Record) -> None:
+        """Put a delta on its keyframe."""
+        gone = self._unset()
+        inherited = {key: value for key, value in keyframe.brief.items() if key in STATE and key not in gone}
+        self.base, self.brief = keyframe, {**inherited, **self.brief}
+        if self.event == s.UPDATED and s.STAGE_PATH not in self.brief and s.STAGE_CURRENT in self.brief:
+            self.brief[s.STAGE_PATH] = self.brief[s.STAGE_CURRENT]
+
+    def _unset(self) -> set[str]:
+        for pair in self._whole().attributes:
+            if pair.key == s.UNSET:
+                return {item.string_value for item in pair.value.array_value.values}
+        return set()
+
     def seal(self) -> None:
         """Keep only its own bytes: a part of a protobuf message keeps the whole message in memory."""
         if self._message is not None:
@@ -139,9 +165,28 @@ class Record:
 
     @property
     def raw(self) -> bytes:
-        """The whole record, as protobuf."""
+        """The record as it was sent, as protobuf."""
         self.seal()
         return self._raw
+
+    @property
+    def whole(self) -> bytes:
+        """The record with all that its keyframe says, as protobuf; as it was sent if it is none, or has none."""
+        if self.base is None:
+            return self.raw
+        found, gone = LogRecord.FromString(self.raw), self._unset()
+        keyframe = LogRecord.FromString(self.base.raw)
+        told = {pair.key: pair.value for pair in keyframe.attributes if pair.key in STATE - gone}
+        told |= {pair.key: pair.value for pair in found.attributes if pair.key not in (s.KEYFRAME, s.UNSET)}
+        del found.attributes[:]
+        for key, value in told.items():
+            found.attributes.add(key=key, value=value)
+        stages = self.attributes.get(s.STAGES)
+        for pair in found.attributes:
+            if pair.key == s.STAGES and isinstance(stages, str):
+                pair.value.string_value = stages
+        raw: bytes = found.SerializeToString()
+        return raw
 
     @property
     def text(self) -> str:
@@ -155,15 +200,20 @@ class Record:
         for pair in self._whole().attributes:
             if pair.key == s.ATTRIBUTES:
                 return owner_in(pair.value.string_value)
-        return None
+        return None if self.base is None else self.base.owner
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """All attributes."""
+        """All attributes, with those that a delta has from its keyframe."""
         found = to_dict(self._whole().attributes)
         for key in _JSON_TEXTS & found.keys():
             found[key] = sound_json(found[key])
-        return found
+        if s.KEYFRAME not in self.brief:
+            return found
+        try:
+            return merge({} if self.base is None else self.base.attributes, found)
+        except (ValueError, RecursionError):  # stages that are no JSON
+            return found
 
     @property
     def trace_id(self) -> str:
@@ -184,6 +234,7 @@ class Record:
         return LogRecord.FromString(self._raw) if self._message is None else self._message
 
 
+@lru_cache(maxsize=4_096)
 def _is_own(event: str, key: str) -> bool:
     """Whether an attribute belongs to the event rather than to the state of its operation."""
     events = _OWN_IN.get(key)
@@ -270,6 +321,7 @@ def _records(messages: Any, is_due: Due, parcel: Parcel, unknown: list[str]) -> 
     is_large, left = parcel.largest > RECORD_SMALL, parcel.allowance.left
     found: list[Record] = []
     newest: dict[Any, int] = {}
+    keyframes: set[Any] = set()
     void = 0
     for message in reversed(messages):
         event = message.event_name or _event_name(message)
@@ -280,7 +332,8 @@ def _records(messages: Any, is_due: Due, parcel: Parcel, unknown: list[str]) -> 
         attributes = message.attributes
         if event == s.UPDATED:
             key, sequence = _key_and_sequence(attributes)
-            if sequence < newest.get(key, 0) and not is_due(key, message.time_unix_nano):
+            is_needed = (key, sequence) in keyframes or is_due(key, message.time_unix_nano)
+            if sequence < newest.get(key, 0) and not is_needed:
                 void += 1
                 continue
         left -= len(attributes)
@@ -294,6 +347,9 @@ def _records(messages: Any, is_due: Due, parcel: Parcel, unknown: list[str]) -> 
             newest.pop(record.brief.get(s.OPERATION_ID), None)  # what precedes a start is of an earlier attempt
         elif type(said) is int:
             newest[record.brief.get(s.OPERATION_ID)] = said
+        keyframe = record.brief.get(s.KEYFRAME)
+        if keyframe is not None:
+            keyframes.add((record.brief.get(s.OPERATION_ID), keyframe))
     found.reverse()
     parcel.allowance.left = left
     return found, void
@@ -301,8 +357,8 @@ def _records(messages: Any, is_due: Due, parcel: Parcel, unknown: list[str]) -> 
 
 def _key_and_sequence(attributes: Any) -> tuple[str, int]:
     """Operation id and sequence number of an event of our own SDK, whose order of attributes is known."""
-    if len(attributes) > 3 and attributes[0].key == s.SEQUENCE:
-        for at in (1, 3):  # behind the stage if it is about one
+    if len(attributes) > 4 and attributes[0].key == s.SEQUENCE:
+        for at in range(1, 5):  # behind the stage if it is about one, and behind the keyframe if it has one
             if attributes[at].key == s.OPERATION_ID:
                 return attributes[at].value.string_value, attributes[0].value.int_value
     return "", 0
@@ -320,11 +376,20 @@ def _bounded(found: list[Record], allowance: Allowance) -> list[Record]:
 def resource_attributes(resource: Any, allowance: Allowance) -> dict[str, Any]:
     """The attributes of a resource; of a large one only the short ones."""
     allowance.left -= min(len(resource.attributes), RECORD_PARTS)
-    if resource.ByteSize() <= RESOURCE_BYTES and allowance.left >= 0:
+    size = resource.ByteSize()
+    if size <= REPEATED_BYTES and allowance.left >= 0:
+        return dict(_repeated(resource.SerializeToString()))
+    if size <= RESOURCE_BYTES and allowance.left >= 0:
         return to_dict(resource.attributes)
     some = (pair for pair in islice(resource.attributes, RECORD_PARTS) if pair.ByteSize() <= 4 * SHORT)
     found = ((pair.key, _value(pair.value, 0)) for pair in (some if allowance.left >= 0 else ()))
     return dict(islice(((key, value) for key, value in found if _is_short(value)), ATTRIBUTES))
+
+
+@lru_cache(maxsize=REPEATED)
+def _repeated(raw: bytes) -> dict[str, Any]:
+    """The attributes of a resource that sends often."""
+    return to_dict(Resource.FromString(raw).attributes)
 
 
 def _is_short(value: Any) -> bool:

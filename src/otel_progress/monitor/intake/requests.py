@@ -23,6 +23,7 @@ from otel_progress.monitor.intake.messages import (
     from_json,
 )
 from otel_progress.monitor.intake.request_size import Malformed, varint
+from otel_progress.outbound.loopback import is_loopback
 
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
@@ -151,12 +152,21 @@ class Sender:
         connection: the connection that the request came by.
         token: the token that admitted it; many connections may share one.
         is_gone: whether nobody waits for the answer any more.
+        address: where the connection comes from; None for this machine, which is never too fast.
     """
 
     connection: Hashable = None
     token: Hashable = None
     is_gone: Callable[[], bool] = lambda: False
+    address: str | None = None
 
+
+def address_of(host: str | None) -> str | None:
+    """The address of a sender; None for this machine."""
+    return None if host is None or _is_here(host) else host
+
+
+_is_here = lru_cache(maxsize=10_000)(is_loopback)
 
 NOBODY: Final = Sender()
 """The sender of requests that this process makes itself."""
@@ -194,9 +204,22 @@ class Envelope:
         Raises:
             Refused: if it is malformed or exceeds a limit.
         """
+        return parse(self.signal, self._unpacked(most_bytes), json_body=self.is_json, most=most_records)
+
+    def check(self) -> None:
+        """Unpack it and look through its parts, without parsing them: for requests of which nothing is kept.
+
+        Raises:
+            Refused: if it is malformed or exceeds a limit.
+        """
+        if self.is_json:
+            self.open()
+        else:
+            _largest_record(self._unpacked(LARGEST), RECORDS)
+
+    def _unpacked(self, most: int) -> bytes:
         claimed = max(self.size, MEMBERS * len(self.body))
-        body = inflate(self.body, min(most_bytes, claimed)) if self.zipped else self.body
-        return parse(self.signal, body, json_body=self.is_json, most=most_records)
+        return inflate(self.body, min(most, claimed)) if self.zipped else self.body
 
     def parcels(self) -> Iterator[Parcel]:
         """Unpack and parse it, a large one in parts: only one part of it is in memory as a message.
@@ -207,10 +230,8 @@ class Envelope:
         if self.is_json or self.size <= BYTES:
             yield self.open()
             return
-        claimed = max(self.size, MEMBERS * len(self.body))
-        body = inflate(self.body, min(LARGEST, claimed)) if self.zipped else self.body
         try:
-            for part in request_parts.parts(body, BYTES):
+            for part in request_parts.parts(self._unpacked(LARGEST), BYTES):
                 yield parse(self.signal, part)
         except request_parts.TooLarge as error:
             raise Refused(413, str(error)) from None

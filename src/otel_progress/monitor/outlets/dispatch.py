@@ -181,4 +181,4 @@ def _kinds_of(event: str) -> set[str | None]:
 def _request(one: StoredEvent) -> bytes:
     """The record as a request of its own."""
     known = {key: value for key, value in one.resource.items() if isinstance(value, (str, int, float, bool))}
-    return otlp.envelope(otlp.resource(known), otlp.scope(s.SCOPE, ""), [otlp.chunk(2, one.record.raw)])
+    return otlp.envelope(otlp.resource(known), otlp.scope(s.SCOPE, ""), [otlp.chunk(2, one.record.whole)])

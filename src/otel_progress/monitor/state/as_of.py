@@ -14,14 +14,16 @@ def at(snapshot: Snapshot, later: float) -> Snapshot:
     """
     if snapshot.status.final or later <= 0:
         return snapshot
-    stages = tuple(_stage(stage, later, stands=snapshot.wait is not None) for stage in snapshot.stages)
+    still, stands = snapshot.still(later), snapshot.wait is not None
+    pause = snapshot.update_pause
+    stages = tuple(_stage(stage, later, still, pause, stands=stands) for stage in snapshot.stages)
     return replace(snapshot.at(snapshot.timestamp + later), stages=stages)
 
 
-def _stage(stage: StageSnapshot, later: float, *, stands: bool) -> StageSnapshot:
+def _stage(stage: StageSnapshot, later: float, still: float, pause: float | None, *, stands: bool) -> StageSnapshot:
     if stage.status.final or stage.started_at is None:
         return stage
     wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
-    idle = stage.idle if wait else stage.idle + later
-    progress = stage.progress if wait or stands else stage.progress.after(later)
+    idle = stage.idle if wait else stage.idle + still
+    progress = stage.progress if wait or stands else stage.progress.after(later, pause)
     return replace(stage, elapsed=stage.elapsed + later, idle=idle, wait=wait, progress=progress)

@@ -73,7 +73,8 @@ class Children:
         if len(branches) < 2:
             return []
         found = self._lines(entry, branches, now, {entry.head.operation_id})
-        return found or [JudgedBranch(branch.later(later), None, _judged(branch, later)) for branch in branches]
+        still = entry.snapshot.still(later)
+        return found or [JudgedBranch(branch.later(later, still), None, _judged(branch, later)) for branch in branches]
 
     def changes_at(self, entry: Entry, own: Verdict, now: float, changes_at: Callable[[Entry, float], float]) -> float:
         """The earliest time at which `instead` could change by time alone.
@@ -141,7 +142,10 @@ class Children:
         if not hosted and not inside and not ended:
             return []
         later = max(0.0, now - entry.heard_at)
-        return [_line(branch, later, hosted, inside, ended, now) for branch in branches]
+        still = entry.snapshot.still(later)
+        return [
+            _line(branch.later(later, still), _judged(branch, later), hosted, inside, ended, now) for branch in branches
+        ]
 
     def _of(self, child: Entry, now: float, above: set[str]) -> Verdict:
         own = self._own(child, now)
@@ -198,7 +202,7 @@ def _host(child: Entry, spans: dict[str, str]) -> str | None:
 def _judged(branch: Branch, later: float) -> Verdict:
     """The verdict on a branch some seconds after it was reported; only its process can call it silent."""
     if branch.wait is not None:
-        return judge_branch(branch.later(later))
+        return judge_branch(branch.later(later, later))
     said = judge_branch(branch)
     if said.health is Health.SILENT and branch.health not in NOT_MOVING:
         said = replace(said, health=branch.health)
@@ -207,14 +211,12 @@ def _judged(branch: Branch, later: float) -> Verdict:
 
 def _line(
     branch: Branch,
-    later: float,
+    own: Verdict,
     hosted: dict[str, list[tuple[Entry, Verdict]]],
     inside: dict[str, tuple[Entry, Verdict]],
     ended: dict[str, Entry],
     now: float,
 ) -> JudgedBranch:
-    own = _judged(branch, later)
-    branch = branch.later(later)
     if branch.child is not None:
         known = inside.get(branch.child)
         return JudgedBranch(branch, None, own) if known is None else _as(branch, _waits(own, *known))

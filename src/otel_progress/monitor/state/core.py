@@ -20,7 +20,7 @@ from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
-from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, refusal, unknown_event
+from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, newer_schema, refusal, unknown_event
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import (
@@ -41,10 +41,12 @@ from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
 from otel_progress.monitor.state.judging import Judging
-from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, head_of, instance_of, lose, presumed
+from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, head_of, lose, presumed
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import SLICE, Loading
 from otel_progress.monitor.state.mutes import Answer, Mutes
+from otel_progress.monitor.state.process_keys import declared_instance, keys_of, promised_interval
+from otel_progress.monitor.state.restore import keyframe_to_keep
 from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
@@ -97,7 +99,7 @@ class CoreLimits:
         spans: the most spans of them whose position is remembered.
     """
 
-    held_bytes: int = 128 * 1024 * 1024
+    held_bytes: int = 256 * 1024 * 1024
     unsaved: int = 100_000
     slice: int = SLICE
     traces: int = foreign_traces.TRACES
@@ -240,6 +242,7 @@ class Core:
             jobs: list[Job] = []
             try:
                 if self.inbox.queue or self.journal.has_sent or self.mutes.asked:
+                    self.inbox.gather()
                     self.work(self.inbox.turn(jobs))
                     self.inbox.note_delay()
                 if clock.monotonic() >= due:
@@ -319,6 +322,9 @@ class Core:
     def _take(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float) -> Accepted:
         unread, refused, too_large = self.ledger.unread, 0, 0
         self._why.clear()
+        if job.envelope.signal == "metrics" and not (job.own and "metrics" in self._forwards):
+            job.envelope.check()
+            return Accepted()
         for parcel in job.envelope.parcels():
             for group in self._groups(parcel, now):
                 self._hear(group, batch, stored, now, own=job.own)
@@ -345,10 +351,14 @@ class Core:
     def _hear(self, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool) -> None:
         """Take the events of one process."""
         group = with_judge(group)
-        instance = instance_of(group.resource)
         for name in group.unknown:
             self._complain("event_name", unknown_event(name), group)
-        self.loading.meet_process(instance)
+        for key in keys_of(group.resource):
+            self.loading.meet_process(key)
+        instance = self.ledger.instance_of(group.resource)
+        newer = newer_schema(group.resource)
+        if newer is not None:
+            self._complain("schema", newer, group)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
         if not own:  # another monitor received it some time ago
@@ -357,6 +367,7 @@ class Core:
         process = self.ledger.hear(group.resource, (), now)
         if process.is_judged_outside and promises_verdicts(group):
             process = self._leave_verdicts(process)
+        self._note_beats(before, process)
         self.observer.hears(before, process.host, now)
         self.judging.rounds.hear(process)
         self._taking += group.void
@@ -366,12 +377,8 @@ class Core:
             if record.event == s.PROCESS_HEARTBEAT:
                 interval = record.brief.get(s.HEARTBEAT_INTERVAL)
                 before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
-                if process.beats and not before.beats:
-                    for entry in self.ledger.open_of(MARK + instance):
-                        self._drop_trace(bytes.fromhex(entry.head.operation_id))
-                if (before.beats, before.interval) != (process.beats, process.interval):
-                    self.journal.processes.add(process.instance)
-                    self.judging.rounds.hear(process)
+                self._note_beats(before, process)
+                self.judging.rounds.hear(process)
                 if own and self._listeners.want(record.event):
                     stored.append(StoredEvent(record, None, group.resource))
             else:
@@ -384,15 +391,24 @@ class Core:
             if self.ledger.processes[instance].seen != process.seen:
                 self.journal.processes.add(instance)
 
+    def _note_beats(self, before: Process | None, process: Process) -> None:
+        """A process was heard, which may promise another interval than before."""
+        if process.beats and (before is None or not before.beats):
+            for entry in self.ledger.open_of(MARK + declared_instance(process.instance)):
+                self._drop_trace(bytes.fromhex(entry.head.operation_id))
+        if before is not None and (before.beats, before.interval) != (process.beats, process.interval):
+            self.journal.processes.add(process.instance)
+
     def _examine(self, record: Record, group: records.Group) -> None:
         """Tell what is wrong with an event of a program without our SDK."""
         if record.event == s.PROCESS_HEARTBEAT or head_of(record) is not None:
-            for kind, words in mistakes(record):
+            is_promised = promised_interval(group.resource) is not None
+            for kind, words in mistakes(record, is_promised=is_promised):
                 self._complain(kind, words, group)
 
     def _complain(self, kind: str, words: str, group: records.Group) -> None:
         """Count a mistake of a sender; the first one of a kind is told, in the answer as well."""
-        instance = instance_of(group.resource)
+        instance = self.ledger.instance_of(group.resource)
         name = str(group.resource.get(s.SERVICE_NAME) or "a program")[:NAME]
         told = self.mistakes.note(kind, words, instance, f"{name} ({instance[:NAME]})")
         if told is not None:
@@ -526,7 +542,8 @@ class Core:
         for entry in self._touched:
             key = entry.head.operation_id
             if isinstance(entry.said, Record) and self.ledger.operations.get(key) is entry:
-                self._weigh(key, len(entry.said.raw))
+                keyframe = keyframe_to_keep(entry)
+                self._weigh(key, len(entry.said.raw) + (0 if keyframe is None else len(keyframe.raw)))
         self._touched.clear()
         while self._held > self._limits.held_bytes:
             self.ledger.forget(max(self._sizes, key=self._sizes.__getitem__))
@@ -580,6 +597,7 @@ class Core:
     def _dropped(self, key: str) -> None:
         self.observer.unjudged.forget(key)
         self.judging.forget(key)
+        self.journal.forget(key)
         self._weigh(key, 0)
 
     def _forgotten(self, entry: Entry) -> None:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.store import Store
 
 THIN: Final = 1.0
-"""Seconds between two plain updates of an operation in its history."""
+"""Seconds between two plain updates of an operation in its history, if few run."""
+PLAIN_A_SECOND: Final = 500
+"""The most plain updates of all operations that go into the history per second; with more, those of each are rarer."""
 REMEMBERED: Final = 200_000
 """The most operations whose last stored update is remembered; beyond it all are forgotten."""
 TEXT: Final = 4_096
@@ -41,7 +43,7 @@ class History:
         self._kept_at: dict[str, int] = {}
 
     def keeps(self, head: Head, record: Record) -> bool:
-        """Whether an event is stored; of plain updates one every `THIN` seconds is."""
+        """Whether an event is stored; of plain updates only one every `THIN` seconds or more is."""
         if record.event in _ALWAYS:
             return True
         if not self.may_be_due(head.operation_id, record.time):
@@ -54,7 +56,12 @@ class History:
     def may_be_due(self, operation_id: str, time: int) -> bool:
         """Whether a plain update at this time in ns is due; a repeated one is as due as it was."""
         kept = self._kept_at.get(operation_id)
-        return kept is None or not 0 < time - kept < THIN * 1e9
+        return kept is None or not 0 < time - kept < self._pause * 1e9
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between two plain updates of an operation."""
+        return max(THIN, len(self._ledger.operations) / PLAIN_A_SECOND)
 
     def forget(self, operation_id: str) -> None:
         """The operation ended: no plain updates follow."""

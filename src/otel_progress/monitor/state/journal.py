@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.monitor.intake.requests import RETRY_AFTER, Refused
-from otel_progress.monitor.state.restore import kept_of, known_of
+from otel_progress.monitor.state.restore import kept_of, keyframe_to_keep, known_of
 from otel_progress.monitor.state.saved import Batch
 from otel_progress.monitor.state.store import StoreError
 
 if TYPE_CHECKING:
+    from otel_progress.monitor.intake.records import Record
     from otel_progress.monitor.state.faults import Faults
     from otel_progress.monitor.state.history import History
     from otel_progress.monitor.state.ledger import Entry, Ledger
@@ -54,6 +55,8 @@ class Journal:
         self._fresh: dict[str, None] = {}
         self._changes: dict[str, None] = {}
         self._removed: deque[str] = deque(maxlen=REMOVED)
+        self._keyframes: dict[str, Record] = {}
+        """The stored keyframe of each operation."""
 
     def holds(self, operation_id: str) -> bool:
         """Whether it knows better than the store what became of an operation."""
@@ -81,10 +84,15 @@ class Journal:
         """The operations that were removed since the last call; any thread may call it."""
         return [self._removed.popleft() for _ in range(len(self._removed))]
 
+    def forget(self, operation_id: str) -> None:
+        """An operation left memory."""
+        self._keyframes.pop(operation_id, None)
+
     def remove(self, operation_id: str) -> None:
         """An operation turned out to be another one: remove it with its history."""
         self.operations.pop(operation_id, None)
         self.restarted.pop(operation_id, None)
+        self.forget(operation_id)
         self._history.inferred[:] = [one for one in self._history.inferred if one.operation_id != operation_id]
         self.gone.add(operation_id)
         self._removed.append(operation_id)
@@ -110,6 +118,9 @@ class Journal:
         batch.sent.extend(sent)
         batch.events.extend(self._history.inferred)
         batch.operations.extend(kept_of(entry, self._ledger, self.dead) for entry in self.operations.values())
+        keyframes = {key: keyframe_to_keep(entry) for key, entry in self.operations.items()}
+        keyframes = {key: one for key, one in keyframes.items() if self._keyframes.get(key) is not one}
+        batch.keyframes.update((key, None if one is None else one.raw) for key, one in keyframes.items())
         batch.processes.extend(
             known_of(process) for key in self.processes if (process := self._ledger.processes.get(key))
         )
@@ -127,6 +138,11 @@ class Journal:
                 self._sent = [*sent, *self._sent]
             return Refused(503, f"the monitor cannot store the request: {error}", RETRY_AFTER)
         self._faults.current = None
+        for key, one in keyframes.items():
+            if one is None:
+                self._keyframes.pop(key, None)
+            else:
+                self._keyframes[key] = one
         self.operations.clear()
         self.processes.clear()
         self.mutes.clear()

@@ -60,12 +60,14 @@ class Judging:
     def change(self, entry: Entry) -> None:
         """Something was said of an operation: its label follows at once, the rest in the next round."""
         key = entry.head.operation_id
-        self.rounds.change(key)
         self._stalls.end_recovered(entry)
+        head = entry.head
+        plain = entry.said is not None and (head.status, head.health) == (Status.RUNNING, Health.PROGRESSING)
+        plain = plain and not self._observer.judges(entry)
+        if plain and self._goes_on(entry):
+            return
+        self.rounds.change(key)
         if entry.open:
-            head = entry.head
-            plain = entry.said is not None and (head.status, head.health) == (Status.RUNNING, Health.PROGRESSING)
-            plain = plain and not self._observer.judges(entry)
             self.labels[key] = _LABELS[head.health] if plain else self._observer.label(entry, entry.heard_at)
             if key in self._lost:
                 self._lost.discard(key)
@@ -78,6 +80,19 @@ class Judging:
             self.overdue.discard(key)
             self.stuck.discard(key)
             self._stalls.drop(key)
+
+    def _goes_on(self, entry: Entry) -> bool:
+        """Whether an operation that progresses did so before, and nothing else rests on it: it need not be judged."""
+        key = entry.head.operation_id
+        return (
+            self.labels.get(key) == _LABELS[Health.PROGRESSING]
+            and self.rounds.is_settled(entry)
+            and key not in self._lost
+            and key not in self.overdue
+            and key not in self.stuck
+            and key not in self._stalls.held
+            and key not in self._journal.dead
+        )
 
     def restore(self, entry: Entry, now: float) -> None:
         """An operation was loaded from the store."""

@@ -1,8 +1,10 @@
 """The ledger: the newest state of each operation, from log events that arrive in any order, repeatedly, or not at all.
 
-Each event carries the whole operation, so the newest one is the state: newest by the start of its attempt, then by
-attempt, then by sequence. A late event never undoes a final status; only a newer attempt starts over. Nothing here
-reads a clock: times are arguments, in seconds of the observer's monotonic clock.
+A keyframe carries the whole operation, and a delta what differs from the keyframe that it names, so the newest event is
+the state: newest by the start of its attempt, then by attempt, then by sequence. Of a delta whose keyframe is missing
+only the newest is kept, until the keyframe comes; `lacking` has its operation. A late event never undoes a final
+status; only a newer attempt starts over. Nothing here reads a clock: times are arguments, in seconds of the observer's
+monotonic clock.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.intake.mistakes import LATEST
+from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
 
 OPERATIONS: Final = 100_000
@@ -80,6 +83,9 @@ class ReportedEvent(Protocol):
     def sampled(self) -> bool:
         """Whether the trace is sampled."""
 
+    def build_on(self, keyframe: Any) -> None:
+        """Complete a delta by its keyframe."""
+
 
 class Seen(NamedTuple):
     """A process as the monitor saw it alive on its own machine.
@@ -106,11 +112,11 @@ class Process:
     """A process that was heard of.
 
     Attributes:
-        instance: its `service.instance.id`, which is unique to each process.
+        instance: its key: the `service.instance.id`, see `Ledger.instance_of`.
         resource: its resource attributes.
         heard_at: when it was last heard of.
-        interval: seconds between two heartbeats.
-        beats: whether it sends heartbeats at all.
+        interval: the longest silence that it promises, in seconds.
+        beats: whether it promises any.
         words: the text that a search for one of its operations looks at.
         seen: the process as it was seen alive on this machine.
         pid: its process id.
@@ -189,6 +195,8 @@ class Entry:
         revision: rises with each change of the ledger.
         rolled: the shown ratio of an operation that left memory, if it was rolled up.
         said: the event, if the state came as one.
+        keyframe: the newest event of the attempt that carried the whole operation; deltas build on it.
+        pending: the newest delta whose keyframe is missing.
         curve: completed units over time, while it is open: most events carry only the present.
     """
 
@@ -198,7 +206,9 @@ class Entry:
         "head",
         "heard_at",
         "instance",
+        "keyframe",
         "number",
+        "pending",
         "presumed",
         "revision",
         "rivals",
@@ -228,7 +238,19 @@ class Entry:
         self.revision = 0
         self.rolled: Shown | None = None
         self.said = said
+        self.keyframe: ReportedEvent | None = None if before is None else before.keyframe
+        if said is not None and keyframe_of(said) is None:
+            self.keyframe = said
+        waiting = None if before is None else before.pending
+        is_newer = waiting is not None and waiting.brief.get(s.SEQUENCE, 0) > head.sequence
+        self.pending: ReportedEvent | None = waiting if is_newer else None
         self._snapshot = snapshot
+
+    def heard_again(self, delta: ReportedEvent, now: float) -> Entry:
+        """The same state, heard of again by a delta whose keyframe is missing."""
+        entry = Entry(self.head, self.instance, now, said=self.said, snapshot=self._snapshot, before=self)
+        entry.pending = delta
+        return entry
 
     @property
     def open(self) -> bool:
@@ -236,12 +258,23 @@ class Entry:
         return not self.head.status.final
 
     @property
+    def is_partial(self) -> bool:
+        """Whether its state is a delta without a keyframe."""
+        return self.keyframe is None and self.said is not None
+
+    @property
     def snapshot(self) -> Snapshot:
         """The reported state; if parts of the event are invalid, only the valid ones."""
-        if self._snapshot is None:
+        seen = self._snapshot  # another thread may release it
+        if seen is None:
             found = None if self.said is None else read(self.said)
-            self._snapshot = bare(self.head) if found is None else found
-        return self._snapshot
+            seen = self._snapshot = bare(self.head) if found is None else found
+        return seen
+
+    def release_snapshot(self) -> None:
+        """Keep the state only as it was reported, which takes a fifth of the memory; it is read again when needed."""
+        if self.said is not None:
+            self._snapshot = None
 
     @property
     def curve_so_far(self) -> Points:
@@ -250,6 +283,12 @@ class Entry:
         if seen.curve and not self.open:
             return seen.curve
         return () if self.curve is None else self.curve.until(seen.elapsed, seen.progress.completed)
+
+
+def keyframe_of(event: ReportedEvent) -> int | None:
+    """The sequence of the keyframe that a delta names; None for an event that carries the whole operation."""
+    named = event.brief.get(s.KEYFRAME)
+    return named if type(named) is int else None
 
 
 def bare(head: Head) -> Snapshot:
@@ -346,6 +385,7 @@ class Ledger:
         on_part: called with the id of each operation that lost a child.
         rolled: the attempt and shown ratio of operations whose ratio is rolled up from children, by id.
         on_rival: called with an operation when an older run of its id is found to be alive.
+        lacking: the ids of operations whose newest keyframe is missing, the oldest first.
     """
 
     most: int = OPERATIONS
@@ -363,6 +403,7 @@ class Ledger:
     on_rival: Callable[[Entry], None] | None = None
     rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
     revision: int = 0
+    lacking: dict[str, None] = field(default_factory=dict)
     _rivals: dict[str, set[str]] = field(default_factory=dict)
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
@@ -383,8 +424,57 @@ class Ledger:
         if head is None:
             self.unread += 1
             return None
-        self._apply(head, instance, now, event, None)
+        named, before = keyframe_of(event), self.find(head.operation_id)
+        known = None if before is None else self._run_of(before, head, instance)
+        if known is None:  # of another attempt, or unknown: what a delta says itself is better than nothing
+            self._apply(head, instance, now, event, None)
+        elif named is None:
+            self._apply(head, instance, now, event, None)
+            self._complete(event, head, instance, now)
+        elif known.keyframe is not None and known.keyframe.brief.get(s.SEQUENCE) == named:
+            event.build_on(known.keyframe)
+            head = head_of(event) or head
+            self._apply(head, instance, now, event, None)
+        elif known.is_partial:
+            self._apply(head, instance, now, event, None)
+        else:
+            self._keep(known, head, event, now)
+        entry = self.operations.get(head.operation_id)
+        if entry is not None and entry.open and (entry.is_partial or entry.pending is not None):
+            self.lacking[head.operation_id] = None
+        else:
+            self.lacking.pop(head.operation_id, None)
         return head
+
+    def _run_of(self, entry: Entry, head: Head, instance: str) -> Entry | None:
+        """What its process reported of an operation, if an event is of the same attempt; else None."""
+        known = entry.presumed or entry
+        same = entry.instance == instance
+        return known if same and _same_attempt(known.head, head, same) else None
+
+    def _keep(self, known: Entry, head: Head, delta: ReportedEvent, now: float) -> None:
+        """Keep the newest delta whose keyframe is missing: the state stays, and its operation is alive."""
+        newest = known.head.sequence if known.pending is None else known.pending.brief.get(s.SEQUENCE, 0)
+        if not known.open or head.sequence <= newest:
+            return
+        self._put(known.heard_again(delta, now))
+
+    def _complete(self, keyframe: ReportedEvent, head: Head, instance: str, now: float) -> None:
+        """A keyframe came: complete the delta that waits for it."""
+        entry = self.operations.get(head.operation_id)
+        if entry is None or not entry.open:
+            return
+        delta = entry.said if entry.is_partial else entry.pending
+        if delta is None or keyframe_of(delta) != head.sequence:
+            return
+        delta.build_on(keyframe)
+        found = head_of(delta)
+        if found is not None:
+            known = Entry(head, instance, now, said=keyframe, before=entry)
+            found = found._replace(owner=entry.head.owner or keyframe.owner)
+            completed = Entry(found, instance, now, said=delta, before=known)
+            _draw(completed)
+            self._put(completed)
 
     def apply(self, snapshot: Snapshot, instance: str, now: float) -> Entry:
         """Take a snapshot; returns the resulting entry."""
@@ -428,6 +518,9 @@ class Ledger:
     def _begin(self, entry: Entry, before: Entry) -> None:
         """Start a new attempt: its number follows the last one; an older run may be alive in its own process."""
         entry.number, entry.curve = max(before.number + 1, entry.head.attempt), None
+        entry.pending = None
+        if entry.keyframe is not entry.said:
+            entry.keyframe = None
         rivals = {key: one for key, one in (before.rivals or {}).items() if key != entry.instance}
         if before.open and before.presumed is None and before.instance != entry.instance:
             rivals[before.instance] = Rival(before.head, before.number, before.instance)
@@ -548,15 +641,31 @@ class Ledger:
     # -- inside
 
     def _process(self, resource: Mapping[str, Any], now: float) -> Process:
-        instance = instance_of(resource)
-        known = self.processes.get(instance)
-        if known is not None:
+        instance = self.instance_of(resource)
+        known, interval = self.processes.get(instance), promised_interval(resource)
+        if known is None:
+            process = process_of(instance, resource, now, interval)
+            self._make_room_for_process()
+        elif interval is None:
             process = replace(known, heard_at=max(now, known.heard_at))
         else:
-            process = process_of(instance, resource, now)
-            self._make_room_for_process()
+            process = replace(known, heard_at=max(now, known.heard_at), interval=interval, beats=True)
         self.processes[instance] = process
         return process
+
+    def instance_of(self, resource: Mapping[str, Any]) -> str:
+        """The key of a process: its instance id, and for each other process with the same id also what it is.
+
+        Whoever sets the instance id by hand gives it to each run of a program, and perhaps to several at a time. None
+        of them must prove that another one is alive.
+        """
+        first, other = keys_of(resource)
+        if other is None or first.startswith(MARK):
+            return first
+        known = self.processes.get(first)
+        if known is None:
+            return other if other in self.processes else first
+        return other if is_another(known.pid, known.created, resource) else first
 
     def learn(self, process: Process, about: Mapping[str, Any]) -> Process:
         """Something more is known of a process: these attributes of its resource."""
@@ -577,7 +686,7 @@ class Ledger:
                     self._rivals[process.instance].discard(key)
                 else:
                     self._prove(entry, process.instance, moment)
-        if isinstance(interval, (int, float)) and 0 < interval < float("inf"):
+        if is_interval(interval):
             process = self.processes[process.instance] = replace(process, interval=float(interval), beats=True)
         return process
 
@@ -649,6 +758,7 @@ class Ledger:
 
     def _drop(self, key: str) -> None:
         entry = self.operations.pop(key)
+        self.lacking.pop(key, None)
         self._take_out(key, entry)
         self._orphan(key, entry)
         rolled = self.rolled.pop(key, None)
@@ -672,7 +782,7 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
     pid, created, host = resource.get(s.PROCESS_PID), resource.get(s.PROCESS_CREATED), resource.get(s.HOST_NAME)
     return Process(
         instance,
-        dict(resource),
+        {key: value for key, value in resource.items() if key not in OF_REQUESTS},
         now,
         INTERVAL if interval is None else interval,
         pid if isinstance(pid, int) and pid > 0 else None,
@@ -681,14 +791,6 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
         interval is not None,
         " ".join(str(about)[:WORDS] for key in _SEARCHED if (about := resource.get(key)) is not None),
     )
-
-
-def instance_of(resource: Mapping[str, Any]) -> str:
-    """The key of a process: its instance id, or else what identifies it otherwise."""
-    given = resource.get(s.SERVICE_INSTANCE_ID)
-    if isinstance(given, str) and given:
-        return given
-    return "/".join(str(resource.get(key, "")) for key in (s.HOST_NAME, s.PROCESS_PID, s.PROCESS_CREATED))
 
 
 def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:

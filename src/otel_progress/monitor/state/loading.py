@@ -103,13 +103,13 @@ class Loading:
                 break
         self._bring(kept)
 
-    def meet_process(self, instance: str) -> None:
-        """Load a process that is heard, as its heartbeats may be known.
+    def meet_process(self, instance: str | None) -> None:
+        """Load a process that is heard, as its heartbeats may be known; None is none.
 
         Raises:
             StoreError: if it cannot be read.
         """
-        if not self.done:
+        if not self.done and instance is not None:
             self._bring_processes({instance})
 
     def _one(self, operation_id: str) -> StoredOperation | None:

@@ -14,7 +14,7 @@ from otel_progress.model.curve import Curve
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces
-from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, Seen, bare, head_of
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, Seen, bare, head_of, keyframe_of
 from otel_progress.monitor.state.ledger import process_of as make_process
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.saved import StoredOperation, StoredProcess
@@ -29,6 +29,9 @@ LARGEST: Final = 256 * 1024
 def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
     """A stored operation, as an entry; one that is presumed lost may still be heard of again."""
     record = parse_record(kept.raw)
+    keyframe = _keyframe_in(kept, record)
+    if keyframe is not None and keyframe_of(record) is not None:
+        record.build_on(keyframe)
     said = head_of(record)
     head = Head(
         kept.operation_id,
@@ -47,15 +50,25 @@ def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
     if kept.presumed:
         earlier = head._replace(status=Status.RUNNING, sequence=head.sequence - 1)
         before = Entry(earlier, kept.instance, heard_at, said=record)
-        before.number = kept.attempt
+        before.number, before.keyframe = kept.attempt, keyframe or before.keyframe
     entry = Entry(head, kept.instance, heard_at, said=record, presumed=before)
-    entry.number = kept.attempt
+    entry.number, entry.keyframe = kept.attempt, keyframe or entry.keyframe
     entry.rolled = shown_of(kept.rolled)
     entry.revision = kept.revision
     told = record.brief.get(s.CURVE)
     if entry.open and isinstance(told, str):
         entry.curve = _curve_of(told)
     return entry
+
+
+def _keyframe_in(kept: StoredOperation, record: Record) -> Record | None:
+    """The stored keyframe, if the stored event or later ones may build on it: it may be one of an earlier attempt."""
+    named = keyframe_of(record)
+    if kept.keyframe is None or (named is None and not kept.presumed):
+        return None
+    found = parse_record(kept.keyframe)
+    same = found.brief.get(s.START_TIME) == record.brief.get(s.START_TIME)
+    return found if same and named in (None, found.brief.get(s.SEQUENCE)) else None
 
 
 def _curve_of(told: str) -> Curve | None:
@@ -98,6 +111,13 @@ def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperati
         head.operation_id in dead,
         rolled_of(ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
     )
+
+
+def keyframe_to_keep(entry: Entry) -> Record | None:
+    """The event that has to be stored beside the newest one, as that one or later ones build on it."""
+    is_open = entry.open or entry.presumed is not None
+    found = entry.keyframe
+    return found if is_open and found is not entry.said and isinstance(found, Record) else None
 
 
 def shown_of(text: str | None) -> Shown | None:

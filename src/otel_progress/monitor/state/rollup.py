@@ -123,13 +123,13 @@ class _Roll:
 def _eta_of(part: Part) -> Estimate | None:
     """Its own ETA now; it stands still while the operation waits."""
     seen = part.snapshot
-    return (seen.progress if seen.wait is not None else seen.progress.after(part.later)).eta
+    return (seen.progress if seen.wait is not None else seen.progress.after(part.later, seen.update_pause)).eta
 
 
 def _idle(part: Part) -> float:
     """Seconds since it made progress; infinity if it does not run."""
     seen = part.snapshot
-    return seen.idle + part.later if seen.status is Status.RUNNING else math.inf
+    return seen.idle + seen.still(part.later) if seen.status is Status.RUNNING else math.inf
 
 
 def _infer(whole: Whole, snapshot: Snapshot, given: list[tuple[Part, Whole]]) -> None:

@@ -28,6 +28,8 @@ class StoredOperation(NamedTuple):
         presumed: whether its end is inferred, not proven.
         dead: whether its process was reported dead.
         rolled: the shown ratio, if it is rolled up from children; as JSON text.
+        keyframe: the event on which the newest one builds, if it does not carry the whole state; as it is read, since
+            it is written apart.
     """
 
     operation_id: str
@@ -48,6 +50,7 @@ class StoredOperation(NamedTuple):
     presumed: bool = False
     dead: bool = False
     rolled: str | None = None
+    keyframe: bytes | None = None
 
 
 class HistoryEvent(NamedTuple):
@@ -87,10 +90,10 @@ class StoredProcess(NamedTuple):
     """One process that was heard of.
 
     Attributes:
-        instance: its `service.instance.id`.
+        instance: its key, as in `Process`.
         resource: its resource attributes, as JSON text.
         heard_at: when it was last heard of, in Unix seconds.
-        interval: seconds between two heartbeats; None if it sends none.
+        interval: the longest silence that it promises, in seconds; None if it promises none.
         seen: the process as the monitor saw it alive, as JSON text; None if it did not.
     """
 
@@ -156,6 +159,7 @@ class Batch:
         mutes: operations that were muted, or unmuted (None).
         removed: the ids of operations that are removed with their history, before anything else is written.
         restarted: operations whose one attempt began earlier or later than was known, with that time.
+        keyframes: events on which later ones build, by operation; None where none does any more.
     """
 
     operations: list[StoredOperation] = field(default_factory=list)
@@ -166,3 +170,4 @@ class Batch:
     mutes: dict[str, Mute | None] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     restarted: dict[str, float] = field(default_factory=dict)
+    keyframes: dict[str, bytes | None] = field(default_factory=dict)

@@ -51,6 +51,10 @@ class Moments:
                 self._heap = [(at, key) for key, at in self._at.items()]
                 heapq.heapify(self._heap)
 
+    def at(self, key: str) -> float:
+        """When a key is due; infinity if never."""
+        return self._at.get(key, math.inf)
+
     def pop(self, now: float) -> list[str]:
         """Remove and return the keys that are due."""
         found = []
@@ -88,6 +92,20 @@ class Rounds:
     def change(self, key: str) -> None:
         """An operation was reported on, or concluded about."""
         self._changed[key] = None
+
+    def is_settled(self, entry: Entry) -> bool:
+        """Whether an operation was judged, no other one rests on it, and no limit is near that its last look missed."""
+        key = entry.head.operation_id
+        standing = self._standings.get(entry.instance)
+        return (
+            standing is not None
+            and standing.is_well
+            and entry.head.parent_id is None
+            and key not in self._changed
+            and key not in self._resting
+            and key not in self._ledger.children
+            and self._operations.at(key) <= self._observer.due(entry)
+        )
 
     def mark(self, key: str) -> None:
         """An operation is to be judged; nothing changed for its ancestors."""

@@ -15,7 +15,6 @@ from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health
 from otel_progress.model.timeline import branches_of, stuck_branches
 from otel_progress.model.units import spelled
-from otel_progress.monitor.state.ledger import instance_of
 from otel_progress.monitor.state.listener import StoredEvent
 
 if TYPE_CHECKING:
@@ -76,7 +75,11 @@ class Stalls:
             was_held: whether a stall was held back before the event.
         """
         entry = self._ledger.operations.get(head.operation_id)
-        if entry is None or entry.instance != instance_of(resource) or entry.head.started_at != head.started_at:
+        if (
+            entry is None
+            or entry.instance != self._ledger.instance_of(resource)
+            or entry.head.started_at != head.started_at
+        ):
             return False
         held = self.held.get(head.operation_id)
         if record.event == s.RECOVERED:

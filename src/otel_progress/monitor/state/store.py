@@ -14,9 +14,9 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,8 @@ DAYS: Final = 30.0
 BYTES: Final = 1024 * 1024 * 1024
 KEYS: Final = 50_000
 """The most operations whose key is cached in memory."""
+EVENT_BYTES: Final = 250
+"""The bytes of a plain update in the history, with its index."""
 READERS: Final = 8
 """The most idle connections for reading."""
 BUSY_SECONDS: Final = 0.5
@@ -56,7 +58,9 @@ _DAY: Final = 86_400.0
 _INTEGER: Final = 2**63 - 1
 _OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 """Errors about the data that is written, not about the file."""
-_KEPT: Final = ", ".join(StoredOperation._fields)
+_WRITTEN: Final = StoredOperation._fields[:-1]
+KEPT: Final = ", ".join((*_WRITTEN, "(SELECT k.raw FROM keyframes AS k WHERE k.operation = operations.key)"))
+"""The columns of a `StoredOperation`, to be read from the table `operations`."""
 _EVENT: Final = ", ".join(HistoryEvent._fields[1:])
 
 
@@ -66,7 +70,8 @@ def _upsert(table: str, columns: Sequence[str], key: str) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {changed}"
 
 
-_PUT_OPERATION: Final = _upsert("operations", (*StoredOperation._fields, "ended"), "operation_id")
+_PUT_OPERATION: Final = _upsert("operations", (*_WRITTEN, "ended"), "operation_id")
+_PUT_KEYFRAME: Final = _upsert("keyframes", ("operation", "raw"), "operation")
 _PUT_PROCESS: Final = _upsert("processes", StoredProcess._fields, "instance")
 _PUT_MUTE: Final = _upsert("mutes", Mute._fields, "operation_id")
 _PUT_NUMBER: Final = _upsert("numbers", ("name", "value"), "name")
@@ -113,7 +118,9 @@ class StoreLimits:
 
     Attributes:
         events: the most events kept of a running operation.
-        tight_events: the same when the file is too large, before any ended operation is removed.
+        tight_events: the same when the file is too large, before any ended operation is removed; of many operations
+            fewer, so that their histories fit into half of the file.
+        fewest_events: the events that are always kept of a running operation.
         processes: the most processes kept.
         trimmed: the most running operations whose history one call of `prune` shortens, unless the file is too large.
         chunk: the most rows that are deleted in one transaction.
@@ -124,6 +131,7 @@ class StoreLimits:
 
     events: int = 10_000
     tight_events: int = 1_000
+    fewest_events: int = 50
     processes: int = 20_000
     trimmed: int = 2_000
     chunk: int = 5_000
@@ -290,8 +298,9 @@ class Store:
         with self._transaction() as db:
             self._remove(db, batch.removed)
             if batch.operations:
-                db.executemany(_PUT_OPERATION, [(*kept, kept.status not in _OPEN) for kept in batch.operations])
+                db.executemany(_PUT_OPERATION, [(*kept[:-1], kept.status not in _OPEN) for kept in batch.operations])
                 db.execute(_PUT_NUMBER, ("revision", max(kept.revision for kept in batch.operations)))
+            self._put_keyframes(db, batch.keyframes)
             strays = self._add_events(db, batch.events)
             for operation_id, started_at in batch.restarted.items():
                 key = self._find_key(db, operation_id)
@@ -307,6 +316,14 @@ class Store:
                 db.executemany("DELETE FROM mutes WHERE operation_id = ?", [(key,) for key in batch.mutes])
                 db.executemany(_PUT_MUTE, [mute for mute in batch.mutes.values() if mute is not None])
         self.strays += strays
+
+    def _put_keyframes(self, db: sqlite3.Connection, keyframes: Mapping[str, bytes | None]) -> None:
+        for operation_id, raw in keyframes.items():
+            key = self._keys.get(operation_id) or self._find_key(db, operation_id)
+            if key is not None and raw is not None:
+                db.execute(_PUT_KEYFRAME, (key, raw))
+            elif key is not None:
+                db.execute("DELETE FROM keyframes WHERE operation = ?", (key,))
 
     def _remove(self, db: sqlite3.Connection, ids: Iterable[str]) -> None:
         for operation_id in ids:
@@ -379,7 +396,7 @@ class Store:
         gone = gone or (lambda _: None)
         aged = self._forget(deadline, lambda: self._oldest(before), gone)
         trimmed = (
-            self._trim(deadline, self.limits.tight_events, -1)
+            self._trim(deadline, self._tight_events(), -1)
             if self._too_large()
             else self._trim(deadline, self.limits.events, self.limits.trimmed)
         )
@@ -396,6 +413,11 @@ class Store:
             )
         self._shrink(deadline)
         return aged + squeezed + trimmed
+
+    def _tight_events(self) -> int:
+        """The most events of a running operation while the file is too large."""
+        room = self._most // 2 // EVENT_BYTES // max(1, self.open_count()[0])
+        return min(self.limits.tight_events, max(self.limits.fewest_events, room))
 
     def _oldest(self, before: float) -> list[Any]:
         return self._read(
@@ -508,7 +530,7 @@ class Store:
 
     def open_slice(self, after: int, last: int, limit: int) -> tuple[list[StoredOperation], int]:
         """Operations that have not ended, by a range of keys, and the key to continue after."""
-        sql = f"SELECT key, {_KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
+        sql = f"SELECT key, {KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
         rows = self._read(sql, (after, last, limit))
         return [_kept(row[1:]) for row in rows], rows[-1][0] if rows else last
 
@@ -519,18 +541,18 @@ class Store:
         wanted = list(dict.fromkeys(parent_ids))
         for at in range(0, len(wanted), 500):
             some = wanted[at : at + 500]
-            sql = f"SELECT {_KEPT} FROM operations WHERE parent_id IN ({_marks(some)}) {only}ORDER BY key DESC LIMIT ?"
+            sql = f"SELECT {KEPT} FROM operations WHERE parent_id IN ({_marks(some)}) {only}ORDER BY key DESC LIMIT ?"
             found += [_kept(row) for row in self._read(sql, (*some, limit - len(found)))]
         return found
 
     def recall(self, operation_id: str) -> StoredOperation | None:
         """An operation; None if it is not stored."""
-        found = self._read(f"SELECT {_KEPT} FROM operations WHERE operation_id = ?", (operation_id,))
+        found = self._read(f"SELECT {KEPT} FROM operations WHERE operation_id = ?", (operation_id,))
         return _kept(found[0]) if found else None
 
     def children(self, parent_id: str, limit: int) -> list[StoredOperation]:
         """The children of an operation, the newest first."""
-        sql = f"SELECT {_KEPT} FROM operations WHERE parent_id = ? ORDER BY key DESC LIMIT ?"
+        sql = f"SELECT {KEPT} FROM operations WHERE parent_id = ? ORDER BY key DESC LIMIT ?"
         return [_kept(row) for row in self._read(sql, (parent_id, limit))]
 
     def processes(self, instances: Iterable[str]) -> list[StoredProcess]:
@@ -558,7 +580,7 @@ class Store:
         if cursor is not None:
             where += " AND (timestamp, operation_id) < (?, ?)"
             given += _from_cursor(cursor)
-        sql = f"SELECT {_KEPT} FROM operations WHERE {where} ORDER BY timestamp DESC, operation_id DESC LIMIT ?"
+        sql = f"SELECT {KEPT} FROM operations WHERE {where} ORDER BY timestamp DESC, operation_id DESC LIMIT ?"
         rows = [_kept(row) for row in self._read(sql, (*given, limit + 1))]
         if len(rows) <= limit:
             return rows, None
@@ -794,12 +816,11 @@ def _from_cursor(cursor: str) -> tuple[float, str]:
 
 
 def _storable(batch: Batch) -> Batch:
-    return Batch(
+    return replace(
+        batch,
         operations=[StoredOperation(*map(_bent, kept)) for kept in batch.operations],
         events=[HistoryEvent(*map(_bent, event)) for event in batch.events],
         processes=[StoredProcess(*map(_bent, known)) for known in batch.processes],
-        outgoing=batch.outgoing,
-        sent=batch.sent,
         mutes={key: None if mute is None else Mute(*map(_bent, mute)) for key, mute in batch.mutes.items()},
     )
 

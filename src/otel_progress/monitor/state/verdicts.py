@@ -245,6 +245,10 @@ class Observer:
         """Whether only time can change what was reported; all others are judged by the whole snapshot."""
         return (entry.head.status, entry.head.health) in _PLAIN and not self.judges(entry)
 
+    def due(self, entry: Entry) -> float:
+        """When the label of a plain operation can change by time alone."""
+        return _early(entry.heard_at + _due(entry))
+
     def next_look(self, entry: Entry, now: float) -> tuple[float, frozenset[str]]:
         """The earliest time at which the label can change by time alone, apart from the standing of its process.
 

@@ -26,6 +26,7 @@ from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration, percent, units
 from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, Process, Seen, lose
+from otel_progress.monitor.state.process_keys import CREATED_WITHIN
 from otel_progress.outbound.certificate import Exit, certify
 from otel_progress.outbound.certificate import known as valid
 from otel_progress.outbound.last_metrics import last_metrics, lost_counters_at_zero
@@ -42,8 +43,6 @@ LATE_MOST: Final = 30.0
 """Seconds of delay beyond which telemetry was not delayed but cut off."""
 LATE_KEPT: Final = 600.0
 """Seconds for which it is remembered how late events arrived."""
-CREATED_WITHIN: Final = 1.0
-"""Seconds by which two readings of a creation time may differ, as the wall clock may have been set."""
 UNDER_WAY: Final = 60.0
 """Seconds for which what a process sent before the monitor was started may still arrive: a Collector waits up to 45 s
 between two attempts.
@@ -320,6 +319,8 @@ class Watcher:
         if process.pid is None:
             return None
         command = self._command
+        if command is None and not _is_here(process):
+            return None
         seen = self._probe.look(process.pid)
         if seen is None and command is not None and process.pid == command.pid:
             seen = command  # we are its parent, so nobody else can have had this pid

@@ -10,13 +10,14 @@ import asyncio
 import json
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import clock
 from otel_progress.errors import ProgressError
 from otel_progress.model.values import MESSAGE_LENGTH
+from otel_progress.monitor.state.process_keys import declared_instance
 
 WAIT_MOST: Final = 60.0
 """Seconds that a poll is held, and that a caller may wait for an end, at most."""
@@ -71,6 +72,13 @@ class CommandAnswer(NamedTuple):
     detail: str = ""
 
 
+class Wishing(Protocol):
+    """Knows what else to ask processes for."""
+
+    def due(self, instance: str, pid: int | None) -> list[dict[str, Any]]:
+        """What to ask a process for now; it counts as asked."""
+
+
 class Asked(NamedTuple):
     """A poll of a process for its commands."""
 
@@ -78,6 +86,8 @@ class Asked(NamedTuple):
     pid: int | None
     answers: tuple[CommandAnswer, ...]
     wait: float
+    wishes: bool = False
+    """Whether it grants wishes (`wishes.py`); an older version counts them as broken commands."""
 
 
 class Outcome(NamedTuple):
@@ -114,7 +124,11 @@ def answers_of(body: bytes) -> Asked:
         raise ValueError(f"answers must be a list of at most {ANSWERS}")
     if type(wait) not in (int, float) or not 0 <= wait < math.inf:
         raise ValueError("wait must be a number of seconds")
-    return Asked(_key("instance", given.get("instance")), pid, tuple(map(_answer, answers)), min(wait, WAIT_MOST))
+    does = given.get("does", [])
+    if not isinstance(does, list):
+        raise ValueError("does must be a list")
+    instance = _key("instance", given.get("instance"))
+    return Asked(instance, pid, tuple(map(_answer, answers)), min(wait, WAIT_MOST), "live" in does)
 
 
 def _answer(given: Any) -> CommandAnswer:
@@ -193,6 +207,8 @@ class _Instance:
     heard: dict[int | None, float] = field(default_factory=dict)
     polls: dict[int | None, asyncio.Future[bool]] = field(default_factory=dict)
     waiting: dict[str, _Command] = field(default_factory=dict)
+    granting: set[int | None] = field(default_factory=set)
+    """Processes whose newest poll says that they grant wishes."""
 
     def due(self, pid: int | None) -> list[_Command]:
         """The commands to deliver to this process."""
@@ -213,15 +229,25 @@ class Control:
         self._wishes: dict[tuple[str, str], _CancelRequest] = {}
         """By operation and process, as an id may run in two."""
         self._closed = False
+        self.wishes: Wishing | None = None
+        """What processes are asked for besides."""
         self.counts = dict.fromkeys((OBEYED, RECEIVED, TIMED_OUT, UNREACHABLE, REFUSED), 0)
         """The number of cancel requests by outcome."""
 
     # -- for processes
 
     async def poll(
-        self, instance: str, pid: int | None, answers: Sequence[CommandAnswer] = (), wait: float = 0.0
+        self,
+        instance: str,
+        pid: int | None,
+        answers: Sequence[CommandAnswer] = (),
+        wait: float = 0.0,
+        *,
+        wishes: bool = False,
     ) -> list[dict[str, Any]]:
         """Take a process's answers, and hold its poll up to `wait` seconds for commands; an older one returns empty.
+
+        With `wishes`, the process may get wishes, too.
 
         Raises:
             TooMany: if there is no room for another process.
@@ -232,16 +258,33 @@ class Control:
         older = known.polls.pop(pid, None)
         if older is not None and not older.done():
             older.set_result(False)
-        if wait > 0 and not known.due(pid) and not self._closed and not await self._hold(known, pid, wait):
+        (known.granting.add if wishes else known.granting.discard)(pid)
+        wished = self._wished(instance, pid, known)
+        quiet = not wished and not known.due(pid)
+        if wait > 0 and quiet and not self._closed and not await self._hold(known, pid, wait):
             return []
         commands = known.due(pid)
         for command in commands:
             command.given[pid] = command.given.get(pid, 0) + 1
-        return [command.as_json() for command in commands]
+        return [command.as_json() for command in commands] + (wished or self._wished(instance, pid, known))
+
+    def _wished(self, instance: str, pid: int | None, known: _Instance) -> list[dict[str, Any]]:
+        """What to ask a process for now, if it grants wishes."""
+        if self.wishes is None or self._closed or pid not in known.granting:
+            return []
+        return self.wishes.due(instance, pid)
+
+    def wake(self, instances: Iterable[str] | None, wanted: Callable[[str, int | None], bool]) -> None:
+        """Answer the polls of processes that grant wishes and of which something is wanted, among these or all."""
+        for instance in self._instances if instances is None else instances:
+            known = self._instances.get(instance, _Instance())
+            for pid, poll in known.polls.items():
+                if pid in known.granting and not poll.done() and wanted(instance, pid):
+                    poll.set_result(True)
 
     def connected(self, instance: str) -> bool:
         """Whether a process of this instance is polling, or did so within the last minute."""
-        known = self._instances.get(instance)
+        known = self._instances.get(declared_instance(instance))
         return known is not None and bool(known.present(clock.monotonic()))
 
     def _meet(self, instance: str, pid: int | None) -> _Instance:
@@ -253,7 +296,9 @@ class Control:
         self._instances[instance] = known  # last: the one that was heard most recently
         known.heard[pid] = clock.monotonic()
         if len(known.heard) > PROCESSES:
-            del known.heard[min(known.heard, key=known.heard.__getitem__)]
+            oldest = min(known.heard, key=known.heard.__getitem__)
+            del known.heard[oldest]
+            known.granting.discard(oldest)
         return known
 
     def _make_room(self) -> None:
@@ -308,6 +353,7 @@ class Control:
         The process has at least two seconds to answer. While a request is on its way, another one joins it. A process
         that is away for a moment gets the command if it comes back within a minute, even after the caller timed out.
         """
+        instance = declared_instance(instance)
         known = self._instances.get(instance)
         if known is None or self._closed or not self.connected(instance):
             return self._count(Outcome(UNREACHABLE, "its process has no control channel to this monitor"))
@@ -324,6 +370,7 @@ class Control:
 
     def warn(self, operation_id: str, instance: str, text: str) -> bool:
         """Make a process log a warning about an operation; whether it has a control channel to this monitor."""
+        instance = declared_instance(instance)
         known = self._instances.get(instance)
         if known is None or self._closed or not self.connected(instance) or len(known.waiting) >= COMMANDS:
             return False

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from otel_progress import semconv as s
-from otel_progress.monitor.state.ledger import instance_of
 from otel_progress.monitor.state.listener import CoreListener, StoredEvent
+from otel_progress.monitor.state.process_keys import instance_of
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.ledger import Entry

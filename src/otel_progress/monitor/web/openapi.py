@@ -238,6 +238,13 @@ def _programs() -> Json:
             requestBody=body(ref("Asked")),
         )
     }
+    routes["/watching"] = {
+        "post": route(
+            "A screen shows these operations: while many run, only those on a screen are followed each second.",
+            responses({200: response("For how long that counts.", object_of(("for",), **{"for": number()}))}, 400, 401),
+            requestBody=body(object_of(("ids",), ids=list_of(text()))),
+        )
+    }
     return routes
 
 

@@ -49,9 +49,10 @@ def schemas() -> Json:
             denied=integer("Requests with an unknown token."),
             unshown=integer("Operations that lists leave out because they cannot be shown."),
             intake=object_of(
-                ("waiting", "no_room", "client_gone", "too_large", "records", "too_slow"),
+                ("waiting", "no_room", "too_fast", "client_gone", "too_large", "records", "too_slow"),
                 waiting=integer("Requests in the queue."),
                 no_room=integer("Requests refused because the queue was full."),
+                too_fast=integer("Requests refused because one client sent too many per second."),
                 client_gone=integer("Requests dropped because the client disconnected while they were queued."),
                 too_large=integer("Requests refused because they were too large."),
                 records=integer("Records and spans skipped because they were too large."),
@@ -153,14 +154,24 @@ def schemas() -> Json:
         "Commands": object_of(
             ("commands",),
             commands=list_of(
-                object_of(
-                    ("id", "kind", "operation_id", "reason"),
-                    id=text(),
-                    kind=text("Cancel the operation, or log the reason as a warning.", enum=["cancel", "warn"]),
-                    operation_id=text(),
-                    attempt=integer(),
-                    reason=text(),
-                )
+                {
+                    "anyOf": [
+                        object_of(
+                            ("id", "kind", "operation_id", "reason"),
+                            id=text(),
+                            kind=text("Cancel the operation, or log the reason as a warning.", enum=["cancel", "warn"]),
+                            operation_id=text(),
+                            attempt=integer(),
+                            reason=text(),
+                        ),
+                        object_of(
+                            ("do", "ids"),
+                            do=text("Send all updates for some seconds, or whole events.", enum=["live", "keyframe"]),
+                            ids=or_null(list_of(text())),
+                            **{"for": number()},
+                        ),
+                    ]
+                }
             ),
         ),
     }
@@ -403,12 +414,12 @@ def _detail_fields() -> Json:
         ),
         "process": object_of(
             ("instance", "heard_ago", "resource"),
-            instance=text(),
+            instance=text("Its `service.instance.id`, with pid and creation time if another process has the same."),
             pid=integer(),
             host=text(),
             service=text(),
             heard_ago=seconds(),
-            heartbeat=seconds("Seconds between two heartbeats."),
+            heartbeat=seconds("The longest silence that it promises; three times as long means dead."),
             resource=map_of(anything),
         ),
         "control": boolean("Whether its process can be asked to cancel."),
@@ -512,4 +523,5 @@ def _control_poll() -> Json:
         pid={"type": ["integer", "null"], "minimum": 0, "maximum": 2**32},
         answers={**list_of(answer), "maxItems": 1_000},
         wait=number("Seconds to wait for commands; 60 at most.", minimum=0),
+        does=list_of(text("A command besides cancel that the process knows: `live`, `keyframe`.")),
     )

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.monitor.auth import CONTROL, READ, Identity, refuse
+from otel_progress.monitor.auth import CONTROL, READ, WATCHING, Identity, refuse
 from otel_progress.monitor.intake.bodies import read_body
 from otel_progress.monitor.intake.requests import Refused
 from otel_progress.monitor.state.saved import Mute
@@ -38,6 +38,7 @@ from otel_progress.monitor.web.request_error import RequestError
 from otel_progress.monitor.web.row_json import mute_json
 from otel_progress.monitor.web.stream import ENDED, READERS, serve_events, serve_socket
 from otel_progress.monitor.web.threads import in_thread
+from otel_progress.monitor.web.wishes import LEASE, shown_ids
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -50,9 +51,11 @@ if TYPE_CHECKING:
     from otel_progress.monitor.web.publish import Publisher
     from otel_progress.monitor.web.stream import Hub
     from otel_progress.monitor.web.views import Views
+    from otel_progress.monitor.web.wishes import Wishes
 
 SESSION_BYTES: Final = 4_096
 MUTE_BYTES: Final = 8_192
+WATCHING_BYTES: Final = 256 * 1024
 STORED_WITHIN: Final = 10.0
 """Seconds until a mute must be stored."""
 BELOW: Final = 1_000
@@ -97,8 +100,13 @@ class Api:
         version: str,
         parts: tuple[Part, ...] = (),
         words: ApiWords = ApiWords(),  # it is immutable
+        wishes: Wishes | None = None,
     ) -> None:
-        """Answer from these; `parts` add what they say of themselves to `/health`."""
+        """Answer from these; `parts` add what they say of themselves to `/health`.
+
+        `wishes` asks other processes for what screens show, if there are any.
+        """
+        self._wishes = wishes
         self._words = words
         self._core = core
         self._store = store
@@ -121,6 +129,7 @@ class Api:
             self._route("/operations/{id}/mute", self.mute, "POST"),
             self._route("/operations/{id}/mute", self.unmute, "DELETE"),
             self._route("/control", self.commands, "POST"),
+            self._route(WATCHING, self.watching, "POST"),
             Route(
                 "/session", self._with_errors(self.session), methods=["GET", "POST", "DELETE"]
             ),  # it checks who you are first
@@ -342,6 +351,19 @@ class Api:
         if self._hub.readers >= READERS:
             raise RequestError(503, f"{READERS} readers are connected already; try again later")
 
+    async def watching(self, request: Request) -> Response:
+        """A screen says which operations it shows; they are live for some seconds."""
+        body = await _body(request, WATCHING_BYTES)
+        owner = _identity_or_401(request.scope).owner
+        try:
+            ids = shown_ids(body)
+        except ValueError as error:
+            raise RequestError(400, str(error)) from None
+        if self._wishes is not None:
+            views = self._views.of(owner)
+            self._wishes.show(key for key in ids if owner is None or views.may_name(key))
+        return JSONResponse({"for": LEASE})
+
     # -- cancel
 
     async def cancel(self, request: Request) -> Response:
@@ -448,7 +470,7 @@ class Api:
         body = await _body(request, CONTROL_BYTES)
         try:
             asked = answers_of(body)
-            found = await self._control.poll(asked.instance, asked.pid, asked.answers, asked.wait)
+            found = await self._control.poll(asked.instance, asked.pid, asked.answers, asked.wait, wishes=asked.wishes)
         except ValueError as error:
             raise RequestError(400, str(error)) from None
         except TooMany as error:

@@ -1,4 +1,4 @@
-"""Streams of changes for many readers: each frame is encoded once, and a reader holds an index into a ring buffer.
+"""Streams of changes for many readers: each frame is encoded, and deflated, once; a reader holds an index into a ring.
 
 Ids are `EPOCH-SEQUENCE`, with a fresh epoch at each start. A reader that reconnects with an id gets what it missed, or
 `reset` if that is gone. A reader that cannot keep up is disconnected and reconnects, so it misses no end.
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from starlette.types import Receive, Scope, Send
@@ -18,7 +18,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from otel_progress import clock
 from otel_progress.monitor.intake.bodies import GONE
+from otel_progress.monitor.web import packing
 from otel_progress.monitor.web.dump import dump
+from otel_progress.monitor.web.threads import in_thread
+from otel_progress.outbound.loopback import is_loopback
 
 FRAMES: Final = 1_200
 FRAME_BYTES: Final = 8 * 1024 * 1024
@@ -43,16 +46,30 @@ TROUBLE: Final = "the monitor is in trouble; its operator finds the reason in /h
 ENDED: Final = "ended"
 """The last event about one operation, with which the stream ends."""
 BEAT: Final = b": beat\n\n"
+MANY: Final = 20
+"""Readers of a topic from which on those of this machine get it packed, too; fewer save nothing by that."""
 HEADERS: Final = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
     (b"x-accel-buffering", b"no"),
 )
+PACKED_HEADERS: Final = ((b"content-encoding", b"gzip"), (b"vary", b"accept-encoding"))
+PACKED_BEAT: Final = packing.stored(BEAT)
 
 
 def is_of_one(topic: str) -> bool:
     """Whether this is the topic of one operation rather than of a list."""
     return topic.startswith((ONE, ONE_OF))
+
+
+def of_one(topic: str) -> str | None:
+    """The operation that a topic is about; None for the topic of a list."""
+    if topic.startswith(ONE):
+        return topic[len(ONE) :]
+    if topic.startswith(ONE_OF):
+        length, _, rest = topic[len(ONE_OF) :].partition(" ")
+        return rest[: int(length)]
+    return None
 
 
 def is_private(topic: str) -> bool:
@@ -83,16 +100,42 @@ class Numbers:
         place = int(number)
         return place if place <= self.sequence else None
 
-    def frame(self, sequence: int, event: str, data: str) -> StreamFrame:
+    def frame(self, sequence: int, event: str, data: str | Text) -> StreamFrame:
         """A frame with this number; `data` is JSON on one line."""
-        return StreamFrame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: {data}\n\n".encode())
+        text = Text(data.encode()) if isinstance(data, str) else data
+        return StreamFrame(sequence, f"id: {self.epoch}-{sequence}\nevent: {event}\ndata: ".encode(), text)
 
 
-class StreamFrame(NamedTuple):
+class Text(NamedTuple):
+    """The data of a message as JSON on one line; with its packed form, if that was made already."""
+
+    plain: bytes
+    packed: bytes | None = None
+
+
+class StreamFrame:
     """One message: its number, and its bytes as a server-sent event."""
 
-    sequence: int
-    bytes: bytes
+    __slots__ = ("_packed", "_text", "bytes", "sequence")
+
+    def __init__(self, sequence: int, head: bytes, text: Text) -> None:
+        """With what comes before its data, and the data."""
+        self.sequence = sequence
+        self.bytes: Final[bytes] = b"%s%s\n\n" % (head, text.plain)
+        self._text = text.packed
+        self._packed: bytes | None = None
+
+    @property
+    def packed(self) -> bytes:
+        """Its bytes as deflate blocks, which are made once for all readers."""
+        if self._packed is None:
+            if self._text is None:
+                self._packed = packing.packed(self.bytes)
+            else:
+                head = self.bytes[: self.bytes.index(b"\ndata: ") + 7]
+                self._packed = b"".join((packing.stored(head), self._text, packing.stored(b"\n\n")))
+                self._text = None
+        return self._packed
 
     @property
     def name(self) -> str:
@@ -115,7 +158,7 @@ class StreamFrame(NamedTuple):
 class Reader:
     """A reader of a topic."""
 
-    __slots__ = ("_wake", "beat", "left", "over", "position", "sending_since", "session", "task")
+    __slots__ = ("_wake", "beat", "left", "over", "packs", "position", "sending_since", "session", "task")
 
     def __init__(self, position: int, session: str | None = None) -> None:
         """It has received everything up to this frame; it lasts as long as its session."""
@@ -124,6 +167,8 @@ class Reader:
         self.left = False
         """Whether its session has ended."""
         self.over = False
+        self.packs = False
+        """Whether it gets frames packed."""
         self.beat = False
         self.sending_since: float | None = None
         self.task: asyncio.Task[Any] | None = None
@@ -170,6 +215,11 @@ class Topic:
             self.missing = oldest.sequence
         for reader in self.readers:
             reader.wake()
+
+    @property
+    def packs(self) -> bool:
+        """Whether a reader gets frames packed."""
+        return any(reader.packs for reader in self.readers)
 
     def skip(self) -> None:
         """Skip a number: something happened while nobody was listening."""
@@ -247,7 +297,7 @@ class Hub:
             found = self.topics[name] = Topic(numbers, FEW_BYTES if is_of_one(name) else FRAME_BYTES)
         return found
 
-    def publish(self, topic: str, event: str, data: str) -> None:
+    def publish(self, topic: str, event: str, data: str | Text) -> None:
         """Add a frame to a topic; `data` is JSON on one line."""
         found = self.topics.get(topic)
         if found is not None:
@@ -311,7 +361,7 @@ class Hub:
         self,
         topic: str,
         after: str | None,
-        first: Iterable[tuple[str, str]],
+        first: Iterable[tuple[str, str | Text]],
         since: str | None = None,
         session: str | None = None,
     ) -> tuple[Reader, list[StreamFrame]]:
@@ -387,18 +437,46 @@ async def serve_events(
     session: str | None = None,
 ) -> None:
     """Serve a topic as server-sent events, over one HTTP connection."""
-    reader, frames = hub.begin(topic, after, first, since, session)
+    packs = _packs(scope, hub.topic(topic))
+    made = await in_thread(_packed, first) if packs and first else first
+    reader, frames = hub.begin(topic, after, made, since, session)
+    reader.packs = packs
+    checksum = packing.Checksum() if reader.packs and is_of_one(topic) else None  # others never end by themselves
 
     async def say(new: list[StreamFrame]) -> None:
-        await send({"type": "http.response.body", "body": b"".join(frame.bytes for frame in new), "more_body": True})
+        if checksum is not None:
+            for frame in new:
+                checksum.add(frame.bytes)
+        body = b"".join([frame.packed if reader.packs else frame.bytes for frame in new])
+        await send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def beat() -> None:
-        await send({"type": "http.response.body", "body": BEAT, "more_body": True})
+        if checksum is not None:
+            checksum.add(BEAT)
+        await send({"type": "http.response.body", "body": PACKED_BEAT if reader.packs else BEAT, "more_body": True})
 
-    await send({"type": "http.response.start", "status": 200, "headers": list(HEADERS)})
+    headers = [*HEADERS, *(PACKED_HEADERS if reader.packs else ())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    if reader.packs:
+        await send({"type": "http.response.body", "body": packing.HEADER, "more_body": True})
     with _until_gone(scope, receive):
         await hub.follow(hub.topic(topic), reader, frames, say, beat)
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+    end = b"" if checksum is None else checksum.end()
+    await send({"type": "http.response.body", "body": end, "more_body": False})
+
+
+def _packed(first: Sequence[tuple[str, str]]) -> list[tuple[str, Text]]:
+    """The first events of a stream, which may be large, with their packed form."""
+    return [(event, Text(data.encode(), packing.packed(data.encode()))) for event, data in first]
+
+
+def _packs(scope: Scope, topic: Topic) -> bool:
+    """Whether a reader gets frames packed: if it accepts that, and it saves something."""
+    accepts = any(
+        name == b"accept-encoding" and packing.accepts_gzip(value.decode("latin-1")) for name, value in scope["headers"]
+    )
+    client = scope.get("client")
+    return accepts and (len(topic.readers) >= MANY or client is None or not is_loopback(client[0]))
 
 
 @contextlib.contextmanager

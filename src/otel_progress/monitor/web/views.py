@@ -71,6 +71,8 @@ OWNERS: Final = 1_000
 """The most owners whose views are cached."""
 ROWS: Final = 20_000
 """The most rows that are cached as text."""
+SNAPSHOTS: Final = 10_000
+"""Operations up to which the state that a row was made of stays in memory."""
 UNSHOWN: Final = 1_000
 """The most operations that are remembered as impossible to show."""
 _UNSOUND: Final = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError)
@@ -144,6 +146,8 @@ class Views:
             if len(self._rows) >= ROWS:
                 del self._rows[next(iter(self._rows))]
             self._rows[key] = (entry.revision, label, text, {**clocks, "at": clock.monotonic()} if clocks else {})
+        if len(self._core.ledger.operations) > SNAPSHOTS:
+            entry.release_snapshot()
         return f"{text[:-1]},{dump(clocks)[1:]}" if clocks else text
 
     def texts(self, entries: Iterable[Entry]) -> list[tuple[str, str]]:
@@ -169,17 +173,20 @@ class Views:
         """The clocks of a cached row, advanced to now."""
         now = clock.monotonic()
         made = max(0.0, known["at"] - entry.heard_at)
-        later = self._core.observer.later(entry, now) - made
+        gone = self._core.observer.later(entry, now)
+        later, still = gone - made, entry.snapshot.still(gone) - entry.snapshot.still(made)
         found = {name: value for name, value in known.items() if name != "at"}
-        for name in ("timestamp", "elapsed", "idle"):
-            if name in found and not (name == "idle" and "wait" in found):
+        for name in ("timestamp", "elapsed"):
+            if name in found:
                 found[name] += later
+        if "idle" in found and "wait" not in found:
+            found["idle"] += still
         if "wait" in found:
             found["wait"] = {**found["wait"], "elapsed": found["wait"]["elapsed"] + later}
             return found
         for name in ESTIMATES:
             if name in found:
-                found[name] = _run_down(found[name], later)
+                found[name] = _run_down(found[name], later, entry.snapshot.update_pause)
         if "eta" in found:
             found["eta"] = found["progress"].get("eta")
         return found
@@ -306,12 +313,6 @@ class Views:
         """Whether lists mark it as trouble: by its state, or if that is unknown, by the last reported one."""
         state = self.state(entry)
         return state in TROUBLE or is_unheard_trouble(state, entry)
-
-    def rank(self, entry: Entry) -> tuple[int, float]:
-        """The sort key of open operations: trouble first, then the newest."""
-        state = self.state(entry)
-        trouble = RANKS[state] if state in TROUBLE or state == "unknown" else RANKS["progressing"]
-        return trouble, -(entry.head.started_at or entry.head.timestamp)
 
     # -- one operation
 
@@ -443,17 +444,22 @@ class Views:
         return {"trace_id": span.trace_id, "span_id": span.span_id, "sampled": span.sampled, "url": url}
 
 
+def rank_of(state: str) -> int:
+    """The rank of an open operation in lists, by its state: trouble first, and what is no trouble together."""
+    return RANKS[state] if state in TROUBLE or state == "unknown" else RANKS["progressing"]
+
+
 def _running(row: Json) -> list[str]:
     """The fields of a row that change while nothing is reported."""
     estimates = [name for name in ESTIMATES if "eta" in row.get(name, ())]
     return [*(name for name in CLOCKS if name in row), *estimates, *(["eta"] if "progress" in estimates else ())]
 
 
-def _run_down(progress: Json, later: float) -> Json:
+def _run_down(progress: Json, later: float, pause: float | None) -> Json:
     """The progress `later` seconds later; without the ETA once its time is over."""
     done, total, ratio = (progress.get(key) for key in ("completed", "total", "ratio"))
     seen = Progress(done, total, ratio=ratio, eta=Estimate(*progress["eta"].values()))
-    eta = json_keys.of_eta(seen.after(later).eta)
+    eta = json_keys.of_eta(seen.after(later, pause).eta)
     kept = {key: value for key, value in progress.items() if key != "eta"}
     return kept if eta is None else {**kept, "eta": eta}
 

@@ -5,7 +5,8 @@ import { filterChanged, link, loadMore, loaded } from "./live.js";
 import { Agent, RowBar, State, Why } from "./parts.js";
 import { select, selected } from "./selection.js";
 import { counts, filter, isFiltered, knownNames, layout, mayHoldMore, plan, rowOf, setFilter, ticking, toggleFold, unloaded } from "./state.js";
-import { GROUPS, STATUS, about, faceOf, groupOf, hashOf, left, mutedWords, number, shortId, spent, stated, troubleOf } from "./words.js";
+import { show } from "./watching.js";
+import { GROUPS, STATUS, about, faceOf, groupOf, hashOf, isFinal, left, mutedWords, number, shortId, spent, stated, troubleOf } from "./words.js";
 
 const ROW = 60;
 const HEAD = 34;
@@ -61,6 +62,7 @@ export function List() {
     };
   }, []);
   useAnchor(ref, parts);
+  useEffect(() => show(shown.filter((line) => line.entry && !isFinal(line.entry.row.peek())).map((line) => line.key)));
   const near = mayHoldMore.value && parts.length > 0 && parts.at(-1).group.key === "ended" && parts.at(-1).open && view.value.top + view.value.height > total - 10 * ROW;
   useEffect(() => {
     if (near) void loadMore();

@@ -1,0 +1,32 @@
+"""How exact numbers are on the wire: as much as they mean, since further digits cost bytes and say nothing."""
+
+from __future__ import annotations
+
+from otel_progress.model.estimate import Estimate
+from otel_progress.model.values import Number
+
+
+def seconds(measured: float) -> float:
+    """A measured duration, to the millisecond."""
+    return round(measured, 3)
+
+
+def moment(unix: float) -> float:
+    """A time since 1970, to the microsecond."""
+    return round(unix, 6)
+
+
+def figure(number: Number) -> Number:
+    """A rate or a limit, to six significant digits; an integer stays as it is."""
+    return float(f"{number:.6g}") if isinstance(number, float) else number
+
+
+def share(ratio: float) -> float:
+    """A ratio, to the millionth; it is 1 only where it was."""
+    rounded = round(ratio, 6)
+    return 0.999999 if rounded >= 1 > ratio else rounded
+
+
+def estimate(eta: Estimate) -> tuple[float, float, float]:
+    """An estimate and its bounds, to the millisecond."""
+    return round(eta.eta, 3), round(eta.low, 3), round(eta.high, 3)
