@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_progress import __version__
 from otel_progress import semconv as s
+from otel_progress.live.engine import keyframes
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Event, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
@@ -84,8 +85,12 @@ class _Post:
         """Do nothing: no event waits."""
 
 
-class _Named(NamedTuple):
-    id: str
+class _Handle:
+    """Stands in for the operation's own handle."""
+
+    def __init__(self, key: str) -> None:
+        self.id = key
+        self._keyframe: int | None = None
 
 
 @dataclass
@@ -105,6 +110,7 @@ class _Operation:
     span: SpanIds = field(default_factory=lambda: SpanIds("", ""))
 
     def __post_init__(self) -> None:
+        self.handle = _Handle(self.key)
         hexed = f"{self.chance.getrandbits(128):032x}"
         self.span = SpanIds(hexed, hexed[:16], None, False, True, int(self.started_at * 1e9))
 
@@ -184,7 +190,7 @@ class Program:
         self._made = 0
         self._said = 0
         self._post = _Post()
-        self._events = Events(self._post, BEAT_EVERY)  # type: ignore[arg-type]
+        self._events = Events(self._post)  # type: ignore[arg-type]
         self._step = shape.programs / shape.rate
         self._beat_at = begin
         instance = f"{shape.tag}-{number:04d}-instance"
@@ -243,7 +249,10 @@ class Program:
     def _say(self, operation: _Operation, kind: str, number: int) -> None:
         if self._shape.stamped:
             operation.message = f"@{self._number:03d}.{number:06d}"
-        self._events.on_event(operation.says(kind, self._now), _Named(operation.key))  # type: ignore[arg-type]
+        event = operation.says(kind, self._now)
+        if event.name in keyframes.ALWAYS:
+            operation.handle._keyframe = event.sequence
+        self._events.on_event(event, operation.handle)  # type: ignore[arg-type]
 
     def _beat(self) -> None:
         now = int(self._now * 1e9)

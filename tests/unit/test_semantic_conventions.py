@@ -244,7 +244,7 @@ class _Loop:
 @pytest.fixture(scope="module")
 def seen() -> Iterator[Capture]:
     """Return everything that is sent when every feature is used."""
-    with capture() as captured:
+    with capture(run_series="all") as captured:
         limit = adaptive(name="search API")
         work(captured)
         cadence.fixed = 10.0

@@ -63,7 +63,8 @@ def test_an_hour_of_movement_is_less_than_300_updates(captured: Capture) -> None
             pause = min(MOST, SHARE * age(sooner))
             assert gap <= max(1.0, pause) + 2 * SAMPLE + 0.01
             assert gap >= (pause if pause > 1 else SAMPLE) - 0.01
-        assert op.snapshot().progress.completed == found[-1].snapshot.progress.completed + round(HOUR - age(found[-1]))
+        since = op.snapshot().progress.completed - found[-1].snapshot.progress.completed
+        assert abs(since - (HOUR - age(found[-1]))) < 1
 
 
 def test_a_day_adds_one_update_a_minute(captured: Capture) -> None:

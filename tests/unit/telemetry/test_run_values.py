@@ -197,7 +197,7 @@ def limits(captured: Capture, since: int = 0) -> list[tuple[str, float]]:
     """The limits of overdue waits from a point on, each with the reason of its wait."""
     return [
         (str(point.attributes[semconv.WAIT_REASON]), point.value)
-        for point in captured.series
+        for point in captured.series[since:]
         if point.name == semconv.RUN_OVERDUE_AFTER.name
     ]
 

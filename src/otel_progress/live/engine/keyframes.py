@@ -31,14 +31,14 @@ ALWAYS: Final = frozenset(
 
 
 def is_due(operation: OperationState, now: float, interval: float) -> bool:
-    """Whether an event of an operation has to be a keyframe, whatever it is.
+    """Whether an event of an operation has to be a keyframe, whatever it is: the next one would come too late.
 
     Args:
         operation: the operation.
         now: the time (s, monotonic).
         interval: seconds between two keyframes, at the most.
     """
-    if operation._keyframe is None or now >= operation._keyframe_at:
+    if operation._keyframe is None or now >= operation._keyframe_at - operation._update_pause:
         return True
     last = operation._keyframe_at - interval
     age = 0.0 if operation._started is None else last - operation._started
