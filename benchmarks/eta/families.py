@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import random
 from collections.abc import Callable
@@ -180,6 +181,56 @@ def _plausible(steps: list[Step]) -> list[Step]:
     return kept
 
 
+def queue(rng: random.Random) -> Draw:
+    """Each unit may add another one, until the end, as in a crawl of a site or a queue with a producer."""
+    first, base, more = round(scale(rng, 30, 150)), scale(rng, 0.2, 2), rng.uniform(0.3, 0.8)
+
+    def run(_: int) -> Run:
+        steps, at, done, total = [], 0.0, 0, first
+        while done < total:
+            at += base * noise(rng, 0.4)
+            if rng.random() < more:
+                total += 1
+                steps.append(Step(at, "total", total))
+            done += 1
+            steps.append(Step(at, "units", 1))
+        return Run(tuple(steps), first)
+
+    return run
+
+
+def agent(rng: random.Random) -> Draw:
+    """Steps of an agent: tools that take a second, or a minute."""
+    count, base, sigma = rng.randint(8, 30), scale(rng, 4, 12), rng.uniform(0.8, 1.3)
+    return lambda _: plain(base * noise(rng, sigma) for _ in range(count))
+
+
+def pool(rng: random.Random) -> Draw:
+    """Some workers that take the next task each, of very different lengths; the last ones run alone."""
+    count, workers, base = rng.randint(40, 200), rng.randint(4, 12), scale(rng, 4, 20)
+
+    def run(_: int) -> Run:
+        free, ends = [0.0] * workers, []
+        for _ in range(count):
+            at = heapq.heappop(free) + base * noise(rng, 1.0)
+            heapq.heappush(free, at)
+            ends.append(at)
+        return Run(tuple(Step(at, "units", 1) for at in sorted(ends)), count)
+
+    return run
+
+
+def moved(rng: random.Random) -> Draw:
+    """From the third run on, the work is on another machine, some times as fast or as slow."""
+    inner, factor = shaped(lambda _: lambda _, __: 1.0, 0.3)(rng), rng.choice((1.0, -1.0)) * rng.uniform(0.7, 1.4)
+
+    def run(number: int) -> Run:
+        whole, other = inner(number), 1.0 if number < 2 else math.exp(factor)
+        return Run(tuple(step._replace(at=step.at * other) for step in whole.steps), whole.total)
+
+    return run
+
+
 def resume(rng: random.Random) -> Draw:
     count, base = round(scale(rng, 100, 2000)), scale(rng, 0.1, 1)
 
@@ -264,6 +315,10 @@ FAMILIES: Final[dict[str, Family]] = {
     "stages of different pace": stages,
     "parallel stages": parallel,
     "growing total": growing,
+    "queue with a producer": queue,
+    "steps of an agent": agent,
+    "pool of workers": pool,
+    "another machine": moved,
     "resumed": resume,
     "child operations": children("children"),
     "total known late": unknown,
@@ -271,7 +326,10 @@ FAMILIES: Final[dict[str, Family]] = {
     "tenth run of a name": nightly,
     **{f"recorded: {name}": recorded(name) for name in ("compiling files", "parsing files", "tests", "downloads")},
 }
-INDEPENDENT: Final = {"constant pace", "noisy", "heavy-tailed items", "few large items", "bursts", "one long stall"}
+INDEPENDENT: Final = {
+    *("constant pace", "noisy", "heavy-tailed items", "few large items", "bursts", "one long stall"),
+    *("steps of an agent", "pool of workers"),
+}
 """Families in which earlier runs say little: noise is drawn anew in each run."""
 TENTH: Final = {"tenth run of a name"}
 """Families in which the first and the tenth run count."""

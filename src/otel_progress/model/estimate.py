@@ -5,10 +5,14 @@ length, at least 10 s), in the time up to the last unit. After a proven change o
 ETA comes from several forecasters that are tested on the run so far, and from earlier runs (`model/forecast.py`,
 `model/past.py`). The interval comes from their errors, and should contain the end in about 80% of all cases.
 
+Between two units the estimate runs down by the one in hand. Once that takes longer than usual, the spread of the times
+of others says how much of it is left (`model/tail.py`).
+
 There is no estimate while the count stands still for longer than the pace so far explains: 3 times the longest pause
-between two steps, twice the usual time of a step, or 1.5 times the pause that earlier runs had there. An estimate also
-ends when its time is over. In both cases it returns with the next unit, never before; after a step that nothing
-explained with the one after, which tells a stall, which is left out of the pace, from units that became slow.
+between two steps, twice the usual time of a step, what the spread of steps makes no surprise, or 1.5 times the pause
+that earlier runs had there. An estimate also ends when its time is over and nothing explains that. It returns with the
+next unit, never before; after a step that nothing explained with the one after, which tells a stall, which is left out
+of the pace, from units that became slow.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from otel_progress.model import tail
 from otel_progress.model.forecast import INSTANT, MANY, OWN, Course, Review, untested
 from otel_progress.model.growth import Growth
 from otel_progress.model.past import PARTS, Past, Record
@@ -71,6 +76,8 @@ _NOTED: Final = 3 * _LOOK
 """The shortest step that can hold back an estimate."""
 _AS_SLOW: Final = 2.0
 """A step is as slow as the one before if it takes at least this inverse part of its time."""
+_OUTLASTS: Final = 0.5
+"""The part of the time of a unit after which the times of others say how much is left of it."""
 _IN_HAND: Final = 0.9
 """Largest part of the current step that counts as done, so that the ETA stays above 0 while work is left."""
 
@@ -96,6 +103,12 @@ class Estimate:
             return None
         low, high = max(0.0, self.low - seconds), max(0.0, self.high - seconds)
         return Estimate(self.eta - seconds, low, high, self.source, self.runs)
+
+    def at_least(self, part: Estimate) -> Estimate:
+        """The estimate of a whole that does not end before this part of it."""
+        if part.eta <= self.eta:
+            return self
+        return Estimate(part.eta, max(self.low, part.low), max(self.high, part.high), part.source, part.runs)
 
 
 MayReview = Callable[[], bool]
@@ -128,7 +141,7 @@ class Pace:
         *("_counted", "_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_known_pause"),
         *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_total", "_growth"),
-        *("_doubt", "_holds", "_left_out", "_slow", "_stall", "_undecided"),
+        *("_doubt", "_holds", "_left_out", "_slow", "_stall", "_tail", "_undecided"),
     )
 
     def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
@@ -154,6 +167,7 @@ class Pace:
         self._total = 0.0
         self._growth: Growth | None = None
         self._slow = self._doubt = 0.0
+        self._tail: bytes | None = None
         self._stall: tuple[float, float] | None = None
         self._left_out: tuple[float, float] | None = None
         self._holds = self._undecided = False
@@ -241,6 +255,7 @@ class Pace:
             since, base = course.since
         else:
             return
+        self._tail = None
         self._done, self._time = units - base, time - since
         self._moves = min(self._moves, self._done)
         self._reviewed = self._kept = None
@@ -314,6 +329,9 @@ class Pace:
             pause = unit_at - self._unit_at
             if pause >= _NOTED or unit_at > self._ends or self._slow or self._holds:
                 self._judge_step(unit_at, pause)
+            if self._seen and not self._holds and (self._tail is not None or pause >= _NOTED):
+                before = self._tail or tail.start(max(_LOOK, self._usual), self._seen - 1)
+                self._tail = tail.add(before, max(_LOOK, pause))
             self._near = (max(self._looked_at, unit_at - _LOOK) + unit_at) / 2
             self._looked, self._unit_at = done, unit_at
         self._looked_at = now
@@ -335,6 +353,10 @@ class Pace:
         if self._holds and self._seen >= _STALL_SEEN and pause >= _STALL * usual and not repeats:
             self._stall = self._looked - self._base, pause - self._usual
 
+    def late_in(self, now: float) -> float:
+        """Seconds until the unit in hand takes longer than is usual: then the estimate may rise before it is done."""
+        return math.inf if self._tail is None else max(0.0, self._unit_at + self._usual - now)
+
     def ends_at(self, now: float) -> float:
         """When rate and estimate end unless a unit is completed before; infinity if none is to end."""
         if not self._seen:
@@ -349,6 +371,8 @@ class Pace:
     def _explained(self) -> float:
         """Seconds without a unit that the pace so far explains."""
         explained = max(_PAUSES * self._pause, _STEPS * self._usual, _KNOWN * self._known_pause)
+        if self._tail is not None:
+            explained = max(explained, tail.explained(self._tail))
         if self._seen < _LEAST:
             early = _EARLY if self._seen > 1 else _ONCE
             return max(early, explained, _PAUSES * (self._unit_at - self._start))
@@ -369,7 +393,7 @@ class Pace:
         unit_at = self._unit_at
         if self._ends_of != done:
             self._ends_of = self._looked if self._looked == done else done  # of two equal numbers one is kept
-            self._ends = unit_at + remaining * each
+            self._ends = unit_at + max(remaining * each, 0.0 if self._tail is None else self._explained)
         if self._unexplained(now - unit_at):
             self._ends = min(self._ends, now)
         return now >= self._ends
@@ -418,9 +442,12 @@ class Pace:
         each = max(found.each, self._known_pause / remaining, self._slow / remaining)
         if self._is_over(remaining, now, done, each):
             return None
-        in_hand = _IN_HAND * max(each * min(remaining, max(grain, self._step)), self._known_pause)
-        eta = each * remaining - min(max(0.0, now - at), in_hand)
+        unit = max(each * min(remaining, max(grain, self._step)), self._known_pause)
+        rest, most = self._in_hand(unit, max(0.0, now - at))
+        more = 0.0 if self._growth is None else self._growth.to_come(remaining)
+        eta = each * (remaining + more) - unit + rest
         low, high = interval(eta, wider * found.error)
+        low, high = low * remaining / (remaining + more), max(high, eta - rest + most)
         alone = self._record is None or not self._record.runs
         if alone and self._doubt and self._seen < _DOUBTFUL and not self._course.since[1]:
             high = max(high, self._doubt * remaining)
@@ -434,6 +461,14 @@ class Pace:
         self._foretell(time + lost + low, time + lost + high)
         runs = 0 if self._record is None or not known else self._record.runs
         return Estimate(eta, low, high, "history" if known > _MAINLY else "rate", runs)
+
+    def _in_hand(self, unit: float, waited: float) -> tuple[float, float]:
+        """The seconds left of the unit in hand, expected and at most; `unit` is what it takes, on average."""
+        rest = max(unit - waited, (1 - _IN_HAND) * unit)
+        if self._tail is None or waited <= unit * _OUTLASTS:
+            return rest, rest
+        known, most = tail.left(self._tail, unit, waited)
+        return max(rest, known), max(rest, most)
 
     def _forecast(
         self, time: float, units: float, left: float, grain: float, rate: float, may_review: MayReview

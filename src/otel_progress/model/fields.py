@@ -27,6 +27,8 @@ _STUCK: Final = frozenset({Health.SILENT, Health.LOOPING})
 """What is stuck says at once when it moves."""
 UNREPORTED: Final = 1.0
 """Seconds in which units may have been completed that were not reported yet."""
+SAID: Final = 6.5
+"""Seconds within which a process says that a unit takes longer, or that there is no estimate any more."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ class Progress:
     def after(self, seconds: float, pause: float | None = None) -> Progress:
         """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends.
 
-        An ETA from a count runs down by the unit in hand only, as more units would have been reported; for `pause`
-        seconds and those on their way it runs down, whatever the unit. One from a plan, from children or from earlier
-        runs alone runs down by its lower bound; then the end may come at any time, and it stands until more is said,
-        within two seconds.
+        An ETA from a count runs down by the unit in hand only, as more units would have been reported; if that one
+        takes longer, it is said within `SAID`. For `pause` seconds and those on their way it runs down, whatever the
+        unit. One from a plan, from children or from earlier runs alone runs down by its lower bound; then the end may
+        come at any time, and it stands until more is said, within two seconds.
         """
         eta = self.eta
         if eta is None or seconds <= 0:
@@ -82,7 +84,7 @@ class Progress:
         if self._stands(eta) and seconds > eta.low:
             return replace(self, eta=replace(eta, eta=eta.eta - eta.low, low=0.0, high=eta.high - eta.low))
         gone = min(seconds, self._in_hand(eta, UNREPORTED + (pause or 0.0)))
-        if gone == seconds or seconds >= eta.eta:
+        if gone == seconds or seconds >= max(eta.eta, SAID):
             return replace(self, eta=eta.after(seconds))
         low = eta.low * (eta.eta - gone) / eta.eta
         return replace(self, eta=replace(eta, eta=eta.eta - gone, low=low, high=max(0.0, eta.high - gone)))
@@ -96,7 +98,7 @@ class Progress:
         """By how many seconds an ETA may run down before the next unit is counted."""
         left = (self.total or 0) - (self.completed or 0)
         if left > 0 and eta.source in ("rate", "history"):
-            return max(unreported, eta.eta * min(1.0, IN_HAND / left))
+            return max(min(unreported, IN_HAND * eta.eta), eta.eta * min(1.0, IN_HAND / left))
         return eta.eta / 2 if self.ratio is not None and eta.source == "rate" else math.inf
 
 

@@ -445,6 +445,7 @@ class Course:
                 usual = past.forecasts(time, done, left, self.spent(time, done, past))[0]
                 # fast units at the start say little about slow ones that are known to come
                 seen = min(seen, (_EARLY * time / (time + left * math.exp(usual))) ** 2)
+                seen = min(seen, done / (done + left) / past.proof)  # nor do a few units that vary much
             losses = [
                 loss + (scale * (each - best) if index < OWN else seen * min(_MISTRUST, scale * (each - best)))
                 for index, (loss, each) in enumerate(zip(losses, sums))

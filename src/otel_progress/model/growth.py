@@ -7,8 +7,10 @@ from typing import Final
 
 _TIMES: Final = 3
 """How often a total grew before it is said to grow without end."""
-_FALLS: Final = 0.9
-"""The rest is no less than this part of what it was at half of the units, if the total grows as fast as the count."""
+_AS_FAST, _SLOWER = 0.9, 0.7
+"""From this part of the count on the total grows as fast, until it grows by less than the second part of it."""
+_GOES_ON: Final = 0.5
+"""The part of the growth that is expected to go on."""
 _LATELY: Final = 0.15
 """The part of the time since the start, without any growth, after which a total is taken as final."""
 
@@ -16,13 +18,14 @@ _LATELY: Final = 0.15
 class Growth:
     """A total that has changed, in constant memory. Times are in seconds since the start of the run."""
 
-    __slots__ = ("_at", "_halves", "_more", "_now", "_times")
+    __slots__ = ("_at", "_endless", "_halves", "_more", "_now", "_times")
 
     def __init__(self, time: float, units: float, total: float) -> None:
         """Begin with the total before it changed first."""
         self._now = array("d", (time, units, total))
         self._halves = self._now[:], self._now[:]
         self._at, self._times, self._more = time, 0, 0.0
+        self._endless = False
 
     @property
     def total(self) -> float:
@@ -41,10 +44,22 @@ class Growth:
         """Return the units by which the total grew in about the last half of the run; as many more may come."""
         return max(0.0, self._now[2] - self._halves[0][2])
 
+    def to_come(self, left: float) -> float:
+        """Return by how many units the total will grow until the units that are left, and those, are done."""
+        time, units, _ = self._now
+        done = units - self._halves[0][1]
+        if self._times < _TIMES or time - self._at > _LATELY * time or done <= 0:
+            return 0.0
+        each = _GOES_ON * min(1.0, self.since_half() / done)
+        return left * each / (1 - each)
+
     def is_endless(self) -> bool:
-        """Whether the rest has not become less since about half of the run, as the total grew again and again."""
+        """Whether the total has grown as fast as the count since about half of the run, again and again."""
         time, units, total = self._now
         _, before, first = self._halves[0]
         if self._times < _TIMES or time - self._at > _LATELY * time or units <= before:
-            return False
-        return total - units + self._more >= _FALLS * (first - before)  # it may grow before a unit is done, or after
+            self._endless = False
+        else:  # it may grow before a unit is done, or after
+            part = _SLOWER if self._endless else _AS_FAST
+            self._endless = total - first + self._more >= part * (units - before)
+        return self._endless

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from otel_progress.model import outlasting
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.past import UNLIKE, changed
 from otel_progress.model.values import NAME_LENGTH
 
 STAGES: Final = 32
@@ -35,6 +36,8 @@ _REST: Final = 0.05
 """The least part of its usual duration that is left of a running stage."""
 NONE: Final[Mapping[str, Estimate]] = {}
 """No stage has an estimate of its own; never modified."""
+_CHANGED: Final = 0.6
+"""The weight of the newest run if it shows that runs changed for good."""
 _PROOF: Final = 2
 """Ended stages that must agree before a run counts as slower or faster than earlier ones."""
 _ONE_VARIES: Final = 0.7
@@ -105,6 +108,7 @@ class Outline:
         varies: the mean square of how far the logarithm of the next duration was from that.
         last: seconds from the end of the last stage to the end of the whole.
         stages: the stages by name, in the order in which they came.
+        missed: how far (log) the newest run is from `took` if it was unlike those before, else 0.
     """
 
     runs: int = 0
@@ -112,22 +116,34 @@ class Outline:
     varies: float = _VARIES
     last: float = 0.0
     stages: dict[str, UsualStage] = field(default_factory=dict)
+    missed: float = 0.0
 
     def add(self, took: float, stages: Mapping[str, StageSoFar]) -> None:
         """Add a completed run of `took` seconds."""
-        if not 0 < took < _MOST:
-            return
+        if 0 < took < _MOST:
+            until = max((stage.until for stage in stages.values()), default=0.0)
+            self._take(took, max(0.0, took - until), {name: _usual(stage, stages) for name, stage in stages.items()})
+
+    def _take(self, took: float, last: float, stages: Mapping[str, UsualStage]) -> None:
+        """Add a completed run whose last stage ended `last` seconds before it."""
         newest = max(NEWEST, 1.0 / (self.runs + 1))
         if self.runs and self.took > 0:
             off = min(_FAR, max(-_FAR, math.log(took) - math.log(self.took)))
-            self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
+            if changed(self.missed, off):
+                newest = _CHANGED  # runs before the last two say nothing any more
+                self.took *= math.exp(self.missed)
+                self.varies, self.missed = max(_VARIES, (off - self.missed) ** 2), 0.0
+            else:
+                unlike = abs(off) > UNLIKE * math.sqrt(self.varies)
+                self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
+                moved = math.log(self.took + newest * (took - self.took)) - math.log(self.took)
+                self.missed = off - moved if unlike else 0.0
         self.took += newest * (took - self.took)
-        until = max((stage.until for stage in stages.values()), default=0.0)
-        self.last += newest * (max(0.0, took - until) - self.last)
+        self.last += newest * (last - self.last)
         for usual in self.stages.values():
             usual.share -= newest * usual.share
         for name, stage in stages.items():
-            self._add(name, _usual(stage, stages), newest)
+            self._add(name, stage, newest)
         self.runs += 1
 
     def _add(self, name: str, newer: UsualStage, newest: float) -> None:
@@ -206,7 +222,8 @@ class Outline:
             [name, *(round(one, 6) for one in (usual.share, usual.times, usual.span, usual.gap)), sorted(usual.before)]
             for name, usual in self.stages.items()
         ]
-        return [self.runs, round(self.took, 6), round(self.varies, 6), round(self.last, 6), stages]
+        kept = (self.took, self.varies, self.last)
+        return [self.runs, *(round(one, 6) for one in kept), stages, round(self.missed, 6)]
 
     @classmethod
     def from_list(cls, given: Any) -> Outline:
@@ -215,8 +232,10 @@ class Outline:
         Raises:
             TypeError, ValueError: if it is anything else.
         """
-        runs, took, varies, last, stages = given
+        runs, took, varies, last, stages, *more = given
         found = cls(int(runs), _sound(took), _sound(varies), _sound(last))
+        if more:  # earlier versions had none
+            found.missed = math.copysign(_sound(abs(more[0])), more[0])
         for name, share, times, span, gap, before in stages[:STAGES]:
             if not isinstance(name, str) or not all(isinstance(one, str) for one in before):
                 raise TypeError("the name of a stage is not a text")
@@ -227,6 +246,9 @@ class Outline:
     def merge(self, other: Outline) -> None:
         """Add what another process learned."""
         if not other.runs:
+            return
+        if other.runs == 1 and self.runs:  # as most processes have it, so that runs are compared with each other
+            self._take(other.took, other.last, {name: replace(usual) for name, usual in other.stages.items()})
             return
         whole = self.runs + other.runs
         part = max(other.runs / whole, min(1.0, NEWEST * other.runs)) if self.runs else 1.0
@@ -241,7 +263,7 @@ class Outline:
                 known.mix(newer, part)
             elif len(self.stages) < STAGES:
                 self.stages[name] = UsualStage(part * newer.share, newer.times, newer.span, newer.gap, newer.before)
-        self.runs = whole
+        self.runs, self.missed = whole, other.missed
 
 
 def _sound(value: Any) -> float:

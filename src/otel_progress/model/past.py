@@ -23,6 +23,15 @@ _KNOWN_WELL: Final = 0.67
 WIDE: Final = 0.42
 """Width of intervals from earlier runs, before it is adapted to how often they hold."""
 _LIMITS: Final = (0.12, 3.6)
+UNLIKE: Final = 2.0
+"""Standard deviations beyond which a run is unlike those before; a second such run says that they changed for good."""
+_AS_FAR: Final = 0.5
+"""The second one is at least this part as far away, on the same side."""
+_NOISE: Final = 0.07
+"""The mean square by which the time of a sixteenth of the units differs from earlier runs, before that is known."""
+_NOISIEST: Final = 25.0
+_PROOF: Final = 0.05
+"""The least part of a run after which its own pace says as much as earlier runs: its first units are special."""
 _MOST: Final = 100.0
 """Largest logarithm of a time per unit that is learned."""
 _TRUSTED: Final = 3.5
@@ -44,6 +53,8 @@ class Record:
         varies: the mean square of how far the next run was from that.
         shares: how much of the time each sixteenth of the units took.
         wide: by how much errors in tests are multiplied, so that intervals hold what they say.
+        noise: the mean square of how far the share of a sixteenth was from the usual one, in sixteenths.
+        missed: how far (log) the newest run is from `each` if it was unlike those before, else 0.
     """
 
     runs: int = 0
@@ -51,6 +62,8 @@ class Record:
     varies: float = _ALIKE * _ALIKE
     shares: list[float] = field(default_factory=lambda: [1.0 / PARTS] * PARTS)
     wide: float = WIDE
+    noise: float = _NOISE
+    missed: float = 0.0
 
     def add(self, shares: Sequence[float] | None, time: float, done: float, held: float | None = None) -> None:
         """Add a completed run.
@@ -66,20 +79,34 @@ class Record:
         each = math.log(time) - math.log(done)
         if abs(each) > _MOST:
             return
-        newest = max(NEWEST, 1.0 / (self.runs + 1))
-        if self.runs:
-            off = each - self.each
+        newest, off = max(NEWEST, 1.0 / (self.runs + 1)), each - self.each
+        if self.runs and changed(self.missed, off):
+            newest = 0.5  # of the last two runs, which is all that counts
+            self.each += self.missed
+            self.varies = max(_ALIKE * _ALIKE, (off - self.missed) ** 2)
+            self.missed, off = 0.0, each - self.each
+        elif self.runs:
+            self.missed = (1 - newest) * off if abs(off) > UNLIKE * math.sqrt(self.varies) else 0.0
             self.varies += max(NEWEST, 1.0 / (self.runs + 2)) * (off * off - self.varies)
-        self.each += newest * (each - self.each)
+        self.each += newest * off
         if shares is not None:
+            if self.runs:
+                self.noise += newest * (min(_NOISIEST, self._differs(shares)) - self.noise)
             self.shares = [old + newest * (max(_TINY, new) - old) for old, new in zip(self.shares, shares)]
         if held is not None:
             self.wide = min(_LIMITS[1], max(_LIMITS[0], self.wide * math.exp(_ADAPT * (0.8 - held))))
         self.runs += 1
 
+    def _differs(self, shares: Sequence[float]) -> float:
+        """The mean square by which shares differ from the usual ones; those of a few runs are uncertain themselves."""
+        whole = sum(self.shares)
+        squares = sum((new - old / whole) ** 2 for old, new in zip(self.shares, shares))
+        return PARTS * squares / (1 + max(NEWEST / 2, 1 / self.runs))
+
     def to_list(self) -> list[float]:
         """Return plain numbers."""
-        return [self.runs, *(round(each, 6) for each in (self.each, self.varies, self.wide, *self.shares))]
+        kept = (self.each, self.varies, self.wide, *self.shares, self.noise, self.missed)
+        return [self.runs, *(round(each, 6) for each in kept)]
 
     @classmethod
     def from_list(cls, given: Any) -> Record:
@@ -89,15 +116,19 @@ class Record:
             TypeError, ValueError: if it is anything else.
         """
         runs, each, varies, wide, *shares = map(float, given)
+        noise, missed = shares[PARTS:] if len(shares) == PARTS + 2 else (_NOISE, 0.0)  # earlier versions had none
+        shares = shares[:PARTS] if len(shares) == PARTS + 2 else shares
         whole = sum(shares)
         if (
             len(shares) != PARTS
             or not all(math.isfinite(one) and one >= 0 for one in (runs, varies, *shares))
+            or not (0 <= noise <= _NOISIEST and abs(missed) <= 2 * _MOST)
             or not (abs(each) <= _MOST and _LIMITS[0] <= wide <= _LIMITS[1] and whole > 0)
         ):
             raise ValueError("the course of earlier runs is invalid")
         found = cls()
         found.runs, found.each, found.varies, found.wide = int(runs), each, varies, wide
+        found.noise, found.missed = noise, missed
         found.shares = [one / whole for one in shares]
         return found
 
@@ -106,18 +137,35 @@ class Record:
         whole = self.runs + other.runs
         if not other.runs:
             return
+        if other.runs == 1 and self.runs:  # as most processes have it, so that runs are compared with each other
+            wide = self.wide * other.wide / WIDE
+            self.add(other.shares, math.exp(other.each), 1.0)
+            self.wide = min(_LIMITS[1], max(_LIMITS[0], wide))
+            return
         part = max(other.runs / whole, min(1.0, NEWEST * other.runs)) if self.runs else 1.0
         self.each += part * (other.each - self.each)
         self.varies += part * (other.varies - self.varies)
         self.wide += part * (other.wide - self.wide)
+        self.noise += part * (other.noise - self.noise)
+        self.missed = other.missed
         self.shares = [mine + part * (theirs - mine) for mine, theirs in zip(self.shares, other.shares)]
         self.runs = whole
+
+
+def changed(missed: float, off: float) -> bool:
+    """Whether two runs in a row differ from those before (log) so that these say nothing any more.
+
+    Args:
+        missed: by how much the run before differed, if that was far; else 0.
+        off: by how much the newest one differs.
+    """
+    return off * missed > 0 and abs(off) >= _AS_FAR * abs(missed)
 
 
 class Past:
     """Earlier runs, prepared for a run of a known total."""
 
-    __slots__ = ("_base", "_begin", "_ends", "_median", "each", "runs", "total", "varies", "wide")
+    __slots__ = ("_base", "_begin", "_ends", "_median", "each", "proof", "runs", "total", "varies", "wide")
 
     def __init__(self, record: Record, total: float, base: float = 0.0) -> None:
         """Prepare the earlier runs for a run of `total` units, of which an earlier attempt completed `base`.
@@ -126,6 +174,8 @@ class Past:
         """
         self.runs, self.each, self.varies, self.wide = record.runs, record.each, record.varies, record.wide
         self.total = total
+        self.proof = max(_PROOF, record.noise / PARTS / max(0.02, record.varies))
+        """The part of a run after which its own pace says as much as earlier runs."""
         whole, ends = 0.0, [0.0]
         for share in record.shares:
             whole += share
@@ -207,7 +257,7 @@ class Past:
         by_level = level + math.log(share / left)
         gone = max(before - rest, _TINY)
         pace = math.log(time) - math.log(gone) - level
-        known = gone / (gone + 0.05)
+        known = gone / (gone + self.proof)
         return by_level + pace * known * 0.3, by_level + pace * known
 
     def priors(self) -> tuple[float, float]:
@@ -219,7 +269,7 @@ class Past:
     @property
     def error(self) -> float:
         """The standard error (log) of a forecast from earlier runs that is assumed before any test."""
-        return _KNOWN_WELL * math.sqrt(self.varies) * (1 + 0.5 / self.runs)
+        return _KNOWN_WELL * math.sqrt(self.varies) * (1 + 0.5 / self.runs + 0.5 / self.runs**3)
 
 
 def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, float] | None:
@@ -229,6 +279,7 @@ def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, fl
     """
     if not record.runs or not 0 < total < math.inf:
         return None
-    left = math.exp(record.each) * total - ran
+    whole, first = math.exp(record.each) * total, max(record.shares[0] / sum(record.shares), 1.0 / total)
+    left = whole - (ran if ran >= whole else min(ran, first * whole))  # nothing is done, so all but the first is left
     width = 1.2816 * math.sqrt(record.wide / WIDE * record.varies) * (1 + 1.0 / record.runs)
     return (left, min(2.5, width)) if 0 < left * math.exp(2.5) < math.inf else None

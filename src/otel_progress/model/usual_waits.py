@@ -1,4 +1,4 @@
-"""The declared waits of earlier runs: how long runs of a name wait, so that the ETA includes waits to come."""
+"""Declared waits to come, by those of earlier runs of a name, else by those of this run if there were several."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _SURE: Final = 0.7
 """Waits are expected if their deviation is at most this part of their mean: in nearly all runs, about as long."""
 _ONE: Final = 0.5
 """With fewer waits to come, none is expected."""
+_AGAIN: Final = 3
+"""After so many waits of a run more are expected: as many for each unit as so far."""
 _MOST: Final = 1e10
 """The longest time that is remembered, in seconds."""
 
@@ -58,24 +60,23 @@ class UsualWaits:
             setattr(self, name, getattr(self, name) + part * (getattr(other, name) - getattr(self, name)))
         self.runs = whole
 
-    def extend(self, left: Estimate, begun: int) -> Estimate:
-        """Return the estimate with the waits that are still to come.
+    def extend(self, left: Estimate, begun: int) -> Estimate | None:
+        """Return the estimate with the waits that are still to come; None if earlier runs say nothing about them.
 
         Args:
             left: the time left without waits.
             begun: how often this run has waited, the wait of now included: nobody knows how long that lasts.
         """
         if not self.runs or self.seconds <= 0 or self.times <= 0:
-            return left
+            return None
         varies = math.sqrt(max(0.0, self.squares - self.seconds**2) + (_VARIES * self.seconds) ** 2 / self.runs)
         if varies > _SURE * self.seconds:
-            return left
+            return None
         to_come = self.times - begun
         if to_come < _ONE:
             return left
         more = to_come * self.seconds / self.times
-        off = min(more, _EIGHTY * varies)
-        return Estimate(left.eta + more, left.low + more - off, left.high + more + off, left.source, left.runs)
+        return _longer(left, more, min(more, _EIGHTY * varies))
 
     def to_list(self) -> list[float]:
         """Return plain numbers."""
@@ -92,3 +93,22 @@ class UsualWaits:
         if not (0 <= runs < _MOST and 0 <= seconds < _MOST and 0 <= squares < _MOST**2 and 0 <= times < _MOST):
             raise ValueError("the waits of earlier runs are invalid")
         return cls(int(runs), seconds, squares, times)
+
+
+def recurring(left: Estimate, seconds: float, times: int, ahead: float) -> Estimate:
+    """Return the estimate with waits to come of a run that waited again and again.
+
+    Args:
+        left: the time left without waits.
+        seconds: how long it waited in all.
+        times: how often.
+        ahead: the work that is left, as a multiple of what was done.
+    """
+    if times < _AGAIN or not 0 < ahead * times < _MOST or ahead * times < _ONE:
+        return left
+    more = seconds * ahead
+    return _longer(left, more, more * min(1.0, _EIGHTY / math.sqrt(times)))
+
+
+def _longer(left: Estimate, more: float, off: float) -> Estimate:
+    return Estimate(left.eta + more, left.low + more - off, left.high + more + off, left.source, left.runs)

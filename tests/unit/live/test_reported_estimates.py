@@ -97,7 +97,7 @@ def test_an_estimate_does_not_run_down_while_nothing_is_counted(progress_capture
 @pytest.mark.parametrize("source", ["rate", "history"])
 @pytest.mark.parametrize(
     ("eta", "rest", "later", "said"),
-    [(60, 4, 10, 50), (60, 4, 40, 46.5), (60, 1, 40, 20), (6, 25, 3, 5), (6, 25, 5.9, 5), (6, 25, 6, None)],
+    [(60, 4, 10, 50), (60, 4, 40, 46.5), (60, 1, 40, 20), (6, 25, 3, 5), (6, 25, 5.9, 5), (6, 25, 7, None)],
 )
 def test_it_runs_down_by_the_unit_in_hand(source: str, eta: float, rest: int, later: float, said: float | None) -> None:
     """Nobody heard of another unit, so only the one in hand, or a second's worth, can have been done."""

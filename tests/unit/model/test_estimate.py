@@ -371,7 +371,7 @@ def test_estimate_runs_down_and_ends() -> None:
 
 
 def test_last_unit_that_takes_too_long_has_no_estimate_until_it_is_done(progress_capture: Capture) -> None:
-    """The ETA of 11 of 12 ends when its time is over, and returns with the second unit after it."""
+    """The ETA of 11 of 12 goes on while other units were as slow, then ends, and returns with the second unit after it."""
     with progress.operation("work", total=12, stall_after=60) as op:
         for pause in (11, 0.5, 0.5, 0.5, 9, 0.5, 0.5, 1, 12, 2, 1):
             progress_capture.advance(pause)
@@ -385,7 +385,7 @@ def test_last_unit_that_takes_too_long_has_no_estimate_until_it_is_done(progress
             assert seen.eta is not None or seen.rate is None
         assert known[0]
         assert not any(known[known.index(False) :])
-        assert known.index(False) * 0.25 < 8
+        assert 12 < known.index(False) * 0.25 < 3 * 12 + 1
         op.update(total=20)
         for _ in range(2):
             op.advance()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from otel_progress.live import hooks, redaction
 from otel_progress.live.counting import plain_advanced
 from otel_progress.live.engine import branch_verdicts, labels, learning, resources
+from otel_progress.live.engine.last_stage import until_all_end
 from otel_progress.live.engine.limits import slow_limit
 from otel_progress.live.engine.progress import progress_of
 from otel_progress.live.engine.sampling import sample
@@ -69,6 +70,9 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
     if operation._started is not None and not operation._started_ns:
         operation._started_ns = now_ns - int((now - operation._started) * 1e9)
     progress = progress_of(operation, now, survey)
+    stages = _stages(operation, now, survey)
+    if status is Status.RUNNING and stages:
+        progress, stages = until_all_end(progress, stages)
     return Snapshot(
         operation_id=operation.id,
         name=operation._text_name,
@@ -89,7 +93,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
         description=redaction.described(options.description),
         agent=options.agent,
         progress=progress,
-        stages=_stages(operation, now, survey),
+        stages=stages,
         folded=_folded(operation, now),
         branches=seen.branches,
         outcomes=_outcomes(operation),

@@ -37,8 +37,9 @@ def next_end(operation: OperationState, snapshot: Snapshot, now: float, check: f
     late = min((outlines.late_in(stage, now) for stage in stages[: outlines.MANY]), default=FOREVER)
     if any(one.eta is not None and one.eta.source != "rate" and one.eta.low <= ESTIMATE_ENDS for _, one in running):
         late = 0.0
-    paces = (node._pace for node in (operation, *stages))
-    ends = min((pace.ends_at(now) for pace in paces if pace is not None), default=FOREVER)
+    paces = [node._pace for node in (operation, *stages) if node._pace is not None]
+    late = min((late, *(pace.late_in(now) for pace in paces)))
+    ends = min((pace.ends_at(now) for pace in paces), default=FOREVER)
     return min(now + min(check, late + LATE_ENDS), ends + ENDED_FOR)
 
 

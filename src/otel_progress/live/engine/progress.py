@@ -21,6 +21,7 @@ from otel_progress.model.ratio import ALMOST, held
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.status import Status
 from otel_progress.model.units import is_beyond
+from otel_progress.model.usual_waits import recurring
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
@@ -201,15 +202,22 @@ def _has_stages_to_come(node: HandleState) -> bool:
     return plan is not None and len(getattr(node, "_weighed", None) or ()) < len(plan.stages)
 
 
-def _with_waits(node: HandleState, left: Estimate | None, now: float, survey: Survey) -> Estimate | None:
-    """The time left with the declared waits to come that earlier runs had."""
-    if left is None or node._restored:
+def _with_waits(
+    node: HandleState, found: Measure, left: Estimate | None, now: float, survey: Survey
+) -> Estimate | None:
+    """The time left with the declared waits to come: those that earlier runs had, else as many as so far."""
+    if left is None:
         return left
     before = learning.learning.learned(node.operation, learning.stage_of(node))
-    if before is None or not before.waits.seconds:
+    if before is not None and before.waits.seconds and not node._restored:
+        waits_now = paused_since(node, now, survey.lookup) is not None
+        known = before.waits.extend(left, node._stood_times + waits_now)
+        if known is not None:
+            return known
+    done = float(found.reached or 0) - float(max(node._restored, found.restored))
+    if left.source != "rate" or not node._stood_times or not found.total or done <= 0:
         return left
-    waits_now = paused_since(node, now, survey.lookup) is not None
-    return before.waits.extend(left, node._stood_times + waits_now)
+    return recurring(left, node._stood, node._stood_times, (found.total - float(found.reached or 0)) / done)
 
 
 def _knows_names_only(node: HandleState) -> bool:
@@ -283,7 +291,7 @@ def _estimate(left: float, width: float, runs: int) -> Estimate:
 def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
     """The progress of a handle as a value."""
     found = survey.of(node)
-    left = _with_waits(node, eta(node, found, now, survey), now, survey)
+    left = _with_waits(node, found, eta(node, found, now, survey), now, survey)
     rate = _rate(node, found, now, survey)
     done, total = found.completed, found.total
     if done is not None:

@@ -146,13 +146,15 @@ function restOf(row, now) {
   if (eta?.seconds == null || isFinal(row) || STOPPED.has(groupOf(row))) return 0;
   const gone = goneOf(row, now);
   if (stands(row.progress)) return eta.seconds - Math.min(gone, eta.low);
-  return gone >= eta.seconds ? 0 : eta.seconds - Math.min(gone, inHand(row.progress));
+  return gone >= Math.max(eta.seconds, SAID) ? 0 : Math.max(0, eta.seconds - Math.min(gone, inHand(row.progress)));
 }
+
+const SAID = 6.5; // seconds within which the process says that a unit takes longer, or that the estimate ended
 
 /** By how many seconds an estimate may run down before the next unit is counted; the same as in the terminal. */
 function inHand({ completed, total, ratio, eta }) {
   const rest = (total ?? 0) - (completed ?? 0);
-  if (rest > 0 && ["rate", "history"].includes(eta.source)) return Math.max(1, eta.seconds * Math.min(1, 0.9 / rest));
+  if (rest > 0 && ["rate", "history"].includes(eta.source)) return Math.max(Math.min(1, 0.9 * eta.seconds), eta.seconds * Math.min(1, 0.9 / rest));
   return ratio != null && eta.source === "rate" ? eta.seconds / 2 : Infinity;
 }
 
