@@ -44,8 +44,14 @@ DIFFERENCES: Final[Mapping[str, frozenset[str]]] = {
 
 OURS: Final = "progress_.*|process_(cpu_time|cpu_utilization|memory_usage|thread_count|disk_io)_.*|process_thread_count"
 """Prometheus and the Collector have other `process_*` series of their own."""
-ELSEWHERE: Final = ("progress_run_lost_seconds", "progress_run_overdue_after_seconds", "progress_limit_size")
-"""Series that the programs here do not send: of a proven death, of an overdue wait, of an adaptive limit."""
+ELSEWHERE: Final = (
+    "progress_run_lost_seconds",
+    "progress_run_overdue_after_seconds",
+    "progress_run_last_heartbeat_seconds",
+    "progress_limit_size",
+)
+"""Series that the programs here do not send: of a proven death, of an overdue wait, with `run_series="all"` only, of an
+adaptive limit."""
 
 # They share the programs.
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("names")]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from otel_progress.model.deltas import merge
+
 from .build import OLDEST
 from .needed import built
 
@@ -84,9 +86,14 @@ def events(collector: Collector, operation: str) -> list[dict[str, Any]]:
 
 
 def last(collector: Collector, operation: str) -> dict[str, Any]:
-    """Return the newest snapshot of an operation."""
-    found = events(collector, operation)
-    return found[-1]["attributes"] if found else {}
+    """Return the newest state of an operation: its newest event, merged with the keyframe that it names."""
+    found = [log["attributes"] for log in events(collector, operation)]
+    if not found:
+        return {}
+    newest = found[-1]
+    named = newest.get("progress.keyframe")
+    keyframe = next((one for one in found if one["progress.sequence"] == named), {})
+    return merge(keyframe, newest) if named is not None else newest
 
 
 def points(collector: Collector, metric: str, **labels: str) -> list[Any]:
