@@ -103,12 +103,12 @@ USAGE: Final = f'{OF_RUN} | {label(s.USAGE)}!="" | line_format "{{{{.{label(s.US
 
 def its_own(metric: s.Metric) -> str:
     """Return the query for a count or a time of the operation itself."""
-    return value(metric, f"{BY_ID}, {OWN}", ONE)
+    return value(metric, BY_ID, ONE, OWN)
 
 
 def stages(metric: s.Metric) -> str:
     """Return the query for that of its current stage."""
-    return value(metric, f"{BY_ID}, {OF_STAGE}", ONE)
+    return value(metric, BY_ID, ONE, OF_STAGE)
 
 
 def cell(expression: str, *expected: Row) -> Query:

@@ -112,13 +112,14 @@ def of_runs(expression: str, which: str, labels: str = WHO) -> str:
     return f"max by ({labels}) ({expression} and on ({RUN}) {alive(which)})"
 
 
-def value(metric: s.Metric, which: str, labels: str = WHO) -> str:
-    """Return the query for the values of a run series for active runs.
+def value(metric: s.Metric, which: str, labels: str = WHO, of: str = "") -> str:
+    """Return the query for the values of a run series for active runs; `of` chooses among its counts.
 
     A plain selector, because a value that is not known any more ends with a staleness marker. A Prometheus before 2.48
     that scrapes has none and finds the old value for 5 minutes: so no time left is shown while a run is stuck or loops.
     """
-    found = last(metric, which) if metric in LIMITS else f"{series(metric)}{{{which}}}"
+    chosen = f"{which}, {of}" if of else which
+    found = last(metric, chosen) if metric in LIMITS else f"{series(metric)}{{{chosen}}}"
     if metric is s.RUN_ETA:
         halted = f'{which}, {HEALTH}=~"{Health.SILENT.value}|{Health.LOOPING.value}"'
         found = f"({found} unless on ({RUN}) ({last(s.RUN_HEALTH, halted)} == 1))"
