@@ -92,7 +92,7 @@ def last(collector: Collector, operation: str) -> dict[str, Any]:
         return {}
     newest = found[-1]
     named = newest.get("progress.keyframe")
-    keyframe = next((one for one in found if one["progress.sequence"] == named), {})
+    keyframe: dict[str, Any] = next((one for one in found if one["progress.sequence"] == named), {})
     return merge(keyframe, newest) if named is not None else newest
 
 
