@@ -10,6 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
+from otel_progress.model.deltas import merge
+
 from .program import Program, exit_seconds, run
 from .receiver import Log, Receiver
 
@@ -35,9 +37,12 @@ def check_told(logs: list[Log], number: int) -> None:
     assert stages >= {
         (f"progress.stage.{what}", f"stage-{n}") for n in range(1, number + 1) for what in ("started", "ended")
     }
-    latest = max(logs, key=lambda log: log.attributes["progress.sequence"], default=None)
-    assert (latest.attributes["progress.completed"] if latest else 0) >= number
-    assert latest is None or int(latest.attributes["progress.message"].split()[-1]) >= number
+    by_number = {log.attributes["progress.sequence"]: log.attributes for log in logs}
+    latest = by_number[max(by_number)] if by_number else {}
+    if "progress.keyframe" in latest:
+        latest = merge(by_number[latest["progress.keyframe"]], latest)
+    assert latest.get("progress.completed", 0) >= number
+    assert not latest or int(latest["progress.message"].split()[-1]) >= number
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
