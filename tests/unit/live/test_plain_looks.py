@@ -74,3 +74,15 @@ def test_whatever_else_is_due_is_looked_at_in_full(happens: Callable[[Op], objec
         assert not sampling.moved_plainly(operation, clock.monotonic())
         operation.complete()
         del kept
+
+
+def test_an_update_that_is_not_due_makes_no_snapshot() -> None:
+    """Between two updates of an operation that only advances its state is not read: each event has the next number."""
+    with capture(update_interval=None) as captured:
+        operation = settled(captured, "work")
+        for _ in range(400):
+            operation.advance(2)
+            captured.advance(1)
+        numbers = [event.sequence for event in captured.events]
+        assert numbers == list(range(1, len(numbers) + 1))
+        operation.complete()

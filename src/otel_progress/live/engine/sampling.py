@@ -43,7 +43,6 @@ def moved_plainly(operation: OperationState, now: float) -> bool:
         or operation._stuck_branches
         or operation._health is not Health.PROGRESSING
         or operation._pace is None
-        or operation._curve is None
         or operation._parent is not None
         or operation._opts.parent is not None
         or now - operation._moved_at >= STEADY
@@ -56,7 +55,6 @@ def moved_plainly(operation: OperationState, now: float) -> bool:
     operation._only_failed = done == operation._sampled_done
     operation._sampled = units
     operation._counted_at = operation._moved_at = now
-    operation._curve.moved = True
     return True
 
 

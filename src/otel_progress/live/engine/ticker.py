@@ -328,10 +328,8 @@ class Ticker:
         here, all_live = self._is_heard_here, self._all_live
         for operation in operations:
             try:
-                if moved_plainly(operation, now):
-                    skipped += waiting.setdefault(operation, number) != number
-                    continue
-                moved = look_at(operation, now)
+                plainly = moved_plainly(operation, now)
+                moved = plainly or look_at(operation, now)
                 if operation._curve is not None:
                     _draw(operation, operation._curve, now, moved)
                 news = moved or operation._revision != operation._sent_revision
@@ -346,6 +344,8 @@ class Ticker:
                     self._look_at_estimates(operation, now)
                 if now >= operation._keyframe_at:
                     self._repeat(operation)
+                if plainly:
+                    continue  # no limit is near, and nothing is to be judged
                 if operation._pauses:
                     self._tell_overdue(operation, now)
                 due = now >= operation._check_at
