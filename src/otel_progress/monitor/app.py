@@ -140,7 +140,7 @@ class Monitor:
         self.publisher = Publisher(self.core, self._store, self.views, self.hub, options.interval, self._tell_trouble)
         self.outlets = Outlets(self.core, self.views, options.redis, options.webhook, _origin(options.db))
         self.wishes = Wishes(self.core, self.hub, self.control)
-        self.publisher.watched = self.wishes.is_shown
+        self.publisher.watched = self.wishes.is_watched
         self._notices = ControlNotices(self.control, self.views, self._say)
         for listener in (self._notices, self.outlets, self.relay):
             if listener is not None:

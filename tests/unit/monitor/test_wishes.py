@@ -122,6 +122,16 @@ def test_of_1001_operations_the_watched_one_is_live(wishing: Wishing) -> None:
     assert wishing.poll("p3") == []
 
 
+def test_who_is_watched_is_on_a_screen_or_has_a_stream_with_a_reader(full: Wishing) -> None:
+    """Rows of both are published before those of others."""
+    full.monitor.hub.topic(of_operation("b")).readers.add(object())  # type: ignore[arg-type]
+    full.wishes.show(["a"])
+    full.wishes.look()
+    assert [key for key in ("a", "b", "other-0") if full.wishes.is_watched(key)] == ["a", "b"]
+    full.clock.sleep(LEASE)
+    assert [key for key in ("a", "b", "other-0") if full.wishes.is_watched(key)] == ["b"]
+
+
 def test_when_some_have_ended_all_are_live_again(full: Wishing) -> None:
     """The room is that of running operations."""
     assert full.poll() == []

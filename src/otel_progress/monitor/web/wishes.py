@@ -84,6 +84,8 @@ class Wishes:
         """Operations that a screen shows, and until when that counts."""
         self._leases: dict[tuple[str, int | None], _Lease] = {}
         self._all = False
+        self._streamed: frozenset[str] = frozenset()
+        """Operations whose own stream has a reader, while not all are live."""
         self._seen: dict[str, frozenset[str]] = {}
         """Operations on screens, by process, while not all are live."""
         self._lacking: dict[str, dict[str, None]] = {}
@@ -107,9 +109,9 @@ class Wishes:
         while len(self._shown) > WATCHED:
             del self._shown[next(iter(self._shown))]
 
-    def is_shown(self, key: str) -> bool:
-        """Whether a screen said that it shows this operation."""
-        return clock.monotonic() < self._shown.get(key, 0.0)
+    def is_watched(self, key: str) -> bool:
+        """Whether a screen said that it shows this operation, or somebody reads its own stream."""
+        return key in self._streamed or clock.monotonic() < self._shown.get(key, 0.0)
 
     def look(self) -> None:
         """Find out what is to be live and what is lacking, and answer the polls of processes that are to know."""
@@ -157,7 +159,8 @@ class Wishes:
         while self._shown and (oldest := next(iter(self._shown))) and self._shown[oldest] < now:
             del self._shown[oldest]
         streamed = (of_one(name) for name, topic in self._hub.topics.items() if topic.readers)
-        keys = dict.fromkeys(key for key in (*streamed, *reversed(self._shown)) if key is not None)
+        self._streamed = frozenset(key for key in streamed if key is not None)
+        keys = dict.fromkeys((*self._streamed, *reversed(self._shown)))
         found: dict[str, set[str]] = {}
         for key in list(keys)[:WATCHED]:
             entry = self._core.ledger.operations.get(key)
