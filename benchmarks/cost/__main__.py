@@ -53,7 +53,7 @@ BARS = {"first": 400, "further": 200, "day": 5_000}
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of work: so many operations at once, of so many stages, of this length."""
+    """A kind of work: how many stages an operation has, how long it takes, and how many run at once."""
 
     stages: int
     seconds: int

@@ -11,9 +11,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_progress.outbound.answer import Answer
+from otel_progress.outbound.compression import LEVEL
 
-LEVEL: Final = 1
-"""The level of gzip by which compressed sizes are measured, as our transport compresses."""
 SCOPES: Final = {"logs": "scope_logs", "metrics": "scope_metrics", "traces": "scope_spans"}
 _REQUESTS: Final[dict[str, Any]] = {
     "logs": ExportLogsServiceRequest,
@@ -41,7 +40,7 @@ class Tally:
     series: int = 0
 
     def plus(self, other: Tally, times: float = 1.0) -> Tally:
-        """The sum with another one, taken so many times."""
+        """The sum with `times` times another one."""
         return Tally(*(round(one + times * more) for one, more in zip(vars(self).values(), vars(other).values())))
 
 
