@@ -156,7 +156,7 @@ class Simulation:
         self._publish_at = self._tick_at = 0.0
 
     def run(self, seconds: float) -> dict[str, Any]:
-        """Build the load up, then keep it up for so many simulated seconds."""
+        """Build the load up, then keep it for `seconds` of simulated time."""
         return self._loop.run_until_complete(self._run(seconds))
 
     async def _run(self, seconds: float) -> dict[str, Any]:

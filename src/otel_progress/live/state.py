@@ -319,8 +319,8 @@ class OperationState(HandleState):
     _estimate_ends = math.inf
     """When to report whether the reported rate or ETA still holds (s, monotonic). Written and read: ticker."""
     _keyframe: int | None = None
-    """The number of its last event that carried the whole state; None if the next one must. Written: ticker, and
-    whoever lacks it (keyframes). Read: ticker, telemetry."""
+    """The number of its last event that carried the whole state; None if the next one must. Written: ticker; `request`
+    of keyframes sets it to None. Read: ticker, telemetry."""
     _estimated: frozenset[str] = frozenset()
     """What readers have an estimate of while updates wait (`engine/estimates.py`). Written and read: ticker."""
     _has_news = False

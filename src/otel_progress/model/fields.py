@@ -74,9 +74,9 @@ class Progress:
         """The same progress `seconds` later, if nothing was heard since: the ETA runs down, then ends.
 
         An ETA from a count runs down by the unit in hand only, as more units would have been reported; if that one
-        takes longer, it is said within `SAID`. For `pause` seconds and those on their way it runs down, whatever the
-        unit. One from a plan, from children or from earlier runs alone runs down by its lower bound; then the end may
-        come at any time, and it stands until more is said, within two seconds.
+        takes longer, it is said within `SAID`. During `pause` seconds, in which an update may wait, it runs down
+        whatever the unit takes. One from a plan, from children or from earlier runs alone runs down by its lower
+        bound; then the end may come at any time, and it stands until more is said, within two seconds.
         """
         eta = self.eta
         if eta is None or seconds <= 0:

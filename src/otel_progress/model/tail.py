@@ -26,19 +26,17 @@ _LEAST, _MOST = 0.1, 3.0
 """The least and the largest spread (log)."""
 _SHORT: Final = 1e-6
 """The least usual time, as a part of what a unit has lasted."""
-
-
 _HUGE: Final = 100.0
 """The largest logarithm of a time."""
 
 
 def start(seconds: float, many: int) -> bytes:
-    """Begin with so many units that all took about as long."""
+    """Begin with `many` units, each of which took about `seconds`."""
     return _KEPT.pack(min(many, _NEWEST), math.log(seconds), 0.0)
 
 
 def add(kept: bytes, seconds: float) -> bytes:
-    """Add a unit that took so many seconds, above 0."""
+    """Add a unit that took `seconds`, above 0."""
     number, mean, square = _KEPT.unpack(kept)
     number = min(number + 1, _NEWEST)
     off = math.log(seconds) - mean

@@ -19,7 +19,7 @@ _SURE: Final = 0.7
 _ONE: Final = 0.5
 """With fewer waits to come, none is expected."""
 _AGAIN: Final = 3
-"""After so many waits of a run more are expected: as many for each unit as so far."""
+"""The waits of a run from which on more are expected: as many for each unit as so far."""
 _MOST: Final = 1e10
 """The longest time that is remembered, in seconds."""
 

@@ -71,7 +71,7 @@ def agree(wanted: Any, found: Any, where: str) -> None:
 
 
 def pass_to(monitor: Parts, fake: FakeClock, at: float) -> None:
-    """Let the time come that is so many seconds after the start of the vector."""
+    """Let the time come that is `at` seconds after the start of the vector."""
     left = WALL + at - clock.unix()
     assert left >= -1e-6, "steps are in order"
     seconds(fake, monitor, left)
