@@ -97,7 +97,6 @@ CHECKPOINT_KEYS: Final = "progress.checkpoint.keys"
 
 # What the resource of log events says, so that it is known without a heartbeat
 SCHEMA: Final = "progress.schema"
-SCHEMA_VERSION: Final = 2
 HEARTBEAT_INTERVAL: Final = "progress.heartbeat.interval"
 
 # Attributes of the heartbeat of a process

@@ -174,6 +174,11 @@ class Registry:
         """The name under which an operation is counted: its own, or `_other` if there are too many names."""
         return operation.name if operation._text_name in self.started else semconv.OTHER_STAGE
 
+    def find(self, key: str) -> OperationState | None:
+        """The running operation of this id that somebody watches; None if there is none."""
+        ref = self.live.get(key)
+        return None if ref is None else ref()
+
     def operations(self) -> list[OperationState]:
         """The running operations that somebody watches."""
         return [operation for ref in list(self.live.values()) if (operation := ref()) is not None]

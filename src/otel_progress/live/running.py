@@ -79,8 +79,7 @@ def parent_of(operation: OperationState) -> OperationState | None:
         return host.operation
     given = operation._opts.parent
     key = given.operation_id if isinstance(given, Parent) else given
-    known = registry.live.get(key) if key is not None else None
-    return None if known is None else known()
+    return None if key is None else registry.find(key)
 
 
 def touch(operation: OperationState, node: HandleState | None, now: float) -> None:

@@ -436,7 +436,7 @@ def _mapping(given: Mapping[str, Any]) -> Attributes:
 
 def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
     get = item.get
-    said: dict[str, Any] = {name: get(name) for name in (*_STAGE, "expected", "started_at", "stall_after")}
+    said: dict[str, Any] = {name: get(name) for name in (*_STAGE, *(name for name, _ in _STAGE_TIMES))}
     said |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
     said |= {
         name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes", "usage", "child_outcomes")

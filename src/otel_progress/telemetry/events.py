@@ -71,17 +71,9 @@ class Events:
         key = operation.id
         known = self._keyframes.get(key)
         if known is not None and event.sequence != operation._keyframe:
-            state = self._read(event.snapshot, known.detail)
-            delta = known.difference(state.attributes, state.stages)
-            if delta is not None:
-                encoded = otlp.attributes(_FIELD, delta)
-                if len(encoded) <= BYTES:
-                    own, theirs = _own(event, state.attributes)
-                    if event.name == s.UPDATED:
-                        own.pop(s.STAGE_NAME, None)  # its path says it
-                        if event.stage is not None and event.stage == event.snapshot.stage:
-                            del own[s.STAGE_PATH]  # the current stage says it
-                    return otlp.attributes(_FIELD, own) + encoded + theirs, False
+            encoded = self._delta(event, known)
+            if encoded is not None:
+                return encoded, False
         state = self._whole(event.snapshot)
         own, theirs = _own(event, state.attributes)
         if event.name == s.OPERATION_ENDED:
@@ -90,6 +82,22 @@ class Events:
             about = {name: value for name, value in own.items() if name in wire.STATE}
             self._keyframes[key] = Keyframe(event.sequence, {**state.attributes, **about}, state.stages, state.detail)
         return otlp.attributes(_FIELD, own) + state.encoded + theirs, True
+
+    def _delta(self, event: Event, keyframe: Keyframe) -> bytes | None:
+        """Encode an event as a delta; None if a keyframe says it better."""
+        state = self._read(event.snapshot, keyframe.detail)
+        delta = keyframe.difference(state.attributes, state.stages)
+        if delta is None:
+            return None
+        encoded = otlp.attributes(_FIELD, delta)
+        if len(encoded) > BYTES:
+            return None
+        own, theirs = _own(event, state.attributes)
+        if event.name == s.UPDATED:
+            own.pop(s.STAGE_NAME, None)  # its path says it
+            if event.stage is not None and event.stage == event.snapshot.stage:
+                del own[s.STAGE_PATH]  # the current stage says it
+        return otlp.attributes(_FIELD, own) + encoded + theirs
 
     def _read(self, snapshot: Snapshot, detail: int) -> _State:
         """The attributes of a snapshot; events of one round share it."""

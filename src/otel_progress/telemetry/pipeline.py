@@ -15,6 +15,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live.engine import keyframes, process
 from otel_progress.live.guard import drops, tell_once
+from otel_progress.model import wire
 from otel_progress.model.values import Value
 from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer, SignalStatus
@@ -299,6 +300,6 @@ class Pipeline:
         """
         encoded = self._resources.get(interval)
         if encoded is None:
-            about = {**self._about, s.SCHEMA: s.SCHEMA_VERSION, s.HEARTBEAT_INTERVAL: interval}
+            about = {**self._about, s.SCHEMA: wire.SCHEMA, s.HEARTBEAT_INTERVAL: interval}
             encoded = self._resources[interval] = otlp.resource(about)
         return otlp.envelope(encoded, self._scope, events)

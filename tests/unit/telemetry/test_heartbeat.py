@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 import otel_progress as progress
 from otel_progress import semconv
 from otel_progress.live.engine import process
+from otel_progress.model import wire
 from otel_progress.outbound.answer import Answer
 from otel_progress.telemetry.memory import Log
 from otel_progress.testing import START, Capture, capture
@@ -97,7 +98,7 @@ def test_each_request_of_events_says_how_to_read_it() -> None:
         op.complete()
         captured.advance(1)
         assert set(intervals(captured)) == {2.5}
-        assert {about[semconv.SCHEMA] for about in resources(captured)} == {semconv.SCHEMA_VERSION}
+        assert {about[semconv.SCHEMA] for about in resources(captured)} == {wire.SCHEMA}
         assert captured.metrics_receiver.requests
         for body in captured.metrics_receiver.requests:
             [group] = ExportMetricsServiceRequest.FromString(body).resource_metrics

@@ -60,8 +60,7 @@ class Cadence:
             self.live_until = max(self.live_until, until)
             return
         for key in ids:
-            ref = registry.live.get(key)
-            operation = None if ref is None else ref()
+            operation = registry.find(key)
             if operation is not None:
                 operation._live_until = max(operation._live_until, until)
 

@@ -70,7 +70,8 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
     if operation._started is not None and not operation._started_ns:
         operation._started_ns = now_ns - int((now - operation._started) * 1e9)
     progress = progress_of(operation, now, survey)
-    stages = _stages(operation, now, survey)
+    shown, folded = _listed(operation, now)
+    stages = _stages(operation, shown, now, survey)
     if status is Status.RUNNING and stages:
         progress, stages = until_all_end(progress, stages)
     return Snapshot(
@@ -94,7 +95,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
         agent=options.agent,
         progress=progress,
         stages=stages,
-        folded=_folded(operation, now),
+        folded=_folded(operation, folded, now),
         branches=seen.branches,
         outcomes=_outcomes(operation),
         counters=Attributes(others) if others else EMPTY,
@@ -168,9 +169,11 @@ def _message(node: HandleState | None) -> str | None:
 # -- stages
 
 
-def _stages(operation: OperationState, now: float, survey: Survey) -> tuple[StageSnapshot, ...]:
+def _stages(
+    operation: OperationState, listed: list[StageState], now: float, survey: Survey
+) -> tuple[StageSnapshot, ...]:
     """The stages that started, then planned ones that did not; at most `STAGES` in all."""
-    ran = [_stage(stage, now, survey) for stage in _listed(operation, now)[0]]
+    ran = [_stage(stage, now, survey) for stage in listed]
     plan = operation._opts.plan
     if plan is not None:
         known = begun(operation)  # those that run as child operations are shown there
@@ -206,10 +209,10 @@ def _listed(operation: OperationState, now: float) -> tuple[list[StageState], li
     return [stage for stage in stages if stage in kept], [stage for stage in stages if stage not in kept]
 
 
-def _folded(operation: OperationState, now: float) -> tuple[tuple[str, int, float], ...]:
+def _folded(operation: OperationState, others: list[StageState], now: float) -> tuple[tuple[str, int, float], ...]:
     """Number and seconds, by status, of the stages that are not listed."""
     folded = dict(operation._folded or {})
-    for stage in _listed(operation, now)[1]:
+    for stage in others:
         count, seconds = folded.get(stage.status.value, (0, 0.0))
         folded[stage.status.value] = (count + 1, seconds + (stage._ended or now) - (stage._started or now))
     return tuple((status, count, round(seconds, 3)) for status, (count, seconds) in sorted(folded.items()))

@@ -288,8 +288,7 @@ def _context(task: Any) -> Context | None:
 
 def _find(key: str) -> OperationState | None:
     """The running or pending operation of this id in this process."""
-    ref = registry.live.get(key)
-    found = None if ref is None else ref()
+    found = registry.find(key)
     if found is None:
         found = next((pending for pending in list(registry.pending) if pending.id == key), None)
     return found

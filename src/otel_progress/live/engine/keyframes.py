@@ -58,7 +58,6 @@ def request(operation: OperationState) -> None:
 
 def request_id(operation_id: str) -> None:
     """The same by id; does nothing if no such operation runs."""
-    ref = registry.live.get(operation_id)
-    operation = None if ref is None else ref()
+    operation = registry.find(operation_id)
     if operation is not None and not operation._status.final:
         request(operation)

@@ -101,5 +101,4 @@ def _above(operation: OperationState) -> OperationState | None:
     if isinstance(parent, HandleState):
         return parent.operation
     key = getattr(parent, "operation_id", parent)
-    ref = None if key is None else registry.live.get(key)
-    return None if ref is None else ref()
+    return None if key is None else registry.find(key)

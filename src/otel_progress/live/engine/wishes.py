@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from otel_progress.live.engine import keyframes
 from otel_progress.live.engine.cadence import cadence
-from otel_progress.live.registry import registry
 
 LIVE: Final = "live"
 KEYFRAME: Final = "keyframe"
@@ -40,10 +39,7 @@ def grant(wish: Mapping[str, Any]) -> None:
         cadence.ask(None if wish.get("ids") is None else _ids(wish), seconds)
     elif wish["do"] == KEYFRAME:
         for key in _ids(wish):
-            ref = registry.live.get(key)
-            operation = None if ref is None else ref()
-            if operation is not None:
-                keyframes.request(operation)
+            keyframes.request_id(key)
 
 
 def _ids(wish: Mapping[str, Any]) -> list[str]:
