@@ -40,7 +40,7 @@ service:
 NO_STORES = ("--prometheus", "none", "--loki", "none", "--tempo", "none")
 """Ignore programs at the usual ports of this machine; a later option overrides this."""
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(360)]
 
 
 def examine(endpoint: str, protocol: str = HTTP, *options: str, **env: str) -> dict[str, Any]:

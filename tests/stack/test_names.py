@@ -54,7 +54,7 @@ ELSEWHERE: Final = (
 adaptive limit."""
 
 # They share the programs.
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("names")]
+pytestmark = [pytest.mark.timeout(360), pytest.mark.xdist_group("names")]
 
 
 class OldPrometheus(Prometheus):

@@ -52,7 +52,7 @@ RETRY, RETRIES = "Will retry the request", 25
 GIVES_UP = ", max_elapsed_time: 3s"
 """A hundredth of the 300 s after which the Collector gives up by default."""
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(360)]
 
 
 def to(**backends: Collector) -> dict[str, str]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CONFIG = (CONFIGS / "single.yaml", CONFIGS / "jaeger-victorialogs.yaml")
 WATCHED = Path(__file__).parents[1] / "stress" / "programs" / "watched.py"
 
-pytestmark = [pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(360)]
 
 
 @pytest.fixture

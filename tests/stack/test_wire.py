@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -54,9 +54,14 @@ class Wire:
                 client, _ = self._server.accept()
             except OSError:
                 return
-            there = socket.create_connection(self._to)
-            threading.Thread(target=self._pass, args=(client, there, self.sent), daemon=True).start()
-            threading.Thread(target=self._pass, args=(there, client, bytearray()), daemon=True).start()
+            threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._to) as there:
+            back = threading.Thread(target=self._pass, args=(there, client, bytearray()), daemon=True)
+            back.start()
+            self._pass(client, there, self.sent)
+            back.join()
 
     def _pass(self, source: socket.socket, to: socket.socket, kept: bytearray) -> None:
         try:
@@ -69,6 +74,7 @@ class Wire:
 
     def close(self) -> None:
         """Accept nothing more."""
+        self._server.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
         self._server.close()
 
 
@@ -95,8 +101,11 @@ def program(endpoint: str, protocol: str, **variables: str) -> Iterator[subproce
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 def test_little_is_sent_and_all_arrives(collector: Collector, protocol: str) -> None:
     """The Collector reads gzip, gets one resource a request, and a heartbeat only after an interval without events."""
-    wire = Wire(collector.grpc_endpoint if protocol == "grpc" else collector.http_endpoint)
-    with program(wire.endpoint, protocol, OTEL_EXPORTER_OTLP_COMPRESSION="gzip") as process:
+    to = collector.grpc_endpoint if protocol == "grpc" else collector.http_endpoint
+    with (
+        closing(Wire(to)) as wire,
+        program(wire.endpoint, protocol, OTEL_EXPORTER_OTLP_COMPRESSION="gzip") as process,
+    ):
         beats = collector.wait_for(
             lambda: [log for log in collector.logs() if log["event_name"] == "progress.process.heartbeat"]
         )
@@ -117,7 +126,6 @@ def test_little_is_sent_and_all_arrives(collector: Collector, protocol: str) -> 
     assert len(wire.sent) < raw / 5
     if protocol == "http/protobuf":
         assert b"content-encoding: gzip" in bytes(wire.sent).lower()
-    wire.close()
 
 
 def groups_in(collector: Collector) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ import grpc
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from otel_progress.model.deltas import merge
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,6 +113,7 @@ class Receiver:
         self.spans: list[Span] = []
         self.points: list[Point] = []
         self.requests: Counter[str] = Counter()
+        self._keyframes: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._changed = threading.Condition()
         self._released = threading.Event()
         self._socket = socket.socket()
@@ -230,12 +233,22 @@ class Receiver:
         now = time.monotonic()
         with self._changed:
             if signal == "logs":
-                self.logs += _logs(body, now)
+                self.logs += map(self._whole, _logs(body, now))
             elif signal == "traces":
                 self.spans += _spans(body)
             else:
                 self.points += _points(body)
             self._changed.notify_all()
+
+    def _whole(self, log: Log) -> Log:
+        """The event with everything that its keyframe said."""
+        said = log.attributes
+        sender = log.resource.get("service.instance.id"), log.operation
+        if "progress.keyframe" in said:
+            return replace(log, attributes=merge(self._keyframes.get((*sender, said["progress.keyframe"]), {}), said))
+        if "progress.sequence" in said:
+            self._keyframes[(*sender, said["progress.sequence"])] = said
+        return log
 
 
 class _Http(BaseHTTPRequestHandler):

@@ -10,8 +10,6 @@ from contextlib import ExitStack
 
 import pytest
 
-from otel_progress.model.deltas import merge
-
 from .program import Program, exit_seconds, run
 from .receiver import Log, Receiver
 
@@ -39,8 +37,6 @@ def check_told(logs: list[Log], number: int) -> None:
     }
     by_number = {log.attributes["progress.sequence"]: log.attributes for log in logs}
     latest = by_number[max(by_number)] if by_number else {}
-    if "progress.keyframe" in latest:
-        latest = merge(by_number[latest["progress.keyframe"]], latest)
     assert latest.get("progress.completed", 0) >= number
     assert not latest or int(latest["progress.message"].split()[-1]) >= number
 

@@ -49,6 +49,8 @@ ROWS: Final = 40
 """The most rows of the tree in a panel."""
 LINES: Final = 200
 """The most lines of ends and trouble in a panel; completed ones make room first."""
+SETTLE: Final = 5.0
+"""Seconds that the end of a cell waits for the ticker, at most; usually it answers in a millisecond."""
 WIDTH: Final = 120
 """Characters of a line of the plain text."""
 CELL: Final = re.compile(r"ipykernel_\d+/(\d+\.py):(\d+)")
@@ -255,7 +257,7 @@ class NotebookHandler(DrawnOutlet):
     def settle(self) -> None:
         """Bring the panels up to date, before the cell counts as done."""
         if any(panel.runs for panel in self._panels) or registry.changes:
-            runtime.ticker.ask(runtime.ticker.round, 0.5)
+            runtime.ticker.ask(runtime.ticker.round, SETTLE)
             self.refresh()
 
     def _begun(self, operation: OperationState) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
@@ -166,16 +167,25 @@ class Outbox:
             if newest.get(event.owner) == serial:
                 del newest[event.owner]
 
-    def take(self, most_bytes: int = REQUEST_BYTES) -> dict[int, EncodedEvent]:
-        """The oldest events that fit into one request; they stay until they are acknowledged."""
+    def take(self, most_bytes: int = REQUEST_BYTES, *, ends_first: bool = False) -> dict[int, EncodedEvent]:
+        """The oldest events that fit into one request; they stay until they are acknowledged.
+
+        With `ends_first`, the ends of operations that the receiver knows go before everything else, as there may be no
+        time for a second request.
+        """
         batch: dict[int, EncodedEvent] = {}
         size = 0
-        for serial, event in self._events.items():
+        for serial in chain(self._ranks[END] if ends_first else (), self._events):
+            event = self._events[serial]
+            if serial in batch:
+                continue
             size += len(event.body)
             if batch and size > most_bytes:
                 break
             batch[serial] = event
             self._release(event, serial)
+        if ends_first:
+            batch = dict(sorted(batch.items()))
         self._in_flight = frozenset(batch)
         return batch
 

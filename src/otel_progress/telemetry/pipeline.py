@@ -110,7 +110,7 @@ class Pipeline:
         self._lock = threading.Lock()
         self._ready = threading.Condition(self._lock)
         self._flushes: list[threading.Event] = []
-        self._poked = self._stopped = False
+        self._poked = self._stopped = self._hurries = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -180,8 +180,7 @@ class Pipeline:
     def flush(self, timeout: float) -> bool:
         """Send all that waits at once, whatever the pause; return whether all was sent within the timeout (seconds)."""
         if self._thread is None or not self._thread.is_alive():
-            self._at_once()
-            self.pump(clock.monotonic() + timeout)
+            self._hurry(clock.monotonic() + timeout)
             return not self._outbox
         done = threading.Event()
         with self._ready:
@@ -205,10 +204,11 @@ class Pipeline:
                 self._poked = False
                 if self._stopped and not flushes:
                     break
-            if flushes:
-                self._at_once()
             try:
-                self.pump()
+                if flushes:
+                    self._hurry()
+                else:
+                    self.pump()
             except Exception:
                 tell_once("the sender failed; it goes on")
             for done in flushes:
@@ -233,9 +233,15 @@ class Pipeline:
         times = [paced.not_before for paced in self._transports if self._waiting(paced) and paced.not_before]
         return max(0.01, min(times) - clock.monotonic()) if times else None
 
-    def _at_once(self) -> None:
+    def _hurry(self, deadline: float = float("inf")) -> None:
+        """Send at once, whatever the pause; the process may end before all is sent."""
         for paced in self._transports:
             paced.not_before = 0.0
+        self._hurries = True
+        try:
+            self.pump(deadline)
+        finally:
+            self._hurries = False
 
     def pump(self, deadline: float = float("inf")) -> None:
         """Send until nothing waits, the deadline is over, or a request fails."""
@@ -247,7 +253,7 @@ class Pipeline:
     def _send_events(self, paced: PacedTransport, deadline: float) -> bool:
         """Send one request of events; return whether to go on."""
         with self._lock:
-            batch = self._outbox.take(paced.most_bytes)
+            batch = self._outbox.take(paced.most_bytes, ends_first=self._hurries or bool(self._flushes))
             new = self._outbox.assume_known(batch)
         if not batch:
             return False

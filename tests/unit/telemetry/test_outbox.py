@@ -66,6 +66,20 @@ def test_a_batch_fits_a_request() -> None:
     assert sizes == [[10, 10], [10], [50], [10]]
 
 
+def test_ends_may_go_first() -> None:
+    """Where there may be no time for all, ends of known operations are in the first request, then the oldest events."""
+    outbox = Outbox()
+    hear(outbox, "known")
+    for number in range(5):
+        outbox.add(event("note", f"{number}"))
+        outbox.add(event("operation.ended", f"{number}"))
+    outbox.add(event("operation.ended", "known"))
+    first = outbox.take(3, ends_first=True)
+    assert [item.owner for item in first.values()] == ["0", "0", "known"]
+    outbox.acknowledge(first)
+    assert [item.owner for item in outbox.take(3, ends_first=True).values()] == ["1", "1", "2"]
+
+
 def test_a_newer_update_takes_the_place_of_an_older_one() -> None:
     """Only the newest plain update of an operation waits; nothing counts as dropped, as the newer one says it all."""
     outbox = Outbox()

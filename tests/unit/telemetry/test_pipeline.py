@@ -283,6 +283,26 @@ def test_flush_sends_at_once_whatever_pause_was_asked_for(progress_capture: Capt
     assert names(progress_capture) == ["operation.started", "operation.ended"]
 
 
+def test_flush_sends_known_ends_first() -> None:
+    """If there is time for one request only, it holds the end of an operation that the receiver knows."""
+    receiver = Receiver()
+    sender = pipeline(receiver, None, 10_000)
+    sender.post(EncodedEvent(semconv.OPERATION_STARTED, "known", b"start"))
+    assert sender.flush(1.0)
+    for _ in range(20):
+        sender.post(EncodedEvent(semconv.NOTE, "other", b"x" * 600_000))
+    sender.post(EncodedEvent(semconv.OPERATION_ENDED, "known", b"the end"))
+    requests: list[bytes] = []
+
+    def refuses_the_second(body: bytes) -> Answer:
+        requests.append(body)
+        return GOOD if len(requests) == 1 else Answer(False, retry=True)
+
+    receiver.answer = refuses_the_second
+    assert not sender.flush(1.0)
+    assert b"the end" in requests[0]
+
+
 def test_flush_gives_up_at_its_deadline(progress_capture: Capture) -> None:
     """A slow receiver gets no request after the deadline, so that the end of the process is never held up."""
     fake = progress_capture.clock
