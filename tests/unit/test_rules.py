@@ -661,6 +661,25 @@ def test_end_of_the_process_interrupts_what_runs(progress_capture: Capture) -> N
     assert progress_capture.ended("work").reason == "the process ended"
 
 
+def test_what_the_end_interrupts_is_told_before_what_waits(progress_capture: Capture) -> None:
+    """At the end of the process short operations may wait by the thousand; the one that ran is told first, in order."""
+    with progress.operation("before"):
+        pass
+    op = progress.operation("work").start()
+    op.stage("step").start()
+    with progress.operation("later"):
+        pass
+    runtime.finish(1.0, "the process ended")
+    told = [(event.snapshot.name, event.name.removeprefix("progress.")) for event in progress_capture.events]
+    assert [name for name, _ in told].index("before") > [name for name, _ in told].index("work")
+    assert [event for name, event in told if name == "work"] == [
+        "operation.started",
+        "stage.started",
+        "stage.ended",
+        "operation.ended",
+    ]
+
+
 def test_end_of_a_real_process_interrupts_what_runs() -> None:
     """A program that leaves an operation open reports it as interrupted at a normal exit."""
     import subprocess

@@ -170,11 +170,20 @@ def _emit_all(deadline: float) -> None:
 
 
 def _interrupt_all(reason: str, deadline: float) -> None:
-    """End running operations as interrupted, as many as there is time for."""
+    """End running operations as interrupted, as many as there is time for; what they report goes first.
+
+    Short operations that ended before, and wait to be reported, may be thousands. Called in the ticker's thread.
+    """
+    interrupted = set()
     for number, operation in enumerate(registry.operations(), 1):
         operation._finish(Status.INTERRUPTED, reason, None)
+        interrupted.add(operation)
         if number % INTERRUPTS == 0 and clock.monotonic() >= deadline:
-            return
+            break
+    changes = registry.changes
+    waiting = [changes.popleft() for _ in range(len(changes))]
+    waiting.sort(key=lambda change: change[1] not in interrupted)
+    changes.extendleft(reversed(waiting))
 
 
 def finish_process(interrupt: str, *, final: bool = False) -> None:
