@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from opentelemetry.context import Context, attach
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
@@ -49,6 +50,11 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("OTEL_") and not name.endswith("_BINARY")]:
         del os.environ[name]
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
+
+
+def pytest_runtest_setup() -> None:
+    """Begin outside of all spans, also if an earlier test left one open."""
+    attach(Context())
 
 
 @pytest.hookimpl(wrapper=True)

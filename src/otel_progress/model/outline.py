@@ -42,6 +42,10 @@ _PROOF: Final = 2
 """Ended stages that must agree before a run counts as slower or faster than earlier ones."""
 _ONE_VARIES: Final = 0.7
 """By how much the duration of one run of a stage that repeats varies (log); that of many is known better."""
+_REPEATS: Final = 1.5
+"""A stage that ran so often or more in a run repeats."""
+_TURNS: Final = 1.3
+"""The spans of repeating stages are more than so many times the whole where they take turns."""
 _MOST: Final = 1e10
 """The longest duration that is remembered, in seconds."""
 
@@ -175,12 +179,22 @@ class Outline:
         known = sum(name in self.stages for name in seen)
         if not self.stages or 2 * known < len(seen):
             return self.by_duration(now)
+        by_duration = self.by_duration(now) if self._takes_turns() else None
+        if by_duration is not None:
+            return by_duration
         forecast = _Forecast(self, seen, now, own)
         found = forecast.finish()
         if found is not None and forecast.overdue:
             longer = _Forecast(self, seen, now, own, _AGAIN).finish()
             found = found if longer is not None and longer.eta <= found.eta + LATE else None
         return None if found is None else self._estimate(*(one - now for one in found))
+
+    def _takes_turns(self) -> bool:
+        """Whether stages run again and again in turns, as in the loop of an agent: how often varies from run to run.
+
+        Then the duration of the whole is known better than the number of further runs of each.
+        """
+        return sum(usual.span for usual in self.stages.values() if usual.times >= _REPEATS) > _TURNS * self.took
 
     @property
     def width(self) -> float:
@@ -274,9 +288,10 @@ def _sound(value: Any) -> float:
 
 
 def _usual(stage: StageSoFar, stages: Mapping[str, StageSoFar]) -> UsualStage:
-    needed = max((stages[name].until for name in stage.before if name in stages), default=0.0)
-    gap = max(0.0, stage.first - min(needed, stage.first))
-    return UsualStage(0.0, float(stage.started), max(0.0, stage.until - stage.first), gap, stage.before)
+    """Keep how a stage went; one that ran again later, as in turns, is nothing that this stage waited for."""
+    before = frozenset(name for name in stage.before if name in stages and stages[name].until <= stage.first)
+    gap = max(0.0, stage.first - max((stages[name].until for name in before), default=0.0))
+    return UsualStage(0.0, float(stage.started), max(0.0, stage.until - stage.first), gap, before)
 
 
 class _Forecast:
@@ -340,7 +355,7 @@ class _Forecast:
 
     def _rest(self, name: str, stage: StageSoFar, usual: UsualStage, each: float) -> _Path:
         """When the current run of a stage ends that has no estimate of its own."""
-        if usual.times >= 1.5 or not stage.running:
+        if usual.times >= _REPEATS or not stage.running:
             return self._in(each if stage.running else 0.0)
         ran = self._now - stage.first
         if ran > self._tempo * max(usual.span, each) * math.exp(self._outline.width) + LATE:
