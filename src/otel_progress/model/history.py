@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from otel_progress.model.closing import Closing
 from otel_progress.model.outline import Outline
 from otel_progress.model.past import Record
 from otel_progress.model.units import duration
@@ -173,6 +174,7 @@ class Learned:
         course: how the completed runs went that counted units.
         outline: how long the completed runs took, and the stages that they had.
         waits: how long they waited.
+        closing: how long they went on after their last unit.
     """
 
     runs: int = 0
@@ -182,6 +184,7 @@ class Learned:
     course: Record = field(default_factory=Record)
     outline: Outline = field(default_factory=Outline)
     waits: UsualWaits = field(default_factory=UsualWaits)
+    closing: Closing = field(default_factory=Closing)
 
     def ended(self, seconds: float, longest: float, *, counted: bool) -> None:
         """Add a completed run.
@@ -257,6 +260,7 @@ class Learned:
         self.course.merge(other.course)
         self.outline.merge(other.outline)
         self.waits.merge(other.waits)
+        self.closing.merge(other.closing)
         for mine, theirs in (
             (self.gaps, other.gaps),
             (self.durations, other.durations),
@@ -270,7 +274,8 @@ class Learned:
         found = {"runs": self.runs, **{name: _plain(getattr(self, name)) for name in ("gaps", "durations", "longest")}}
         found |= {"course": self.course.to_list()} if self.course.runs else {}
         found |= {"outline": self.outline.to_list()} if self.outline.runs else {}
-        return found | ({"waits": self.waits.to_list()} if self.waits.seconds else {})
+        found |= {"waits": self.waits.to_list()} if self.waits.seconds else {}
+        return found | ({"closing": self.closing.to_list()} if self.closing.seconds else {})
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Learned:
@@ -286,8 +291,9 @@ class Learned:
         course = Record.from_list(given["course"]) if "course" in given else Record()
         outline = Outline.from_list(given["outline"]) if "outline" in given else Outline()
         waits = UsualWaits.from_list(given["waits"]) if "waits" in given else UsualWaits(runs=outline.runs)
+        closing = Closing.from_list(given["closing"]) if "closing" in given else Closing(runs=course.runs)
         if "longest" in given:
-            return cls(runs, gaps, durations, _read(given["longest"]), course, outline, waits)
+            return cls(runs, gaps, durations, _read(given["longest"]), course, outline, waits, closing)
         longest = Durations(dict(durations.counts))  # the file is from an earlier version
         if gaps.counts:
             longest = Durations({max(gaps.counts): min(float(runs), FULL)})

@@ -398,12 +398,55 @@ def test_the_last_stage_is_never_almost_done_once_it_overruns(progress_capture: 
             assert op.snapshot().progress.eta is None
 
 
-def test_a_run_that_reached_its_total_has_no_estimate_from_earlier_runs(progress_capture: Capture) -> None:
-    """Once all units are done, nothing is left, though no pace was measured yet."""
-    for _ in range(2):
+def test_a_first_run_that_reached_its_total_has_no_estimate(progress_capture: Capture) -> None:
+    """Once all units are done nobody knows how long the rest takes; a later run does, by what the first one took."""
+    for run in range(2):
         with progress.operation("one", total=1) as op:
             progress_capture.advance(1)
             op.advance()
-            assert op.snapshot().progress.eta is None
-            progress_capture.advance(60)
-            assert op.snapshot().progress.eta is None
+            progress_capture.advance(20)
+            found = op.snapshot().progress.eta
+            assert found is None if run == 0 else found is not None and found.eta == pytest.approx(40, abs=2)
+            progress_capture.advance(40)
+
+
+def test_stages_that_take_turns_are_no_order(progress_capture: Capture) -> None:
+    """The loop of an agent has as many stages as turns: the time of earlier runs is left, not that of each name anew."""
+
+    def agent(looks: list[tuple[int, Estimate | None]]) -> None:
+        with progress.operation("agent") as op:
+            for turn in range(7):
+                for name in ("think", "search", "write"):
+                    with progress.stage(name):
+                        progress_capture.advance(1)
+                        looks.append(
+                            (20 - 3 * turn - ("think", "search", "write").index(name), op.snapshot().progress.eta)
+                        )
+
+    for _ in range(3):
+        agent([])
+    looks: list[tuple[int, Estimate | None]] = []
+    agent(looks)
+    for true, found in looks[:-2]:
+        assert found is not None
+        assert found.eta == pytest.approx(true, abs=2.5)
+
+
+def test_a_commit_after_the_last_unit(progress_capture: Capture) -> None:
+    """What earlier runs did after their last unit is left when this run has counted all, and is part of the time before."""
+
+    def orders() -> list[tuple[int, float | None]]:
+        looks: list[tuple[int, float | None]] = []
+        with progress.operation("orders", total=300) as op:
+            for second in range(1, 101):
+                op.advance(10 if second <= 30 else 0)
+                progress_capture.advance(1)
+                found = op.snapshot().progress.eta
+                looks.append((100 - second, None if found is None else found.eta))
+        return looks
+
+    first = orders()
+    assert all(found is None for true, found in first if true < 70)
+    orders()
+    for true, found in orders()[5:-8]:
+        assert found == pytest.approx(true, rel=0.1, abs=2)

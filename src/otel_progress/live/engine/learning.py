@@ -19,6 +19,7 @@ from otel_progress.live.engine import process
 from otel_progress.live.guard import tell_once
 from otel_progress.live.records import Gaps, LearnedLimits
 from otel_progress.live.registry import registry
+from otel_progress.model.closing import LEAST
 from otel_progress.model.history import EVERY, SHORT, Learned, Seen
 from otel_progress.model.status import Status
 
@@ -106,6 +107,8 @@ class Learning:
             return  # it went on from an earlier attempt, so its durations are those of a part
         duration, last = node._ended - node._started, node._ended - _moved_at(node)
         longest, moved = _longest(node, duration, last), steady(node)
+        counted_all = not node._inner and not node._stood_times and _has_counted_all(node)
+        closing = last if counted_all and last >= LEAST else 0.0
         for learned in self._both(_key(operation, node)):
             learned.gaps.add(EVERY, moved)
             if last >= STEADY and node._counted_at:
@@ -114,8 +117,11 @@ class Learning:
             if not node._restored:
                 learned.outline.add(duration - node._stood - node._slept, node._inner or {})
                 learned.waits.add(node._stood, node._stood_times)
+                if counted_all:
+                    learned.closing.add(closing)
             if node._pace is not None:
-                node._pace.teach(learned.course, node._ended, node._pace.reached(own_progress(node)[0]))
+                end = node._ended - closing
+                node._pace.teach(learned.course, end, node._pace.reached(own_progress(node)[0]))
 
     def _both(self, key: Key) -> Iterator[Learned]:
         for kept in (self._known,) if self._path is None else (self._known, self._news):
@@ -300,6 +306,11 @@ def _note_stage(node: HandleState, start: float, end: float) -> None:
         kept.between = max(kept.between, start - before - (node._waited - kept.waited))
     kept.until = end if kept.until is None else max(kept.until, end)
     kept.count, kept.waited = node._sampled, node._waited
+
+
+def _has_counted_all(node: HandleState) -> bool:
+    done, total, _ = own_progress(node)
+    return bool(total) and done is not None and done >= total
 
 
 def _longest(node: HandleState, duration: float, last: float) -> float:

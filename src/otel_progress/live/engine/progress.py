@@ -25,6 +25,7 @@ from otel_progress.model.usual_waits import recurring
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
+    from otel_progress.model.closing import Closing
 
 JUMP: Final = 5.0
 """A first count that came this many times faster than the next units was completed by an earlier run."""
@@ -173,7 +174,8 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
             return by_plan if by_plan is not None and by_plan.eta > 0 else None
     reached = float(found.reached or 0)
     if found.total and max(found.completed or 0, reached) >= found.total:
-        return None
+        closing = _closing(node)
+        return None if closing is None else closing.left(now - moved_at(node))
     pace = node._pace
     if pace is None or not pace.began:
         return _without_pace(node, found, now, survey, depth)
@@ -184,11 +186,20 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
             return _without_total(node, now, survey, depth)
         wider = _UNLIKE if node.operation._children or node._nested is not None else 1.0
         by_pace = pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take, wider)
-        return _by_duration(node, now) if by_pace is None and pace.is_overtaken else by_pace
+        if by_pace is None:
+            return _by_duration(node, now) if pace.is_overtaken else None
+        closing = _closing(node)
+        return by_pace if closing is None else closing.after(by_pace)
     if found.raw is None or _knows_names_only(node):
         return None
     wider = _UNLIKE if _has_stages_to_come(node) else 1.0
     return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take, wider)
+
+
+def _closing(node: HandleState) -> Closing | None:
+    """What earlier runs did after their last unit; None if nothing is known, or stages tell it."""
+    before = None if node._inner else learning.learning.learned(node.operation, learning.stage_of(node))
+    return None if before is None else before.closing
 
 
 def _has_earlier_runs(node: HandleState) -> bool:
@@ -259,7 +270,7 @@ def _without_pace(node: HandleState, found: Measure, now: float, survey: Survey,
     before = learning.learning.learned(node.operation, learning.stage_of(node))
     if before is not None and found.total and before.course.runs:
         left = by_earlier_runs(before.course, float(found.total) - float(node._restored), ran)
-        return None if left is None else _estimate(*left, before.course.runs)
+        return None if left is None else before.closing.after(_estimate(*left, before.course.runs))
     return _by_duration(node, now) if found.total else _without_total(node, now, survey, depth)
 
 
