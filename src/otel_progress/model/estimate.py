@@ -106,9 +106,11 @@ class Estimate:
 
     def at_least(self, part: Estimate) -> Estimate:
         """The estimate of a whole that does not end before this part of it."""
-        if part.eta <= self.eta:
+        if part.eta > self.eta:
+            return Estimate(part.eta, max(self.low, part.low), max(self.high, part.high), part.source, part.runs)
+        if part.low <= self.low and part.high <= self.high:
             return self
-        return Estimate(part.eta, max(self.low, part.low), max(self.high, part.high), part.source, part.runs)
+        return Estimate(self.eta, max(self.low, part.low), max(self.high, part.high), self.source, self.runs)
 
 
 MayReview = Callable[[], bool]

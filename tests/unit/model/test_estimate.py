@@ -581,3 +581,11 @@ def test_a_batch_at_the_start_does_not_raise_the_rate(size: int, every: float, p
             rates[last] = op.snapshot().progress.rate
     assert rates[False] == pytest.approx(size / every, rel=0.08)  # counts are read each 0.75 s
     assert rates[True] == pytest.approx(size / every, rel=0.08)
+
+
+@given(*(st.lists(st.floats(0, 1e9), min_size=3, max_size=3).map(sorted) for _ in range(2)))
+def test_a_whole_ends_no_earlier_than_its_part(whole: list[float], part: list[float]) -> None:
+    """Neither the estimate nor a bound of it is below that of the part."""
+    one, other = (Estimate(eta, low, high, "rate") for low, eta, high in (whole, part))
+    found = one.at_least(other)
+    assert [found.low, found.eta, found.high] == [max(pair) for pair in zip(whole, part)]

@@ -42,4 +42,5 @@ def _later(whole: Progress, part: Progress) -> Progress:
     if own is None:
         is_done = bool(whole.total) and (whole.completed or 0) >= (whole.total or 0)
         return replace(whole, eta=inner) if is_done else whole
-    return whole if own.eta >= inner.eta else replace(whole, eta=own.at_least(inner))
+    found = own.at_least(inner)
+    return whole if found is own else replace(whole, eta=found)

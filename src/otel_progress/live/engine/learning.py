@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import files, settings
-from otel_progress.live.counting import own_progress
+from otel_progress.live.counting import life, own_progress
 from otel_progress.live.engine import process
 from otel_progress.live.guard import tell_once
 from otel_progress.live.records import Gaps, LearnedLimits
@@ -108,7 +108,8 @@ class Learning:
         duration, last = node._ended - node._started, node._ended - _moved_at(node)
         longest, moved = _longest(node, duration, last), steady(node)
         counted_all = not node._inner and not node._stood_times and _has_counted_all(node)
-        closing = last if counted_all and last >= LEAST else 0.0
+        seen = life(node) == node._sampled  # else it counted after the last look
+        closing = last if counted_all and seen and last >= LEAST else 0.0
         for learned in self._both(_key(operation, node)):
             learned.gaps.add(EVERY, moved)
             if last >= STEADY and node._counted_at:
