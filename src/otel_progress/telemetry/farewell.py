@@ -16,9 +16,19 @@ UnsentSpans = Callable[[], tuple[int, Trouble | None]]
 class Farewell:
     """Logs what could not be sent by the end of the process; never raises."""
 
-    def __init__(self, pipeline: Pipeline, spans: UnsentSpans, unreported: Unreported) -> None:
-        """Report on a pipeline, on the spans that `spans` counts, and on ends and others that were not emitted."""
+    def __init__(
+        self, pipeline: Pipeline, spans: UnsentSpans, unreported: Unreported, running: Callable[[], int]
+    ) -> None:
+        """Report on a pipeline and its outbox.
+
+        Args:
+            pipeline: what sends.
+            spans: counts the spans that wait.
+            unreported: counts ends and other events that were not emitted.
+            running: counts the ended operations whose metrics say that they run.
+        """
         self._pipeline = pipeline
+        self._running = running
         self._spans = spans
         self._unreported = unreported
         self._said = ""
@@ -38,7 +48,10 @@ class Farewell:
                 ends, others = self._unreported()
                 events = Unsent(events.ends + ends, events.others + others)
             spans, of_spans = self._spans()
-            text = line(events, spans, trouble or of_spans)
+            running = self._running()
+            if running:
+                trouble = trouble or self._pipeline.trouble_of_metrics
+            text = line(events, spans, trouble or of_spans, running)
         except Exception:
             tell_once("what could not be sent is not known")
             return
@@ -47,11 +60,15 @@ class Farewell:
             say("%s", text)
 
 
-def line(events: Unsent, spans: int, trouble: Trouble | None) -> str:
-    """Say what could not be sent, in one line; empty if everything was."""
+def line(events: Unsent, spans: int, trouble: Trouble | None, running: int = 0) -> str:
+    """Say what could not be sent, in one line; empty if everything was.
+
+    `running` operations have ended, and their metrics do not say so.
+    """
     ends = "end of an operation", "ends of operations"
     others = ("other event", "other events") if events.ends else ("event", "events")
-    counts = ((events.ends, ends), (events.others, others), (spans, ("span", "spans")))
+    metrics = "last metric of an operation", "last metrics of operations"
+    counts = ((events.ends, ends), (events.others, others), (running, metrics), (spans, ("span", "spans")))
     parts = [f"{count} {words[count != 1]}" for count, words in counts if count]
     if not parts:
         return ""

@@ -67,8 +67,8 @@ class Installation:
         registry.service = service_of(about)
         registry.environment = environment_of(about)
         self.pipeline = Pipeline(logs, metrics, about, VERSION, settings.outbox, offered, settings.heartbeat)
-        self._hook_pipeline(self.pipeline)
-        self.farewell = Farewell(self.pipeline, unsent_spans, registry.unreported)
+        runs = self._hook_pipeline(self.pipeline)
+        self.farewell = Farewell(self.pipeline, unsent_spans, registry.unreported, runs.unsent)
         self._hook(process.at_last, self.farewell.say)
         self._hook(process.at_exit, self.flush)
         self._hook(process.in_haste, self.pipeline.flush)
@@ -76,7 +76,7 @@ class Installation:
         self._hook(hooks.on_trouble, self.exporter.on_trouble)
         self.exporter.start()
 
-    def _hook_pipeline(self, pipeline: Pipeline) -> None:
+    def _hook_pipeline(self, pipeline: Pipeline) -> RunSeries:
         settings = self.settings
         events = Events(pipeline)
         runs = RunSeries(pipeline, settings)
@@ -85,6 +85,7 @@ class Installation:
         self._hook(hooks.on_trouble, runs.on_trouble)
         self._hook(hooks.on_tick, runs.on_tick)
         self._hook(hooks.on_tick, events.on_tick)
+        return runs
 
     def _hook(self, where: list[Any], what: Any) -> None:
         where.append(what)

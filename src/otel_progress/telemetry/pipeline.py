@@ -146,6 +146,16 @@ class Pipeline:
         """Whether some of the last metrics were not sent yet."""
         return bool(self._series)
 
+    @property
+    def takes_series(self) -> bool:
+        """Whether metrics are sent at all."""
+        return self._metrics is not None
+
+    @property
+    def trouble_of_metrics(self) -> Trouble | None:
+        """Why metrics are not delivered."""
+        return None if self._metrics is None else self._metrics.status.trouble
+
     def all_sent(self) -> bool:
         """Whether all events that were posted were sent."""
         return not self._outbox

@@ -37,8 +37,9 @@ T = TypeVar("T")
 
 
 class LastPoint(NamedTuple):
-    """The last point of a series: its head, and its encoded value."""
+    """The last point of a series: its metric, its head, and its encoded value."""
 
+    metric: s.Metric
     head: bytes
     value: bytes
 
@@ -57,7 +58,7 @@ class RunSeries:
         self._shown: dict[str, Shown] = {}
         self._left_out: set[str] = set()
         self._pending: dict[str, bytes] = {}
-        self._finals: dict[tuple[str, s.Metric], LastPoint] = {}
+        self._finals: dict[tuple[s.Metric, bytes], LastPoint] = {}
         self._news = False
         self._urgent: dict[str, OperationState] = {}
         self._urgent_from = 0.0
@@ -72,25 +73,29 @@ class RunSeries:
             return
         key = change[1].id
         if waited := self._pending.pop(key, None):
-            self._last(key, s.RUN_PENDING, waited)
+            self._last(s.RUN_PENDING, waited)
         if change[0] == s.OPERATION_STARTED:
             return
         self._left_out.discard(key)
         self._urgent.pop(key, None)
         if key in self._shown:
+            self._last(s.RUN_ENDED, _end_head(change[1]), clock.time_ns() / 1e9)
             self._end(key)
-            self._last(key, s.RUN_ENDED, _end_head(change[1]), clock.time_ns() / 1e9)
 
     def _end(self, key: str) -> None:
         """Queue the last point of an operation, which is 0, until the receiver has it."""
-        self._last(key, s.RUN_ACTIVE, self._shown.pop(key).active_head)
+        self._last(s.RUN_ACTIVE, self._shown.pop(key).active_head)
 
-    def _last(self, key: str, metric: s.Metric, head: bytes, value: float = 0.0) -> None:
+    def _last(self, metric: s.Metric, head: bytes, value: float = 0.0) -> None:
         if len(self._finals) >= FINALS:
             drops.add(s.DROP_OUTBOX)
             self._finals.pop(next(iter(self._finals)))
-        self._finals[key, metric] = LastPoint(head, otlp.point_value(value))
+        self._finals[metric, head] = LastPoint(metric, head, otlp.point_value(value))
         self._news = True
+
+    def unsent(self) -> int:
+        """The number of ended operations that still run for the receiver of metrics."""
+        return sum(metric is s.RUN_ACTIVE for metric, _ in tuple(self._finals)) if self._pipeline.takes_series else 0
 
     def on_tick(self, now: float) -> None:
         """Export what is due; in between, the last points of ended operations, and operations with a new verdict."""
@@ -119,12 +124,14 @@ class RunSeries:
             yield self._request(batch, now)
 
     def _last_points(self) -> Iterator[Request]:
+        """Those of one operation go together, so that none ended in one series and runs in another."""
         time = otlp.point_time(clock.time_ns())
-        for metric in (s.RUN_ENDED, s.RUN_ACTIVE, s.RUN_PENDING):
-            finals = [item for item in self._finals.items() if item[0][1] is metric]
-            for ended in _batches(finals, lambda item: len(item[1].head) + POINT_BYTES):
-                points = [last.head + time + last.value for _, last in ended]
-                yield self._pipeline.request([otlp.gauge(metric, points)]), partial(self._forget, dict(ended))
+        for ended in _batches(self._finals.values(), lambda last: len(last.head) + POINT_BYTES):
+            by_metric: dict[s.Metric, list[bytes]] = {}
+            for last in ended:
+                by_metric.setdefault(last.metric, []).append(last.head + time + last.value)
+            metrics = [otlp.gauge(metric, points) for metric, points in by_metric.items()]
+            yield self._pipeline.request(metrics), partial(self._forget, ended)
 
     def _requests(self, now: float) -> Iterator[Request]:
         for waiting in _batches(self._not_started(now), lambda item: 2 * (len(item[0]) + POINT_BYTES)):
@@ -149,15 +156,15 @@ class RunSeries:
             if operation._status is Status.PENDING and within is not None and len(self._pending) < self._most:
                 head = before.get(operation.id) or otlp.point_head(labels(operation))
                 self._pending[operation.id] = head
-                self._finals.pop((operation.id, s.RUN_PENDING), None)
+                self._finals.pop((s.RUN_PENDING, head), None)
                 yield head, max(0.0, now - operation._created), within
         for key in before.keys() - self._pending.keys():
-            self._last(key, s.RUN_PENDING, before[key])
+            self._last(s.RUN_PENDING, before[key])
 
-    def _forget(self, ended: dict[tuple[str, s.Metric], LastPoint]) -> None:
-        for key, last in ended.items():
-            if self._finals.get(key) is last:
-                del self._finals[key]
+    def _forget(self, ended: list[LastPoint]) -> None:
+        for last in ended:
+            if self._finals.get(last[:2]) is last:
+                del self._finals[last[:2]]
 
     def _choose(self, now: float) -> Iterator[OperationState]:
         """The operations that have series: old enough, and up to the limit."""
@@ -182,8 +189,8 @@ class RunSeries:
                         drops.add(s.DROP_RUN_SERIES)
                     continue
                 self._left_out.discard(key)
-                self._finals.pop((key, s.RUN_ACTIVE), None)  # of an earlier attempt
-                self._shown[key] = Shown(operation)
+                shown = self._shown[key] = Shown(operation)
+                self._finals.pop((s.RUN_ACTIVE, shown.active_head), None)  # of an earlier attempt
             yield operation
 
     def _request(self, operations: list[OperationState], now: float) -> Request:

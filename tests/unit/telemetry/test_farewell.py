@@ -73,6 +73,12 @@ def test_it_counts_ends_events_and_spans(events: Unsent, spans: int, said: str) 
     assert line(events, spans, AWAY) == f"{said} be sent before the end: nothing listens at http://x:1: start it"
 
 
+def test_it_counts_metrics_that_say_that_an_ended_run_goes_on() -> None:
+    """Without the last metric of a run an alert would call it lost, so that is said."""
+    assert line(Unsent(), 0, AWAY, 1).startswith("1 last metric of an operation could not be sent before the end")
+    assert line(Unsent(1, 0), 0, AWAY, 2).startswith("1 end of an operation and 2 last metrics of operations could")
+
+
 def test_where_all_was_sent_there_is_none() -> None:
     """Nothing is logged if everything was sent."""
     assert line(Unsent(), 0, AWAY) == ""
@@ -139,7 +145,7 @@ def seconds_for_each_event(captured: Capture, seconds: float) -> None:
 def last_line(captured: Capture, caplog: pytest.LogCaptureFixture, **options: bool) -> str:
     """What is logged at the end of the process; empty if nothing is."""
     pipeline = Pipeline(None, None, {}, "1", 10)
-    Farewell(pipeline, lambda: (0, None), registry.unreported).say(final=True, **options)
+    Farewell(pipeline, lambda: (0, None), registry.unreported, lambda: 0).say(final=True, **options)
     return caplog.records[-1].getMessage() if caplog.records else ""
 
 

@@ -459,6 +459,56 @@ def test_the_last_active_is_zero_and_goes_at_once(progress_capture: Capture) -> 
     assert actives(progress_capture, other.id) == [1.0] * 4
 
 
+def test_two_names_with_one_id_both_end(progress_capture: Capture) -> None:
+    """A second name with the id of the first, started in an outage, takes nothing of what the first one has to say."""
+    receiver = progress_capture.metrics_receiver
+    taken = receiver.answer
+    with progress.operation("load", id="2026-11-29"):
+        progress_capture.advance(12)
+        receiver.answer = lambda _: Answer(False, retry=True, reason="away")
+    with progress.operation("export", id="2026-11-29"):
+        progress_capture.advance(12)
+        receiver.answer = taken
+        progress_capture.advance(12)
+        said = [point for point in progress_capture.series if point.attributes[semconv.OPERATION_NAME] == "load"]
+        assert [point.value for point in said if point.name == semconv.RUN_ACTIVE.name][-1] == 0.0
+        assert [point.attributes[semconv.STATUS] for point in said if point.name == semconv.RUN_ENDED.name] == [
+            "completed"
+        ]
+
+
+def test_a_receiver_that_takes_one_request_has_the_whole_end(progress_capture: Capture) -> None:
+    """An end says that it ended, and that it does not run, in one request; what is not delivered is counted."""
+    receiver = progress_capture.metrics_receiver
+    taken, bodies = receiver.answer, list[bytes]()
+    op = progress.operation("survey").start()
+    progress_capture.advance(12)
+
+    def only_one(body: bytes) -> Answer:
+        bodies.append(body)
+        return taken(body) if len(bodies) == 1 else Answer(False, retry=True, reason="away")
+
+    receiver.answer = only_one
+    op.complete()
+    progress_capture.advance(1)
+    assert actives(progress_capture, op.id)[-1] == 0.0
+    assert any(point.name == semconv.RUN_ENDED.name for point in progress_capture.series)
+
+
+def test_a_last_zero_that_never_arrives_is_counted(progress_capture: Capture) -> None:
+    """It is known how many runs that ended still run for Prometheus, until they don't."""
+    runs, receiver = _runs(), progress_capture.metrics_receiver
+    op = progress.operation("survey").start()
+    progress_capture.advance(12)
+    taken, receiver.answer = receiver.answer, lambda _: Answer(False, retry=True, reason="away")
+    op.complete()
+    progress_capture.advance(1)
+    assert runs.unsent() == 1
+    receiver.answer = taken
+    progress_capture.advance(60)
+    assert runs.unsent() == 0
+
+
 def test_the_last_zero_is_kept_until_it_is_delivered(progress_capture: Capture) -> None:
     """While the receiver does not answer, the last 0 waits, and it is delivered once."""
     op = progress.operation("survey").start()
