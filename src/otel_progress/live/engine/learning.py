@@ -311,7 +311,7 @@ def _note_stage(node: HandleState, start: float, end: float) -> None:
 
 def _has_counted_all(node: HandleState) -> bool:
     done, total, _ = own_progress(node)
-    return bool(total) and done is not None and done >= total
+    return done is not None and total is not None and 0 < total <= done
 
 
 def _longest(node: HandleState, duration: float, last: float) -> float:
