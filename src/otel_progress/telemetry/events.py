@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -11,6 +12,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live.diagnosis.vitals import vitals
 from otel_progress.live.engine import process
+from otel_progress.live.engine.cadence import MOST
 from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
@@ -37,6 +39,10 @@ SAMPLED: Final = 1.0
 """Seconds between two looks at a count: a shorter idle time says nothing while the work moves."""
 SAME: Final = 0.05
 """By how many seconds an elapsed time may differ from what its start says, to be left out."""
+LAGS: Final = 0.5
+"""Seconds from which on the lag of an event loop is told with each heartbeat."""
+PAUSES: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 45.0)
+"""Seconds to which the pause before the next update is rounded up, so that deltas seldom repeat it; above, it is MOST."""
 _FIELD: Final = 6
 _FINAL: Final = frozenset(status.value for status in Status if status.final)
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
@@ -130,11 +136,8 @@ class Events:
     def on_tick(self, now: float) -> None:
         """Post a heartbeat of the process when it is due, and send everything."""
         if self._is_beat_due(now):
-            tells = now - self._news_at >= NEWS_SECONDS or self._told != drops
-            if tells:
-                self._news_at, self._told = now, dict(drops)
             self._beat_at = now
-            self._beat(tells=tells)
+            self._beat(now)
         self._pipeline.poke()
 
     def _is_beat_due(self, now: float) -> bool:
@@ -144,26 +147,28 @@ class Events:
         pipeline = self._pipeline
         return pipeline.is_over(self._beat_at, now) and (pipeline.is_silent(now) or (self._told or {}) != drops)
 
-    def _beat(self, *, tells: bool) -> None:
-        """Post a heartbeat, which `tells` how the process is, or only that it is; the resource has the interval."""
-        about = self._news() if tells else {}
-        now = clock.time_ns()
-        text = "the process is alive"
-        if tells:
+    def _beat(self, now: float) -> None:
+        """Post a heartbeat, which tells how the process is, or only that it is; the resource has the interval."""
+        lag = process.lag.worst(process.loops)
+        is_soon = now - self._news_at >= NEWS_SECONDS - self._pipeline.interval / 2
+        text, about = "the process is alive", dict[str, Value]()
+        if is_soon or self._told != drops or (lag or 0.0) >= LAGS:
+            self._news_at, self._told = now, dict(drops)
             text += f", {count(len(registry.live))} {plural('operation', len(registry.live))} in flight"
+            about = self._news(lag)
+        when = clock.time_ns()
         body = otlp.log_record(
-            s.PROCESS_HEARTBEAT, now, 0, otlp.INFO, text, otlp.attributes(_FIELD, about), None, None, False
+            s.PROCESS_HEARTBEAT, when, 0, otlp.INFO, text, otlp.attributes(_FIELD, about), None, None, False
         )
         self._pipeline.post(EncodedEvent(s.PROCESS_HEARTBEAT, "", body))
 
-    def _news(self) -> dict[str, Value]:
-        """How the process is."""
+    def _news(self, lag: float | None) -> dict[str, Value]:
+        """How the process is; `lag` is that of its slowest event loop, in seconds."""
         about: dict[str, Value] = {
             s.HEARTBEAT_INTERVAL: self._pipeline.interval,
             s.JUDGED_BY: "process",
             s.PROCESS_IN_FLIGHT: len(registry.live),
         }
-        lag = process.lag.worst(process.loops)
         if lag is not None:
             about[s.PROCESS_LOOP_LAG] = lag
         about |= vitals()
@@ -194,6 +199,9 @@ class _State:
             self.elapsed = self.attributes.pop(s.ELAPSED, None)
             if snapshot.health is Health.PROGRESSING and (snapshot.idle or 0.0) < SAMPLED and s.IDLE in self.attributes:
                 self.attributes[s.IDLE] = 0.0
+            if snapshot.update_pause is not None and snapshot.update_pause < MOST:
+                place = bisect_left(PAUSES, snapshot.update_pause)
+                self.attributes[s.UPDATE_PAUSE] = PAUSES[place] if place < len(PAUSES) else MOST
 
     def encode(self) -> None:
         """Encode all of it."""
