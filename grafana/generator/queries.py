@@ -406,7 +406,7 @@ def started_at() -> str:
 
 
 def with_attempt() -> str:
-    """Return the stage of a query that sets the label of the attempt to 1 where a log event, a delta, does not say it."""
+    """Return the stage of a query that sets the label of the attempt to 1 where a log event does not say it."""
     attempt = label(s.OPERATION_ATTEMPT)
     return f"| label_format {attempt}=`{{{{ if .{attempt} }}}}{{{{ .{attempt} }}}}{{{{ else }}}}1{{{{ end }}}}`"
 

@@ -38,8 +38,8 @@ ALWAYS: Final = (
     s.STAGE_CURRENT,
     s.MESSAGE,
 )
-"""What every delta carries, where it is known, but for the first attempt: a reader without the keyframe, and a table made
-from the newest log record in a store, say which operation it is, and how it does.
+"""What every delta carries, where it is known, but for the first attempt: a reader without the keyframe, and a table
+made from the newest log record in a store, say which operation it is, and how it does.
 """
 SLOW: Final = frozenset({s.RESOURCES, s.STALL_AFTER_SOURCE})
 """What a delta leaves as it was in the keyframe, as it changes all the time and nothing is decided by it."""
@@ -86,8 +86,8 @@ class Keyframe:
     ) -> dict[str, Value] | None:
         """Return the attributes of a delta, or None if a keyframe says it better, as too many stages changed.
 
-        Of attributes in `SLOW`, and of a learned limit, it says only that they came or went; resources come with the next
-        keyframe.
+        Of attributes in `SLOW`, and of a learned limit, it says only that they came or went; resources come with the
+        next keyframe.
         """
         out: dict[str, Value] = {s.KEYFRAME: self.sequence}
         known = dict(zip(self._names, self._marks))

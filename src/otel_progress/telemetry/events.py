@@ -42,7 +42,7 @@ SAME: Final = 0.05
 LAGS: Final = 0.5
 """Seconds from which on the lag of an event loop is told with each heartbeat."""
 PAUSES: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 45.0)
-"""Seconds to which the pause before the next update is rounded up, so that deltas seldom repeat it; above, it is MOST."""
+"""Seconds to which the pause before the next update is rounded up, so that deltas seldom repeat it; then MOST."""
 _FIELD: Final = 6
 _FINAL: Final = frozenset(status.value for status in Status if status.final)
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})

@@ -217,7 +217,7 @@ def test_a_planned_stage_that_starts_says_what_changed_of_it() -> None:
     later = plain(2, stage("a", planned=True, description="long", started_at=100.0))
     delta = delta_of(first, later)
     assert delta is not None
-    assert json.loads(delta[s.STAGES]) == [[0, {"status": "running", "started_at": 100.0}]]
+    assert json.loads(delta[s.STAGES]) == [[0, {"status": "running", "started_at": 100.0, "elapsed": 0.0}]]
 
 
 def test_a_simple_sender_lists_the_stages_that_changed() -> None:

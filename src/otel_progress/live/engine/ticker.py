@@ -405,9 +405,7 @@ class Ticker:
             return
         for wait, node in tuple((operation._pauses or {}).items()):
             if short_waits.is_told_now(wait, operation, now):
-                self._change(
-                    semconv.WAIT_STARTED, operation, node, Attributes({semconv.WAIT_REASON: wait.reason})
-                )
+                self._change(semconv.WAIT_STARTED, operation, node, Attributes({semconv.WAIT_REASON: wait.reason}))
             if not wait.told_overdue and now >= wait.due and self._stalls < STALLS:
                 wait.told_overdue = True
                 self._stalls += 1

@@ -797,9 +797,7 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
 
 def _description(known: Process, resource: Mapping[str, Any]) -> dict[str, Any]:
     """What a request says about a process that earlier ones left out: only some describe it."""
-    return {
-        key: value for key, value in resource.items() if key.startswith(s.DESCRIBING) and key not in known.resource
-    }
+    return {key: value for key, value in resource.items() if key.startswith(s.DESCRIBING) and key not in known.resource}
 
 
 def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
