@@ -15,7 +15,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from benchmarks.cost.peers import PEERS
@@ -39,8 +39,9 @@ HOUR, MONTH = 3600, 730
 STAGES = (1, 10, 60)
 LENGTHS = (60, HOUR, 24 * HOUR)
 AT_ONCE = (1, 100)
-PLAYED = {24 * HOUR: 10}
-"""Operations that are played of a hundred that run for a day; a quarter of an hour of those that run for a minute."""
+PLAYED = {HOUR: 5, 24 * HOUR: 2}
+"""Operations that are played of a hundred that run for an hour or a day, by their length: each further one sends the
+same again. Of those that run for a minute, all are played for a quarter of an hour."""
 BESIDE = """\
 The same work by others' means, one operation in a process: records (log events and spans), their bytes, the bytes
 after gzip, and a thousand operation-hours in dollars, for ours with its metrics:"""
@@ -72,8 +73,8 @@ class Case:
 
     @property
     def hours(self) -> float:
-        """Operation-hours that are played."""
-        return self.played.at_once * self.played.lasts / HOUR
+        """Operation-hours that the figures are of."""
+        return self.at_once * self.played.lasts / HOUR
 
 
 Found = dict[str, Tally]
@@ -105,6 +106,18 @@ def play(case: Case) -> Found | None:
         return None
     print(f"{case}: done", file=sys.stderr, flush=True)
     return {signal: Tally(**tally) for signal, tally in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+def whole(case: Case, results: dict[Case, Found | None]) -> Found | None:
+    """What all operations of a case send, where only some were played: those, and each further one the same again."""
+    found, one = results[case], results[replace(case, at_once=1)]
+    played = case.played.at_once
+    if found is None or played == case.at_once:
+        return found
+    if one is None or played < 2:
+        return None
+    times = (case.at_once - played) / (played - 1)
+    return {signal: tally.plus(tally.plus(one[signal], -1), times) for signal, tally in found.items()}
 
 
 def dollars(found: Found, hours: float, prices: dict[str, float]) -> float:
@@ -181,8 +194,8 @@ def bars(results: dict[Case, Found | None]) -> list[str]:
             ("10 stages, 1 h, moving each second, with the heartbeats of its process", one["logs"].size, BARS["first"])
         )
         if many is not None:
-            work = Case(10, HOUR, 100).played
-            more = (many["logs"].size - one["logs"].size) / max(1, work.at_once - 1)
+            case = Case(10, HOUR, 100)
+            more = (many["logs"].size - one["logs"].size) / (case.at_once - 1)
             rows.append(("a further operation in that process", more, BARS["further"]))
     if day is not None:
         rows.append(("10 stages, 24 h, moving each second", day["logs"].size, BARS["day"]))
@@ -210,7 +223,7 @@ def main() -> None:
     queue = sorted(cases, key=lambda case: -case.hours * (1 + case.stages / 10) * (not case.peer))
     with ThreadPoolExecutor(min(2, os.cpu_count() or 1)) as pool:
         found = dict(zip(queue, pool.map(play, queue)))
-    results = {case: found[case] for case in cases}
+    results = {case: whole(case, found) for case in cases}
     asked = "; ".join(f"${prices[name]:.2f} {what}" for name, (_, what) in PRICES.items() if prices[name])
     text = "\n".join(
         [

@@ -80,6 +80,7 @@ from grafana.generator.queries import (
     started_at,
     unheard,
     verdict,
+    with_attempt,
 )
 from otel_progress import semconv as s
 
@@ -377,7 +378,7 @@ said = table(
     Query(
         LOKI,
         f"topk by ({SAYS}) (1, max by ({', '.join(SAID)}) "
-        f'(max_over_time({LOGS} | {NAME}=~"$name" | {ID}!="" {started_at()} {AT} [10m])))',
+        f'(max_over_time({LOGS} | {NAME}=~"$name" | {ID}!="" {with_attempt()} {started_at()} {AT} [10m])))',
         (
             Row(
                 {

@@ -71,6 +71,7 @@ from grafana.generator.queries import (
     series,
     started_at,
     value,
+    with_attempt,
 )
 from otel_progress import semconv as s
 
@@ -310,7 +311,7 @@ attempts = table(
     Query(
         LOKI,
         f"topk by ({ATTEMPT}) (1, max by ({ATTEMPT}, {TRACE}, {label(s.STATUS)}, {label(s.MESSAGE)}) "
-        f"(max_over_time({OF_RUN} {AT} [$__range])))",
+        f"(max_over_time({OF_RUN} {with_attempt()} {AT} [$__range])))",
         (Row({ATTEMPT: "1", TRACE: "~[0-9a-f]{32}"}, 1.7e12),),
         instant=True,
     ),

@@ -405,6 +405,12 @@ def started_at() -> str:
     )
 
 
+def with_attempt() -> str:
+    """Return the stage of a query that sets the label of the attempt to 1 where a log event does not say it."""
+    attempt = label(s.OPERATION_ATTEMPT)
+    return f"| label_format {attempt}=`{{{{ if .{attempt} }}}}{{{{ .{attempt} }}}}{{{{ else }}}}1{{{{ end }}}}`"
+
+
 def number(attribute: str, which: str, window: str = "$__interval", how: str = "last") -> str:
     """Return the query for a number in log events."""
     return f'{how}_over_time({which} | {label(attribute)}!="" | unwrap {label(attribute)} | __error__="" [{window}])'

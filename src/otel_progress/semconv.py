@@ -150,6 +150,9 @@ PROCESS_CPU: Final = "process.cpu.utilization"
 PROCESS_MEMORY: Final = "process.memory.usage"
 HOST_NAME: Final = "host.name"
 
+# Attributes of a resource that describe a process and do not identify it, by how they begin
+DESCRIBING: Final = ("telemetry.", "os.", "process.command", "process.executable.", "process.runtime.", PROCESS_FOLDER)
+
 # From the conventions of OpenTelemetry for events, before log records had a name of their own
 EVENT_NAME: Final = "event.name"
 

@@ -14,17 +14,18 @@ from otel_progress.model.values import INT_MAX, INT_MIN, Attributes
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
-# What is exact on the wire: to the millisecond, and six digits.
+# What is exact on the wire: to the millisecond, and six digits; of rates and estimates four.
 FLOAT = st.integers(0, 999_999).map(lambda n: n / 1000)
+ROUGH = st.integers(0, 9_999).map(lambda n: n / 1000)
 NUMBER = st.integers(0, INT_MAX) | FLOAT
 SCALAR = TEXT | st.booleans() | st.integers(INT_MIN, INT_MAX) | st.floats(allow_nan=False, allow_infinity=False)
 VALUE = SCALAR | st.lists(TEXT, max_size=3).map(tuple) | st.lists(st.integers(-5, 5), max_size=3).map(tuple)
 ATTRIBUTES = st.dictionaries(NAME, VALUE, max_size=3).map(Attributes)
 COUNTS = st.dictionaries(NAME, NUMBER, max_size=3).map(Attributes)
-ESTIMATE = st.builds(Estimate, FLOAT, FLOAT, FLOAT, st.sampled_from(["rate", "plan"]))
+ESTIMATE = st.builds(Estimate, ROUGH, ROUGH, ROUGH, st.sampled_from(["rate", "plan"]))
 RATIO = st.none() | st.integers(0, 10**6).map(lambda n: n / 10**6)
 PROGRESS = st.builds(
-    Progress, st.none() | NUMBER, st.none() | NUMBER, NAME, RATIO, RATIO, st.none() | FLOAT, st.none() | ESTIMATE
+    Progress, st.none() | NUMBER, st.none() | NUMBER, NAME, RATIO, RATIO, st.none() | ROUGH, st.none() | ESTIMATE
 ).map(lambda one: replace(one, ratio_raw=one.ratio) if one.ratio_raw is None else one)
 # A limit is sent as what is left of it, so exact numbers come back exact.
 WAIT = st.builds(Wait, TEXT, st.integers(0, 1000).map(float), st.none() | st.integers(1, 1000).map(float))

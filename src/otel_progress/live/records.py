@@ -231,9 +231,10 @@ class DeclaredWait:
         place: the thread and task that declared it.
         since: when it began (s, monotonic).
         told_overdue: whether it was reported as overdue; written and read by the ticker.
+        is_folded: whether its start was not reported (`short_waits.py`); written by the job, then by the ticker.
     """
 
-    __slots__ = ("overdue_after", "place", "reason", "since", "told_overdue")
+    __slots__ = ("is_folded", "overdue_after", "place", "reason", "since", "told_overdue")
 
     def __init__(self, reason: str, overdue_after: float | None) -> None:
         """A wait that has not begun."""
@@ -242,6 +243,7 @@ class DeclaredWait:
         self.since = 0.0
         self.place: Place | None = None
         self.told_overdue = False
+        self.is_folded = False
 
     @property
     def due(self) -> float:

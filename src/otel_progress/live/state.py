@@ -290,6 +290,8 @@ class OperationState(HandleState):
     """Its child operations that run in this process. Written: job. Read: ticker, look."""
     _pauses: dict[DeclaredWait, HandleState] | None = None
     """All declared waits that are open in it or its stages, and where. Written: job. Read: ticker, look."""
+    _short_waits: dict[str, int] | None = None
+    """Short waits that ended, by reason. Written and read: job (`short_waits.py`)."""
     _curve: Curve | None = None
     """What it completed over time. Written: ticker. Read: look."""
     _has_tracked = False
@@ -326,9 +328,11 @@ class OperationState(HandleState):
     _has_news = False
     """Whether an update is to leave when it is due. Written and read: ticker."""
     _hurries = False
-    """Whether its next update does not wait for the cadence. Written and read: ticker."""
+    """Whether its next update does not wait for the cadence. Written: ticker, job (a wait ends). Read: ticker."""
     _update_at = 0.0
-    """When the next plain update is due (s, monotonic). Written and read: ticker."""
+    """When the next plain update is due (s, monotonic). Written: ticker, job (a wait ends). Read: ticker."""
+    _shows_wait = False
+    """Whether the last event for receivers showed an open wait. Written: ticker. Read: job (the end of a wait)."""
     _update_pause = 0.0
     """How long plain updates wait after its last snapshot, in seconds. Written: ticker. Read: look."""
     _live_until = 0.0

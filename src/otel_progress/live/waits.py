@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
+from otel_progress.live import short_waits
 from otel_progress.live.branches import Lookup, paused_since, touch_lanes
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
@@ -50,6 +51,7 @@ class Waiting(DeclaredWait):
             return
         self.since = clock.monotonic()
         self.place = here()
+        self.is_folded = short_waits.is_folded(node.operation, self.reason)
         if node._waits is None:
             node._waits = []
         node._waits.append(self)
@@ -57,7 +59,8 @@ class Waiting(DeclaredWait):
         if node.operation._session is not None:
             node.operation._session.flush()
         tell_agent(node.operation, semconv.GEN_AI_PAUSED)
-        report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self.reason}))
+        if not self.is_folded:
+            report(semconv.WAIT_STARTED, node, Attributes({semconv.WAIT_REASON: self.reason}))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -87,6 +90,7 @@ class Waiting(DeclaredWait):
         touch(node.operation, node, now)
         if node.operation._has_tracked:
             touch_lanes(node, self.place, now)
+        short_waits.count(node.operation, self, now - self.since)
         about: dict[str, Value] = {
             semconv.WAIT_REASON: self.reason,
             semconv.WAIT_DURATION: round(now - self.since, 3),
@@ -94,7 +98,10 @@ class Waiting(DeclaredWait):
         if now > self.due:
             about[semconv.WAIT_OVERDUE_BY] = round(now - self.due, 3)
         tell_agent(node.operation, semconv.GEN_AI_RESUMED)
-        report(semconv.WAIT_ENDED, node, Attributes(about))
+        if self.is_folded:
+            short_waits.tell_end(node.operation)
+        else:
+            report(semconv.WAIT_ENDED, node, Attributes(about))
 
     async def __aenter__(self) -> Waiting:
         """Begin the wait."""

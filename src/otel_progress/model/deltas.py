@@ -38,13 +38,13 @@ ALWAYS: Final = (
     s.STAGE_CURRENT,
     s.MESSAGE,
 )
-"""What every delta carries, where it is known: a reader without the keyframe, and a table made from the newest log
-record in a store, say which operation it is, and how it does.
+"""What every delta carries, where it is known, but for the first attempt: a reader without the keyframe, and a table
+made from the newest log record in a store, say which operation it is, and how it does.
 """
 SLOW: Final = frozenset({s.RESOURCES, s.STALL_AFTER_SOURCE})
 """What a delta leaves as it was in the keyframe, as it changes all the time and nothing is decided by it."""
 _SLOW_OF_STAGE: Final = frozenset({"cpu_seconds", "peak_memory"})
-"""The same of a stage that goes on."""
+"""The same of a stage that goes on; of one that the keyframe does not have, nothing is said until its end."""
 _FINAL: Final = frozenset(status.value for status in Status if status.final)
 _MISSING: Final = object()
 _NONE: Final = "[0,-1]"
@@ -86,18 +86,22 @@ class Keyframe:
     ) -> dict[str, Value] | None:
         """Return the attributes of a delta, or None if a keyframe says it better, as too many stages changed.
 
-        Of attributes in `SLOW` it says only that they came or went.
+        Of attributes in `SLOW`, and of a learned limit, it says only that they came or went; resources come with the
+        next keyframe.
         """
         out: dict[str, Value] = {s.KEYFRAME: self.sequence}
         known = dict(zip(self._names, self._marks))
         for name in ALWAYS:
-            if name in attributes:
+            if name in attributes and (name != s.OPERATION_ATTEMPT or attributes[name] != 1):
                 out[name] = attributes[name]
+        learned = s.STALL_AFTER_SOURCE in attributes and s.STALL_AFTER_SOURCE in known
+        slow = SLOW | {s.STALL_AFTER} if learned else SLOW
         for name, value in attributes.items():
             before = known.pop(name, _MISSING)
-            if before != _mark(value) and (before is _MISSING or name not in SLOW):
+            if name not in STATE or (before != _mark(value) and (before is _MISSING or name not in slow)):
                 out[name] = value
-        gone = list(known)
+        out.pop(s.RESOURCES, None)
+        gone = [name for name in known if name in STATE]
         if stages:
             told, count = self._changed(stages)
             if count > FEW and 2 * count > len(stages):
@@ -127,7 +131,10 @@ class Keyframe:
                 first = -1
             if place is None:
                 known = self._known(stage)
-                items.append(text if known is None else f"[{known[0]},{dump(_patch(json.loads(known[1]), stage))}]")
+                if known is None:
+                    items.append(dump(_begun(stage)))
+                else:
+                    items.append(f"[{known[0]},{dump(_patch(json.loads(known[1]), stage))}]")
                 whole, count = whole + (known is None), count + 1
             else:
                 first = last = place
@@ -143,6 +150,13 @@ class Keyframe:
         """Where this stage was in the keyframe, while it ran or was planned, and how."""
         found = self._open.get((stage["path"], stage.get("started_at")))
         return found or self._open.get((stage["path"], None))
+
+
+def _begun(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a stage that the keyframe does not have, while it runs without what changes all the time."""
+    if stage["status"] in _FINAL or stage.keys().isdisjoint(_SLOW_OF_STAGE):
+        return stage
+    return {name: value for name, value in stage.items() if name not in _SLOW_OF_STAGE}
 
 
 def _patch(before: Mapping[str, Any], stage: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,13 @@ def moment(unix: float) -> float:
 
 
 def figure(number: Number) -> Number:
-    """A rate or a limit, to six significant digits; an integer stays as it is."""
+    """A limit, to six significant digits; an integer stays as it is."""
     return float(f"{number:.6g}") if isinstance(number, float) else number
+
+
+def pace(rate: Number) -> Number:
+    """A rate, to four significant digits; an integer stays as it is."""
+    return float(f"{rate:.4g}") if isinstance(rate, float) else rate
 
 
 def share(ratio: float) -> float:
@@ -28,5 +33,9 @@ def share(ratio: float) -> float:
 
 
 def estimate(eta: Estimate) -> tuple[float, float, float]:
-    """An estimate and its bounds, to the millisecond."""
-    return round(eta.eta, 3), round(eta.low, 3), round(eta.high, 3)
+    """An estimate and its bounds, to four significant digits, and the millisecond at the most."""
+    return _four(eta.eta), _four(eta.low), _four(eta.high)
+
+
+def _four(number: float) -> float:
+    return round(float(f"{number:.4g}"), 3)

@@ -16,7 +16,7 @@ from otel_progress.model.curve import POINTS
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
 from otel_progress.model.resources import from_dict
-from otel_progress.model.rounding import estimate, figure, moment, seconds, share
+from otel_progress.model.rounding import estimate, figure, moment, pace, seconds, share
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
 from otel_progress.model.stage_runs import from_list, to_list
 from otel_progress.model.status import Health, Status
@@ -55,7 +55,7 @@ _PROGRESS: Final = (
     (s.TOTAL, "total", without_noise),
     (s.RATIO, "ratio", share),
     (s.RATIO_RAW, "ratio_raw", share),
-    (s.RATE, "rate", figure),
+    (s.RATE, "rate", pace),
 )
 _JSON: Final = (
     (s.OUTCOMES, "outcomes"),
@@ -81,7 +81,7 @@ SCHEMA: Final = 2
 STATE: Final = frozenset(
     {
         *(key for key, _ in _FLAT),
-        *(key for key, _, _ in (*_TIMES, *_PROGRESS)),
+        *(key for key, _, _ in (*_TIMES, *_PROGRESS) if key != s.ELAPSED),
         *(key for key, _ in _JSON),
         *(s.OPERATION_ID, s.OPERATION_NAME, s.STATUS, s.HEALTH, s.UNIT, s.OVERDUE, s.LAST_HEARTBEAT),
         *(s.ETA, s.ETA_LOW, s.ETA_HIGH, s.ETA_SOURCE, s.ETA_RUNS, s.CANCEL_REQUESTED),
@@ -92,7 +92,7 @@ STATE: Final = frozenset(
 )
 """The attributes that describe the state of an operation, so that a delta inherits them from its keyframe.
 
-The curve is not one of them: it is as of the event that carries it.
+The curve and the elapsed time are not among them: they are as of the event that carries them.
 """
 
 
@@ -237,9 +237,10 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
         if value is not None:
             out[name] = value
     out |= {name: rounded(value) for name, rounded in _STAGE_TIMES if (value := getattr(stage, name)) is not None}
-    for name in ("elapsed", "idle"):
-        if getattr(stage, name):
-            out[name] = seconds(getattr(stage, name))
+    if stage.elapsed or _is_timed(stage.status, stage.started_at):
+        out["elapsed"] = seconds(stage.elapsed)
+    if stage.idle:
+        out["idle"] = seconds(stage.idle)
     out |= {name: rounded(value) for _, name, rounded in _PROGRESS if (value := getattr(progress, name)) is not None}
     if "ratio" in out and out.get("ratio_raw") == out["ratio"]:
         del out["ratio_raw"]
@@ -247,7 +248,8 @@ def _stage(stage: StageSnapshot) -> dict[str, Any]:
         out["unit"] = progress.unit
     if progress.eta is not None:
         eta = progress.eta
-        out["eta"] = [*estimate(eta), eta.source, *([eta.runs] if eta.runs else ())]
+        told = (eta.source, eta.runs) if eta.runs else (eta.source,) if eta.source != "rate" else ()
+        out["eta"] = [*estimate(eta), *told]
     if stage.planned:
         out["planned"] = True
     if not stage.critical:
@@ -297,7 +299,7 @@ def from_attributes(
     said: dict[str, Any] = {name: attributes[key] for key, name in _FLAT if key in attributes}
     said |= {name: attributes[key] for key, name, _ in _TIMES if key in attributes}
     if s.ELAPSED not in attributes and s.START_TIME in attributes:
-        said["elapsed"] = min(max(0.0, timestamp - attributes[s.START_TIME]), LONGEST)
+        said["elapsed"] = since(attributes[s.START_TIME], timestamp)
     said |= {name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON}
     eta = None
     if s.ETA in attributes:
@@ -312,7 +314,7 @@ def from_attributes(
         timestamp=timestamp,
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
         progress=Progress(unit=str(get(s.UNIT, "item")), eta=eta, **told),
-        stages=tuple(_read_stage(item) for item in json.loads(get(s.STAGES, "[]"))),
+        stages=tuple(_read_stage(item, timestamp) for item in json.loads(get(s.STAGES, "[]"))),
         folded=_read_folded(json.loads(get(s.STAGES_FOLDED, "[]"))),
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
@@ -434,8 +436,25 @@ def _mapping(given: Mapping[str, Any]) -> Attributes:
     return Attributes({key: tuple(item) if isinstance(item, list) else item for key, item in given.items()})
 
 
-def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
+def since(start: float, now: float) -> float:
+    """The seconds from a start to the time of an event, both in seconds since 1970, in the bounds of a duration."""
+    return min(max(0.0, seconds(now - start)), LONGEST)
+
+
+def _read_eta(eta: float, low: float, high: float, source: str = "rate", runs: int = 0) -> Estimate:
+    return Estimate(eta, low, high, source, runs)
+
+
+def _is_timed(status: Status, started_at: object) -> bool:
+    """Whether the elapsed time of a stage follows from its start, where nothing else is said."""
+    return finite(started_at) and status in (Status.RUNNING, Status.WAITING)
+
+
+def _read_stage(item: Mapping[str, Any], now: float) -> StageSnapshot:
     get = item.get
+    status, elapsed = Status(item["status"]), _seconds(get("elapsed"))
+    if elapsed is None:
+        elapsed = since(item["started_at"], now) if _is_timed(status, get("started_at")) else 0.0
     said: dict[str, Any] = {name: get(name) for name in (*_STAGE, *(name for name, _ in _STAGE_TIMES))}
     said |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
     said |= {
@@ -444,7 +463,7 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
     return StageSnapshot(
         name=get("name", item["path"]),
         path=item["path"],
-        status=Status(item["status"]),
+        status=status,
         progress=Progress(
             get("completed"),
             get("total"),
@@ -452,11 +471,11 @@ def _read_stage(item: Mapping[str, Any]) -> StageSnapshot:
             get("ratio"),
             get("ratio_raw", get("ratio")),
             get("rate"),
-            Estimate(*item["eta"]) if "eta" in item else None,
+            _read_eta(*item["eta"]) if "eta" in item else None,
             _amount(get("restored")),
         ),
         planned=get("planned", False),
-        elapsed=_seconds(get("elapsed")) or 0.0,
+        elapsed=elapsed,
         idle=_seconds(get("idle")) or 0.0,
         critical=get("critical", True),
         depends_on=tuple(get("depends_on", ())),

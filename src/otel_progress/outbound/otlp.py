@@ -123,7 +123,10 @@ def log_record(
     *,
     tagged: bool = True,
 ) -> bytes:
-    """A LogRecord, with the tag it has in a ScopeLogs message unless `tagged` is false; times in ns."""
+    """A LogRecord, with the tag it has in a ScopeLogs message unless `tagged` is false; times in ns.
+
+    An `observed` time of 0 is left out: it says nothing more than the time of the event.
+    """
     parts = [
         b"\x09" + _fixed64(time),
         bytes((0x10, severity)),
@@ -131,7 +134,7 @@ def log_record(
         chunk(5, any_value(body)),
         encoded_attributes,
         b"\x45" + (b"\x01\0\0\0" if sampled else b"\0\0\0\0"),
-        b"\x59" + _fixed64(observed),
+        b"\x59" + _fixed64(observed) if observed else b"",
         _event_name(event_name),
     ]
     if trace_id and span_id:

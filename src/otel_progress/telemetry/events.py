@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -11,13 +12,15 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.live.diagnosis.vitals import vitals
 from otel_progress.live.engine import process
+from otel_progress.live.engine.cadence import MOST
 from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
 from otel_progress.model.deltas import Keyframe
 from otel_progress.model.sentences import sentence
 from otel_progress.model.snapshot import Event, Snapshot
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
+from otel_progress.model.units import count, plural
 from otel_progress.model.values import EMPTY, Value
 from otel_progress.outbound import otlp
 from otel_progress.telemetry.outbox import EncodedEvent
@@ -30,7 +33,18 @@ BYTES: Final = 256 * 1024
 """The largest encoded snapshot, and the largest event beside it; receivers accept requests of 4 MiB."""
 NEWS_SECONDS: Final = 60.0
 """Seconds after which a heartbeat tells how the process is, whatever else was sent."""
+LATE: Final = 10**9
+"""Nanoseconds after which an event says when it was observed, too."""
+SAMPLED: Final = 1.0
+"""Seconds between two looks at a count: a shorter idle time says nothing while the work moves."""
+SAME: Final = 0.05
+"""By how many seconds an elapsed time may differ from what its start says, to be left out."""
+LAGS: Final = 0.5
+"""Seconds from which on the lag of an event loop is told with each heartbeat."""
+PAUSES: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 45.0)
+"""Seconds to which the pause before the next update is rounded up, so that deltas seldom repeat it; then MOST."""
 _FIELD: Final = 6
+_FINAL: Final = frozenset(status.value for status in Status if status.final)
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
 _TROUBLE: Final = frozenset({s.STALLED, s.WAIT_OVERDUE, s.SLOW})
 _BAD_NOTES: Final = frozenset({"failed", "error", "warning"})
@@ -42,9 +56,9 @@ class Events:
     def __init__(self, pipeline: Pipeline) -> None:
         """Post to a pipeline."""
         self._pipeline = pipeline
-        self._beat_at = clock.monotonic()
-        self._told: dict[str, int] = {}
-        """What the last heartbeat said of what was dropped."""
+        self._beat_at = self._news_at = clock.monotonic()
+        self._told: dict[str, int] | None = None
+        """What the last heartbeat with news said of what was dropped; None before the first one."""
         self._state = _State()
         self._keyframes: dict[str, Keyframe] = {}
         """The last keyframe of each operation that runs, by its id."""
@@ -52,11 +66,11 @@ class Events:
     def on_event(self, event: Event, operation: OperationState) -> None:
         """Post an event of an operation."""
         encoded, is_keyframe = self._encode(event, operation)
-        span = event.snapshot.span
+        span, now = event.snapshot.span, clock.time_ns()
         body = otlp.log_record(
             event.name,
             event.timestamp,
-            clock.time_ns(),
+            now if now - event.timestamp > LATE else 0,
             severity(event),
             sentence(event),
             encoded,
@@ -85,7 +99,8 @@ class Events:
 
     def _delta(self, event: Event, keyframe: Keyframe) -> bytes | None:
         """Encode an event as a delta; None if a keyframe says it better."""
-        state = self._read(event.snapshot, keyframe.detail)
+        snapshot = event.snapshot
+        state = self._read(snapshot, keyframe.detail)
         delta = keyframe.difference(state.attributes, state.stages)
         if delta is None:
             return None
@@ -93,9 +108,11 @@ class Events:
         if len(encoded) > BYTES:
             return None
         own, theirs = _own(event, state.attributes)
+        if state.elapsed is not None and not _is_about(state.elapsed, snapshot.started_at, snapshot.timestamp):
+            own[s.ELAPSED] = state.elapsed  # else its start says it
         if event.name == s.UPDATED:
             own.pop(s.STAGE_NAME, None)  # its path says it
-            if event.stage is not None and event.stage == event.snapshot.stage:
+            if event.stage is not None and event.stage == snapshot.stage:
                 del own[s.STAGE_PATH]  # the current stage says it
         return otlp.attributes(_FIELD, own) + encoded + theirs
 
@@ -119,41 +136,51 @@ class Events:
     def on_tick(self, now: float) -> None:
         """Post a heartbeat of the process when it is due, and send everything."""
         if self._is_beat_due(now):
-            self._beat_at, self._told = now, dict(drops)
-            self._beat()
+            self._beat_at = now
+            self._beat(now)
         self._pipeline.poke()
 
     def _is_beat_due(self, now: float) -> bool:
         """Whether nothing else proves for long that the process is alive, or tells how it is."""
-        if now - self._beat_at >= NEWS_SECONDS:
+        if now - self._news_at >= NEWS_SECONDS:
             return True
         pipeline = self._pipeline
-        return pipeline.is_over(self._beat_at, now) and (pipeline.is_silent(now) or self._told != drops)
+        return pipeline.is_over(self._beat_at, now) and (pipeline.is_silent(now) or (self._told or {}) != drops)
 
-    def _beat(self) -> None:
+    def _beat(self, now: float) -> None:
+        """Post a heartbeat, which tells how the process is, or only that it is; the resource has the interval."""
+        lag = process.lag.worst(process.loops)
+        is_soon = now - self._news_at >= NEWS_SECONDS - self._pipeline.interval / 2
+        text, about = "the process is alive", dict[str, Value]()
+        if is_soon or self._told != drops or (lag or 0.0) >= LAGS:
+            self._news_at, self._told = now, dict(drops)
+            text += f", {count(len(registry.live))} {plural('operation', len(registry.live))} in flight"
+            about = self._news(lag)
+        when = clock.time_ns()
+        body = otlp.log_record(
+            s.PROCESS_HEARTBEAT, when, 0, otlp.INFO, text, otlp.attributes(_FIELD, about), None, None, False
+        )
+        self._pipeline.post(EncodedEvent(s.PROCESS_HEARTBEAT, "", body))
+
+    def _news(self, lag: float | None) -> dict[str, Value]:
+        """How the process is; `lag` is that of its slowest event loop, in seconds."""
         about: dict[str, Value] = {
             s.HEARTBEAT_INTERVAL: self._pipeline.interval,
             s.JUDGED_BY: "process",
             s.PROCESS_IN_FLIGHT: len(registry.live),
         }
-        lag = process.lag.worst(process.loops)
         if lag is not None:
             about[s.PROCESS_LOOP_LAG] = lag
         about |= vitals()
         if drops:
             about[s.DROPPED] = json.dumps(dict(drops))
-        now = clock.time_ns()
-        text = f"the process is alive, {about[s.PROCESS_IN_FLIGHT]} operations in flight"
-        body = otlp.log_record(
-            s.PROCESS_HEARTBEAT, now, now, otlp.INFO, text, otlp.attributes(_FIELD, about), None, None, False
-        )
-        self._pipeline.post(EncodedEvent(s.PROCESS_HEARTBEAT, "", body))
+        return about
 
 
 class _State:
-    """The state of an operation as attributes; the curve apart, as deltas go without it."""
+    """The state of an operation as attributes; the curve and the elapsed time apart, as deltas go without them."""
 
-    __slots__ = ("attributes", "curve", "detail", "encoded", "snapshot", "stages")
+    __slots__ = ("attributes", "curve", "detail", "elapsed", "encoded", "snapshot", "stages")
 
     def __init__(self, snapshot: Snapshot | None = None, detail: int = 0) -> None:
         """Read a snapshot; `detail` is the place in `_DETAILS` of what makes it smaller."""
@@ -163,18 +190,41 @@ class _State:
         self.attributes: dict[str, Value] = {}
         self.stages: list[dict[str, Any]] = []
         self.curve: Value | None = None
+        self.elapsed: Value | None = None
         if snapshot is not None:
             lighter = _DETAILS[detail](snapshot)
             self.attributes.update(wire.state_of(lighter))
-            self.stages = wire.stages_of(lighter)
+            self.stages = [_lean(stage, snapshot.timestamp) for stage in wire.stages_of(lighter)]
             self.curve = self.attributes.pop(s.CURVE, None)
+            self.elapsed = self.attributes.pop(s.ELAPSED, None)
+            if snapshot.health is Health.PROGRESSING and (snapshot.idle or 0.0) < SAMPLED and s.IDLE in self.attributes:
+                self.attributes[s.IDLE] = 0.0
+            if snapshot.update_pause is not None and snapshot.update_pause < MOST:
+                place = bisect_left(PAUSES, snapshot.update_pause)
+                self.attributes[s.UPDATE_PAUSE] = PAUSES[place] if place < len(PAUSES) else MOST
 
     def encode(self) -> None:
         """Encode all of it."""
-        more: dict[str, Value] = {} if self.curve is None else {s.CURVE: self.curve}
+        both = (s.ELAPSED, self.elapsed), (s.CURVE, self.curve)
+        more: dict[str, Value] = {name: value for name, value in both if value is not None}
         if self.stages:
             more[s.STAGES] = wire.dump(self.stages)
         self.encoded = otlp.attributes(_FIELD, {**self.attributes, **more})
+
+
+def _is_about(elapsed: Any, started_at: Any, now: float) -> bool:
+    """Whether a reader finds the same elapsed time from the start."""
+    return started_at is not None and abs(now - started_at - elapsed) < SAME
+
+
+def _lean(stage: dict[str, Any], now: float) -> dict[str, Any]:
+    """A stage without what a reader finds itself, or what means nothing."""
+    final, idle = stage["status"] in _FINAL, stage.get("idle")
+    if idle is not None and (final or idle < SAMPLED):
+        del stage["idle"]
+    if not final and "elapsed" in stage and _is_about(stage["elapsed"], stage.get("started_at"), now):
+        del stage["elapsed"]
+    return stage
 
 
 def _own(event: Event, state: Mapping[str, object]) -> tuple[dict[str, Value], bytes]:

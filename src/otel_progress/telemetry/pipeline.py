@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 from otel_progress import clock
@@ -97,8 +97,8 @@ class Pipeline:
         self._transports = [one for one in (self._logs, self._metrics) if one is not None]
         self._about = resource
         self._resource = otlp.resource(resource)
-        self._resources: dict[float, bytes] = {}
-        """The encoded resource of events, by the interval that it promises."""
+        self._resources: dict[tuple[float, bool], bytes] = {}
+        """The encoded resource of events, by the interval that it promises, and whether it describes the process."""
         self._scope = otlp.scope(s.SCOPE, version)
         self._outbox = Outbox(outbox, lacks=keyframes.request_id)
         self._offered = offered
@@ -268,7 +268,7 @@ class Pipeline:
         if not batch:
             return False
         began, interval = clock.monotonic(), self.interval
-        answer = paced.send(self._request_of_events((event.body for event in batch.values()), interval), deadline)
+        answer = paced.send(self._request_of_events(batch.values(), interval), deadline)
         if answer.delivered:
             self._spoke_at, self._announced = began, interval
             self._is_monitor = answer.control is not None  # nothing else offers a control channel
@@ -309,13 +309,16 @@ class Pipeline:
         """Encode an export request with these metrics."""
         return otlp.envelope(self._resource, self._scope, items)
 
-    def _request_of_events(self, events: Iterable[bytes], interval: float) -> bytes:
+    def _request_of_events(self, events: Collection[EncodedEvent], interval: float) -> bytes:
         """Encode an export request with events, whose resource says how to read them, and what silence is promised.
 
-        Metrics say neither: with a resource of their own they would have a second `target_info` in Prometheus.
+        Only with a keyframe it also describes the process: most requests hold one small event. Metrics say neither:
+        with a resource of their own they would have a second `target_info` in Prometheus.
         """
-        encoded = self._resources.get(interval)
+        key = interval, any(event.is_keyframe for event in events)
+        encoded = self._resources.get(key)
         if encoded is None:
-            about = {**self._about, s.SCHEMA: wire.SCHEMA, s.HEARTBEAT_INTERVAL: interval}
-            encoded = self._resources[interval] = otlp.resource(about)
-        return otlp.envelope(encoded, self._scope, events)
+            about = {name: value for name, value in self._about.items() if key[1] or not name.startswith(s.DESCRIBING)}
+            encoded = otlp.resource({**about, s.SCHEMA: wire.SCHEMA, s.HEARTBEAT_INTERVAL: interval})
+            self._resources[key] = encoded
+        return otlp.envelope(encoded, self._scope, [event.body for event in events])

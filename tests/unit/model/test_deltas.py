@@ -60,11 +60,18 @@ def pairs(draw: st.DrawFn) -> tuple[Snapshot, Snapshot]:
 @QUICK
 @given(pairs())
 def test_a_keyframe_and_any_later_delta_are_the_whole_snapshot(states: tuple[Snapshot, Snapshot]) -> None:
-    """Field by field, with all stages in their order; the curve alone is as of the event that carries it."""
+    """Field by field, with all stages in their order; but for the curve, and what changes with each look."""
     first, later = (replace(one, curve=()) for one in states)
     delta = delta_of(first, later)
     if delta is not None:  # else a keyframe says it better
-        assert read(merge(wire.to_attributes(first), delta), later) == later
+        assert fixed(read(merge(wire.to_attributes(first), delta), later)) == fixed(later)
+
+
+def fixed(seen: Snapshot) -> Snapshot:
+    """A state without what a delta leaves as it was."""
+    learned = {} if seen.stall_after_source is None else {"stall_after": None}
+    stages = [one if one.status.final else replace(one, cpu_seconds=None, peak_memory=None) for one in seen.stages]
+    return replace(seen, stages=tuple(stages), resources=None, **learned)
 
 
 def plain(sequence: int, *stages: StageSnapshot, **more: Any) -> Snapshot:
@@ -92,7 +99,7 @@ def test_what_did_not_change_is_not_sent() -> None:
     delta = delta_of(first, replace(first, sequence=2, elapsed=1.0))
     assert delta is not None
     assert set(delta) == {
-        *(s.SEQUENCE, s.KEYFRAME, s.OPERATION_ID, s.OPERATION_NAME, s.OPERATION_ATTEMPT),
+        *(s.SEQUENCE, s.KEYFRAME, s.OPERATION_ID, s.OPERATION_NAME),
         *(s.START_TIME, s.STATUS, s.HEALTH, s.ELAPSED),
     }
 
@@ -103,6 +110,39 @@ def test_what_a_table_of_newest_records_shows_is_always_said() -> None:
     delta = delta_of(first, replace(first, sequence=2))
     assert delta is not None
     assert (delta[s.OPERATION_ATTEMPT], delta[s.STAGE_CURRENT], delta[s.MESSAGE]) == (2, "load", "m")
+
+
+def test_a_learned_limit_stays_that_of_the_keyframe() -> None:
+    """It changes all the time, and the process judges by it; it is told when it comes or goes, and a named one always."""
+    learned = plain(1, stall_after=50.0, stall_after_source="learned from this run")
+    for first, later, limit in (
+        (learned, replace(learned, stall_after=52.0), 50.0),
+        (learned, replace(learned, stall_after=30.0, stall_after_source=None), 30.0),
+        (learned, replace(learned, stall_after=None, stall_after_source=None), None),
+        (plain(1), learned, 50.0),
+        (plain(1, stall_after=50.0), plain(2, stall_after=52.0), 52.0),
+    ):
+        assert seen(first, replace(later, sequence=2)).stall_after == limit
+
+
+def test_without_an_elapsed_time_that_of_the_keyframe_is_not_taken() -> None:
+    """Its start says it: of the operation, and of a stage that runs."""
+    first = plain(1, stage("a", started_at=99.5, elapsed=1.5), elapsed=2.0)
+    delta = delta_of(first, plain(7, stage("a", started_at=99.5, elapsed=7.5), elapsed=8.0))
+    assert delta is not None
+    del delta[s.ELAPSED], delta[s.STAGES]
+    keyframe = wire.to_attributes(first)
+    stages = [{name: value for name, value in one.items() if name != "elapsed"} for one in wire.stages_of(first)]
+    found = read(merge({**keyframe, s.STAGES: json.dumps(stages)}, delta), plain(7))
+    assert (found.elapsed, found.stages[0].elapsed) == (8.0, 7.5)
+
+
+def test_what_a_new_stage_uses_is_told_at_its_end() -> None:
+    """Its CPU time and memory change with each look, and nothing is decided by them."""
+    begun = stage("b", cpu_seconds=1.0, peak_memory=5.0)
+    assert seen(plain(1, stage("a")), plain(2, stage("a"), begun)).stages[1].cpu_seconds is None
+    ended = replace(begun, status=Status.COMPLETED)
+    assert seen(plain(1, stage("a")), plain(2, stage("a"), ended)).stages[1] == ended
 
 
 @pytest.mark.parametrize("length", [5, 500])
@@ -177,7 +217,7 @@ def test_a_planned_stage_that_starts_says_what_changed_of_it() -> None:
     later = plain(2, stage("a", planned=True, description="long", started_at=100.0))
     delta = delta_of(first, later)
     assert delta is not None
-    assert json.loads(delta[s.STAGES]) == [[0, {"status": "running", "started_at": 100.0}]]
+    assert json.loads(delta[s.STAGES]) == [[0, {"status": "running", "started_at": 100.0, "elapsed": 0.0}]]
 
 
 def test_a_simple_sender_lists_the_stages_that_changed() -> None:

@@ -133,6 +133,16 @@ def test_what_a_request_says_of_itself_is_no_part_of_the_process(monitor: Parts)
     assert not {s.SCHEMA, s.HEARTBEAT_INTERVAL} & set(process.resource)
 
 
+def test_what_describes_a_process_is_kept(monitor: Parts) -> None:
+    """Only some requests say its command; whoever says more in its name changes nothing else."""
+    sender = Sender(monitor, 7, "a", **promising(5.0))
+    for about in ({}, {s.PROCESS_COMMAND_ARGS: ("run", "me")}, {}, {s.PROCESS_COMMAND_ARGS: ("other",), "mine": "new"}):
+        sender.say(**about)
+    [process] = monitor.core.ledger.processes.values()
+    assert list(process.resource[s.PROCESS_COMMAND_ARGS]) == ["run", "me"]
+    assert "mine" not in process.resource
+
+
 def test_who_judges_is_known_without_a_heartbeat(monitor: Parts) -> None:
     """The scope of our SDK says it: such a process judges its operations itself."""
     Sender(monitor, 7, "a", **promising(5.0)).say()

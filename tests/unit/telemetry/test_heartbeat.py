@@ -53,7 +53,7 @@ def intervals(captured: Capture) -> list[float]:
 
 @pytest.mark.parametrize(("answer", "interval"), [(MONITOR, 5.0), (COLLECTOR, 15.0)])
 def test_a_quiet_process_beats_as_its_receiver_needs(answer: Answer, interval: float) -> None:
-    """While nothing else is sent, a monitor hears of it each 5 s, another receiver each 15 s."""
+    """While nothing else is sent, a monitor hears of it each 5 s, another receiver each 15 s; and each minute how it is."""
     with capture() as captured:
         captured.logs_receiver.answer = lambda _: answer
         progress.operation("survey").start()
@@ -61,7 +61,10 @@ def test_a_quiet_process_beats_as_its_receiver_needs(answer: Answer, interval: f
         times = [seconds(log) for log in beats(captured)]
         assert [late - early for early, late in pairwise(times[1:])] == [interval] * (len(times) - 2)
         assert len(times) >= 8
-        assert beats(captured)[-1].attributes[semconv.HEARTBEAT_INTERVAL] == interval
+        assert intervals(captured)[-1] == interval
+        told = [seconds(log) for log in beats(captured) if semconv.PROCESS_IN_FLIGHT in log.attributes]
+        assert [late - early for early, late in pairwise(told)] == [60.0] * (len(told) - 1)
+        assert told[0] == times[0]
 
 
 def test_what_is_sent_anyway_stands_for_a_heartbeat() -> None:
@@ -128,7 +131,7 @@ def test_a_receiver_that_turns_out_to_be_a_monitor_is_promised_less_silence() ->
         captured.logs_receiver.answer = lambda _: COLLECTOR
         captured.advance(60)
         times = [seconds(log) for log in beats(captured)]
-        promised = [log.attributes[semconv.HEARTBEAT_INTERVAL] for log in beats(captured)]
+        promised = intervals(captured)[-len(times) :]
         for early, late, promise in zip(times, times[1:], promised):
             assert late - early <= promise
         assert times[-1] - times[-2] == promised[-1] == 15.0
@@ -225,13 +228,13 @@ def test_a_loop_that_is_over_is_not_late(each_five_seconds: Capture) -> None:
 
 
 def test_a_real_loop_is_asked(each_five_seconds: Capture) -> None:
-    """The loop on which an operation started is asked, and answers."""
+    """The loop on which an operation started is asked, and answers; it is told once a minute."""
 
     async def work() -> None:
         async with progress.operation("survey"):
-            each_five_seconds.advance(5.25)
-            await asyncio.sleep(0)
-            each_five_seconds.advance(5)
+            for seconds_more in (5.25, *[5.0] * 12):
+                each_five_seconds.advance(seconds_more)
+                await asyncio.sleep(0)
 
     asyncio.run(work())
-    assert lags(each_five_seconds) == [None, pytest.approx(0.0)]
+    assert [lag for lag in lags(each_five_seconds) if lag is not None] == [pytest.approx(0.0)]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 import otel_progress as progress
 from otel_progress import Operation, semconv
@@ -47,6 +48,25 @@ def names(captured: Capture, operation: Operation | None = None) -> list[str]:
         if log.event_name != semconv.PROCESS_HEARTBEAT
         and (operation is None or log.attributes[semconv.OPERATION_ID] == operation.id)
     ]
+
+
+# -- whose it is
+
+
+def test_only_a_keyframe_comes_with_what_describes_the_process(progress_capture: Capture) -> None:
+    """Whose request it is stands in each one; the command and the folder in few, as most hold one small event."""
+    assert progress_capture.drops == {}
+    whose = {"service.name": "s", "host.name": "h", "process.pid": 7, "mine": "x"}
+    about = {"telemetry.sdk.name": "t", "process.command_args": ("run",), "process.working_directory": "/"}
+    receiver = Receiver()
+    pipeline = Pipeline(receiver, None, {**whose, **about}, "1", 10)
+    for is_keyframe in (True, False):
+        pipeline.post(EncodedEvent(semconv.UPDATED, "a", b"", is_keyframe))
+        pipeline.flush(1.0)
+    found = [ExportLogsServiceRequest.FromString(body).resource_logs[0].resource for body in receiver.requests]
+    first, second = ({pair.key for pair in resource.attributes} for resource in found)
+    assert first - second == about.keys()
+    assert second == whose.keys() | {semconv.SCHEMA, semconv.HEARTBEAT_INTERVAL}
 
 
 # -- retries

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock, semconv
-from otel_progress.live import hooks, misuse
+from otel_progress.live import hooks, misuse, short_waits
 from otel_progress.live.branches import DEPTH, touch_lanes
 from otel_progress.live.engine import items, keyframes, labels, learning, outlines, process, resources, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
@@ -400,10 +400,12 @@ class Ticker:
                 )
 
     def _tell_overdue(self, operation: OperationState, now: float) -> None:
-        """Report each declared wait once that is past its limit."""
+        """Report each declared wait once that is past its limit, and the start of a folded one that lasts."""
         if operation._status is not Status.RUNNING:
             return
         for wait, node in tuple((operation._pauses or {}).items()):
+            if short_waits.is_told_now(wait, operation, now):
+                self._change(semconv.WAIT_STARTED, operation, node, Attributes({semconv.WAIT_REASON: wait.reason}))
             if not wait.told_overdue and now >= wait.due and self._stalls < STALLS:
                 wait.told_overdue = True
                 self._stalls += 1
@@ -541,6 +543,9 @@ class Ticker:
             operation._has_news = operation._hurries = False
             operation._update_at = self._looked_at + operation._update_pause
             operation._estimated = estimated(snapshot) if operation._update_pause else frozenset()
+            operation._shows_wait = short_waits.shows(snapshot)
+            if operation._shows_wait and not operation._pauses:
+                self._hurry(operation)  # it ended meanwhile
         for sink in sinks:
             try:
                 sink(told, operation)

@@ -396,7 +396,10 @@ class Core:
         if process.beats and (before is None or not before.beats):
             for entry in self.ledger.open_of(MARK + declared_instance(process.instance)):
                 self._drop_trace(bytes.fromhex(entry.head.operation_id))
-        if before is not None and (before.beats, before.interval) != (process.beats, process.interval):
+        if before is not None and (
+            (before.beats, before.interval) != (process.beats, process.interval)
+            or before.resource is not process.resource
+        ):
             self.journal.processes.add(process.instance)
 
     def _examine(self, record: Record, group: records.Group) -> None:

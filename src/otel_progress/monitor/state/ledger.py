@@ -650,6 +650,8 @@ class Ledger:
             process = replace(known, heard_at=max(now, known.heard_at))
         else:
             process = replace(known, heard_at=max(now, known.heard_at), interval=interval, beats=True)
+        if known is not None and (more := _description(known, resource)):
+            process = replace(process, resource={**known.resource, **more})
         self.processes[instance] = process
         return process
 
@@ -793,6 +795,11 @@ def process_of(instance: str, resource: Mapping[str, Any], now: float, interval:
     )
 
 
+def _description(known: Process, resource: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request says about a process that earlier ones left out: only some describe it."""
+    return {key: value for key, value in resource.items() if key.startswith(s.DESCRIBING) and key not in known.resource}
+
+
 def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
     """Whether both belong to one attempt; before its start, an attempt is identified by its number and process."""
     if one.attempt != other.attempt:
@@ -802,12 +809,18 @@ def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
     return one.started_at == other.started_at
 
 
+def elapsed_of(event: ReportedEvent, head: Head) -> float | None:
+    """The elapsed time that an event says, else the time since the start; None if the start is unknown, too."""
+    said: float | None = event.brief.get(s.ELAPSED)
+    return said if said is not None or head.started_at is None else wire.since(head.started_at, head.timestamp)
+
+
 def _draw(entry: Entry) -> None:
     """Add what an event says to the curve of its operation; one that carries the whole curve replaces it."""
     if entry.said is None or not entry.open:
         return
     get = entry.said.brief.get
-    seconds, completed, told = get(s.ELAPSED), get(s.COMPLETED), get(s.CURVE)
+    seconds, completed, told = elapsed_of(entry.said, entry.head), get(s.COMPLETED), get(s.CURVE)
     if seconds is None or completed is None or not finite(seconds) or not finite(completed):
         return
     if isinstance(told, str):

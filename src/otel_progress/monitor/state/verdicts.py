@@ -19,7 +19,7 @@ from otel_progress.model.states import Label
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import finite
 from otel_progress.monitor.state.child_processes import STOPPED, Children, JudgedBranch, Judgement, running
-from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, elapsed_of
 from otel_progress.monitor.state.unjudged import Unjudged
 
 GAP: Final = 2.5
@@ -326,10 +326,8 @@ def _due(entry: Entry) -> float:
     """Seconds after which the reported verdict can change by time alone; 0 if unknown."""
     if entry.said is None:
         return 0.0
-    get, head = entry.said.brief.get, entry.head
-    elapsed = get(s.ELAPSED)
-    if elapsed is None:
-        elapsed = 0.0 if head.started_at is None else max(0.0, head.timestamp - head.started_at)
+    get = entry.said.brief.get
+    elapsed = elapsed_of(entry.said, entry.head) or 0.0
     limits = (get(s.WAIT_REMAINING), 0.0), (get(s.SLOW_AFTER), elapsed), (get(s.START_WITHIN), elapsed)
     due = math.inf
     for limit, spent in limits:
