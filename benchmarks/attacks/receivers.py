@@ -168,7 +168,7 @@ def against(kinds: Mapping[str, z.Kind], protocol: str) -> None:
         for sender in senders:
             sender.bad.mend(grpc=protocol == "grpc")
             if sender.bad.kind.name.startswith("429"):
-                sender.pipeline._at_once()  # an hour is honoured, and too long for this
+                sender.pipeline.flush(SOME)  # an hour is honoured, and too long for this
         late = [one for one in senders if not until(lambda one=one: arrived(one), 20.0)]
         names = [f"{one.bad.kind.name} ({events(one.bad)})" for one in late]
         hold(not late, f"what happened did not arrive: {', '.join(names)}")
