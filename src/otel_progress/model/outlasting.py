@@ -29,7 +29,7 @@ def left(usual: float, width: float, ran: float) -> tuple[float, float, float]:
         ran: seconds that it has run.
     """
     deviation = width / _EIGHTY
-    if ran <= 0:
+    if ran / usual <= 0:  # a tiny time divided by a long one is 0
         return usual, usual / math.exp(width), usual * math.exp(width)
     deviation = max(deviation, math.log(ran / usual) / _FARTHEST)
     passed = math.log(ran / usual) / deviation

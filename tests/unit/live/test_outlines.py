@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import otel_progress as progress
@@ -293,6 +293,7 @@ USUAL = st.builds(UsualStage, st.floats(0, 1), st.floats(0, 20), TIMES, TIMES, s
     TIMES,
     OWN,
 )
+@example(Outline(1, 1000.0, 1.0, 0.0, {}), {}, 5e-324, {})
 def test_whatever_earlier_runs_had_the_estimate_is_sound(
     outline: Outline, seen: dict[str, StageSoFar], now: float, own: dict[str, Estimate]
 ) -> None:

@@ -29,6 +29,11 @@ def test_at_the_start_it_is_the_usual_time(usual: float, width: float) -> None:
     assert left(usual, width, 0) == pytest.approx((usual, usual / math.exp(width), usual * math.exp(width)))
 
 
+def test_a_time_that_vanishes_beside_the_usual_one_is_none() -> None:
+    """The smallest number divided by a usual time is 0, which has no logarithm."""
+    assert left(1000.0, 0.5, 5e-324) == left(1000.0, 0.5, 0)
+
+
 @given(USUAL, WIDTHS)
 def test_it_falls_more_slowly_than_time_passes(usual: float, width: float) -> None:
     """A second that passed takes at most a second off, and the end moves away, never closer."""
