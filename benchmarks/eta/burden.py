@@ -107,7 +107,7 @@ def _without_forecasters() -> Iterator[None]:
     """Let estimates follow the rate alone: no course is kept, and nothing is tested or combined."""
     kept = Pace._forecast, Pace._reach
 
-    def forecast(self: Any, time: float, units: float, left: float, grain: float, rate: float, may: Any) -> Any:  # noqa: ARG001
+    def forecast(self: Any, time: float, units: float, left: float, grain: float, rate: float, may_review: Any) -> Any:  # noqa: ARG001
         return _Forecast(units, units + left, 1.0 / rate, untested(1.0, left), 0.0)
 
     Pace._forecast = forecast  # type: ignore[method-assign]

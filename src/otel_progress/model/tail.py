@@ -70,8 +70,7 @@ def may_take_longer(kept: bytes, more: float) -> float:
         kept: the units so far.
         more: the number of units that are left, at least 1.
     """
-    number, _, _ = _KEPT.unpack(kept)
-    number = max(1.0, number)
+    number: float = max(1.0, _KEPT.unpack(kept)[0])
     square = math.log1p(math.expm1(spread(kept) ** 2) * (1 / number + 1 / more))
     return min(_FARTHEST, square / 2 + _EIGHTY * math.sqrt(square) * (1 + _UNSURE / number))
 
