@@ -139,7 +139,7 @@ def bars(found: Found) -> list[Bar]:
 
 def _mean_jumps(found: Found, who: str) -> float:
     means = [mean.jumps for scores in found.values() for one in scores if (mean := one.mean(who))]
-    return statistics.fmean(means)
+    return statistics.fmean(means) if means else math.nan
 
 
 def _worse(found: Found, later: int, slack: float, names: Sequence[str]) -> list[str]:
@@ -170,9 +170,16 @@ def first_estimates(found: Found) -> str:
     return "\n".join(lines)
 
 
+def costs() -> list[Bar]:
+    """What estimates cost in this process."""
+    from benchmarks.eta import burden
+
+    return [Bar(*one) for one in burden.bars()]
+
+
 def text(found: Found, seeds: Sequence[int], seconds: float) -> str:
     """Return all tables."""
-    met = [f"| {bar.what} | {bar.found} | {'yes' if bar.met else '**no**'} |" for bar in bars(found)]
+    met = [f"| {bar.what} | {bar.found} | {'yes' if bar.met else '**no**'} |" for bar in (*bars(found), *costs())]
     runs = sum(len(one.cover) for scores in found.values() for one in scores)
     return "\n\n".join(
         [

@@ -72,6 +72,8 @@ _DOUBTED: Final = 1.5
 """After a quick batch, each unit may take this many times as long as the first ones that came later."""
 _DOUBTFUL: Final = 8
 """Steps after which such a batch no longer widens the interval."""
+_ONE: Final = 1.5
+"""Units in a step up to which the times of steps are those of units."""
 _NOTED: Final = 3 * _LOOK
 """The shortest step that can hold back an estimate."""
 _AS_SLOW: Final = 2.0
@@ -449,20 +451,33 @@ class Pace:
         more = 0.0 if self._growth is None else self._growth.to_come(remaining)
         eta = each * (remaining + more) - unit + rest
         low, high = interval(eta, wider * found.error)
-        low, high = low * remaining / (remaining + more), max(high, eta - rest + most)
-        alone = self._record is None or not self._record.runs
-        if alone and self._doubt and self._seen < _DOUBTFUL and not self._course.since[1]:
-            high = max(high, self._doubt * remaining)
-        if alone and self._slow:
-            high = max(high, self._slow * max(1.0, remaining / (max(grain, self._step) or remaining)))
+        low, high = self._widened(low, max(high, eta - rest + most), eta, units, remaining, grain)
         if self._growth is not None:
-            high += each * self._growth.since_half()
+            low, high = self._growth.widened(low, high, remaining, each)
         if not 0 < eta <= high < math.inf:
             return None
         lost = 0.0 if self._course.lost is None else self._course.lost[1]
         self._foretell(time + lost + low, time + lost + high)
         runs = 0 if self._record is None or not known else self._record.runs
         return Estimate(eta, low, high, "history" if known > _MAINLY else "rate", runs)
+
+    def _widened(
+        self, low: float, high: float, eta: float, units: float, remaining: float, grain: float
+    ) -> tuple[float, float]:
+        """An interval that leaves room for what the errors of forecasts do not show."""
+        past = self._prepared(remaining + units)
+        if past is not None:
+            unproven = past.unproven(units)
+            if not unproven:
+                return low, high
+            earlier = unproven * past.usual(units, remaining) + (1 - unproven) * eta
+            return min(low, earlier), max(high, earlier)
+        steps = max(1.0, remaining / (max(grain, self._step) or remaining))
+        if self._doubt and self._seen < _DOUBTFUL and not self._course.since[1]:
+            high = max(high, self._doubt * remaining)
+        if self._tail is not None and self._step < _ONE * grain:
+            high = max(high, eta * math.exp(tail.may_take_longer(self._tail, steps)))
+        return low, max(high, self._slow * steps)
 
     def _in_hand(self, unit: float, waited: float) -> tuple[float, float]:
         """The seconds left of the unit in hand, expected and at most; `unit` is what it takes, on average."""

@@ -442,9 +442,8 @@ class Course:
             scale = _SHARPNESS * many / len(ORIGINS) / (best + _EXACT * (1 + many))
             seen = min(1.0, _EARLY * done / (done + left))
             if past is not None:
-                usual = past.forecasts(time, done, left, self.spent(time, done, past))[0]
                 # fast units at the start say little about slow ones that are known to come
-                seen = min(seen, (_EARLY * time / (time + left * math.exp(usual))) ** 2)
+                seen = min(seen, (_EARLY * time / (time + past.usual(done, left))) ** 2)
                 seen = min(seen, done / (done + left) / past.proof)  # nor do a few units that vary much
             losses = [
                 loss + (scale * (each - best) if index < OWN else seen * min(_MISTRUST, scale * (each - best)))
@@ -454,9 +453,11 @@ class Course:
         weights = [math.exp(least - each) for each in losses]
         whole = sum(weights)
         shares = [each / whole for each in weights]
-        return Review(done, done + left, self._error(tests, shares, horizon, past), shares)
+        return Review(done, done + left, self._error(tests, shares, horizon, done, past), shares)
 
-    def _error(self, tests: list[Test], weights: Sequence[float], horizon: float, past: Past | None) -> float:
+    def _error(
+        self, tests: list[Test], weights: Sequence[float], horizon: float, done: float, past: Past | None
+    ) -> float:
         """The standard error (log) of a forecast that is far ahead: from the tests, and what is assumed before any."""
         known = sum(weights[OWN:])
         squares = number = 0.0
@@ -466,7 +467,7 @@ class Course:
             number += weight
         assumed = _SPREAD * _SPREAD
         if past is not None:
-            assumed = known * past.error**2 / _ahead_of(horizon) + (1 - known) * assumed
+            assumed = known * past.error(done) ** 2 / _ahead_of(horizon) + (1 - known) * assumed
         if number:
             uneven = min(1.0, math.sqrt(squares / number) / _UNEVEN)
             assumed *= ((_DOUBT + number * uneven) / (_DOUBT + number)) ** 2

@@ -11,6 +11,8 @@ _AS_FAST, _SLOWER = 0.9, 0.7
 """From this part of the count on the total grows as fast, until it grows by less than the second part of it."""
 _GOES_ON: Final = 0.5
 """The part of the growth that is expected to go on."""
+_MAY_GO_ON: Final = 0.95
+"""The part for which the upper end leaves room, and that for an error of the pace as well."""
 _LATELY: Final = 0.15
 """The part of the time since the start, without any growth, after which a total is taken as final."""
 
@@ -44,14 +46,33 @@ class Growth:
         """Return the units by which the total grew in about the last half of the run; as many more may come."""
         return max(0.0, self._now[2] - self._halves[0][2])
 
-    def to_come(self, left: float) -> float:
-        """Return by how many units the total will grow until the units that are left, and those, are done."""
+    def to_come(self, left: float, goes_on: float = _GOES_ON) -> float:
+        """Return by how many units the total will grow until the units that are left, and those, are done.
+
+        Args:
+            left: units that are left now.
+            goes_on: the part of the growth that goes on.
+        """
         time, units, _ = self._now
         done = units - self._halves[0][1]
         if self._times < _TIMES or time - self._at > _LATELY * time or done <= 0:
             return 0.0
-        each = _GOES_ON * min(1.0, self.since_half() / done)
+        each = goes_on * min(1.0, self.since_half() / done)
         return left * each / (1 - each)
+
+    def widened(self, low: float, high: float, left: float, each: float) -> tuple[float, float]:
+        """Return the interval of an estimate that expects `to_come`, with room for no growth, and for nearly all of it.
+
+        Args:
+            low: its lower end, in seconds.
+            high: its upper end.
+            left: units that are left now.
+            each: seconds a unit.
+        """
+        more, most = self.to_come(left), self.to_come(left, _MAY_GO_ON)
+        if not more:
+            return low, high + each * self.since_half()
+        return low * left / (left + more), high * (left + most) / (left + more)
 
     def is_endless(self) -> bool:
         """Whether the total has grown as fast as the count since about half of the run, again and again."""

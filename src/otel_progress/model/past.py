@@ -32,11 +32,17 @@ _NOISE: Final = 0.07
 _NOISIEST: Final = 25.0
 _PROOF: Final = 0.05
 """The least part of a run after which its own pace says as much as earlier runs: its first units are special."""
+_NOISY: Final = 0.5
+"""The same at most where single parts vary, however much the runs differ: a few of these may have been odd."""
 _MOST: Final = 100.0
 """Largest logarithm of a time per unit that is learned."""
 _TRUSTED: Final = 3.5
 """Logarithm of the weight of one earlier run before any test; forecasters of the run alone have about 0."""
 _TINY: Final = 1e-9
+_LEAST_VARIES: Final = 0.02
+"""The least mean square by which the pace of a run is taken to differ from that of earlier ones."""
+_CHANCE: Final = 3.0
+"""How much the noise of single parts counts for the error of what is left."""
 _UNEVEN: Final = 3.0
 """A sixteenth of the units that took this many times as long as the median one had a pause in it."""
 _PAUSE_PARTS: Final = 4
@@ -53,7 +59,7 @@ class Record:
         varies: the mean square of how far the next run was from that.
         shares: how much of the time each sixteenth of the units took.
         wide: by how much errors in tests are multiplied, so that intervals hold what they say.
-        noise: the mean square of how far the share of a sixteenth was from the usual one, in sixteenths.
+        noises: the mean square of how far the share of each sixteenth was from the usual one, in sixteenths.
         missed: how far (log) the newest run is from `each` if it was unlike those before, else 0.
     """
 
@@ -62,8 +68,13 @@ class Record:
     varies: float = _ALIKE * _ALIKE
     shares: list[float] = field(default_factory=lambda: [1.0 / PARTS] * PARTS)
     wide: float = WIDE
-    noise: float = _NOISE
+    noises: list[float] = field(default_factory=lambda: [_NOISE] * PARTS)
     missed: float = 0.0
+
+    @property
+    def noise(self) -> float:
+        """The mean of `noises`."""
+        return sum(self.noises) / PARTS
 
     def add(self, shares: Sequence[float] | None, time: float, done: float, held: float | None = None) -> None:
         """Add a completed run.
@@ -91,21 +102,21 @@ class Record:
         self.each += newest * off
         if shares is not None:
             if self.runs:
-                self.noise += newest * (min(_NOISIEST, self._differs(shares)) - self.noise)
+                differ = zip(self.noises, self._differs(shares))
+                self.noises = [old + newest * (min(_NOISIEST, new) - old) for old, new in differ]
             self.shares = [old + newest * (max(_TINY, new) - old) for old, new in zip(self.shares, shares)]
         if held is not None:
             self.wide = min(_LIMITS[1], max(_LIMITS[0], self.wide * math.exp(_ADAPT * (0.8 - held))))
         self.runs += 1
 
-    def _differs(self, shares: Sequence[float]) -> float:
-        """The mean square by which shares differ from the usual ones; those of a few runs are uncertain themselves."""
-        whole = sum(self.shares)
-        squares = sum((new - old / whole) ** 2 for old, new in zip(self.shares, shares))
-        return PARTS * squares / (1 + max(NEWEST / 2, 1 / self.runs))
+    def _differs(self, shares: Sequence[float]) -> list[float]:
+        """The squares by which shares differ from the usual ones; those of a few runs are uncertain themselves."""
+        whole, uncertain = sum(self.shares), 1 + max(NEWEST / 2, 1 / self.runs)
+        return [(PARTS * (new - old / whole)) ** 2 / uncertain for old, new in zip(self.shares, shares)]
 
     def to_list(self) -> list[float]:
         """Return plain numbers."""
-        kept = (self.each, self.varies, self.wide, *self.shares, self.noise, self.missed)
+        kept = (self.each, self.varies, self.wide, *self.shares, self.noise, self.missed, *self.noises)
         return [self.runs, *(round(each, 6) for each in kept)]
 
     @classmethod
@@ -116,19 +127,20 @@ class Record:
             TypeError, ValueError: if it is anything else.
         """
         runs, each, varies, wide, *shares = map(float, given)
-        noise, missed = shares[PARTS:] if len(shares) == PARTS + 2 else (_NOISE, 0.0)  # earlier versions had none
-        shares = shares[:PARTS] if len(shares) == PARTS + 2 else shares
+        shares, more = shares[:PARTS], shares[PARTS:] or [_NOISE, 0.0]  # earlier versions had no noise
+        noise, missed, *noises = more
+        noises = noises or [noise] * PARTS  # or only its mean
         whole = sum(shares)
         if (
-            len(shares) != PARTS
+            not len(shares) == len(noises) == PARTS
             or not all(math.isfinite(one) and one >= 0 for one in (runs, varies, *shares))
-            or not (0 <= noise <= _NOISIEST and abs(missed) <= 2 * _MOST)
+            or not (all(0 <= one <= _NOISIEST for one in noises) and abs(missed) <= 2 * _MOST)
             or not (abs(each) <= _MOST and _LIMITS[0] <= wide <= _LIMITS[1] and whole > 0)
         ):
             raise ValueError("the course of earlier runs is invalid")
         found = cls()
         found.runs, found.each, found.varies, found.wide = int(runs), each, varies, wide
-        found.noise, found.missed = noise, missed
+        found.noises, found.missed = noises, missed
         found.shares = [one / whole for one in shares]
         return found
 
@@ -146,7 +158,7 @@ class Record:
         self.each += part * (other.each - self.each)
         self.varies += part * (other.varies - self.varies)
         self.wide += part * (other.wide - self.wide)
-        self.noise += part * (other.noise - self.noise)
+        self.noises = [mine + part * (theirs - mine) for mine, theirs in zip(self.noises, other.noises)]
         self.missed = other.missed
         self.shares = [mine + part * (theirs - mine) for mine, theirs in zip(self.shares, other.shares)]
         self.runs = whole
@@ -165,7 +177,10 @@ def changed(missed: float, off: float) -> bool:
 class Past:
     """Earlier runs, prepared for a run of a known total."""
 
-    __slots__ = ("_base", "_begin", "_ends", "_median", "each", "proof", "runs", "total", "varies", "wide")
+    __slots__ = (
+        *("_base", "_begin", "_ends", "_median", "_noises"),
+        *("each", "proof", "runs", "total", "varies", "wide"),
+    )
 
     def __init__(self, record: Record, total: float, base: float = 0.0) -> None:
         """Prepare the earlier runs for a run of `total` units, of which an earlier attempt completed `base`.
@@ -174,7 +189,10 @@ class Past:
         """
         self.runs, self.each, self.varies, self.wide = record.runs, record.each, record.varies, record.wide
         self.total = total
-        self.proof = max(_PROOF, record.noise / PARTS / max(0.02, record.varies))
+        self._noises = record.noises  # shared: a record replaces it
+        noise = record.noise
+        between = record.varies - noise / PARTS  # the rest of how runs differ is chance
+        self.proof = max(_PROOF, min(_NOISY, noise), noise / PARTS / max(_LEAST_VARIES, between))
         """The part of a run after which its own pace says as much as earlier runs."""
         whole, ends = 0.0, [0.0]
         for share in record.shares:
@@ -263,13 +281,33 @@ class Past:
     def priors(self) -> tuple[float, float]:
         """Return the logarithms of the weights before any test."""
         known = math.log(1 + self.runs)
-        alike = -math.log(max(0.02, self.varies) / (_ALIKE * _ALIKE)) / 2
+        alike = -math.log(max(_LEAST_VARIES, self.varies) / (_ALIKE * _ALIKE)) / 2
         return _TRUSTED + known + alike, _TRUSTED + known
 
-    @property
-    def error(self) -> float:
-        """The standard error (log) of a forecast from earlier runs that is assumed before any test."""
-        return _KNOWN_WELL * math.sqrt(self.varies) * (1 + 0.5 / self.runs + 0.5 / self.runs**3)
+    def usual(self, done: float, left: float) -> float:
+        """Return the seconds that earlier runs took for the next `left` units after `done`, however this run goes."""
+        share = self._time_share(done + left) - self._time_share(done)
+        return math.exp(self.each) * self.total * max(share, _TINY)
+
+    def unproven(self, done: float) -> float:
+        """Return how much of what earlier runs took still has to be expected, from 1 to 0.
+
+        It falls as this run proves its own pace (`proof`).
+        """
+        return max(0.0, 1 - (self._time_share(done) / self.proof) ** 2)
+
+    def error(self, done: float) -> float:
+        """Return the standard error (log) of a forecast from earlier runs that is assumed before any test.
+
+        The fewer parts are left, the less do their differences cancel out.
+        """
+        known = _KNOWN_WELL * (1 + 0.5 / self.runs + 0.5 / self.runs**3)
+        left = PARTS - min(max(self._part(done), 0.0), PARTS - _TINY)
+        part, noises = PARTS - math.ceil(left), self._noises
+        noise = sum(noises[part + 1 :]) + (left % 1.0 or 1.0) * noises[part]
+        noise = (noise + left * sum(noises) / PARTS) / 2  # a few runs say little about a single part
+        rest = PARTS * max(1 - self._share_at(done), _TINY)
+        return math.sqrt(known * known * self.varies + _CHANCE * noise / (rest * rest))
 
 
 def by_earlier_runs(record: Record, total: float, ran: float) -> tuple[float, float] | None:

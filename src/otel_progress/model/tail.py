@@ -22,6 +22,10 @@ _FAR: Final = 2.0
 """Standard deviations within which a unit is no surprise, and how many more for a single unit."""
 _MORE: Final = 3.0
 _EIGHTY: Final = 1.2816
+_UNSURE: Final = 1.5
+"""How much larger an error is whose size is known from a single unit."""
+_FARTHEST: Final = 1.6
+"""The largest logarithm by which units that vary may take longer."""
 _LEAST, _MOST = 0.1, 3.0
 """The least and the largest spread (log)."""
 _SHORT: Final = 1e-6
@@ -55,6 +59,20 @@ def explained(kept: bytes) -> float:
     """Return the seconds that a unit may take without a surprise; 0 while too few were seen."""
     number, mean, _ = _KEPT.unpack(kept)
     return 0.0 if number < _KNOWN else math.exp(min(_HUGE, mean + (_FAR + _MORE / number) * spread(kept)))
+
+
+def may_take_longer(kept: bytes, more: float) -> float:
+    """Return by how much (log) the next units may take longer than the mean of those so far, in 90% of all cases.
+
+    The mean of a few skewed times is mostly too low, and its error is known from these few alone.
+
+    Args:
+        kept: the units so far.
+        more: the number of units that are left, at least 1.
+    """
+    number: float = max(1.0, _KEPT.unpack(kept)[0])
+    square = math.log1p(math.expm1(spread(kept) ** 2) * (1 / number + 1 / more))
+    return min(_FARTHEST, square / 2 + _EIGHTY * math.sqrt(square) * (1 + _UNSURE / number))
 
 
 def left(kept: bytes, usual: float, ran: float) -> tuple[float, float]:

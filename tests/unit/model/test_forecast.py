@@ -117,6 +117,39 @@ def test_a_record_is_the_same_after_a_file() -> None:
             Record.from_list(wrong)
 
 
+def test_records_of_earlier_versions_are_read() -> None:
+    """They had no noise, or its mean alone."""
+    new = Record().to_list()
+    for old in (new[: 4 + PARTS], [*new[: 4 + PARTS], 0.5, 0.0]):
+        again = Record.from_list(old)
+        assert again.shares == pytest.approx(Record().shares)
+        assert again.noises == pytest.approx([0.5 if len(old) > 4 + PARTS else Record().noise] * PARTS)
+
+
+def test_an_end_that_varies_is_known_less_than_a_start_that_does() -> None:
+    """The error of what is left comes from the parts that are left."""
+    start, end, rng = Record(), Record(), random.Random(1)
+    for _ in range(8):
+        shares = [1 / PARTS] * (PARTS - 2)
+        odd = rng.uniform(0.2, 1.8) / PARTS
+        start.add([odd, 2 / PARTS - odd, *shares], 100.0, 100.0)
+        end.add([*shares, odd, 2 / PARTS - odd], 100.0, 100.0)
+    assert Past(end, 100.0).error(90.0) > 1.5 * Past(start, 100.0).error(90.0)
+    assert Past(start, 100.0).error(0.0) == pytest.approx(Past(end, 100.0).error(0.0), rel=0.2)
+
+
+def test_until_its_own_pace_is_proven_a_run_may_take_as_long_as_earlier_ones() -> None:
+    """The rule ends where the pace of this run says as much as earlier runs."""
+    record = Record()
+    for took in (100.0, 130.0, 90.0):
+        record.add([1 / PARTS] * PARTS, took, 100.0)
+    past = Past(record, 100.0)
+    assert past.unproven(0.0) == 1
+    assert 0 < past.unproven(100 * past.proof / 2) < 1
+    assert past.unproven(100 * past.proof) == pytest.approx(0)
+    assert past.usual(0.0, 100.0) == pytest.approx(104, rel=0.05)
+
+
 def test_records_of_two_processes_merge() -> None:
     """The record of another process counts by its runs; an empty one changes nothing."""
     one, other = Record(), Record()

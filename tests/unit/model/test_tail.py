@@ -57,3 +57,19 @@ def test_whatever_units_took_the_rest_is_finite(times: list[float], usual: float
     eta, most = tail.left(kept, usual, ran)
     assert 0 <= eta <= most < math.inf
     assert 0 <= tail.explained(kept) < math.inf
+
+
+def test_a_few_units_of_all_lengths_leave_more_room_than_many_or_steady_ones() -> None:
+    """How long the next units take is known the better, the more were seen, and the more alike they were."""
+    uneven = [1.0, 4.0, 8.0, 15.0, 60.0]
+    few, many = tail.may_take_longer(seen(*uneven), 10), tail.may_take_longer(seen(*uneven * 8), 10)
+    steady = tail.may_take_longer(seen(*[10.0] * 5), 10)
+    assert 1.0 < few <= 1.6
+    assert steady < 0.2 < many < few
+    assert tail.may_take_longer(seen(*uneven * 8), 1) > many
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=60), st.floats(1, 1e9))
+def test_the_room_is_sound_whatever_was_seen(times: list[float], more: float) -> None:
+    """Never below zero, never without bound."""
+    assert 0 <= tail.may_take_longer(seen(*times), more) <= 1.6
