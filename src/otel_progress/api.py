@@ -200,9 +200,11 @@ def _use_handlers(given: Any) -> None:
 
 
 def _first_operation() -> None:
-    """Configure and start handlers as the environment asks, if the program did not."""
+    """Configure, start handlers and learn as the environment asks, if the program did not."""
     try:
         _use_handlers(None)
+        if settings.history_file() is not None:
+            preload.get("live.engine.runtime").want()
         if settings.configures_itself():
             from otel_progress.telemetry.setup import configure_as_guest
 

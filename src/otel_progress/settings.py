@@ -76,9 +76,9 @@ class Settings:
 
     Attributes:
         disabled: `configure()` does nothing.
-        interval: the longest time from a change to its export.
-        update_interval: how long plain updates of an operation wait after its last event; None: 2% of its age, at most
-            60 s.
+        interval: the longest time from a change of state to its export.
+        update_interval: how long plain updates (new counts alone) of an operation wait after its last event; None: 2%
+            of its age, from one interval to 60 s.
         metric_interval: time between two exports of the run series, in seconds.
         by_name_interval: time between two exports of all metrics by name, in seconds.
         histograms: the aggregation of histograms on a meter provider of ours.

@@ -163,7 +163,8 @@ checkpoints: Any = None
 """The checkpoint store that `configure` named."""
 
 wanted = False
-"""Whether anything consumes events: a pipeline, an SDK, a listener, a handler. Otherwise nothing is reported."""
+"""Whether anything consumes events: a pipeline, an SDK, a listener, a handler, or the history that the environment
+names. Otherwise nothing is reported."""
 
 on_operation: list[Callable[[OperationState], None]] = []
 """Called in the caller's thread when an operation starts, if events are wanted."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from otel_progress.model.values import Number
 
+BYTES: Final = frozenset({"By", "B"})
+"""The units that are bytes: UCUM's, and the one that people write."""
 _MEASURES: Final = frozenset({"min", "mol", "rad", "deg", "cal", "bar", "sec"})
 _IRREGULAR: Final = {"child": "children", "person": "people"}
 _ONE: Final = 59.5 / 60
@@ -72,6 +74,7 @@ ALMOST_DONE: Final = "almost done"
 _LAST: Final = (3.0, 7.5)
 """The most seconds that are left, and the upper bound of them, of what is almost done."""
 BEYOND: Final = "beyond its total"
+ALL_COUNTED: Final = "all counted"
 _ROUNDING: Final = 1e-9
 """The part by which a sum of fractions may exceed a total."""
 _STEPS: Final = (
@@ -125,9 +128,10 @@ def remaining(text: str, *, waits: bool = False, source: str | None = None) -> s
 
 
 def unforeseen(completed: float | None, total: float | None, state: str = "", *, had: bool = False) -> str:
-    """Why there is no estimate: `no estimate yet`, `beyond its total`; empty without a total, or at its end.
+    """Why there is no estimate: `no estimate yet`, `all counted`, `beyond its total`; empty without a total.
 
-    After the first unit there may have been one, so it says `no estimate` from then on.
+    After the first unit there may have been one, so it says `no estimate` from then on. `all counted` says that all
+    units are done and the work goes on.
 
     Args:
         completed: units that are done.
@@ -135,8 +139,10 @@ def unforeseen(completed: float | None, total: float | None, state: str = "", *,
         state: the word for a state in which nothing moves.
         had: whether an estimate was shown before.
     """
-    if not total or (completed or 0) >= total:
-        return BEYOND if is_beyond(completed, total) else ""
+    if not total:
+        return ""
+    if completed is not None and completed >= total:
+        return BEYOND if is_beyond(completed, total) else ALL_COUNTED
     if state:
         return f"no estimate while {state}"
     return "no estimate" if completed or had else "no estimate yet"
@@ -247,8 +253,8 @@ def size(value: float) -> str:
 
 
 def amount(value: float, unit: str = "") -> str:
-    """A count, or a size if the unit is `By`."""
-    return size(value) if unit == "By" else count(value)
+    """A count, or a size if the unit is bytes."""
+    return size(value) if unit in BYTES else count(value)
 
 
 def rate(per_second: float | None, unit: str = "") -> str:
@@ -257,7 +263,7 @@ def rate(per_second: float | None, unit: str = "") -> str:
         return ""
     per, seconds = next(((per, n) for per, n in (("s", 1), ("min", 60)) if per_second * n >= _ONE), ("h", 3600))
     value = per_second * seconds
-    return f"{size(value) if unit == 'By' else f'{value:,.0f}' if value >= 10 else f'{value:.1f}'}/{per}"
+    return f"{size(value) if unit in BYTES else f'{value:,.0f}' if value >= 10 else f'{value:.1f}'}/{per}"
 
 
 def plural(unit: str, count: float = 2) -> str:
@@ -275,5 +281,5 @@ def plural(unit: str, count: float = 2) -> str:
 def units(completed: Number, total: Number | None, unit: str) -> str:
     """How much is done, in a sentence: `3 of 10 files`, `1.2 kB of 3.0 MB`."""
     whole = "" if total is None else f" of {amount(total, unit)}"
-    named = "" if unit == "By" else f" {plural(unit, completed if total is None else total)}"
+    named = "" if unit in BYTES else f" {plural(unit, completed if total is None else total)}"
     return f"{amount(completed, unit)}{whole}{named}"

@@ -121,8 +121,11 @@ def _evidence(branch: Branch, health: Health) -> str:
 
 
 def waiting(wait: Wait) -> str:
-    """`waits for 36 s of 6 s: approval`."""
-    limit = f" of {duration(wait.overdue_after)}" if wait.overdue_after is not None else ""
+    """`waits for 36 s of 6 s: approval`; in its first second `waits up to 6 s: approval`, or `waits: approval`."""
+    at_most = None if wait.overdue_after is None else duration(wait.overdue_after)
+    if wait.elapsed < 1.0:
+        return f"waits{'' if at_most is None else f' up to {at_most}'}: {clean(wait.reason)}"
+    limit = "" if at_most is None else f" of {at_most}"
     return f"waits for {lasting(wait.elapsed)}{limit}: {clean(wait.reason)}"
 
 
@@ -142,7 +145,7 @@ def counted(progress: Progress) -> str:
     if progress.completed is None:
         return ""
     of = progress.total or progress.completed
-    unit = "" if progress.unit in ("item", "By", "1") else f" {plural(clean(progress.unit), of)}"
+    unit = "" if progress.unit in ("item", "1", *units.BYTES) else f" {plural(clean(progress.unit), of)}"
     text = amount(progress.completed, progress.unit)
     if progress.total and progress.total != progress.completed:
         text += f"/{amount(progress.total, progress.unit)}"
@@ -171,7 +174,7 @@ class Calm:
 def remaining(
     progress: Progress, calm: Calm | None = None, key: tuple[str, str] = ("", ""), *, waits: bool = False
 ) -> str:
-    """`about 4 min left`, `2 to 5 min left`, `almost done`, `no estimate yet`, `beyond its total`; else empty.
+    """`about 4 min left`, `2 to 5 min left`, `almost done`, or what `unforeseen` says: `no estimate yet`.
 
     Args:
         progress: of what runs.
@@ -213,7 +216,7 @@ def tally(snapshot: Snapshot) -> Line:
     """Outcomes, other counters, tokens and cost: `1,099 ok · 3 failed · 20,400 input tokens`."""
     spans = [(f"{amount(n)} {clean(key)}", OUTCOMES.get(key, "dim")) for key, n in _numbers(snapshot.outcomes)]
     for key, n in _numbers(snapshot.counters):
-        spans.append((amount(n, key) + ("" if key == "By" else f" {plural(clean(key), n)}"), "dim"))
+        spans.append((amount(n, key) + ("" if key in units.BYTES else f" {plural(clean(key), n)}"), "dim"))
     for key, n in _numbers(snapshot.usage):
         what, _, currency = key.partition(".")
         words = money(n, currency) if what == "cost" else f"{amount(n)} {key.replace('_', ' ')}"

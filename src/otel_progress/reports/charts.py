@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from otel_progress.model.status import Status
-from otel_progress.model.units import amount, duration, percent, plural, rate
+from otel_progress.model.units import BYTES, amount, duration, percent, plural, rate
 from otel_progress.render.words import clean
 from otel_progress.reports.comparison import RunRow, median
 from otel_progress.reports.document import WIDTH, Bar, Columns, Curve, Gantt, Lane
@@ -148,7 +148,7 @@ def _counted(run: Run) -> list[Curve]:
     if most <= 0 or fastest <= 0:
         return []
     unit = one.progress.unit
-    named = plural(clean(unit)) if unit not in ("By", "1") else "bytes" if unit == "By" else "units"
+    named = plural(clean(unit)) if unit not in ("1", *BYTES) else "bytes" if unit in BYTES else "units"
     done = " ".join(f"{_x(at, whole)},{_y(value, most)}" for at, value in points)
     speeds = [_step(begin, end, speed, whole, fastest) for begin, end, speed in steps]
     return [

@@ -7,7 +7,7 @@ from typing import Final
 
 from otel_progress import semconv
 from otel_progress.model.status import Status
-from otel_progress.model.units import amount, count, duration, part, plural
+from otel_progress.model.units import BYTES, amount, count, duration, part, plural
 from otel_progress.render.words import clean
 from otel_progress.reports import charts, phrases
 from otel_progress.reports.comparison import Change, Comparison, RunRow, success_of
@@ -107,7 +107,7 @@ def _what(one: Change) -> str:
         "duration": "median duration of completed runs",
         "failure rate": "failure rate",
         "cost": f"mean cost in {one.of}",
-        "units": f"median {plural(one.of)} of completed runs" if one.of not in ("By", "1") else "median units",
+        "units": f"median {plural(one.of)} of completed runs" if one.of not in ("1", *BYTES) else "median units",
         "stage": f"time in stage {one.of} a run, median",
     }
     return clean(names[one.what])
@@ -185,7 +185,7 @@ def _cost(found: Comparison) -> Facts | None:
         pairs.append(("cost per unit", phrases.money(one.cost_per_unit)))
     for unit, n in one.units.items():
         if isinstance(n, (int, float)) and n:
-            pairs.append((clean(plural(unit)) if unit not in ("By", "1") else "bytes", amount(n, unit)))
+            pairs.append((clean(plural(unit)) if unit not in ("1", *BYTES) else "bytes", amount(n, unit)))
     for direction, n in one.tokens.items():
         pairs.append((f"{clean(direction)} tokens", count(n) if isinstance(n, (int, float)) else ""))
     return Facts(tuple(pairs)) if pairs else None

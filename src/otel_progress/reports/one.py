@@ -5,7 +5,7 @@ from __future__ import annotations
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.statistics import Statistics, statistics_of
 from otel_progress.model.status import Status, word
-from otel_progress.model.units import duration, part, percent, rate, spelled
+from otel_progress.model.units import BYTES, duration, part, percent, rate, spelled
 from otel_progress.render import words
 from otel_progress.render.words import clean
 from otel_progress.reports import charts, family, phrases, stage_table, tables
@@ -115,7 +115,7 @@ def _covered(spans: list[tuple[float, float]]) -> float:
 
 
 def _per_unit(found: Statistics, unit: str) -> str:
-    named = {"By": "byte", "1": "unit"}.get(unit, clean(unit))
+    named = {**dict.fromkeys(BYTES, "byte"), "1": "unit"}.get(unit, clean(unit))
     return f"{phrases.money(found.cost_per_unit)} per {named}" if found.cost_per_unit else ""
 
 

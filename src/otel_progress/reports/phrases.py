@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from otel_progress.model import units
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.summary import shown
-from otel_progress.model.units import amount, count, plural
+from otel_progress.model.units import BYTES, amount, count, plural
 from otel_progress.render import words
 from otel_progress.render.words import clean
 
@@ -24,7 +24,7 @@ def numbers(values: Mapping[str, object]) -> list[tuple[str, float]]:
 
 def quantity(unit: str, n: float) -> str:
     """A number of units: `3 rows`, `4.2 MB`."""
-    return amount(n, unit) + ("" if unit in ("By", "1") else f" {plural(clean(unit), n)}")
+    return amount(n, unit) + ("" if unit in ("1", *BYTES) else f" {plural(clean(unit), n)}")
 
 
 def tokens(tokens: Mapping[str, object]) -> str:

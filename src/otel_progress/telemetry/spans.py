@@ -5,6 +5,7 @@ Spans come from the application's tracer provider. Without one, no span is made.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Mapping, MutableMapping
 from contextvars import Token
 from itertools import islice
@@ -348,4 +349,13 @@ def extract(carrier: Mapping[str, str] | None = None) -> Parent:
     return Parent(str(parent), found, str(name) if name else None, str(service) if service else None)
 
 
+def _portable(parent: Parent) -> tuple[Any, tuple[dict[str, str]]]:
+    """How a parent is pickled, as for a pool of processes: as its headers, since a context can't be."""
+    headers: dict[str, str] = {}
+    if parent.context is not None:
+        propagate.inject(headers, context=parent.context)
+    return extract, (headers,)
+
+
+copyreg.pickle(Parent, _portable)
 hooks.tracing = HandleSpans()

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import Health, StagePlan, files, semconv
-from otel_progress.live import guard
-from otel_progress.live.engine import learning
+from otel_progress.live import guard, hooks
+from otel_progress.live.engine import learning, runtime
 from otel_progress.live.engine.learning import KEYS, Learning, of_file, read, read_attempts, write
 from otel_progress.model.history import (
     BEYOND,
@@ -731,3 +731,41 @@ def test_variable_names_the_file_of_whatever_watches(tmp_path: Path) -> None:
     file.write_text("broken")
     assert run().count("no history is kept in") == 1
     assert file.read_text() == "broken"
+
+
+ALONE = """
+import threading
+
+import otel_progress as progress
+
+for _ in range(2):
+    with progress.operation("survey", total=2) as operation:
+        operation.advance(2)
+print(any(thread.name.startswith("otel-progress") for thread in threading.enumerate()))
+"""
+
+
+def test_a_named_history_is_kept_by_a_program_that_nothing_watches(tmp_path: Path) -> None:
+    """`OTEL_PROGRESS_HISTORY` is enough to learn; without it nothing starts."""
+    file = tmp_path / "history.json"
+
+    def run(**environ: str) -> str:
+        whole = {**os.environ, **environ}
+        done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, env=whole, check=True)
+        assert not done.stderr
+        return done.stdout.strip()
+
+    assert [run(OTEL_PROGRESS_HISTORY=str(file)), run()] == ["True", "False"]
+    assert read(file)["survey", ""].runs == 2
+
+
+def test_a_named_history_outlives_what_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Operations are learned after the last observer is gone, if a file is named."""
+    with capture():
+        for consumers in (hooks.sinks, hooks.paced_sinks, hooks.on_change, hooks.verdicts):
+            consumers.clear()
+        runtime.unwant()
+        assert not hooks.wanted
+        monkeypatch.setenv("OTEL_PROGRESS_HISTORY", str(tmp_path / "history.json"))
+        runtime.unwant()
+        assert hooks.wanted

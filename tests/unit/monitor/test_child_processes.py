@@ -533,3 +533,12 @@ def detail_of(scene: Scene) -> dict[str, Any]:
     entry = scene.monitor.core.ledger.find("parent")
     assert entry is not None
     return scene.monitor.views.detail(entry)
+
+
+def test_the_end_of_a_child_elsewhere_is_progress_of_its_parent(scene: Scene) -> None:
+    """The idle time that is shown starts with it, also before the parent's own limit is over."""
+    scene.say("child", parent_id="parent")
+    scene.say("parent", idle=65.0, stall_after=300.0)
+    scene.end("child", parent_id="parent")
+    scene.fake.sleep(4)
+    assert scene.monitor.row("parent")["idle"] == pytest.approx(4.0, abs=0.5)

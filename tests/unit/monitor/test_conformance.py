@@ -16,7 +16,7 @@ from otel_progress.testing import FakeClock
 
 ROOT = Path(__file__).parents[3]
 VECTORS = {path.stem: path for path in sorted((ROOT / "conformance" / "vectors").glob("*.json"))}
-KEYS = ("name", "status", "state", "attempt", "started_at", "parent_id", "reason", "hint", "stage", "children")
+KEYS = ("name", "status", "state", "attempt", "started_at", "parent_id", "reason", "hint", "stage", "agent", "children")
 PROGRESS = ("completed", "total", "unit", "ratio", "rate")
 STAGE = ("name", "status", "planned", "elapsed", "reason")
 

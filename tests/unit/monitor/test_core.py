@@ -393,6 +393,7 @@ def test_presumed_loss_stands_in_the_history_and_a_late_event_undoes_it(fake: Fa
         assert (row["status"], row["reason"]) == ("lost", "its process was not heard of for 1 min")
         end = monitor.history()[-1]
         assert (end.event, end.status, end.sequence < 0) == (s.OPERATION_ENDED, "lost", True)
+        assert end.timestamp == row["timestamp"]  # when it was last heard of, not when that was concluded
         monitor.restart()
         assert monitor.row()["status"] == "lost"
         monitor.say(snap(1))

@@ -376,3 +376,15 @@ def test_an_invalid_curve_is_skipped(told: str) -> None:
     event.attributes[s.CURVE] = told
     assert ledger.take(event, "p1", 0.0) is not None
     assert ledger.operations["a"].curve is not None
+
+
+def test_a_lost_run_that_counted_all_states_no_percentage() -> None:
+    """Nor does its stage: 99% would suggest that something was left. What is known of the rest stays."""
+    whole, half = Progress(300, 300, "item", 0.9999, 0.9999), Progress(30, 60, "item", 0.5, 0.5)
+    stages = (
+        StageSnapshot("load", "load", Status.RUNNING, whole),
+        StageSnapshot("check", "check", Status.RUNNING, half),
+    )
+    lost = lose(snap(1, progress=whole, stages=stages), "gone")
+    assert [one.progress.stated for one in (lost, *lost.stages)] == [None, None, 0.5]
+    assert lost.progress.completed == 300

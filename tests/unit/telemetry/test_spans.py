@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import pickle
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -159,6 +160,21 @@ def test_a_remote_parent_is_the_parent(progress_capture: Capture) -> None:
     log = next(log for log in progress_capture.logs if log.attributes[semconv.OPERATION_NAME] == "inner")
     assert log.attributes[semconv.SPAN_PARENT_ID] == f"{outer.context.span_id:016x}"
     assert log.attributes[semconv.SPAN_PARENT_REMOTE] is True
+
+
+def test_a_parent_can_be_sent_to_another_process(progress_capture: Capture) -> None:
+    """What `extract` returned is pickled as its headers; one that found nothing stays empty."""
+    with progress.operation("outer", id="outer-1"):
+        given = progress.extract(progress.inject())
+        empty = pickle.loads(pickle.dumps(progress.extract({})))
+        with progress.operation("apart", parent=empty) as apart:
+            assert apart.parent_id is None
+    found = pickle.loads(pickle.dumps(given))
+    assert found[:1] + found[2:] == given[:1] + given[2:]
+    with progress.operation("inner", parent=found) as inner:
+        progress_capture.look()
+    assert inner.parent_id == "outer-1"
+    assert span(progress_capture, "inner").context.trace_id == span(progress_capture, "outer").context.trace_id
 
 
 # -- how it ended

@@ -12,7 +12,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Final
 
-from otel_progress import clock, forks
+from otel_progress import clock, forks, settings
 from otel_progress.live import context, hooks
 from otel_progress.live.diagnosis import vitals
 from otel_progress.live.diagnosis.places import here
@@ -70,8 +70,9 @@ def want() -> None:
 
 
 def unwant() -> None:
-    """A consumer of events is gone; without any, operations report nothing."""
-    hooks.wanted = bool(hooks.sinks or hooks.paced_sinks or hooks.on_change or hooks.verdicts)
+    """A consumer of events is gone; without any, and without a named history, operations report nothing."""
+    consumers = hooks.sinks or hooks.paced_sinks or hooks.on_change or hooks.verdicts
+    hooks.wanted = bool(consumers) or settings.history_file() is not None
 
 
 def ensure() -> None:
@@ -119,7 +120,7 @@ def rest() -> None:
 
 
 def set_pace(interval: float, budget: float, keyframe_interval: float, update_interval: float | None) -> None:
-    """Send nothing older than `interval` (s), at most `budget` rationed events a second, and keyframes this often.
+    """Send changes of state within `interval` (s), at most `budget` rationed events a second, keyframes this often.
 
     Plain updates of an operation wait `update_interval` seconds, or if that is None a share of its age.
     """

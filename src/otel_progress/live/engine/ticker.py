@@ -1,7 +1,7 @@
 """The ticker: the one thread that samples counts, judges operations, and turns changes into events.
 
 A round takes the changes reported since the last one; every third round also samples the counts of all operations.
-That leaves the last quarter of an interval for sending, so that what was sent is never older than the interval.
+That leaves the last quarter of an interval for sending, so that each change of state has left within the interval.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Ticker:
     """Watches all operations; `round` does so once, the thread again and again."""
 
     def __init__(self, interval: float = 1.0, budget: float = 200.0) -> None:
-        """Send nothing older than `interval` (s), and at most `budget` rationed events a second."""
+        """Send changes of state within `interval` (s), and at most `budget` rationed events a second."""
         self.interval = interval
         self.budget = Budget(budget)
         self.keyframe_interval = keyframes.INTERVAL

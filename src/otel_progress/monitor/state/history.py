@@ -150,6 +150,7 @@ class History:
         self.inferred.append(found)
 
     def infer_end(self, entry: Entry) -> None:
-        """Add the end of an operation that nobody reported."""
+        """Add the end of an operation that nobody reported, at its last sign of life: it may have arrived late."""
         reason = entry.snapshot.reason or "nothing more was received from it"
-        self.infer(entry, s.OPERATION_ENDED, f"counts as {entry.head.status.value}: {reason}")
+        said = f"counts as {entry.head.status.value}: {reason}"
+        self.infer(entry, s.OPERATION_ENDED, said, timestamp=entry.snapshot.timestamp)

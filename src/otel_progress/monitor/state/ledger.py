@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.curve import Curve, Points
+from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
@@ -910,7 +911,9 @@ def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Sna
     moment = snapshot.timestamp if timestamp is None else max(timestamp, snapshot.timestamp)
     later = snapshot.at(moment)
     stages = tuple(
-        stage if stage.status.final or stage.status is Status.PENDING else replace(stage, status=Status.LOST)
+        stage
+        if stage.status.final or stage.status is Status.PENDING
+        else replace(stage, status=Status.LOST, progress=_unless_all(stage.progress))
         for stage in snapshot.stages
     )
     return replace(
@@ -927,9 +930,14 @@ def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Sna
 
 def _left_at(snapshot: Snapshot) -> Progress:
     """The progress to show: not 0% if the operation counted nothing and its innermost stage did."""
-    own = replace(snapshot.progress, eta=None)
+    own = replace(_unless_all(snapshot.progress), eta=None)
     if own.completed or own.ratio != 0:
         return own
     stage = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
     counted = stage is not None and bool(stage.progress.completed or stage.progress.ratio)
     return replace(own, ratio=None, ratio_raw=None) if counted else own
+
+
+def _unless_all(progress: Progress) -> Progress:
+    """The progress without its ratio if all units are done: 99% would suggest that something was left."""
+    return progress if progress.ratio is None or progress.ratio < ALMOST else replace(progress, ratio=None)

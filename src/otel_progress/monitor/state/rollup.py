@@ -55,7 +55,7 @@ class Whole:
         cost: the cost of it and all below it, by currency.
         tokens: the tokens used by it and all below it, by direction.
         children: the number of its children.
-        idle: seconds since the newest progress of it, or of what runs below it in other processes.
+        idle: seconds since the newest progress of it, or of what is below it in other processes, whose end is progress.
     """
 
     ratio: float | None = None
@@ -69,7 +69,7 @@ class Whole:
 
 
 class Part(NamedTuple):
-    """An operation, its process, whether its figures may be seen, and since how many seconds it is so."""
+    """An operation, its process, whether its figures may be seen, and since how many seconds it is so, or has ended."""
 
     snapshot: Snapshot
     instance: str = ""
@@ -127,8 +127,10 @@ def _eta_of(part: Part) -> Estimate | None:
 
 
 def _idle(part: Part) -> float:
-    """Seconds since it made progress; infinity if it does not run."""
+    """Seconds since it made progress, or reported its end; infinity if it has done neither."""
     seen = part.snapshot
+    if _is_done(seen):
+        return part.later
     return seen.idle + seen.still(part.later) if seen.status is Status.RUNNING else math.inf
 
 

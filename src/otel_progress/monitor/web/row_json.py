@@ -158,8 +158,6 @@ def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
             ratio, completed = 1.0, own.completed
     if seen.status.final:
         ratio, completed, total = _at_the_end(seen, ratio, completed, total)
-    elif ratio == 0 and not completed and _has_counted(seen):
-        ratio = None  # its stage counts and the operation does not, so 0 would be wrong
     return progress_json(
         Progress(completed, total, own.unit, ratio, whole.ratio, own.rate, whole.eta, own.restored),
         seen.message,

@@ -267,7 +267,7 @@ class Views:
     def _below(self, operation_id: str) -> Iterator[Part]:
         now = clock.monotonic()
         for entry in self._all_children(operation_id):
-            later = self._core.observer.later(entry, now) if entry.open else 0.0
+            later = self._core.observer.later(entry, now) if entry.open else max(0.0, now - entry.heard_at)
             yield Part(entry.snapshot, entry.instance, self._may_see(entry), later)
 
     def children_of(self, operation_id: str) -> list[Entry]:

@@ -193,9 +193,10 @@ export function bounds(row, now) {
   return low == null || high == null ? "" : `between ${lasting(low)} and ${lasting(high)}, in about 80% of all cases`;
 }
 
-/** Why there is no estimate: "no estimate yet", "no estimate while stuck", "beyond its total"; empty without a total, or at its end. */
+/** Why there is no estimate: "no estimate yet", "no estimate while stuck", "all counted", "beyond its total"; empty without a total. */
 export function unforeseen(completed, total, state = "", had = false) {
-  if (!total || (completed ?? 0) >= total) return total && completed > total * (1 + 1e-9) ? "beyond its total" : "";
+  if (!total) return "";
+  if ((completed ?? 0) >= total) return completed > total * (1 + 1e-9) ? "beyond its total" : "all counted";
   if (state) return `no estimate while ${state}`;
   return completed || had ? "no estimate" : "no estimate yet";
 }
@@ -214,11 +215,12 @@ const some = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 /** A number with grouped digits, three of them if it is small: 1,200 or 0.31. */
 export const number = (value) => (Number.isInteger(value) || Math.abs(value) >= 1000 ? whole : some).format(value);
 
+const BYTES = new Set(["By", "B"]);
 /** An amount in a unit: "452 of 1,000 files", "7.3 MB". */
 export function amount(progress) {
   if (progress?.completed == null) return "";
   const { completed, total, unit } = progress;
-  if (unit === "By") return total == null ? size(completed) : `${size(completed)} of ${size(total)}`;
+  if (BYTES.has(unit)) return total == null ? size(completed) : `${size(completed)} of ${size(total)}`;
   const numbers = total == null ? number(completed) : `${number(completed)} of ${number(total)}`;
   return unit && unit !== "1" ? `${numbers} ${plural(unit, total ?? completed)}` : numbers;
 }
@@ -246,7 +248,7 @@ export function rate(perSecond, unit) {
   if (!perSecond) return "";
   const [per, seconds] = [["s", 1], ["min", 60]].find(([, seconds]) => perSecond * seconds >= ONE) ?? ["h", 3600];
   const value = perSecond * seconds;
-  return `${unit === "By" ? size(value) : (value >= 10 ? whole : tenth).format(value)}/${per}`;
+  return `${BYTES.has(unit) ? size(value) : (value >= 10 ? whole : tenth).format(value)}/${per}`;
 }
 
 const ONE = 59.5 / 60; // from here on, the smaller unit would say "60/min"
@@ -254,7 +256,7 @@ const ONE = 59.5 / 60; // from here on, the smaller unit would say "60/min"
 /** "38 files/s"; empty without a rate. */
 export function pace(progress) {
   const said = rate(progress?.rate, progress?.unit);
-  const unit = progress?.unit === "By" ? "" : plural(progress?.unit ?? "", 2);
+  const unit = BYTES.has(progress?.unit) ? "" : plural(progress?.unit ?? "", 2);
   return unit && unit !== "1" ? said.replace("/", ` ${unit}/`) : said;
 }
 
