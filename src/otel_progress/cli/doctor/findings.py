@@ -259,7 +259,7 @@ KINDS: Final = {
     ),
     "rules_incomplete": Kind(
         _WARNING,
-        "Prometheus has rules.yaml, but not all files beside it, so dashboards are empty or nobody hears that it stopped",
+        "Prometheus lacks files of rules, so dashboards are empty, or nobody hears that it stopped",
         "Add them to rule_files: grafana/alerts/README.md, Install.",
     ),
     "rules_fail": Kind(
