@@ -19,6 +19,12 @@ AGAIN_KEEP = 120
 """How long a trouble goes on that came back within 10 minutes."""
 CLOCK_KEEP = 60
 """How long a run is heard after its last sample arrived, whatever its clock says."""
+MOST = 130
+"""From when on three quarters of a window of 3m failed, if everything fails: of 17 points in time between two scrapes, 13."""
+REST = 50
+"""From when on a quarter of a window of 3m is well again."""
+NEARLY = 160
+"""From when on three quarters of a window of 3m failed, if four fifths fail."""
 NAME_GAP = 300
 """How long the series of StuckByName may be missing."""
 BLIND = 300
@@ -569,7 +575,37 @@ def collector_blocked(scraped: bool) -> Scenario:
 def collector_refused(scraped: bool) -> Scenario:
     """The store behind the Collector refuses data; the series of the run arrive by another route."""
     way = Way(refused=((300, 700),))
-    return Scenario("collector_refused", _world(scraped, Run(), way=way), down(300, 680 + GAP))
+    return Scenario("collector_refused", _world(scraped, Run(), way=way), down(290 + MOST, 690 + REST))
+
+
+@scenario
+def collector_refused_little(scraped: bool) -> Scenario:
+    """The store refuses two of seven points, which other applications sent: a run that hangs is told as ever."""
+    way = Way(foreign=((100, math.inf),))
+    run = Run(moves=((0, 300),))
+    return Scenario("collector_refused_little", _world(scraped, run, way=way), stuck(300 + 60))
+
+
+@scenario
+def collector_refused_once_at_rest(scraped: bool) -> Scenario:
+    """Nothing runs, and the store refuses the only point that another application sent."""
+    way = Way(resting=True, foreign=((300, 310),))
+    return Scenario("collector_refused_once_at_rest", _world(scraped, way=way))
+
+
+@scenario
+def collector_refuses(scraped: bool) -> Scenario:
+    """The Collector is up, and refuses all that comes for twelve minutes, as its memory is full: no run is lost."""
+    way = Way(door=((300, 1020),))
+    return Scenario("collector_refuses", _world(scraped, Run(), way=way, until=1800), down(290 + MOST, 1010 + REST))
+
+
+@scenario
+def collector_refuses_little(scraped: bool) -> Scenario:
+    """The Collector refuses a part, which comes again: a run that is killed is lost as ever."""
+    way = Way(pushes=((100, math.inf),))
+    run = Run(process=Process(gone=400))
+    return Scenario("collector_refuses_little", _world(scraped, run, way=way), lost(390))
 
 
 @scenario
@@ -987,9 +1023,9 @@ def unseen_beside_ended(scraped: bool) -> Scenario:
 
 @scenario
 def collector_overrun(scraped: bool) -> Scenario:
-    """The queue of the Collector is full, and it drops part of its data."""
+    """The queue of the Collector is full, and it drops four fifths of its data."""
     way = Way(overrun=((300, 700),))
-    return Scenario("collector_overrun", _world(scraped, Run(), way=way), down(300, 680 + GAP))
+    return Scenario("collector_overrun", _world(scraped, Run(), way=way), down(290 + NEARLY, 690 + 20))
 
 
 @scenario

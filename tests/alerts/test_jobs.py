@@ -46,6 +46,27 @@ def failed_at_once(at: int, status: str = "failed") -> dict[str, str]:
     return {f"progress_operation_ended_total{{{who}}}": f"_x{at} 1x3"} | counted(at)
 
 
+def given_id(first: int, second: int, status: str = "failed") -> dict[str, str]:
+    """Return the series of two processes with one `service.instance.id`, whose runs end within seconds."""
+    count = f"_x{first} 1x3 _x{second - first - 4} 1x3"
+    ends, starts = failed_at_once(0, status)
+    process = 'target_info{job="batch",instance="q",host_name="h",process_pid='
+    pids = {f'{process}"{pid}"}}': f"_x{at} 1x3" for pid, at in ((11, first), (12, second))}
+    return {ends: count, starts: count, **pids}
+
+
+def unscraped(*minutes: int) -> dict[str, str]:
+    """Return the series of a Collector that can't be scraped from one minute until before another."""
+    begin, end = minutes
+    return dict.fromkeys(UP, f"1x{begin - 1} 0x{end - begin - 1} 1x2400")
+
+
+def old_counter(cut: int, again: int) -> dict[str, str]:
+    """Return the counter of a process that started a run long ago, and is not heard for some time."""
+    [name] = counted(0)
+    return {name: f"5x{cut - 1} _x{again - cut} 5x2400"}
+
+
 def needed() -> str:
     """Return the rules that these rules use: a day takes long to evaluate."""
     found = yaml.safe_load(tool.RULES.read_text(encoding="utf-8"))
@@ -71,6 +92,20 @@ def needed() -> str:
         pytest.param({}, 25 * 60, [], id="listed_a_day_ago"),
         pytest.param({}, 27 * 60, ["OperationMissing"], id="it_never_ran"),
         pytest.param(counted(120), 27 * 60, [], id="a_run_too_short_for_series"),
+        pytest.param(counted(130) | unscraped(120, 121), 27 * 60, [], id="a_short_run_after_a_failed_scrape"),
+        pytest.param(
+            old_counter(60, 200) | unscraped(60, 200),
+            27 * 60,
+            ["OperationMissing"],
+            id="an_old_counter_after_a_long_outage",
+        ),
+        pytest.param(given_id(60, 100), 1640, [], id="a_short_process_of_the_same_instance_started"),
+        pytest.param(given_id(60, 100), 1670, ["OperationMissing"], id="no_further_process_of_the_instance_started"),
+        pytest.param(given_id(120, 170), 195, ["OperationFailed"], id="a_short_process_of_the_same_instance_failed"),
+        pytest.param(given_id(120, 170, "completed"), 175, [], id="a_short_process_of_the_same_instance_completed"),
+        pytest.param(
+            failed_at_once(130) | unscraped(120, 121), 135, ["OperationFailed"], id="failed_after_a_failed_scrape"
+        ),
         pytest.param(began(60, 120, OTHER), 27 * 60, ["OperationMissing"], id="another_job_ran"),
         pytest.param(began(60, 120) | ended(120, "failed"), 125, ["OperationFailed"], id="failed"),
         pytest.param(began(60, 120) | ended(120, "failed"), 190, [], id="failed_long_ago"),

@@ -47,7 +47,13 @@ class Way:
     refused: tuple[Span, ...] = ()
     """When the Collector drops what it cannot export, and counts it."""
     overrun: tuple[Span, ...] = ()
-    """When its queue is full, and part of its data is dropped and counted."""
+    """When its queue is full, and most of its data is dropped and counted."""
+    foreign: tuple[Span, ...] = ()
+    """When the store refuses part of what the Collector sends, and what other applications sent."""
+    door: tuple[Span, ...] = ()
+    """When the Collector refuses all that comes."""
+    pushes: tuple[Span, ...] = ()
+    """When the Collector refuses part of what comes, which the senders send again."""
     resting: bool = False
     """Whether it receives nothing."""
     second: tuple[Span, ...] | None = None
@@ -67,7 +73,7 @@ class Way:
 
     def clear(self, process: Process, time: float) -> bool:
         """Return whether what is sent for the process at this moment arrives, by itself or by a runner."""
-        return not within(time, (*self.down, *self.blocked, *process.cut))
+        return not within(time, (*self.down, *self.blocked, *self.door, *process.cut))
 
 
 @dataclass(frozen=True)
@@ -259,9 +265,15 @@ class World:
             labels = (("job", "otel-collector"), ("instance", f"c{number}"))
             gone: Point = STALE if way.vanishes else 0.0
             found["up", labels] = [gone if within(at, down) else 1.0 for at in self.grid]
-            kinds = ("receiver_accepted", "exporter_sent", "exporter_send_failed", "exporter_enqueue_failed")
+            kinds = (
+                "receiver_accepted",
+                "receiver_refused",
+                "exporter_sent",
+                "exporter_send_failed",
+                "exporter_enqueue_failed",
+            )
             lists: dict[str, list[Point]] = {kind: [] for kind in kinds}
-            taken = sent = failed = dropped = 0.0
+            taken = turned = sent = failed = dropped = 0.0
             ups: list[Point] = []
             began = -3600.0
             for at in self.grid:
@@ -272,17 +284,21 @@ class World:
                 if within(at, down):
                     for points in lists.values():
                         points.append(STALE)
-                    taken = sent = failed = dropped = 0.0
+                    taken = turned = sent = failed = dropped = 0.0
                     continue
-                if way.resting:
-                    for points in lists.values():
-                        points.append(0)
+                if way.resting:  # but for a point that the store refuses
+                    taken, failed = taken + within(at, way.foreign), failed + within(at, way.foreign)
+                    for points, value in zip(lists.values(), (taken, 0, 0, failed, 0), strict=True):
+                        points.append(value)
                     continue
-                taken += 50
-                dropped += 5 * within(at, way.overrun)
-                failed += 50 * within(at, way.refused)
-                sent += 50 * (not within(at, (*way.blocked, *way.refused)))
-                for points, value in zip(lists.values(), (taken, sent, failed, dropped), strict=True):
+                closed = within(at, way.door)
+                taken += 50 * (not closed)
+                turned += 50 * closed + 20 * within(at, way.pushes)
+                dropped += 40 * within(at, way.overrun)
+                failed += 50 * within(at, way.refused) + 20 * within(at, way.foreign)
+                full = within(at, way.overrun)
+                sent += (10 if full else 50) * (not within(at, (*way.blocked, *way.refused, *way.door)))
+                for points, value in zip(lists.values(), (taken, turned, sent, failed, dropped), strict=True):
                     points.append(value)
             found["otelcol_process_uptime_seconds_total", labels] = ups
             for kind, points in lists.items():
@@ -317,7 +333,7 @@ class World:
         return next((float(at) for at in reversed(beats) if self.way.open(process, at)), -math.inf)
 
     def _watching(self, time: float) -> float:
-        blind = (*self.way.down, *self.way.blocked)
+        blind = (*self.way.down, *self.way.blocked, *self.way.door)
         if within(time, blind):
             return 0.0
         return time - max((end for _, end in blind if end <= time), default=-math.inf)

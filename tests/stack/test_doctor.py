@@ -157,7 +157,7 @@ def test_runbook_of_the_shipped_rules(collector_binary: Path, tmp_path: Path) ->
     with Prometheus(built("prometheus"), tmp_path / "prometheus", config=config) as prometheus:
         options = ("--prometheus", prometheus.endpoint)
         report = through(collector_binary, tmp_path / "c", *options, OTEL_PROGRESS_PROMETHEUS=prometheus.otlp_endpoint)
-    assert codes(report) == {"alertmanager_missing", "collector_unscraped", "link_unset"}
+    assert codes(report) == {"alertmanager_missing", "collector_unscraped", "link_unset", "rules_incomplete"}
     assert report["ok"]
 
 

@@ -654,6 +654,10 @@ def test_prometheus_that_takes_no_otlp() -> None:
     assert "--web.enable-otlp-receiver" in found(report)["otlp_receiver_off"]["fix"]
 
 
+ALL_RULES: list[dict[str, str]] = [{"name": it} for it in ("OperationStuck", "run:progress_heard", "Watchdog")]
+OURS = {"groups": [{"name": "otel-progress", "rules": ALL_RULES}]}
+
+
 @pytest.mark.parametrize(
     ("address", "reach", "codes"),
     [
@@ -668,7 +672,7 @@ def test_prometheus_that_takes_no_otlp() -> None:
 )
 def test_addresses_in_links(address: str | None, reach: bool, codes: set[str]) -> None:
     """An address for the links of alerts is reported if it is missing, invalid or, on request, out of reach."""
-    rules = {"data": {"groups": [{"rules": [{"name": "OperationStuck"}]}]}}
+    rules = {"data": OURS}
     with Receiver(HTTP) as receiver, web(200, {"Content-Type": "text/html"}, b"a page") as page:
         links = {"grafana": f"http://{page}", "alertmanager": f"http://{page}"}
         links |= {} if address is None else {"runbook": address}
@@ -683,7 +687,6 @@ def test_addresses_in_links(address: str | None, reach: bool, codes: set[str]) -
     assert report["ok"]
 
 
-OURS = {"groups": [{"rules": [{"name": "OperationStuck"}]}]}
 ADDRESSES = {"result": [{"metric": dict.fromkeys(("runbook", "grafana", "alertmanager"), "https://wiki/r")}]}
 
 
@@ -708,6 +711,50 @@ def test_what_alerts_lack(
         report = examine(receiver.endpoint, prometheus=f"http://{where}")
     assert set(found(report)) == codes
     assert report["ok"]
+
+
+FIRING = {"state": "firing", "labels": {"alertname": "PipelineDown", "product": "otel-progress"}}
+ALWAYS = {"state": "firing", "labels": {"alertname": "Watchdog", "product": "otel-progress"}}
+OTHERS = {"state": "firing", "labels": {"alertname": "DiskFull"}}
+FAILS = {"name": "run:progress_health:last3m", "health": "err", "lastError": "duplicate series"}
+
+
+@pytest.mark.parametrize(
+    ("path", "data", "code", "word"),
+    [
+        ("/api/v1/alerts", {"alerts": [FIRING, FIRING, ALWAYS, OTHERS]}, "alerts_fire", "PipelineDown (2 times)"),
+        ("/api/v1/alerts", {"alerts": [ALWAYS, OTHERS, {**FIRING, "state": "pending"}]}, "", ""),
+        (
+            "/api/v1/rules",
+            {"groups": [{"name": "otel-progress", "rules": [*ALL_RULES, FAILS]}]},
+            "rules_fail",
+            "last3m (duplicate series)",
+        ),
+        ("/api/v1/rules", {"groups": [{"rules": ALL_RULES[:1]}]}, "rules_incomplete", "panels.yaml and watchdog.yaml"),
+        (
+            "/api/v1/query",
+            {"result": [{**ADDRESSES["result"][0], "value": [0, "0"]}]},
+            "collector_down",
+            "up is 0",
+        ),
+        (
+            "/api/v1/series",
+            [{"__name__": "progress_run_active", "job": "collector", "exported_job": "work"}],
+            "labels_renamed",
+            "job collector",
+        ),
+    ],
+)
+def test_what_prometheus_tells(path: str, data: Any, code: str, word: str) -> None:
+    """What fires, fails, is not loaded, is down or has renamed labels in Prometheus is named."""
+    sound: dict[str, Any] = {"/api/v1/rules": OURS, "/api/v1/query": ADDRESSES}
+    sound["/api/v1/series"] = [{"__name__": "progress_run_active"}]
+    body = {at: json.dumps({"status": "success", "data": it}).encode() for at, it in {**sound, path: data}.items()}
+    with Receiver(HTTP) as receiver, web(200, {"Content-Type": "application/json"}, body) as where:
+        report = examine(receiver.endpoint, prometheus=f"http://{where}")
+    told = found(report)
+    assert set(told) == ({code} if code else set())
+    assert not code or word in told[code]["text"]
 
 
 def test_clock_of_a_backend() -> None:

@@ -24,7 +24,7 @@ from otel_progress.settings import Endpoint, read
 ROOT = Path(__file__).parents[3]
 ALL = "OTEL_EXPORTER_OTLP"
 NOTHING = DoctorOptions()
-SIGN = {Level.ERROR: "✗", Level.WARNING: "!"}
+SIGN = {Level.ERROR: "✗", Level.WARNING: "!", Level.NOTE: "-"}
 
 
 def lines(given: DoctorOptions = NOTHING, **environ: str) -> list[ReportLine]:
@@ -71,6 +71,9 @@ def test_sound_variables_give_no_finding(environ: dict[str, str]) -> None:
         ({f"{ALL}_TIMEOUT": "10000"}, "timeout_unit", "10000 seconds"),
         ({f"{ALL}_LOGS_TIMEOUT": "0.05"}, "timeout_short", "0.05 s"),
         ({"OTEL_PROGRESS_RUN_SERIES_MAX": "0"}, "no_run_series", "by operation id"),
+        ({"OTEL_PROGRESS_RUN_SERIES_AFTER": "600"}, "run_series_late", "600"),
+        ({"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "delta"}, "temporality_delta", "delta"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": "a=b,service.instance.id=host1"}, "instance_given", "service.instance.id"),
         ({f"{ALL}_LOGS_ENDPOINT": "http://other:4318/v1/logs"}, "endpoints_differ", "logs go to other:4318"),
     ],
 )

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.cli.assets import UNSET
+from otel_progress.cli.doctor import alerting
 from otel_progress.cli.doctor.configuration import shown
 from otel_progress.cli.doctor.findings import Problem, problem
 from otel_progress.cli.doctor.probe import NAME
@@ -146,7 +147,10 @@ class Prometheus(Backend):
 
     def look(self, trip: ProbeIds) -> Problem | bool:
         """Whether the series of the operation are there."""
-        return RUN_ACTIVE in self._names(f'{{{_label(s.OPERATION_ID)}="{trip.id}"}}')
+        found = [it for it in self._series(f'{{{_label(s.OPERATION_ID)}="{trip.id}"}}') if it["__name__"] == RUN_ACTIVE]
+        if found and all("exported_job" in labels for labels in found):
+            return self._problem("labels_renamed", f"has the series with job {found[0].get('job')}, not the job's own")
+        return bool(found)
 
     def missing(self, trip: ProbeIds) -> Problem:
         """Names with dots, a missing OTLP receiver, or a problem on the way."""
@@ -162,19 +166,24 @@ class Prometheus(Backend):
         return self._problem("series_missing", f"has no series {RUN_ACTIVE} of the test operation")
 
     def advice(self, *, reach: bool = False) -> Iterator[Problem]:
-        """Yield what alerts lack: rules, an Alertmanager, the Collector's own metrics, addresses in their links."""
+        """Yield what alerts lack: rules, an Alertmanager, the Collector's own metrics, addresses in their links.
+
+        And which of them fire now.
+        """
+        where = f"{self.name} at {shown(self.url)}"
         try:
-            rules = self._data("/api/v1/rules", type="alert")
+            rules = self._data("/api/v1/rules")
             if rules is None:
                 return
-            if '"OperationStuck"' not in json.dumps(rules):
+            if not alerting.has_rules(rules):
                 yield self._problem("rules_missing", "has no alert rules of otel-progress")
                 return
+            yield from alerting.of_rules(where, rules)
+            yield from alerting.of_alerts(where, self._data("/api/v1/alerts") or {})
             alertmanagers = self._data("/api/v1/alertmanagers")
             if alertmanagers is not None and not alertmanagers.get("activeAlertmanagers"):
                 yield self._problem("alertmanager_missing", "sends its alerts to no Alertmanager")
-            if not self._result(COLLECTORS):
-                yield self._problem("collector_unscraped", "has no target with the job name otel-collector")
+            yield from alerting.of_collectors(where, self._result(COLLECTORS))
             found = self._result(LINKS)
         except BackendUnavailable:
             return
@@ -204,9 +213,9 @@ class Prometheus(Backend):
         found: list[Any] = (self._data("/api/v1/query", query=query) or {}).get("result", [])
         return found
 
-    def _names(self, match: str) -> set[str]:
+    def _series(self, match: str) -> list[dict[str, str]]:
         found = self.ask("/api/v1/series", **_matching(match)) or {}
-        return {str(series.get("__name__")) for series in found.get("data", [])}
+        return [labels for labels in found.get("data", []) if "__name__" in labels]
 
 
 class Loki(Backend):
@@ -287,8 +296,8 @@ def _label(attribute: str) -> str:
 
 RUN_ACTIVE: Final = _label(s.RUN_ACTIVE.name)
 LINKS: Final = "progress:links"
-COLLECTORS: Final = 'up{job="otel-collector"}'
 """The series of grafana/alerts/links.yaml."""
+COLLECTORS: Final = 'up{job="otel-collector"}'
 
 
 def all_three() -> tuple[Backend, ...]:

@@ -29,6 +29,8 @@ PACKAGES: Final = {
 NOT_ASKED: Final = "none"
 """Stands for a backend that is not looked for, not even at its usual port."""
 BLIND_SECONDS: Final = 180
+LATE_SECONDS: Final = 60
+"""Alerts of runs that hang come at most a minute late below it."""
 SHORT_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 600
 """A timeout from this many seconds was surely intended in milliseconds."""
@@ -116,6 +118,14 @@ def examine(
         yield problem("interval_blind", text).line(STEP)
     if settings.run_series_max == 0:
         yield problem("no_run_series", "OTEL_PROGRESS_RUN_SERIES_MAX is 0: no series by operation id").line(STEP)
+    elif settings.run_series_after > LATE_SECONDS:
+        text = f"OTEL_PROGRESS_RUN_SERIES_AFTER is {settings.run_series_after:g}: no series before that age (s)"
+        yield problem("run_series_late", text).line(STEP)
+    if settings.temporality == "delta":
+        yield problem("temporality_delta", "counters and histograms are sent with delta temporality").line(STEP)
+    if "service.instance.id=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").replace(" ", ""):
+        text = "OTEL_RESOURCE_ATTRIBUTES gives service.instance.id: two processes must not share it"
+        yield problem("instance_given", text).line(STEP)
     yield from _timeouts(environ)
 
 

@@ -209,6 +209,22 @@ KINDS: Final = {
         "series by operation id are turned off, so alerts can't see a run",
         "Unset OTEL_PROGRESS_RUN_SERIES_MAX.",
     ),
+    "run_series_late": Kind(
+        _WARNING,
+        "operations get series of their own so late that alerts come late, and of short ones never",
+        "Unset OTEL_PROGRESS_RUN_SERIES_AFTER, or set it to 5 (s).",
+    ),
+    "temporality_delta": Kind(
+        _WARNING,
+        "counters are sent as deltas, which Prometheus drops",
+        "Unset OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE, or have the Collector make them cumulative "
+        "(deltatocumulative).",
+    ),
+    "instance_given": Kind(
+        Level.NOTE,
+        "`service.instance.id` is given, so counters of a further process under it can look like no news to alerts",
+        "Remove service.instance.id from OTEL_RESOURCE_ATTRIBUTES, unless each process gets its own.",
+    ),
     # end to end
     "backend_away": Kind(_ERROR, "a backend can't be reached", "Start it, or correct {option}."),
     "backend_forbids": Kind(
@@ -235,6 +251,31 @@ KINDS: Final = {
         _WARNING,
         "Prometheus has no alert rules, so nobody is told of a run that hangs or is killed",
         "Load rules.yaml, panels.yaml and links.yaml in Prometheus: grafana/alerts/README.md, Install.",
+    ),
+    "labels_renamed": Kind(
+        _ERROR,
+        "Prometheus renames the labels `job` and `instance` of the series, so alerts take all jobs for one",
+        "Set honor_labels: true in the scrape configuration of the Collector's prometheus exporter.",
+    ),
+    "rules_incomplete": Kind(
+        _WARNING,
+        "Prometheus lacks files of rules, so dashboards are empty, or nobody hears that it stopped",
+        "Add them to rule_files: grafana/alerts/README.md, Install.",
+    ),
+    "rules_fail": Kind(
+        _WARNING,
+        "Prometheus can't evaluate some of the rules, so alerts are missing",
+        "Load the rules of this version anew, each file once, in Prometheus 2.42 or newer; see its page Rules.",
+    ),
+    "alerts_fire": Kind(
+        _WARNING,
+        "alerts fire now; PipelineDown holds back all others",
+        "Look at them in Prometheus (Alerts); docs/runbook.md says what each means.",
+    ),
+    "collector_down": Kind(
+        _WARNING,
+        "Prometheus can't scrape a Collector's own metrics",
+        "Start that Collector, or correct the address of its own metrics (port 8888) in the job otel-collector.",
     ),
     "alertmanager_missing": Kind(
         _WARNING,
