@@ -122,6 +122,57 @@ def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[s
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def fires(promtool: str, folder: Path, series: dict[str, str], checks: list[tuple[str, dict[str, list[str]]]]) -> None:
+    """Evaluate the rules with a job that must start each 5 minutes; `checks` has the samples of queries, by time."""
+    rules, jobs, file = (folder / name for name in ("rules.yaml", "jobs.yaml", "test.json"))
+    rules.write_text(needed(), encoding="utf-8")
+    jobs.write_text(JOBS.read_text(encoding="utf-8").replace("vector(93600)", "vector(300)"), encoding="utf-8")
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": expr, "eval_time": at, "exp_samples": [{"labels": labels, "value": 1} for labels in samples]}
+            for expr, times in checks
+            for at, samples in times.items()
+        ],
+    }
+    content = {"rule_files": [str(rules), str(jobs)], "evaluation_interval": "10s", "tests": [test]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("series", "times"),
+    [
+        # From minute 10 to 14 no Collector works; the job never runs, and is missing from minute 5 on.
+        ({}, {"6m": True, "9m": True, "11m": True, "14m30s": True, "18m": True, "20m": True, "30m": True}),
+        # A run until minute 7, so that its time is over in the outage: not told before 5 minutes after it.
+        ({"begin": "7"}, {"9m": False, "11m": False, "13m": False, "18m": False, "20m": True, "30m": True}),
+        # A start is heard after the outage.
+        ({"begin": "16"}, {"9m": True, "13m": True, "15m": True, "18m": False}),
+    ],
+    ids=["missing_before", "its_time_is_over_in_it", "started_after_it"],
+)
+def test_an_outage_ends_no_missing_job(
+    promtool: str, series: dict[str, str], times: dict[str, bool], tmp_path: Path
+) -> None:
+    """An outage of the Collectors begins no OperationMissing, and ends none."""
+    up = {
+        'up{job="otel-collector",instance="c"}': "1x39 0x15 1x80",
+        'otelcol_exporter_sent_metric_points_total{job="otel-collector",instance="c"}': "0+50x39 _x16 0+50x80",
+    }
+    for minute in series.values():
+        at = int(minute) * 4
+        up[f"progress_run_active{{{RUN}}}"] = f"_x{at} 1x3 0"
+        up[f"progress_run_start_time_seconds{{{RUN}}}"] = f"_x{at} {int(minute) * 60}x3"
+    firing = 'count by (alertname) (ALERTS{alertname="OperationMissing", alertstate="firing"})'
+    expected = {at: ['{alertname="OperationMissing"}'] if told else [] for at, told in times.items()}
+    fires(promtool, tmp_path, up, [(firing, expected)])
+
+
 def test_rules_load(promtool: str) -> None:
     """Prometheus accepts the rules."""
     done = subprocess.run(
