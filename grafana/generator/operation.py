@@ -51,6 +51,7 @@ from grafana.generator.queries import (
     OF_RUN,
     OF_STAGE,
     OWN,
+    PLACED,
     PROMETHEUS,
     SAYS,
     STAGE,
@@ -342,7 +343,7 @@ trace = traces(
 )
 
 CHILD: Final = f'{EVERYWHERE} | {label(s.OPERATION_PARENT_ID)}="$id"'
-CHILDREN: Final = (NAME, ID, label(s.STATUS), label(s.HEALTH), label(s.MESSAGE), "service_name", TRACE, "start")
+CHILDREN: Final = (NAME, ID, label(s.STATUS), label(s.HEALTH), label(s.MESSAGE), "service_name", TRACE, "start", PLACED)
 OPEN: Final = "pending|running|waiting"
 """The status of an operation that has not ended."""
 
@@ -378,6 +379,7 @@ children = table(
         column("service_name", "Service", width=160),
         hidden(TRACE, "Trace"),
         hidden("start", "From"),
+        hidden(PLACED, "In"),
     ),
     sort="Said last",
 )

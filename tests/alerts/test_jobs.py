@@ -109,9 +109,11 @@ def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[s
     }
     rules = tmp_path / "rules.yaml"
     rules.write_text(needed(), encoding="utf-8")
+    jobs = tmp_path / "jobs.yaml"
+    jobs.write_text(tool.without_annotations(JOBS.read_text(encoding="utf-8")), encoding="utf-8")
     file = tmp_path / "test.json"
     content = {
-        "rule_files": [str(rules), str(JOBS)],
+        "rule_files": [str(rules), str(jobs)],
         "evaluation_interval": "30s" if minute < 200 else "2m",
         "tests": [test],
     }
@@ -126,7 +128,8 @@ def fires(promtool: str, folder: Path, series: dict[str, str], checks: list[tupl
     """Evaluate the rules with a job that must start each 5 minutes; `checks` has the samples of queries, by time."""
     rules, jobs, file = (folder / name for name in ("rules.yaml", "jobs.yaml", "test.json"))
     rules.write_text(needed(), encoding="utf-8")
-    jobs.write_text(JOBS.read_text(encoding="utf-8").replace("vector(93600)", "vector(300)"), encoding="utf-8")
+    said = tool.without_annotations(JOBS.read_text(encoding="utf-8"))
+    jobs.write_text(said.replace("vector(93600)", "vector(300)"), encoding="utf-8")
     test = {
         "interval": "15s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
@@ -171,6 +174,31 @@ def test_an_outage_ends_no_missing_job(
     firing = 'count by (alertname) (ALERTS{alertname="OperationMissing", alertstate="firing"})'
     expected = {at: ['{alertname="OperationMissing"}'] if told else [] for at, told in times.items()}
     fires(promtool, tmp_path, up, [(firing, expected)])
+
+
+def test_tries_of_a_run_are_one_alert(promtool: str, tmp_path: Path) -> None:
+    """Each failure of a run is the same alert, whichever process tried it and however it failed; a newer try ends it."""
+    first, second, third = (RUN.replace('"a"', f'"{it}"') for it in "abc")
+    series = dict(UP)
+    for who, at, minutes in ((first, 2, 3), (second, 7, 3), (third, 12, 4)):
+        series[f"progress_run_active{{{who}}}"] = f"_x{at * 4} 1x{minutes * 4} 0"
+        series[f"progress_run_start_time_seconds{{{who}}}"] = f"_x{at * 4} {at * 60}x{minutes * 4}"
+    for who, at, status in ((first, 5, "failed"), (second, 10, "interrupted"), (third, 16, "completed")):
+        series[f'progress_run_ended_seconds{{{who},progress_status="{status}"}}'] = f"_x{at * 4} {at * 60}"
+    firing = 'count by (instance) (ALERTS{alertname="OperationFailed", alertstate="firing"})'
+    times = {
+        "4m": 0,
+        "5m30s": 1,
+        "6m30s": 1,
+        "8m": 0,
+        "9m30s": 0,
+        "10m20s": 1,
+        "11m30s": 1,
+        "13m": 0,
+        "15m": 0,
+        "20m": 0,
+    }
+    fires(promtool, tmp_path, series, [(firing, {at: ["{}"] * count for at, count in times.items()})])
 
 
 def test_rules_load(promtool: str) -> None:

@@ -190,7 +190,9 @@ def test_what_arrives_late_proves_no_recovery(promtool: str, tmp_path: Path) -> 
         {"expr": firing, "eval_time": f"{at}s", "exp_samples": [{"labels": it, "value": 1} for it in told]}
         for at, told in expected.items()
     ]
-    checks += [{"expr": "run:progress_outcome", "eval_time": f"{at}s", "exp_samples": []} for at in range(300, 1001, 10)]
+    checks += [
+        {"expr": "run:progress_outcome", "eval_time": f"{at}s", "exp_samples": []} for at in range(300, 1001, 10)
+    ]
     test = {
         "interval": "10s",
         "input_series": [{"series": name, "values": values} for name, values in series.items()],
