@@ -142,7 +142,7 @@ HEARD_VARIABLE: Final = choose_time(
     "90s",
     "3m",
 )
-ALERTED: Final = f'job=~"$job|otel-collector|", {NAME}=~"$name|"'
+ALERTED: Final = f'job=~"$job|otel-collector|", {NAME}=~"$name|", {ENVIRONMENT}=~"$environment|"'
 """The selector of alerts; some have no name or no service."""
 ALERT_MARKS: Final = annotation(
     "Alerts",

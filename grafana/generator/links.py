@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 from urllib.parse import quote
 
-from grafana.generator.queries import ID, LOKI, NAME, PROMETHEUS, SPANS, TEMPO, TRACE
+from grafana.generator.queries import ID, LOKI, NAME, PLACED, PROMETHEUS, SPANS, TEMPO, TRACE
 
 NOW: Final = "otel-progress-now"
 OPERATION: Final = "otel-progress-operation"
@@ -83,16 +83,17 @@ def runbook(**cells: str) -> Link:
 def of_row(trace_id: bool = False) -> list[Link]:
     """Return the links of a row about an operation, with a column for the trace id or without.
 
-    The row has columns for name, id, and `start`: the Unix time in ms at which the time ranges begin. No link passes
-    the service: a child may run in another one.
+    The row has columns for name, id, `place` (the environment) and `start`: the Unix time in ms at which the ranges
+    begin. No link passes the service: a child may run in another one, but in the same environment.
     """
     since = cell("start")
     more = {"trace": cell(TRACE)} if trace_id else {}
+    where = {"environment": cell(PLACED)}
     return [
-        link("This operation", dashboard(OPERATION, since, job=ALL, name=cell(NAME), id=cell(ID), **more)),
+        link("This operation", dashboard(OPERATION, since, job=ALL, **where, name=cell(NAME), id=cell(ID), **more)),
         link("Its trace", trace(cell(TRACE), since) if trace_id else trace_of(cell(ID), since)),
         link("Its events", events_of(cell(ID), since)),
-        runbook(name=cell(NAME), id=cell(ID)),
+        runbook(name=cell(NAME), id=cell(ID), **where),
     ]
 
 

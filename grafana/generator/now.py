@@ -53,6 +53,7 @@ from grafana.generator.queries import (
     NAME,
     OF_STAGE,
     OWN,
+    PLACED,
     PROMETHEUS,
     ROWS,
     RUN,
@@ -76,6 +77,7 @@ from grafana.generator.queries import (
     nearness,
     overdue,
     past,
+    placed,
     series,
     started_at,
     unheard,
@@ -154,6 +156,7 @@ WHICH: Final = (
     links_column(NAME, "Kind of work", links.of_kind(), 120),
     links_column(ID, "Operation", links.of_row(), 130),
     hidden("start", "From"),
+    hidden(PLACED, "In"),
 )
 
 seen = stat(
@@ -223,7 +226,7 @@ trouble = table(
     "trace, its events or the runbook.",
     (24, 8),
     number(
-        TROUBLE,
+        placed(TROUBLE),
         judged("killed-1", "import", "dead"),
         judged("stuck-1", "import", "silent", **{STAGE: "fetch", STUCK_AT: "~dashboard_program.py:.* in hang_here"}),
         judged("looping-1", "agent", "looping", **{LOOP: "search cats"}),
@@ -303,7 +306,7 @@ running = table(
     f"recent rate of the operation, else of the stage. {ESTIMATE}",
     (24, 10),
     number(
-        f"max by ({WHO}, {STAGE}, start) ({judgement()}\nand on ({WHO}) {NEAREST})",
+        placed(f"max by ({WHO}, {STAGE}, start) ({judgement()}\nand on ({WHO}) {NEAREST})"),
         judged("moving-1", "import", "progressing", **{STAGE: "load"}),
         judged("child-1", "chunk", "progressing"),
         judged("staged-1", "import", "progressing", **{STAGE: "convert"}),
@@ -368,7 +371,9 @@ SAID: Final = (
     label(s.OPERATION_ATTEMPT),
     HOST,
     TRACE,
+    ENVIRONMENT,
     "start",
+    PLACED,
 )
 said = table(
     "What they said last",
@@ -403,12 +408,14 @@ said = table(
         column("service_name", "Service", width=90),
         column(label(s.STATUS), "Status", width=100),
         column(label(s.STAGE_CURRENT), "Stage", width=120),
-        column(label(s.MESSAGE), "Says", width=270),
+        column(label(s.MESSAGE), "Says", width=210),
+        column(ENVIRONMENT, "Environment", width=90),
         column(label(s.WAIT_REASON), "Waits for", width=150),
         column(label(s.OPERATION_ATTEMPT), "Attempt", width=75),
         column(HOST, "Host", width=120),
         hidden(TRACE, "Trace"),
         hidden("start", "From"),
+        hidden(PLACED, "In"),
     ),
     sort="Said",
 )
@@ -449,7 +456,7 @@ def alerts_table(
     title: str, description: str, size: tuple[int, int], which: str, *expected: Row, **chosen: str
 ) -> Panel:
     """Return the table of the firing alerts of a selector, which returns the rows in the tests if this is chosen."""
-    about = {"name": NAME, "id": ID, "job": "job", "instance": "instance"}
+    about = {"name": NAME, "id": ID, "job": "job", "instance": "instance", "environment": PLACED}
     runbook = links.runbook(**{name: links.cell(given) for name, given in about.items()})
     return table(
         title,
@@ -458,8 +465,11 @@ def alerts_table(
         "died; of other alerts, when Prometheus first saw the condition, at the earliest its own start. A "
         "click on an alert opens its entry in the runbook with the run filled in.",
         size,
-        replace(number(since(which, f"severity, alertname, {NAME}, {ID}, job, instance"), *expected), variables=chosen),
-        columns=("severity", "alertname", "Value", NAME, ID, "job", "instance"),
+        replace(
+            number(placed(since(which, f"severity, alertname, {ENVIRONMENT}, {NAME}, {ID}, job, instance")), *expected),
+            variables=chosen,
+        ),
+        columns=("severity", "alertname", "Value", NAME, ID, "job", ENVIRONMENT, "instance"),
         overrides=(
             column("severity", "Severity", width=100, custom__cellOptions=COLOURED_TEXT, mappings=SEVERITIES),
             links_column("alertname", "Alert", [runbook], 190),
@@ -468,8 +478,9 @@ def alerts_table(
             links_column(ID, "Operation", links.of_row(), 280),
             column("job", "Service", width=150),
             column(ENVIRONMENT, "Environment", width=90),
-            column("instance", "Instance", width=280),
+            column("instance", "Instance", width=190),
             hidden("start", "From"),
+            hidden(PLACED, "In"),
         ),
         sort="Since",
     )
@@ -478,7 +489,7 @@ def alerts_table(
 alerts = alerts_table(
     "Alerts that fire",
     "From Prometheus: the alerts of `grafana/alerts/rules.yaml` that fire, if these are loaded. An alert has no "
-    "environment, cluster or namespace.",
+    "cluster or namespace; those without an environment are always shown.",
     (24, 6),
     ALERTED,
     Row({"alertname": "OperationStuck", ID: "stuck-1", "severity": "critical"}, 1.7e12),

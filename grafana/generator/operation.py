@@ -51,7 +51,9 @@ from grafana.generator.queries import (
     OF_RUN,
     OF_STAGE,
     OWN,
+    PLACED,
     PROMETHEUS,
+    RUN,
     SAYS,
     STAGE,
     STUCK_AT,
@@ -61,10 +63,13 @@ from grafana.generator.queries import (
     WHO,
     Query,
     Row,
+    alive,
     beyond,
     known,
     label,
+    last,
     near,
+    newest,
     number,
     numbered,
     of_runs,
@@ -112,6 +117,13 @@ def stages(metric: s.Metric) -> str:
     return value(metric, BY_ID, ONE, OF_STAGE)
 
 
+def left(metric: s.Metric, of: str = "") -> str:
+    """Return the query for the last value within the time range of the newest attempt, if it is not heard any more."""
+    which = f"{BY_ID}, {of}" if of else BY_ID
+    found = last(metric, which, "$__range")
+    return f"max by ({ONE}) ({found} unless on ({RUN}) {alive(BY_ID)} and on ({RUN}) {newest(BY_ID)})"
+
+
 def cell(expression: str, *expected: Row) -> Query:
     """Return the query of a table column."""
     return Query(PROMETHEUS, expression, expected, instant=True, format="table")
@@ -119,7 +131,11 @@ def cell(expression: str, *expected: Row) -> Query:
 
 THIS: Final = {ID: "moving-1", NAME: "import"}
 STAGE_RATE: Final = of_runs(f"rate({series(s.RUN_COMPLETED)}{{{BY_ID}, {OF_STAGE}}}[1m])", BY_ID, ONE)
-STAGE_SHARE: Final = f"{stages(s.RUN_COMPLETED)} / {stages(s.RUN_TOTAL)}"
+STAGE_SHARE: Final = (
+    f"{stages(s.RUN_COMPLETED)} / {stages(s.RUN_TOTAL)}"
+    f" or {left(s.RUN_COMPLETED, OF_STAGE)} / {left(s.RUN_TOTAL, OF_STAGE)}"
+)
+LEFT_NEAR: Final = f"{left(s.RUN_IDLE)} / {left(s.RUN_STALL_AFTER)}"
 STAGED: Final = {"id": "staged-1"}
 
 SAMPLED: Final = f"timestamp({series(s.RUN_ACTIVE)}{{{BY_ID}}})"
@@ -155,9 +171,10 @@ short = table(
 head = (
     gauge(
         "Progress",
-        "From Prometheus: `progress_run_ratio`, as displayed: it never falls. Not known without a total or a plan.",
+        "From Prometheus: `progress_run_ratio`, as displayed: it never falls. Not known without a total or a plan. If "
+        "it is not heard any more, the last known within the time range.",
         (4, 4),
-        now(value(s.RUN_RATIO, BY_ID, ONE), Row({}, 0.0001, 0.9)),
+        now(f"{value(s.RUN_RATIO, BY_ID, ONE)} or {left(s.RUN_RATIO)}", Row({}, 0.0001, 0.9)),
     ),
     stat(
         "Left",
@@ -177,7 +194,8 @@ head = (
     ),
     gauge(
         "Current stage",
-        "From Prometheus: the share of the current stage, where the operation has no count of its own.",
+        "From Prometheus: the share of the current stage, where the operation has no count of its own. If it is not "
+        "heard any more, the last known within the time range.",
         (4, 4),
         Query(PROMETHEUS, STAGE_SHARE, (Row({}, 0.0001, 0.9),), instant=True, variables=STAGED),
         defaults={"noValue": "no count of its own"},
@@ -193,9 +211,10 @@ head = (
     ),
     gauge(
         "Near its limit",
-        "From Prometheus: the higher of idle / stall_after and elapsed / slow_after; 100% with an overdue wait.",
+        "From Prometheus: the higher of idle / stall_after and elapsed / slow_after; 100% with an overdue wait. If "
+        "it is not heard any more, the last known idle / stall_after within the time range.",
         (4, 4),
-        now(near(BY_ID), Row({}, 0, 0.5)),
+        now(f"{near(BY_ID, ONE)} or {LEFT_NEAR}", Row({}, 0, 0.5)),
         defaults=NEAR,
     ),
 )
@@ -343,7 +362,7 @@ trace = traces(
 )
 
 CHILD: Final = f'{EVERYWHERE} | {label(s.OPERATION_PARENT_ID)}="$id"'
-CHILDREN: Final = (NAME, ID, label(s.STATUS), label(s.HEALTH), label(s.MESSAGE), "service_name", TRACE, "start")
+CHILDREN: Final = (NAME, ID, label(s.STATUS), label(s.HEALTH), label(s.MESSAGE), "service_name", TRACE, "start", PLACED)
 OPEN: Final = "pending|running|waiting"
 """The status of an operation that has not ended."""
 
@@ -379,6 +398,7 @@ children = table(
         column("service_name", "Service", width=160),
         hidden(TRACE, "Trace"),
         hidden("start", "From"),
+        hidden(PLACED, "In"),
     ),
     sort="Said last",
 )

@@ -363,6 +363,16 @@ def from_start(found: str, which: str) -> str:
     return f"({found}) * on ({WHO}) group_left (start) ({started} or on ({WHO}) {pending})"
 
 
+PLACED: Final = "place"
+"""The label with the environment for links: that of the run, or all if it has none."""
+
+
+def placed(expression: str) -> str:
+    """Return a query with the label `place`: a column that no row has does not exist, and breaks its link."""
+    everywhere = f'label_replace({expression}, "{PLACED}", "$$__all", "", "")'
+    return f'label_replace({everywhere}, "{PLACED}", "$1", "{ENVIRONMENT}", "(.+)")'
+
+
 def hosts(which: str) -> str:
     """Return the query for the host of each active run, as a label."""
     return (
@@ -387,7 +397,7 @@ def grown(metric: str, which: str, by: str, window: str = "$window") -> str:
 LOGS: Final = f'{{service_name=~"$service", {ENVIRONMENT}=~"$environment"}}'
 EVERYWHERE: Final = '{service_name=~".+"}'
 """Children may run in other services."""
-SAYS: Final = f"service_name, {NAME}, {ID}"
+SAYS: Final = f"{ENVIRONMENT}, service_name, {NAME}, {ID}"
 """The labels that identify a run in Loki: several services may use the same id."""
 OF_RUN: Final = f'{LOGS} | {ID}="$id"'
 AT: Final = "| label_format at=`{{__timestamp__ | unixEpochMillis}}` | unwrap at"
@@ -395,13 +405,14 @@ AT: Final = "| label_format at=`{{__timestamp__ | unixEpochMillis}}` | unwrap at
 
 
 def started_at() -> str:
-    """Return the stage of a query that makes the label `start`: when the operation started, in ms, for links.
+    """Return the stage of a query that makes the labels `start` (in ms) and `place`, for links.
 
     The first ten digits are the seconds since 1970, until 2286; the operation's dashboard begins with this second.
     """
     start = label(s.START_TIME)
     return (
-        f"| label_format start=`{{{{ if .{start} }}}}{{{{ trunc 10 .{start} }}}}000{{{{ else }}}}now-6h{{{{ end }}}}`"
+        f"| label_format start=`{{{{ if .{start} }}}}{{{{ trunc 10 .{start} }}}}000{{{{ else }}}}now-6h{{{{ end }}}}`, "
+        f"{PLACED}=`{{{{ if .{ENVIRONMENT} }}}}{{{{ .{ENVIRONMENT} }}}}{{{{ else }}}}$__all{{{{ end }}}}`"
     )
 
 

@@ -35,6 +35,7 @@ RUN_VARIABLES: Final = (
     type_in("name", "Kind of work", "The name of the operation.", "NAME"),
     type_in("id", "Operation", "The id of the operation.", "ID"),
     type_in("job", "Service", "The job in Prometheus, a regular expression.", ".*"),
+    type_in("service", "Service in Loki", "The service without its namespace, a regular expression.", ".+"),
     type_in("instance", "Instance", "The process (`service.instance.id`), a regular expression.", ".*"),
 )
 """What an alert's link fills in. The defaults stand in the text until it does."""
@@ -43,7 +44,7 @@ RUN_VARIABLES: Final = (
 def filled(content: str) -> str:
     """Return Markdown whose queries name the variables instead of the words that a person would replace."""
     content = re.sub(r"\[(\w+)\]\(#\w+\)", r"*\1*", content)  # an anchor leads nowhere on a dashboard
-    content = re.sub(r'(=~?|~)\s*"(JOB|INSTANCE)"', lambda it: f'=~"${{{it[2].lower()}:raw}}"', content)
+    content = re.sub(r'(=~?|~)\s*"(JOB|SERVICE|INSTANCE)"', lambda it: f'=~"${{{it[2].lower()}:raw}}"', content)
     return re.sub(r'"(NAME|ID)"', lambda it: f'"${{{it[1].lower()}:raw}}"', content)
 
 

@@ -40,6 +40,7 @@ _LOST_FOR = "run:progress_lost_seconds"
 _OVER = "run:progress_over_seconds"
 _ELSEWHERE = "run:progress_child_elsewhere_time_seconds"
 _HELD = "run:progress_idle_held_back_seconds"
+_UNHEARD = "run:progress_unheard:last3m"
 _TROUBLE = "run:progress_trouble_seconds"
 _AGAIN = "run:progress_trouble_again_time_seconds"
 _TOLD = "run:progress_trouble_seconds:held"
@@ -121,10 +122,10 @@ MUTANTS = (
     Mutant("run:progress_trouble_time_seconds", "time() + 0 * ", "0 * ", "parent_stuck_and_restart"),
     Mutant("progress:listened_time_seconds", "last_over_time(progress:listening_time_seconds[6h])", "vector(0)", "stuck_dithers"),
     Mutant(_AGAIN, "< 25  # seconds", "< 5", "stuck_dithers"),
-    Mutant(_TOLD, f"{_now(_SILENT)} and on ()", f"({_now(_SILENT)} < 0) and on ()", "troubled_in_an_outage"),
+    Mutant(_TOLD, f"{_now(_UNHEARD)} and on ()", f"({_now(_UNHEARD)} < 0) and on ()", "troubled_in_an_outage"),
     Mutant(_TOLD, "< 180  # seconds", "< 5", "troubled_in_an_outage"),
     Mutant(_TOLD, f"or {_now(_GONE)}", "", "stuck_proven"),
-    Mutant(_TOLD, f"last_over_time({_SILENT}[1s])", "run:progress_active:last6h", "stuck_recovers"),
+    Mutant(_TOLD, f"last_over_time({_UNHEARD}[1s])", "run:progress_active:last6h", "stuck_recovers"),
     Mutant(_TOLD, "[2m]", "[20s]", "stuck_dithers"),
     Mutant(_TOLD, "[2m]", "[5m]", "stuck_dithers"),
     Mutant(_TOLD, "and last_over_time(run:progress_trouble_again_time_seconds[10m])", "", "stuck_again_later"),
@@ -147,12 +148,12 @@ MUTANTS = (
     Mutant("collector:progress_start_time_seconds", "timestamp(otel", "0 * timestamp(otel", "ends_before_a_restart"),
     Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h]) < run:progress_heard_time_seconds", "ends_in_an_outage"),
     Mutant(_OUTAGE, "last_over_time(run:progress_outage_time_seconds[1h]) > run:progress_heard_time_seconds", "last_over_time(run:progress_outage_time_seconds[1h])", "ends_in_an_outage"),
-    Mutant(_SILENT, "(run:progress_active:last6h == 1)", "run:progress_active:last6h", "exits"),
-    Mutant(_SILENT, _NEWEST, "", "attempt_ends_elsewhere"),
-    Mutant(_SILENT, "max by (deployment_environment_name, job, progress_operation_name", "min by (deployment_environment_name, job, progress_operation_name", "attempt_killed"),
-    Mutant(_SILENT, "present_over_time(progress_run_active[3m])", "progress_run_active", "gaps"),
-    Mutant(_SILENT, "[3m]", "[10m]", "killed"),
-    Mutant(_SILENT, "unless on (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "unless on (deployment_environment_name, job)", "one_of_two_killed"),
+    Mutant(_UNHEARD, "(run:progress_active:last6h == 1)", "run:progress_active:last6h", "exits"),
+    Mutant(_UNHEARD, _NEWEST, "", "attempt_ends_elsewhere"),
+    Mutant(_UNHEARD, "max by (deployment_environment_name, job, progress_operation_name", "min by (deployment_environment_name, job, progress_operation_name", "attempt_killed"),
+    Mutant(_UNHEARD, "present_over_time(progress_run_active[3m])", "progress_run_active", "gaps"),
+    Mutant(_UNHEARD, "[3m]", "[10m]", "killed"),
+    Mutant(_UNHEARD, "unless on (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "unless on (deployment_environment_name, job)", "one_of_two_killed"),
     Mutant(_SILENT, "(last_over_time(run:progress_silent_time_seconds[1m]) or time() + 0 * run:progress_active:last6h)", "(time() + 0 * run:progress_active:last6h)", "killed"),
     Mutant(_SILENT, "< 60  # seconds", "< 0", "clock_far_behind"),
     Mutant("run:progress_arrived_time_seconds", "> last_over_time(run:progress_sample_time_seconds[1h])", ">= last_over_time(run:progress_sample_time_seconds[1h])", "clock_far_behind"),
@@ -213,7 +214,7 @@ MUTANTS = (
     Mutant(_ACTIVE, 'progress_run_active{deployment_environment_name=""}', 'progress_run_active{deployment_environment_name="-"}', "environment_comes_later"),
     Mutant(_CHILDREN, "group by (deployment_environment_name, job, process,", "group by (job, process,", "child_in_one_of_two_environments"),
     Mutant(_CHILDREN, "and on (deployment_environment_name, progress_operation_id)\n            count by (deployment_environment_name, progress_operation_id)", "and on (progress_operation_id)\n            count by (progress_operation_id)", "child_of_an_id_in_one_of_two_environments"),
-    Mutant(_SILENT, "unless on (deployment_environment_name, job, progress_operation_name", "unless on (job, progress_operation_name", "killed_in_one_of_two_environments"),
+    Mutant(_UNHEARD, "unless on (deployment_environment_name, job, progress_operation_name", "unless on (job, progress_operation_name", "killed_in_one_of_two_environments"),
     Mutant(_GONE, "< on (deployment_environment_name, job, progress_operation_name, progress_operation_id) group_left ()\n            max by (deployment_environment_name, job, progress_operation_name, progress_operation_id)", "< on (job, progress_operation_name, progress_operation_id) group_left ()\n            max by (job, progress_operation_name, progress_operation_id)", "proven_in_one_of_two_environments"),
     Mutant("OperationLost", 'progress_lost_seconds{severity="critical"}', 'progress_lost_seconds{severity="warning"}', "killed"),
     # OperationNotStarted

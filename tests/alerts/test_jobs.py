@@ -144,9 +144,11 @@ def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[s
     }
     rules = tmp_path / "rules.yaml"
     rules.write_text(needed(), encoding="utf-8")
+    jobs = tmp_path / "jobs.yaml"
+    jobs.write_text(tool.without_annotations(JOBS.read_text(encoding="utf-8")), encoding="utf-8")
     file = tmp_path / "test.json"
     content = {
-        "rule_files": [str(rules), str(JOBS)],
+        "rule_files": [str(rules), str(jobs)],
         "evaluation_interval": "30s" if minute < 200 else "2m",
         "tests": [test],
     }
@@ -155,6 +157,83 @@ def test_jobs(promtool: str, series: dict[str, str], minute: int, alerts: list[s
         [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def fires(promtool: str, folder: Path, series: dict[str, str], checks: list[tuple[str, dict[str, list[str]]]]) -> None:
+    """Evaluate the rules with a job that must start each 5 minutes; `checks` has the samples of queries, by time."""
+    rules, jobs, file = (folder / name for name in ("rules.yaml", "jobs.yaml", "test.json"))
+    rules.write_text(needed(), encoding="utf-8")
+    said = tool.without_annotations(JOBS.read_text(encoding="utf-8"))
+    jobs.write_text(said.replace("vector(93600)", "vector(300)"), encoding="utf-8")
+    test = {
+        "interval": "15s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [
+            {"expr": expr, "eval_time": at, "exp_samples": [{"labels": labels, "value": 1} for labels in samples]}
+            for expr, times in checks
+            for at, samples in times.items()
+        ],
+    }
+    content = {"rule_files": [str(rules), str(jobs)], "evaluation_interval": "10s", "tests": [test]}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    done = subprocess.run(
+        [promtool, "test", "rules", str(file)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("series", "times"),
+    [
+        # From minute 10 to 14 no Collector works; the job never runs, and is missing from minute 5 on.
+        ({}, {"6m": True, "9m": True, "11m": True, "14m30s": True, "18m": True, "20m": True, "30m": True}),
+        # A run until minute 7, so that its time is over in the outage: not told before 5 minutes after it.
+        ({"begin": "7"}, {"9m": False, "11m": False, "13m": False, "18m": False, "20m": True, "30m": True}),
+        # A start is heard after the outage.
+        ({"begin": "16"}, {"9m": True, "13m": True, "15m": True, "18m": False}),
+    ],
+    ids=["missing_before", "its_time_is_over_in_it", "started_after_it"],
+)
+def test_an_outage_ends_no_missing_job(
+    promtool: str, series: dict[str, str], times: dict[str, bool], tmp_path: Path
+) -> None:
+    """An outage of the Collectors begins no OperationMissing, and ends none."""
+    up = {
+        'up{job="otel-collector",instance="c"}': "1x39 0x15 1x80",
+        'otelcol_exporter_sent_metric_points_total{job="otel-collector",instance="c"}': "0+50x39 _x16 0+50x80",
+    }
+    for minute in series.values():
+        at = int(minute) * 4
+        up[f"progress_run_active{{{RUN}}}"] = f"_x{at} 1x3 0"
+        up[f"progress_run_start_time_seconds{{{RUN}}}"] = f"_x{at} {int(minute) * 60}x3"
+    firing = 'count by (alertname) (ALERTS{alertname="OperationMissing", alertstate="firing"})'
+    expected = {at: ['{alertname="OperationMissing"}'] if told else [] for at, told in times.items()}
+    fires(promtool, tmp_path, up, [(firing, expected)])
+
+
+def test_tries_of_a_run_are_one_alert(promtool: str, tmp_path: Path) -> None:
+    """Each failure of a run is the same alert, whichever process tried it and however it failed; a newer try ends it."""
+    first, second, third = (RUN.replace('"a"', f'"{it}"') for it in "abc")
+    series = dict(UP)
+    for who, at, minutes in ((first, 2, 3), (second, 7, 3), (third, 12, 4)):
+        series[f"progress_run_active{{{who}}}"] = f"_x{at * 4} 1x{minutes * 4} 0"
+        series[f"progress_run_start_time_seconds{{{who}}}"] = f"_x{at * 4} {at * 60}x{minutes * 4}"
+    for who, at, status in ((first, 5, "failed"), (second, 10, "interrupted"), (third, 16, "completed")):
+        series[f'progress_run_ended_seconds{{{who},progress_status="{status}"}}'] = f"_x{at * 4} {at * 60}"
+    firing = 'count by (instance) (ALERTS{alertname="OperationFailed", alertstate="firing"})'
+    times = {
+        "4m": 0,
+        "5m30s": 1,
+        "6m30s": 1,
+        "8m": 0,
+        "9m30s": 0,
+        "10m20s": 1,
+        "11m30s": 1,
+        "13m": 0,
+        "15m": 0,
+        "20m": 0,
+    }
+    fires(promtool, tmp_path, series, [(firing, {at: ["{}"] * count for at, count in times.items()})])
 
 
 def test_rules_load(promtool: str) -> None:

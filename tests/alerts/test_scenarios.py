@@ -160,3 +160,46 @@ def test_what_was_over_before_a_restart_is_not_told(promtool: str, tmp_path: Pat
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_arrives_late_proves_no_recovery(promtool: str, tmp_path: Path) -> None:
+    """Samples of more than 3 minutes ago, from the queue of a Collector, end no alert: they say nothing about now.
+
+    promtool knows no time of arrival, so it is given: samples that are too old for every window arrive from 500 s to
+    560 s, and from 800 s to 860 s.
+    """
+    rules = yaml.safe_load(tool.without_annotations(tool.RULES.read_text(encoding="utf-8")))
+    [group] = rules["groups"]
+    group["rules"] = [it for it in group["rules"] if it.get("record") != "run:progress_arrived_time_seconds"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
+    who = 'job="work",instance="a",progress_operation_name="load",progress_operation_id="r1"'
+    series = {
+        'up{job="otel-collector",instance="c"}': "1x120",
+        'otelcol_exporter_sent_metric_points_total{job="otel-collector",instance="c"}': "0+50x120",
+        f"progress_run_active{{{who}}}": "1x30 _x90",
+        f"progress_run_start_time_seconds{{{who}}}": "0x30 _x90",
+        f"progress_run_idle_seconds{{{who}}}": "0+10x30 _x90",
+        f"progress_run_stall_after_seconds{{{who}}}": "60x30 _x90",
+        f"run:progress_arrived_time_seconds{{{who}}}": "0+10x30 300x19 500+10x6 560x23 800+10x6 860x40",
+    }
+    firing = 'count by (alertname) (ALERTS{alertname=~"OperationStuck|OperationLost", alertstate="firing"})'
+    stuck, lost = '{alertname="OperationStuck"}', '{alertname="OperationLost"}'
+    expected = {at: [stuck] for at in (250, 470, 490, 510, 530, 550, 600)}
+    expected |= {at: [lost, stuck] for at in (700, 790, 810, 830, 850, 900, 1000)}
+    checks = [
+        {"expr": firing, "eval_time": f"{at}s", "exp_samples": [{"labels": it, "value": 1} for it in told]}
+        for at, told in expected.items()
+    ]
+    checks += [
+        {"expr": "run:progress_outcome", "eval_time": f"{at}s", "exp_samples": []} for at in range(300, 1001, 10)
+    ]
+    test = {
+        "interval": "10s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": checks,
+    }
+    content = {"rule_files": ["rules.yaml"], "evaluation_interval": "10s", "tests": [test]}
+    (tmp_path / "test.json").write_text(json.dumps(content), encoding="utf-8")
+    command = [promtool, "test", "rules", str(tmp_path / "test.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -310,7 +310,9 @@ def test_runbook_has_every_alert() -> None:
     texts = [panel for panel in panels_of(UIDS["otel-progress-runbook"]) if panel["type"] == "text"]
     assert {panel["title"] for panel in texts} == set(re.findall(r"alert: (\w+)", RULES + JOBS)) | {"Watchdog"}
     left = [
-        found for panel in texts for found in re.findall(r'"(?:NAME|ID|JOB|INSTANCE)"', panel["options"]["content"])
+        found
+        for panel in texts
+        for found in re.findall(r'"(?:NAME|ID|JOB|SERVICE|INSTANCE)"', panel["options"]["content"])
     ]
     assert not left, "words that a person would have to replace"
 
