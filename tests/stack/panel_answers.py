@@ -39,6 +39,7 @@ COMMON = {
     "progress_operation_name": "import",
     "trace_id": "0af7651916cd43dd8448eb211c80319c",
     "start": "1700000000000",
+    "place": "$__all",
 }
 """What a modelled row says where the expectation leaves a label of the query open."""
 
