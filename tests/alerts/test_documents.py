@@ -800,7 +800,7 @@ def test_resolved_names_only_what_is_resolved(tmp_path: Path) -> None:
         _, over = shown.split("Over: ")
         told = "is over, how it ended is not known, seen at"
         times = [f"o2 {told} 12:11:00 UTC", f"o0 {told} 12:01:00 UTC", f"o1 {told} 12:01:00 UTC"]
-        assert re.match(", ".join(times) + r"(</p>|\s*$)", over)
+        assert re.match("; ".join(times) + r"(</p>|\s*$)", over)
         assert not re.search(r"\bo\d", _)
         shown = rendered(text, data, kind, of_many(0, 30))
         assert len(re.findall(r"o\d+ is over", shown)) == 20

@@ -39,6 +39,7 @@ COMMON = {
     "progress_operation_name": "import",
     "trace_id": "0af7651916cd43dd8448eb211c80319c",
     "start": "1700000000000",
+    "place": "$__all",
 }
 """What a modelled row says where the expectation leaves a label of the query open."""
 
@@ -91,7 +92,7 @@ def answer(query: Query, variables: Mapping[str, str], prometheus: Prometheus) -
         least = 1000.0 * (story.END - SAID_BEFORE) if "unwrap at" in query.text else 0.0
         return [(labels(query, row), [(story.END, max(row.low, least))]) for row in query.expect]
     text = interpolate(query.text, {**BUILT_IN, **variables})
-    left = re.search(r"\$\{?\w+", text)
+    left = re.search(r"\$(?!__all)\{?[A-Za-z_]\w*", text)
     assert left is None, f"unknown variable {left[0] if left else ''} in {text}"
     if query.instant:
         samples: list[Sample] = prometheus.query(text, story.END)
