@@ -877,8 +877,8 @@ def test_the_queue_is_bounded(progress_capture: Capture) -> None:
     console, _ = plain()
     with progress.operation("job"):
         for _ in range(40):
-            for _ in range(40):
-                with progress.waiting("x"):
+            for number in range(40):
+                with progress.waiting(f"reason {number}, {progress_capture.clock.monotonic()}"):
                     pass
             progress_capture.advance(1)
     progress_capture.look()

@@ -83,8 +83,8 @@ def test_the_texts_of_a_live_view_are_bounded() -> None:
         (0, 200, "no estimate yet"),
         (1, 200, "no estimate"),
         (3, 200, "no estimate"),
-        (200, 200, ""),
-        (1, 1, ""),
+        (200, 200, "all counted"),
+        (1, 1, "all counted"),
         (None, None, ""),
         (5, None, ""),
         (98, 50, "beyond its total"),
@@ -93,7 +93,7 @@ def test_the_texts_of_a_live_view_are_bounded() -> None:
 def test_no_estimate_yet_is_said_where_one_is_to_be_expected(
     completed: int | None, total: int | None, said: str
 ) -> None:
-    """Without an estimate of a count with a total, the text says so; without a total, or at its end, it is empty.
+    """Without an estimate of a count with a total, the text says so; without a total it is empty.
 
     From the first unit on there may have been one, so `yet` would be wrong.
     """
