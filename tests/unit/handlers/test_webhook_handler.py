@@ -233,6 +233,7 @@ def test_a_receiver_that_comes_later_gets_all() -> None:
 
 def test_stopped_and_started_again(hook: Hook) -> None:
     """Between the two nothing is posted."""
+    assert runtime.ticker.ask(runtime.ticker.round, 10)  # what earlier tests left is told before
     handler = WebhookHandler(hook.url)
     for name in ("one", None, "three"):
         if name is not None:
