@@ -155,7 +155,7 @@ def events(logs: Sequence[Log]) -> Counter[Event]:
         (
             str(attributes["progress.operation.id"]),
             name,
-            attributes["progress.operation.attempt"],
+            attributes.get("progress.operation.attempt", 1),
             attributes["progress.sequence"],
         )
         for name, attributes in known
@@ -194,8 +194,8 @@ def dropped(logs: Sequence[Log]) -> dict[str, int]:
     """Return what the program dropped, by reason."""
     said: dict[str, Any] = {}
     for log in logs:
-        if log["event_name"] == BEAT:
-            said = json.loads(str(log["attributes"].get("progress.dropped", "{}")))
+        if log["event_name"] == BEAT and "progress.dropped" in log["attributes"]:  # some only say that it is alive
+            said = json.loads(str(log["attributes"]["progress.dropped"]))
     return said
 
 

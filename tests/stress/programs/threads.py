@@ -53,7 +53,9 @@ def tasks():
         return await asyncio.gather(*[one(number) for number in range(1000)])
 
     progress.configure()
-    print("right", sum(asyncio.run(main())))
+    right = sum(asyncio.run(main()))
+    progress.shutdown(30)  # a busy machine needs more than the two seconds of an exit
+    print("right", right)
 
 
 def churn():

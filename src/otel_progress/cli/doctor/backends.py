@@ -215,7 +215,7 @@ class Prometheus(Backend):
 
     def _series(self, match: str) -> list[dict[str, str]]:
         found = self.ask("/api/v1/series", **_matching(match)) or {}
-        return [labels for labels in found.get("data", []) if "__name__" in labels]
+        return [labels for labels in found.get("data", []) if labels.get("__name__")]
 
 
 class Loki(Backend):
