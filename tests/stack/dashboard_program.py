@@ -46,7 +46,7 @@ def staged() -> None:
     """Run an operation without a count of its own, whose stage counts."""
     with progress.operation("import", id="staged-1", stall_after=60):
         with progress.stage("convert", unit="page", total=5000):
-            while tick():
+            while tick() and tick():
                 progress.advance()
 
 

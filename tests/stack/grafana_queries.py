@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from .backends import Loki, Prometheus, Tempo
 
-RANGE = 600
+RANGE = 2400
 """The time range of the dashboard, in seconds."""
 STEP = 2
 BUILT_IN = {

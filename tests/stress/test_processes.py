@@ -107,7 +107,9 @@ def test_forks_under_load(protocol: str, how: str) -> None:
         assert float(values["slowest"]) < 1.0
         assert program.held() < exit_seconds()
         ended = receiver.ended()
-        assert ended["parent"] == ended["after"] == "completed"
+        late = {"parent", "after"} - ended.keys()  # as below
+        assert not late or "could not be sent" in program.errors, late
+        assert all(ended.get(name, "completed") == "completed" for name in ("parent", "after"))
         children = instances(receiver, "child-")
         owners = Counter(owner for operations in instances(receiver, "").values() for owner in operations if owner)
         assert max(owners.values()) == 1, "a child told of an operation of its parent"

@@ -86,15 +86,21 @@ def no_frames(name: str) -> None:
         down(limit - used - left)
 
 
+DEEPEST = 5
+"""Signal handlers inside each other, at most."""
+
+
 def signals(name: str) -> None:
     """A signal handler calls everything, a thousand times a second, during the first call of the function."""
     others = [other for other in every.names() if other.rpartition(".")[2] not in ("configure", "shutdown")]
     failed: list[str] = []
-    turn = 0
+    turn, depth = 0, 0
 
     def handler(*_: Any) -> None:
-        nonlocal turn
-        turn += 1
+        nonlocal turn, depth
+        if depth >= DEEPEST:  # on a slow machine a handler takes longer than a thousandth of a second
+            return
+        turn, depth = turn + 1, depth + 1
         other = others[turn % len(others)]
         try:
             every.use(other)
@@ -102,6 +108,8 @@ def signals(name: str) -> None:
             pass
         except BaseException:
             failed.append(f"{other} in a signal handler inside {name}: {traceback.format_exc()}")
+        finally:
+            depth -= 1
 
     if sys.version_info < (3, 12):
         gc.disable()  # it may run in the middle of ContextVar.set, and what then runs there crashes Python

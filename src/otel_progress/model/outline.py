@@ -179,9 +179,8 @@ class Outline:
         known = sum(name in self.stages for name in seen)
         if not self.stages or 2 * known < len(seen):
             return self.by_duration(now)
-        by_duration = self.by_duration(now) if self._takes_turns() else None
-        if by_duration is not None:
-            return by_duration
+        if self._takes_turns():
+            return self.by_duration(now)
         forecast = _Forecast(self, seen, now, own)
         found = forecast.finish()
         if found is not None and forecast.overdue:
@@ -247,7 +246,7 @@ class Outline:
             TypeError, ValueError: if it is anything else.
         """
         runs, took, varies, last, stages, *more = given
-        found = cls(int(runs), _sound(took), _sound(varies), _sound(last))
+        found = cls(int(_sound(runs)), _sound(took), _sound(varies), _sound(last))
         if more:  # earlier versions had none
             found.missed = math.copysign(_sound(abs(more[0])), more[0])
         for name, share, times, span, gap, before in stages[:STAGES]:
