@@ -127,7 +127,8 @@ def test_forks_under_load(protocol: str, how: str) -> None:
         parents = instances(receiver, "parent")
         assert len(parents) == 1
         assert not parents.keys() & children.keys()
-        check_counts(receiver)
+        if "could not be sent" not in program.errors:
+            check_counts(receiver)
 
 
 @pytest.mark.parametrize("master", ["idle", "busy"])

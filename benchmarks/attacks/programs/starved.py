@@ -86,7 +86,7 @@ def no_frames(name: str) -> None:
         down(limit - used - left)
 
 
-DEEPEST = 5
+DEEPEST = 3
 """Signal handlers inside each other, at most."""
 
 
@@ -116,7 +116,7 @@ def signals(name: str) -> None:
     signal.signal(signal.SIGALRM, handler)
     signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
     try:
-        for _ in range(20):
+        for _ in range(8):
             every.use(name)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
