@@ -11,7 +11,7 @@ import sys
 from benchmarks.attacks import attack, attacks, hold
 from benchmarks.attacks.programs import every
 
-SECONDS = 100
+SECONDS = 200
 """Seconds that a program may take; it takes less than ten on an idle machine."""
 WATCHED = ("bare", "watched")
 

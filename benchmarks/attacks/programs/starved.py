@@ -88,19 +88,21 @@ def no_frames(name: str) -> None:
 
 DEEPEST = 3
 """Signal handlers inside each other, at most."""
+SOON = 0.001
+"""Seconds to the next signal."""
 
 
 def signals(name: str) -> None:
-    """A signal handler calls everything, a thousand times a second, during the first call of the function."""
+    """A signal handler calls everything, again and again, during the first calls of the function."""
     others = [other for other in every.names() if other.rpartition(".")[2] not in ("configure", "shutdown")]
     failed: list[str] = []
     turn, depth = 0, 0
 
     def handler(*_: Any) -> None:
         nonlocal turn, depth
-        if depth >= DEEPEST:  # on a slow machine a handler takes longer than a thousandth of a second
-            return
         turn, depth = turn + 1, depth + 1
+        if depth < DEEPEST:
+            signal.setitimer(signal.ITIMER_REAL, SOON)
         other = others[turn % len(others)]
         try:
             every.use(other)
@@ -110,11 +112,13 @@ def signals(name: str) -> None:
             failed.append(f"{other} in a signal handler inside {name}: {traceback.format_exc()}")
         finally:
             depth -= 1
+            if depth == 0:  # not before, so that the function goes on also where handlers take long
+                signal.setitimer(signal.ITIMER_REAL, SOON)
 
     if sys.version_info < (3, 12):
         gc.disable()  # it may run in the middle of ContextVar.set, and what then runs there crashes Python
     signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+    signal.setitimer(signal.ITIMER_REAL, SOON)
     try:
         for _ in range(8):
             every.use(name)
