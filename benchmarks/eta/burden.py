@@ -67,7 +67,7 @@ def memory(*, tested: bool) -> float:
 
 
 def _followed(each: float, tested: bool) -> Pace:
-    """The pace of units that take so many seconds, as the ticker follows it for a minute."""
+    """Return a pace that was observed for a minute, as the ticker does, of units that take the given seconds each."""
     pace = Pace(0.0)
     for look in range(1, int(AGE / LOOK) + 1):
         now = look * LOOK

@@ -27,7 +27,13 @@ def is_folded(operation: OperationState, reason: str) -> bool:
 
 
 def count(operation: OperationState, wait: DeclaredWait, seconds: float) -> None:
-    """Note that a wait ended after so many seconds; the job's thread calls it."""
+    """Count a wait that ended, if it was short. Called in the job's thread.
+
+    Args:
+        operation: whose wait it was.
+        wait: the wait.
+        seconds: how long it took.
+    """
     if seconds >= SHORT:
         return
     counts = operation._short_waits

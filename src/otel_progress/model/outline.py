@@ -43,9 +43,9 @@ _PROOF: Final = 2
 _ONE_VARIES: Final = 0.7
 """By how much the duration of one run of a stage that repeats varies (log); that of many is known better."""
 _REPEATS: Final = 1.5
-"""A stage that ran so often or more in a run repeats."""
+"""Runs of a stage, on average, from which on it repeats."""
 _TURNS: Final = 1.3
-"""The spans of repeating stages are more than so many times the whole where they take turns."""
+"""Repeating stages take turns if their spans add up to more than this multiple of the whole run."""
 _MOST: Final = 1e10
 """The longest duration that is remembered, in seconds."""
 

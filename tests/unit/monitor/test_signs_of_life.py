@@ -134,7 +134,7 @@ def test_what_a_request_says_of_itself_is_no_part_of_the_process(monitor: Parts)
 
 
 def test_what_describes_a_process_is_kept(monitor: Parts) -> None:
-    """Only some requests say its command; whoever says more in its name changes nothing else."""
+    """Only some requests describe a process. What one adds is kept, and nothing else about the process changes."""
     sender = Sender(monitor, 7, "a", **promising(5.0))
     for about in ({}, {s.PROCESS_COMMAND_ARGS: ("run", "me")}, {}, {s.PROCESS_COMMAND_ARGS: ("other",), "mine": "new"}):
         sender.say(**about)

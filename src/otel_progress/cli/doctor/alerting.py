@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress.cli.doctor.findings import Problem, problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 PRODUCT: Final = "otel-progress"
 """The label `product` of all alerts."""
@@ -39,14 +40,14 @@ def of_rules(where: str, rules: dict[str, Any]) -> Iterator[Problem]:
 
 def of_alerts(where: str, alerts: dict[str, Any]) -> Iterator[Problem]:
     """Yield the alerts that fire now, each name once."""
-    firing: dict[str, int] = {}
+    firing: Counter[str] = Counter()
     for alert in _dicts(alerts.get("alerts")):
         labels = alert.get("labels") or {}
         name = str(labels.get("alertname"))
         if alert.get("state") == "firing" and labels.get("product") == PRODUCT and name != FILES["watchdog.yaml"]:
-            firing[name] = firing.get(name, 0) + 1
+            firing[name] += 1
     if firing:
-        counts = {name if count == 1 else f"{name} ({count} times)": "" for name, count in firing.items()}
+        counts = [name if count == 1 else f"{name} ({count} times)" for name, count in firing.items()]
         yield problem("alerts_fire", f"{where} has alerts that fire now: {_listed(counts)}")
 
 
@@ -54,7 +55,7 @@ def of_collectors(where: str, ups: list[Any]) -> Iterator[Problem]:
     """Yield that no Collector is a target, or which of them can't be scraped."""
     if not ups:
         yield problem("collector_unscraped", f"{where} has no target with the job name otel-collector")
-    down = {str(up.get("metric", {}).get("instance", "?")): "" for up in _dicts(ups) if _value(up) == "0"}
+    down = dict.fromkeys(str(up.get("metric", {}).get("instance", "?")) for up in _dicts(ups) if _value(up) == "0")
     if down:
         yield problem("collector_down", f"{where} can't scrape the Collector {_listed(down)} (up is 0)")
 
@@ -79,6 +80,6 @@ def _dicts(found: Any) -> Iterator[dict[str, Any]]:
     yield from (it for it in found if isinstance(it, dict)) if isinstance(found, list) else ()
 
 
-def _listed(names: dict[str, str]) -> str:
+def _listed(names: Collection[str]) -> str:
     more = len(names) - SHOWN
     return ", ".join(list(names)[:SHOWN]) + (f" and {more} more" if more > 0 else "")

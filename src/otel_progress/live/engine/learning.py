@@ -107,9 +107,11 @@ class Learning:
             return  # it went on from an earlier attempt, so its durations are those of a part
         duration, last = node._ended - node._started, node._ended - _moved_at(node)
         longest, moved = _longest(node, duration, last), steady(node)
-        counted_all = not node._inner and not node._stood_times and _has_counted_all(node)
-        seen = life(node) == node._sampled  # else it counted after the last look
-        closing = last if counted_all and seen and last >= LEAST else 0.0
+        done, total, _ = own_progress(node)
+        has_all = done is not None and total is not None and 0 < total <= done
+        counted_all = has_all and not node._inner and not node._stood_times
+        # If it counted after the last look, nobody knows when.
+        closing = last if counted_all and last >= LEAST and life(node) == node._sampled else 0.0
         for learned in self._both(_key(operation, node)):
             learned.gaps.add(EVERY, moved)
             if last >= STEADY and node._counted_at:
@@ -121,8 +123,7 @@ class Learning:
                 if counted_all:
                     learned.closing.add(closing)
             if node._pace is not None:
-                end = node._ended - closing
-                node._pace.teach(learned.course, end, node._pace.reached(own_progress(node)[0]))
+                node._pace.teach(learned.course, node._ended - closing, node._pace.reached(done))
 
     def _both(self, key: Key) -> Iterator[Learned]:
         for kept in (self._known,) if self._path is None else (self._known, self._news):
@@ -307,11 +308,6 @@ def _note_stage(node: HandleState, start: float, end: float) -> None:
         kept.between = max(kept.between, start - before - (node._waited - kept.waited))
     kept.until = end if kept.until is None else max(kept.until, end)
     kept.count, kept.waited = node._sampled, node._waited
-
-
-def _has_counted_all(node: HandleState) -> bool:
-    done, total, _ = own_progress(node)
-    return done is not None and total is not None and 0 < total <= done
 
 
 def _longest(node: HandleState, duration: float, last: float) -> float:
