@@ -30,6 +30,7 @@ from otel_progress.api import (
     usage,
     waiting,
 )
+from otel_progress.api import use_named_integrations as _use_named_integrations
 from otel_progress.errors import (
     CheckpointError,
     CheckpointMismatch,
@@ -170,3 +171,6 @@ def _again(name: str, *args: Any, **options: Any) -> Any:
     """Retry the import of a function, and call it if the import succeeds."""
     found = __getattr__(name)
     return None if isinstance(found, functools.partial) else found(*args, **options)
+
+
+_use_named_integrations()
