@@ -173,7 +173,7 @@ def _stages(
     operation: OperationState, listed: list[StageState], now: float, survey: Survey
 ) -> tuple[StageSnapshot, ...]:
     """The stages that started, then planned ones that did not; at most `STAGES` in all."""
-    ran = [_stage(stage, now, survey) for stage in listed]
+    ran = [_seen(stage, now, survey) for stage in listed]
     plan = operation._opts.plan
     if plan is not None:
         known = begun(operation)  # those that run as child operations are shown there
@@ -220,6 +220,19 @@ def _folded(operation: OperationState, others: list[StageState], now: float) -> 
 
 def _repeated(operation: OperationState) -> tuple[StageRuns, ...]:
     """The ended runs of each path that has more than one, in the order of their first run."""
+    stages = operation._stages
+    if stages is None:
+        return ()
+    gone = sum(count for count, _ in (operation._folded or {}).values())
+    made_of = len(stages), gone, len(operation._running or ())
+    known = operation._repeated
+    if known is None or known[0] != made_of:
+        known = operation._repeated = (made_of, _runs(operation))
+    found: tuple[StageRuns, ...] = known[1]
+    return found
+
+
+def _runs(operation: OperationState) -> tuple[StageRuns, ...]:
     folded = operation._runs
     by_path: dict[str, list[StageState]] = {path: [] for path in folded or ()}
     ended = [stage for stage in list(operation._stages or ()) if stage._status.final and not left_out(stage)]
@@ -260,6 +273,17 @@ def _usual(operation: OperationState, stage: str) -> float | None:
     """How long earlier runs took for a stage, in seconds."""
     before = learning.learning.learned(operation, stage)
     return None if before is None else before.durations.quantile(0.5) or None
+
+
+def _seen(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
+    """The snapshot of a stage; once its end was told it is always the same, unless children go on in it."""
+    if not stage._end_told or (stage._nested is not None and stage._nested.ends is not None):
+        return _stage(stage, now, survey)
+    known, made_of = stage._last_snapshot, (stage._text_name, stage.operation._opts.plan)
+    if known is None or known[:2] != made_of:
+        known = stage._last_snapshot = (*made_of, _stage(stage, now, survey))
+    snapshot: StageSnapshot = known[2]
+    return snapshot
 
 
 def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:

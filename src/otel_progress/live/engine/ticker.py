@@ -585,6 +585,7 @@ def _note_stage(event: str, operation: OperationState, stage: HandleState, now: 
         resources.sampler.ended(stage, now)
         learning.learning.ended(operation, stage)
         outlines.ended(stage)
+        stage._end_told = True  # type: ignore[attr-defined]
     else:
         outlines.begun(stage)
         resources.sampler.begun(stage, now)
