@@ -328,6 +328,8 @@ class OperationState(HandleState):
     of keyframes sets it to None. Read: ticker, telemetry."""
     _estimated: frozenset[str] = frozenset()
     """What readers have an estimate of while updates wait (`engine/estimates.py`). Written and read: ticker."""
+    _by_pace = False
+    """Whether paces alone gave the estimates of its last snapshot. Written and read: ticker."""
     _has_news = False
     """Whether an update is to leave when it is due. Written and read: ticker."""
     _hurries = False

@@ -24,7 +24,7 @@ from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.capture import capture
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
-from otel_progress.live.engine.estimates import ESTIMATE_ENDS, estimated, next_end
+from otel_progress.live.engine.estimates import ESTIMATE_ENDS, by_pace, estimated, next_end, of_now, shown, still_holds
 from otel_progress.live.engine.loops import loops_of
 from otel_progress.live.engine.sampling import moved_plainly
 from otel_progress.live.engine.sampling import sample as look_at
@@ -389,9 +389,11 @@ class Ticker:
             self.budget.waiting.setdefault(operation, self._rounds)
         elif not operation._estimated:  # there is one now: the next update tells it
             operation._has_news, operation._estimate_ends = True, FOREVER
+        elif (again := still_holds(operation, now, max(ESTIMATE_ENDS, operation._update_at - now))) is not None:
+            operation._estimate_ends = again
         elif self._checks < CHECKS:
             self._checks += 1
-            seen = capture(operation, now, clock.time_ns(), curve=False)
+            seen = of_now(operation, now)
             if operation._estimated - estimated(seen):
                 self._hurry(operation)
             else:
@@ -505,7 +507,9 @@ class Ticker:
                 curve = operation._curve
                 curve.add(snapshot.elapsed, snapshot.progress.completed)
             check = ESTIMATE_ENDS if self._is_heard_here else max(ESTIMATE_ENDS, operation._update_pause)
-            operation._estimate_ends = next_end(operation, snapshot, clock.monotonic(), check)
+            seen = shown(snapshot)
+            operation._estimate_ends = next_end(operation, seen, clock.monotonic(), check)
+            operation._by_pace = by_pace(seen)
         else:
             operation._sequence += 1
         return snapshot
@@ -542,7 +546,7 @@ class Ticker:
                 keyframes.sent(operation, operation._sequence, self._looked_at, self.keyframe_interval)
             operation._has_news = operation._hurries = False
             operation._update_at = self._looked_at + operation._update_pause
-            operation._estimated = estimated(snapshot) if operation._update_pause else frozenset()
+            operation._estimated = estimated(shown(snapshot)) if operation._update_pause else frozenset()
             operation._shows_wait = short_waits.shows(snapshot)
             if operation._shows_wait and not operation._pauses:
                 self._hurry(operation)  # it ended meanwhile
@@ -604,7 +608,7 @@ def _spoken_for(operation: OperationState) -> HandleState:
 
 def _ends_an_estimate(operation: OperationState, snapshot: Snapshot) -> bool:
     """Whether readers know an estimate of an operation that a snapshot has no more."""
-    return bool(operation._estimated) and bool(operation._estimated - estimated(snapshot))
+    return bool(operation._estimated) and bool(operation._estimated - estimated(shown(snapshot)))
 
 
 def _because(verdict: Verdict) -> Attributes:
