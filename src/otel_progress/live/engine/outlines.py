@@ -34,7 +34,7 @@ Ask = Callable[["HandleState", int], "Estimate | None"]
 
 def worked(node: HandleState, moment: float) -> float:
     """Seconds from its start to a moment, without declared waits and without the time in which the process stood."""
-    return moment - (node._started or moment) - node._stood - node._slept
+    return max(0.0, moment - (node._started or moment) - node._stood - node._slept)
 
 
 def begun(node: HandleState) -> None:
