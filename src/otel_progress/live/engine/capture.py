@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from otel_progress.live import hooks, redaction
+from otel_progress.live import hooks, redaction, standstill
 from otel_progress.live.counting import plain_advanced
 from otel_progress.live.engine import branch_verdicts, labels, learning, resources
 from otel_progress.live.engine.last_stage import until_all_end
@@ -297,6 +297,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         position = plan.index(stage.name)
         planned_stage = None if position is None else plan.stages[position]
     wait = stage._waits[-1].seen(now) if stage._waits and not stage._status.final else None
+    idle_until = standstill.awake(end if wait is None else end - wait.elapsed)
     expected = options.expected or (planned_stage.expected if planned_stage else None)
     name = stage._text_name
     used = None if stage._used is None else resources.sampler.of(stage, end)
@@ -310,7 +311,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         expected=expected,
         started_at=None if stage._started is None else stage._started_ns / 1e9,
         elapsed=max(0.0, end - started),
-        idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(started, stage._moved_at, stage._counted_at)),
+        idle=max(0.0, idle_until - max(started, stage._moved_at, stage._counted_at)),
         stall_after=None if options.stall_after is None or math.isinf(options.stall_after) else options.stall_after,
         description=redaction.described(options.description or (planned_stage.description if planned_stage else None)),
         message=stage._current_step,

@@ -16,8 +16,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock, semconv
-from otel_progress.live import hooks, misuse, short_waits
-from otel_progress.live.branches import DEPTH, touch_lanes
+from otel_progress.live import hooks, misuse, short_waits, standstill
+from otel_progress.live.branches import DEPTH, paused_since, touch_lanes
 from otel_progress.live.engine import items, keyframes, labels, learning, outlines, process, resources, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
@@ -29,7 +29,7 @@ from otel_progress.live.engine.loops import loops_of
 from otel_progress.live.engine.sampling import moved_plainly
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import drops, tell_once
-from otel_progress.live.registry import registry
+from otel_progress.live.registry import NEVER, registry
 from otel_progress.live.running import around, host_of, innermost, parent_of
 from otel_progress.live.state import Change
 from otel_progress.live.trail import follow, keep
@@ -157,15 +157,18 @@ class Ticker:
         return release.set
 
     def _run(self) -> None:
-        while True:
-            try:
-                task = self._asked.get(timeout=self.interval / ROUNDS)
-            except queue.Empty:
-                self.round()
-                continue
-            if task is None:
-                return
-            task()
+        try:
+            while True:
+                try:
+                    task = self._asked.get(timeout=self.interval / ROUNDS)
+                except queue.Empty:
+                    self.round()
+                    continue
+                if task is None:
+                    return
+                task()
+        finally:
+            registry.next_look = NEVER
 
     def ask(self, task: Callable[[], None], timeout: float) -> bool:
         """Have the thread run a task next, and wait for it; without a thread it runs here.
@@ -229,20 +232,23 @@ class Ticker:
 
     def _notice_sleep(self, now: float) -> None:
         """Subtract the time in which this thread could not run (stopped, frozen, no GIL) from all idle times."""
-        slept = now - self._looked_at - self.interval / ROUNDS
         self._looked_at = now
-        if slept <= 2 * self.interval + 1.0:
+        slept = standstill.looked(now, self.interval / ROUNDS, self.interval)
+        if not slept:
             return
         for operation in registry.operations():
             operation._check_at = 0.0
             for node in (operation, *(operation._running or ())):
-                if node._started is not None:
-                    node._moved_at = min(now, max(node._moved_at, node._started) + slept)
                 for lane in tuple(node._lanes or ()):
                     lane.moved_at = min(now, lane.moved_at + slept)
-                node._slept += min(slept, max(0.0, now - (node._started or now)))
-                if node._pace is not None:
-                    node._pace.pause(slept)
+                if paused_since(node, now) is not None:
+                    continue  # its wait leaves that time out
+                if node._started is not None:
+                    node._moved_at = min(now, max(node._moved_at, node._started) + slept)
+                _leave_out(node, now - slept, now)
+        for change in registry.changes.copy():
+            if change[0] in _ENDS and change[2]._ended is not None:  # it ended after that, before this look
+                _leave_out(change[2], now - slept, change[2]._ended)
 
     def _take_changes(self, now: float) -> None:
         changes = registry.changes
@@ -561,6 +567,14 @@ _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
 _BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED}
 """Events of short work that are told once it is over: they say that it runs, as it did then."""
+
+
+def _leave_out(node: HandleState, since: float, until: float) -> None:
+    """Leave the time in which the process stood still out of that of a handle, and of its pace."""
+    slept = max(0.0, until - max(since, node._started or until))
+    node._slept += slept
+    if node._pace is not None:
+        node._pace.pause(slept)
 
 
 def _draw(operation: OperationState, curve: Curve, now: float, moved: bool) -> None:
