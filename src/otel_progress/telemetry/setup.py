@@ -55,6 +55,7 @@ def configure(
     checkpoints: object = None,
     handlers: Iterable[object] | None = None,
     run_series: str | None = None,
+    stall_after: float | None = None,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
 
@@ -93,6 +94,9 @@ def configure(
             `OTEL_*_EXPORTER` asks for it.
         run_series: which metrics by operation id are sent: `"default"`, those that a panel or an alert reads, or
             `"all"`. `OTEL_PROGRESS_RUN_SERIES` sets it, too.
+        stall_after: the allowed idle time of operations and stages that name none, in seconds; they are stuck after it.
+            None (the default): what earlier runs taught; of live spans, what is usual for their kind.
+            `OTEL_PROGRESS_STALL_AFTER` sets it, too.
 
     Raises:
         InvalidArgument: if a value is invalid; the message names it and what is allowed.
@@ -116,6 +120,7 @@ def configure(
         history=history,
         control=control,
         run_series=run_series,
+        stall_after=stall_after,
         handlers=bool(handlers),
     )
     hooks.use_handlers(handlers)
