@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from otel_progress.live.diagnosis.call_stack import Where
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.lane import Lane, Request
-    from otel_progress.live.records import DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry, Used
+    from otel_progress.live.records import Adopted, DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry, Used
     from otel_progress.model.curve import Curve
     from otel_progress.model.estimate import Pace
     from otel_progress.model.loop import Loop
@@ -183,6 +183,9 @@ class HandleState:
     _token: Any = None
     """The same of its span. Written and read: job."""
 
+    _adopted: Adopted | None = None
+    """The span of the program that it stands for, if it was made of one. Written: before the start. Read: all."""
+
     # -- stuck
     _place: Place | None = None
     """The thread and task that entered it or made it current last. Written: job. Read: ticker."""
@@ -190,6 +193,9 @@ class HandleState:
     """Other threads that run its work by `carry`. Written: job. Read: ticker."""
     _named_limit: float | None = None
     """The named limit that applies, found once; negative for none. Written and read: ticker, look."""
+    _usual_limit: float | None = None
+    """The limit of its kind of work, where neither code nor earlier runs set one; infinity: none, whatever was learned.
+    Written: with `_adopted`, ticker. Read: ticker, look."""
     _learned: LearnedLimits | None = None
     """The learned limits that apply. Written: ticker. Read: ticker, look."""
     _gaps: Gaps | None = None

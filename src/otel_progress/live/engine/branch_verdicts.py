@@ -124,7 +124,7 @@ def _shown(operation: OperationState, judged: Judged) -> dict[str, Any]:
     if stuck is not None and not stuck.eased:
         shown["health"] = stuck.health
         if stuck.where is not None:
-            shown |= {"stuck_at": stuck.where.at, "stack": stuck.where.stack}
+            shown |= {"stuck_at": stuck.where.at or None, "stack": stuck.where.stack}
     return shown
 
 
@@ -213,7 +213,7 @@ def _value(operation: OperationState, live: LiveBranch, now: float) -> Branch:
         health=Health.PROGRESSING if stuck is None else stuck.shown,
         wait=live.waits(now) if operation._ended is None else None,
         loop=loop_of(node),
-        stuck_at=None if where is None else where.at,
+        stuck_at=None if where is None else where.at or None,
     )
 
 

@@ -210,6 +210,8 @@ class Ticker:
             if registry.pending:
                 self._look_at_pending(now)
             self.budget.begin_round(now)
+            if hooks.watcher is not None:
+                safely(hooks.watcher.look, now)
             self._take_changes(now)
             if self._late():
                 pass  # the next round samples
