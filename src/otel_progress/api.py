@@ -443,6 +443,19 @@ def heartbeat(**details: object) -> None:
         node.heartbeat(**details)
 
 
+@public()
+def touch() -> None:
+    """Report that the work goes on: its idle time begins anew, although nothing was completed.
+
+    What repeats without progress is still a loop.
+    """
+    node = running_here()
+    if node is None:
+        context.outside("touch")
+    else:
+        node.touch()
+
+
 @public(NO_WAIT)
 def waiting(reason: object, *, overdue_after: float | None = None) -> Waiting:
     """Declare a wait, as a context manager: for a person, a rate limit, a child, a back-off.

@@ -131,6 +131,11 @@ GEN_AI_USAGE: Final = "gen_ai.usage"
 """With `.input_tokens` or `.output_tokens`."""
 GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
 
+# Read from spans of the program, never sent; the first that is there counts
+TOOL_NAMES: Final = ("gen_ai.tool.name", "tool.name")
+TOOL_ARGUMENTS: Final = ("gen_ai.tool.call.arguments", "input.value", "tool.parameters")
+MODEL_NAMES: Final = ("gen_ai.request.model", "llm.model_name")
+
 # From OpenInference
 LLM_TOKEN_COUNT: Final = "llm.token_count"
 """With `.prompt` or `.completion`; read from spans of other programs, never sent."""
@@ -256,6 +261,7 @@ DROP_VALUE: Final = "bad_value"
 DROP_LISTENER: Final = "listener"
 DROP_LISTENER_ERROR: Final = "listener_error"
 DROP_STAGE_NAME: Final = "stage_name_cap"
+DROP_LIVE_SPANS: Final = "live_spans_cap"
 DROP_ERROR: Final = "internal_error"
 
 

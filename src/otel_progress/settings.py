@@ -91,6 +91,7 @@ class Settings:
         run_series_after: the age from which an operation has series of its own.
         run_series_max: operations that may have series of their own at the same time.
         event_budget: updates, notes and heartbeats of operations per second, for the whole process.
+        stall_after: the allowed idle time of work that names none, or None.
         keyframe_interval: the longest time between two events of an operation that carry its whole state.
         outbox: events that are kept while the receiver does not answer.
         history: the file in which learned limits are kept, or None.
@@ -117,6 +118,7 @@ class Settings:
     run_series_after: float = 5.0
     run_series_max: int = 1000
     event_budget: float = 200.0
+    stall_after: float | None = None
     keyframe_interval: float = 300.0
     outbox: int = 10_000
     history: str | None = None
@@ -410,6 +412,7 @@ def read(
     control: bool | str | None = None,
     run_series: str | None = None,
     capture_inputs: bool | None = None,
+    stall_after: float | None = None,
     handlers: bool = False,
     environ: Mapping[str, str] | None = None,
 ) -> Settings:
@@ -439,6 +442,8 @@ def read(
         raise InvalidArgument(
             f"control must be True, False, None or an address as in http://localhost:4318, not {control!r}"
         )
+    if stall_after is not None and not (type(stall_after) in (int, float) and 0 < stall_after <= MOST):
+        raise InvalidArgument(f"stall_after must be a number of seconds above 0, not {stall_after!r}")
     if run_series is not None and run_series not in RUN_SERIES:
         raise InvalidArgument(f"run_series must be one of {', '.join(RUN_SERIES)}, not {run_series!r}")
     if capture_inputs is not None and not isinstance(capture_inputs, bool):
@@ -466,6 +471,7 @@ def read(
         run_series_after=env.number("OTEL_PROGRESS_RUN_SERIES_AFTER", defaults.run_series_after, 0),
         run_series_max=int(env.number("OTEL_PROGRESS_RUN_SERIES_MAX", defaults.run_series_max, 0)),
         event_budget=env.number("OTEL_PROGRESS_EVENT_BUDGET", defaults.event_budget, 0.01),
+        stall_after=stall_after or env.number_if_set("OTEL_PROGRESS_STALL_AFTER", 0.001, MOST),
         keyframe_interval=env.number("OTEL_PROGRESS_KEYFRAME_INTERVAL", defaults.keyframe_interval, 1.0),
         outbox=int(env.number("OTEL_PROGRESS_OUTBOX", defaults.outbox, 1)),
         history=env.text("OTEL_PROGRESS_HISTORY") or None if history is None else os.fspath(history),

@@ -237,6 +237,9 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     learned, learning.learning = learning.learning, learning.Learning()
     reporter, trouble.reporter = trouble.reporter, trouble.Reporter()
     token = context.innermost.set(None)
+    stall_after, hooks.stall_after = hooks.stall_after, None
+    if hooks.watcher is not None:
+        hooks.watcher.forget()
     before = clock.install(fake)
     try:
         yield
@@ -255,6 +258,9 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         vars(hooks.tracing).update(tracing)
         vars(cadence).update(pace)
         hooks.limits, hooks.on_first = limits, on_first
+        hooks.stall_after = stall_after
+        if hooks.watcher is not None:
+            hooks.watcher.forget()
         go_on()
 
 

@@ -109,6 +109,7 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
     "OTEL_PROGRESS_REDACT": ("off", "redact", "off"),
     "OTEL_PROGRESS_CAPTURE_INPUTS": ("TRUE", "capture_inputs", True),
     "OTEL_PROGRESS_CONTROL": ("False", "control", False),
+    "OTEL_PROGRESS_STALL_AFTER": ("90", "stall_after", 90.0),
     "OTEL_PROGRESS_OUTBOX": ("500", "outbox", 500),
     "OTEL_PROGRESS_KEYFRAME_INTERVAL": ("60", "keyframe_interval", 60.0),
 }

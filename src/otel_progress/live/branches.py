@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from otel_progress.live import hooks
 from otel_progress.live.running import STAGES, children, host_of, innermost, is_inside
 from otel_progress.model.snapshot import Wait
 from otel_progress.model.status import Status
@@ -410,12 +411,16 @@ def who_loops(node: HandleState) -> HandleState | None:
 
 
 def stall_after(node: HandleState) -> float | None:
-    """The allowed idle time of a branch in this handle: the named limit, else the learned one."""
+    """The allowed idle time of a branch in this handle: named, set for all work, learned, or usual for its kind."""
     named = named_stall_after(node)
+    if named is None:
+        named = hooks.stall_after
     if named is not None:
         return None if math.isinf(named) else named
-    learned = node._learned
-    return None if learned is None else learned.stall_after
+    usual, learned = node._usual_limit, node._learned
+    if learned is None or learned.stall_after is None or usual == math.inf:
+        return None if usual == math.inf else usual
+    return learned.stall_after
 
 
 def named_stall_after(node: HandleState) -> float | None:

@@ -37,7 +37,13 @@ def running_here() -> HandleState | None:
     node = innermost.get()
     while node is not None and not is_alive(node):
         node = node._parent
-    return node
+    return watched_here() if node is None else node
+
+
+def watched_here() -> HandleState | None:
+    """The innermost handle of work that was not written for this package, if such work runs here."""
+    watcher = hooks.watcher
+    return None if watcher is None else watcher.here(innermost.get())
 
 
 def asked_here() -> HandleState | None:

@@ -24,6 +24,7 @@ from otel_progress.live.misuse import accepted, too_early, too_late
 from otel_progress.live.outcome import words
 from otel_progress.live.registry import registry
 from otel_progress.live.reporting import report
+from otel_progress.live.running import touch
 from otel_progress.live.state import HandleState
 from otel_progress.live.stopping import asked_to_stop, stop_all
 from otel_progress.live.track import AsyncTracked, Tracked, tracked
@@ -31,13 +32,12 @@ from otel_progress.live.waits import Waiting
 from otel_progress.model import feed, values
 from otel_progress.model.origin import of_the_job
 from otel_progress.model.snapshot import Note
-from otel_progress.model.status import Status
+from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Number
 
 if TYPE_CHECKING:
     from otel_progress.live.records import Extras
     from otel_progress.model.snapshot import Event, Snapshot
-    from otel_progress.model.status import Health
 
     OnVerdict = Callable[[Health, Health, Snapshot], object]
     Callback = Callable[[Snapshot], object] | Callable[[Snapshot, Event], object]
@@ -245,6 +245,19 @@ class Handle(HandleState):
         if self.operation._opts.heartbeat_counts:
             self._uncounted += 1
         self._say(semconv.HEARTBEAT, redaction.attributes(details) if details else EMPTY)
+
+    @public()
+    def touch(self) -> None:
+        """Report that the work goes on: its idle time begins anew, although nothing was completed.
+
+        What repeats without progress is still a loop.
+        """
+        if self._status is not Status.RUNNING:
+            return
+        operation = self.operation
+        touch(operation, self, clock.monotonic())
+        if operation._health is not Health.PROGRESSING:
+            operation._check_at = 0.0
 
     @public()
     def note(self, text: object, /, status: str | None = None, **attributes: object) -> None:

@@ -182,6 +182,27 @@ on_operation: list[Callable[[OperationState], None]] = []
 """Called in the caller's thread when an operation starts, if events are wanted."""
 
 
+stall_after: float | None = None
+"""The allowed idle time of work that names none, in seconds, as `configure` or the environment sets it."""
+
+
+class Watcher(Protocol):
+    """Makes work live that was not written for this package; one at a time."""
+
+    def look(self, now: float) -> None:
+        """A round of the ticker begins, at a monotonic time."""
+
+    def here(self, around: HandleState | None) -> HandleState | None:
+        """The innermost handle of such work that runs here inside `around`, the handle that is current."""
+
+    def forget(self) -> None:
+        """What was seen belongs to another process, or to another test."""
+
+
+watcher: Watcher | None = None
+"""Hears of each round of the ticker before it takes changes, and is asked what runs where no handle is current."""
+
+
 def nobody() -> None:
     """Do nothing: no hook is installed."""
 

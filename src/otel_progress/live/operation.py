@@ -158,11 +158,9 @@ class OperationLife(Handle, OperationState):
         if hooks.on_first is not None:
             hooks.on_first()
         options = self._opts
-        above = context.innermost.get()
-        if above is not None and options.parent is None:
-            while above is not None and above._status is not Status.RUNNING:
-                above = above._parent
-            self._parent = above
+        adopted = self._adopted
+        if options.parent is None and adopted is None:
+            self._parent = _running_around()
         self._generation = registry.generation
         if options.cancels and not hooks.wanted and preload.load():
             preload.get("live.engine.runtime").want()  # the ticker has to run
@@ -171,8 +169,11 @@ class OperationLife(Handle, OperationState):
         if options.id is not None:
             self._register()
         redact_options(self)
-        self._started = self._moved_at = self._observe_at = clock.monotonic()
-        self._started_ns = clock.time_ns()
+        now, self._started_ns = clock.monotonic(), clock.time_ns()
+        if adopted is not None:
+            self._started_ns -= round((now - adopted.started) * 1e9)
+            now = adopted.started
+        self._started = self._moved_at = self._observe_at = now
         self._status = Status.RUNNING
         if registry.listed is not None:
             registry.listed[id(self)] = self
@@ -183,6 +184,8 @@ class OperationLife(Handle, OperationState):
         try:
             if hooks.wanted:
                 announce(self)
+            if adopted is not None:
+                self._place = adopted.place
             parent = parent_of(self)
             if parent is not None:
                 adopt(parent, self)
@@ -368,6 +371,16 @@ class OperationLife(Handle, OperationState):
     def __del__(self) -> None:
         if self._status is Status.RUNNING and self._announced:
             registry.dropped.append((self, Status.INTERRUPTED, "dropped without an end"))
+
+
+def _running_around() -> HandleState | None:
+    """The innermost handle here that runs, that of a live span included."""
+    above = context.innermost.get()
+    if hooks.watcher is not None:
+        above = hooks.watcher.here(above) or above
+    while above is not None and above._status is not Status.RUNNING:
+        above = above._parent
+    return above
 
 
 def _known_parent(given: Any) -> HandleState | Parent | str | None:

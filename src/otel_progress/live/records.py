@@ -100,6 +100,22 @@ class StageOptions(NamedTuple):
         """A stage has no plan; an operation may."""
 
 
+class Adopted(NamedTuple):
+    """A span of the program that an operation or a stage stands for.
+
+    Attributes:
+        span: has the ids of that span, and does not keep it alive.
+        started: when it began (s, monotonic).
+        place: the thread and task that began it.
+        places: finds where its work runs now.
+    """
+
+    span: Any
+    started: float
+    place: Place
+    places: Callable[[], list[Place]]
+
+
 PLAIN: Final = OperationOptions()
 PLAIN_STAGE: Final = StageOptions()
 

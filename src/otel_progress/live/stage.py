@@ -174,6 +174,8 @@ class StageLife(Handle, StageState):
         try:
             while parent is not None and parent._status is not RUNNING:
                 parent = parent._parent
+            if parent is None and self._parent is None:
+                parent = context.watched_here()
             if parent is None:
                 self._nowhere(given)
                 return self

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from otel_progress.live.diagnosis.call_stack import Where
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.lane import Lane, Request
-    from otel_progress.live.records import DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry, Used
+    from otel_progress.live.records import Adopted, DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry, Used
     from otel_progress.model.curve import Curve
     from otel_progress.model.estimate import Pace
     from otel_progress.model.loop import Loop
@@ -183,6 +183,9 @@ class HandleState:
     _token: Any = None
     """The same of its span. Written and read: job."""
 
+    _adopted: Adopted | None = None
+    """The span of the program that it stands for, if it was made of one. Written: before the start. Read: all."""
+
     # -- stuck
     _place: Place | None = None
     """The thread and task that entered it or made it current last. Written: job. Read: ticker."""
@@ -190,6 +193,9 @@ class HandleState:
     """Other threads that run its work by `carry`. Written: job. Read: ticker."""
     _named_limit: float | None = None
     """The named limit that applies, found once; negative for none. Written and read: ticker, look."""
+    _usual_limit: float | None = None
+    """The limit of its kind of work, where neither code nor earlier runs set one; infinity: none, whatever was learned.
+    Written: with `_adopted`, ticker. Read: ticker, look."""
     _learned: LearnedLimits | None = None
     """The learned limits that apply. Written: ticker. Read: ticker, look."""
     _gaps: Gaps | None = None
@@ -318,6 +324,9 @@ class OperationState(HandleState):
     """Notes and heartbeats that wait for the budget. Written and read: ticker."""
     _stage_tokens: tuple[float, float] | None = None
     """Stage events it may send now, and when that was counted (s, monotonic). Written and read: ticker."""
+    _repeated: tuple[Any, ...] | None = None
+    """The runs of stages that came more than once, and of how many they were made. Written and read: all, under the
+    lock."""
     _estimate_ends = math.inf
     """When to report whether the reported rate or ETA still holds (s, monotonic). Written and read: ticker."""
     _keyframe: int | None = None
@@ -325,6 +334,8 @@ class OperationState(HandleState):
     of keyframes sets it to None. Read: ticker, telemetry."""
     _estimated: frozenset[str] = frozenset()
     """What readers have an estimate of while updates wait (`engine/estimates.py`). Written and read: ticker."""
+    _by_pace = False
+    """Whether paces alone gave the estimates of its last snapshot. Written and read: ticker."""
     _has_news = False
     """Whether an update is to leave when it is due. Written and read: ticker."""
     _hurries = False
@@ -396,6 +407,10 @@ class StageState(HandleState):
     """Its path, made when it is asked for first. Written and read: all."""
     _ended_ns = 0
     """When it ended (ns, Unix). Written: job. Read: spans."""
+    _end_told = False
+    """Whether the ticker told its end, so that nothing of it changes any more. Written: ticker. Read: all."""
+    _last_snapshot: tuple[Any, ...] | None = None
+    """The snapshot once its end was told, and what it was made of. Written and read: all, under the lock."""
 
 
 class ChildOperations(dict["weakref.ref[OperationState]", None]):

@@ -68,7 +68,9 @@ def _follow(node: HandleState, progress: Progress, message: str | None, now: int
 
 
 def keep(node: HandleState, event: str, now: int, about: Any) -> None:
-    """Keep an event for the end of the node's span."""
+    """Keep an event for the end of the node's span; a span of the program gets none."""
+    if node._adopted is not None:
+        return
     trail = node._trail
     if trail is None:
         trail = node._trail = []

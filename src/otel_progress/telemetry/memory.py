@@ -121,6 +121,7 @@ class Memory:
         """Register with the hooks."""
         settings = self.settings
         registry.service = "test"
+        hooks.stall_after = settings.stall_after
         events = Events(self.pipeline)
         runs = RunSeries(self.pipeline, settings)
         by_name = ByName(self._meters.get_meter(s.SCOPE))

@@ -57,6 +57,7 @@ def configure(
     run_series: str | None = None,
     instrument: str | Iterable[str] | None = None,
     capture_inputs: bool | None = None,
+    stall_after: float | None = None,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
 
@@ -100,6 +101,9 @@ def configure(
             to `OTEL_PROGRESS_INSTRUMENT`, and without that to nobody: `"none"`.
         capture_inputs: whether integrations keep what tools were asked for (arguments, inputs), which passes
             `redact`; False by default. `OTEL_PROGRESS_CAPTURE_INPUTS` sets it, too.
+        stall_after: the allowed idle time of operations and stages that name none, in seconds; they are stuck after it.
+            None (the default): what earlier runs taught; of live spans, what is usual for their kind.
+            `OTEL_PROGRESS_STALL_AFTER` sets it, too.
 
     Raises:
         InvalidArgument: if a value is invalid; the message names it and what is allowed.
@@ -124,6 +128,7 @@ def configure(
         control=control,
         run_series=run_series,
         capture_inputs=capture_inputs,
+        stall_after=stall_after,
         handlers=bool(handlers),
     )
     hooks.use_integrations(instrument)

@@ -66,6 +66,9 @@ class HandleSpans:
 
     def start(self, operation: OperationState, parent: object, now: int) -> None:
         """Start the span of an operation as a child of its parent's; without an SDK there is none."""
+        if operation._adopted is not None:
+            operation._span = operation._adopted.span
+            return
         if self._tracer is None:
             if self.absent():
                 return
@@ -82,6 +85,11 @@ class HandleSpans:
 
     def start_stage(self, stage: StageState, inside: bool, current: bool, now: int) -> None:
         """Start the span of a stage; it has the operation's id and name, so that it is found without the root span."""
+        if stage._adopted is not None:
+            stage._span = stage._adopted.span
+            return
+        if self._tracer is None:
+            self._tracer = trace.get_tracer(s.SCOPE, VERSION)
         operation: OperationState = stage._op  # type: ignore[assignment]
         attributes: dict[str, Any] = {OPERATION_ID: operation._id, OPERATION_NAME: operation.name}
         if stage._parent is not operation:
@@ -89,9 +97,7 @@ class HandleSpans:
         if stage._extras is not None:
             attributes = {**stage._extras.attributes, **attributes}
         around: Any = get_current() if inside else _above(stage._parent)
-        stage._span = span = self._tracer.start_span(  # type: ignore[union-attr]
-            stage.name, around, _KIND, attributes, None, now, False, False
-        )
+        stage._span = span = self._tracer.start_span(stage.name, around, _KIND, attributes, None, now, False, False)
         if current:
             stage._token = attach(Context({**(around if inside else get_current()), _KEY: span}))
 
@@ -109,7 +115,9 @@ class HandleSpans:
             detach(token)
 
     def end(self, node: HandleState, status: Ending, reason: str | None, error: BaseException | None, now: int) -> None:
-        """End the span with its status, exception, attributes and events."""
+        """End the span with its status, exception, attributes and events; one of the program is its own."""
+        if node._adopted is not None:
+            return
         span: Span = node._span
         if (
             status is not Ending.COMPLETED
@@ -142,7 +150,7 @@ class HandleSpans:
             None if above is None else f"{above.span_id:016x}",
             above is not None and above.is_remote,
             ids.trace_flags.sampled,
-            node._started_ns,
+            getattr(span, "start_time", None) or node._started_ns,
         )
 
 

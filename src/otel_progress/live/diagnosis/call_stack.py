@@ -47,6 +47,8 @@ class Where(NamedTuple):
     """The stack as text, innermost first: the user's lines, with libraries condensed."""
     at: str
     """The innermost line of the user's code, as `worker.py:12 in fetch`; of a library if there is none."""
+    mine: bool = True
+    """Whether that line is of the user's code."""
 
 
 def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | None:
@@ -131,7 +133,7 @@ class _Look:
         mine = next((section.mine for section in sections if section.mine), None)
         text, at = redaction.masked("stack", text), redaction.masked("stack", str(mine or sections[0].spots[0]))
         text = text if len(text) <= STACK_LENGTH else text[: STACK_LENGTH - 1] + "…"
-        return _Seen(Where(text, printable(at, AT_LENGTH)), mine is not None)
+        return _Seen(Where(text, printable(at, AT_LENGTH), mine is not None), mine is not None)
 
     def leading(self, places: Sequence[Place]) -> list[Place]:
         """The places in their order, but first those that show for whom they wait."""

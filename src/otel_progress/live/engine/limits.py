@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
-from otel_progress.live.branches import named_stall_after
+from otel_progress.live import hooks
+from otel_progress.live.branches import named_stall_after, stall_after
 
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def stall_limit(node: HandleState) -> tuple[float | None, str | None]:
     """The allowed idle time of a branch in this handle, in seconds, and the source of a learned one."""
-    named, learned = named_stall_after(node), node._learned
-    if named is not None:
-        return (None if math.isinf(named) else named), None
-    return (None, None) if learned is None else (learned.stall_after, learned.stall_source)
+    limit, learned = stall_after(node), node._learned
+    if limit is None or learned is None or named_stall_after(node) is not None or hooks.stall_after is not None:
+        return limit, None
+    return limit, learned.stall_source if learned.stall_after is not None else None
 
 
 def slow_after(operation: OperationState) -> float | None:

@@ -65,7 +65,7 @@ def want() -> None:
     for operation in reversed(around):
         if not operation._announced:
             announce(operation)
-    if registry.live or registry.pending:
+    if registry.live or registry.pending or hooks.watcher is not None:
         ensure()
 
 
@@ -265,6 +265,8 @@ def _after_fork_in_child() -> None:
     learning.learning.after_fork_in_child()
     resources.forget()
     registry.after_fork_in_child()
+    if hooks.watcher is not None:
+        hooks.watcher.forget()
     ticker = Ticker(ticker.interval, ticker.budget.rate)
     for call in tuple(forks.in_child):
         try:

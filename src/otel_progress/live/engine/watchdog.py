@@ -191,7 +191,9 @@ def stalled(operation: OperationState, judged: list[Judged], now: float) -> Attr
             stuck.where = _where(live, blocked)
     where = stuck_branches[judged[0].live.key].where
     if where is not None:
-        about |= {semconv.STACK: where.stack, semconv.STUCK_AT: where.at}
+        about[semconv.STACK] = where.stack
+        if where.at:
+            about[semconv.STUCK_AT] = where.at
     if any(live.node is not operation or live.lane or live.child for live, *_ in judged):
         about[semconv.STUCK_BRANCHES] = tuple(branch.label for _, branch, *_ in judged[:TOLD])
     return Attributes(about)
@@ -252,7 +254,8 @@ def _where(live: LiveBranch, blocked: Collection[Any]) -> Where | None:
     try:
         if live.child is not None:
             return next((it.where for it in (live.child._stuck_branches or {}).values() if it.where is not None), None)
-        return call_stack.where(list(_places(live)), blocked=blocked)
+        found = call_stack.where(list(_places(live)), blocked=blocked)
+        return found if found is None or found.mine or live.node._adopted is None else found._replace(at="")
     except Exception:
         tell_once("the line at which an operation is stuck could not be found; it is reported without it")
         return None
@@ -266,8 +269,11 @@ def _places(live: LiveBranch) -> Iterator[Place]:
     seen: list[Place] = []  # no set: a reference to a task that is gone has no hash
     node: HandleState | None = live.node
     while node is not None:
-        known = node._context is not None and key_of(node._place) is not None
-        for place in (*(node._carried or ()), *(lane.place for lane in open_lanes(node).values()), node._place):
+        own = (node._place,) if node._adopted is None else node._adopted.places()
+        known = (
+            bool(own) if node._adopted is not None else node._context is not None and key_of(node._place) is not None
+        )
+        for place in (*(node._carried or ()), *(lane.place for lane in open_lanes(node).values()), *own):
             if place is not None and place not in seen and len(seen) < call_stack.LOOKED:
                 seen.append(place)
                 yield place
