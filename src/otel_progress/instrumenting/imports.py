@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "live_spans": ("opentelemetry.sdk.trace",),
     "tqdm": ("tqdm.std",),
 }
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
