@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-BUILT_IN: Mapping[str, tuple[str, ...]] = {}
+BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "live_spans": ("opentelemetry.sdk.trace",),
+    "tqdm": ("tqdm.std",),
+}
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
 PASSIVE: tuple[str, ...] = ()
 """Integrations that do nothing unless an operation runs: the import of their library alone starts nothing of ours."""
