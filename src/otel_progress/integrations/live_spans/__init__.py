@@ -10,6 +10,7 @@ import threading
 from typing import Any
 
 from otel_progress.integrations.live_spans.processor import LiveSpans
+from otel_progress.integrations.live_spans.sampler import Recording
 from otel_progress.telemetry import adoption
 
 LIBRARY = "opentelemetry-sdk"
@@ -60,15 +61,17 @@ def uninstall() -> None:
 
 
 def _add(provider: Any, spans: LiveSpans) -> None:
-    """Have a provider tell of its spans, once."""
+    """Have a provider tell of its spans, once; a sampler that drops them counts for tracers that exist already."""
+    if adoption.sees_unsampled() and not isinstance(provider.sampler, Recording):
+        provider.sampler = Recording(provider.sampler)
     known = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
     if spans not in known:
         provider.add_span_processor(spans)
 
 
 def _providers(kind: type) -> list[Any]:
-    """The providers that exist already, private ones included."""
-    return [one for one in gc.get_objects() if issubclass(type(one), kind)]
+    """The providers that exist already, private ones included: each object refers to its class."""
+    return [one for one in gc.get_referrers(kind, *kind.__subclasses__()) if isinstance(one, kind)]
 
 
 __all__ = ["LIBRARY", "MODULES", "TESTED", "install", "uninstall"]
