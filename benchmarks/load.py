@@ -1,6 +1,7 @@
 """Load test: many operations through one Collector to Prometheus, VictoriaLogs and Jaeger; resources and losses.
 
 python -m benchmarks.load           2,000 operations in 20 processes for 5 minutes, saved in docs/performance.md
+python -m benchmarks.load --many    10,000 operations in 100 processes, 5 minutes from an age of 10 minutes on; saved
 python -m benchmarks.load --short   200 operations in 4 processes for 20 seconds; saves nothing
 
 All programs are real, with the configurations that we ship; `make stack` builds them.
@@ -9,6 +10,7 @@ All programs are real, with the configurations that we ship; `make stack` builds
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import statistics
@@ -32,12 +34,16 @@ from tests.stack.stores import Jaeger, VictoriaLogs
 from benchmarks.__main__ import PAGE, machine
 from benchmarks.harness import ROOT, SHORT, clean_environment
 
-OPERATIONS, PROCESSES, SECONDS = (200, 4, 20) if SHORT else (2_000, 20, 300)
-BEGIN, END = "<!-- load: begin -->", "<!-- load: end -->"
+MANY = "--many" in sys.argv
+OPERATIONS, PROCESSES, SECONDS = (200, 4, 20) if SHORT else (10_000, 100, 300) if MANY else (2_000, 20, 300)
+AGE = 600 if MANY and not SHORT else 0
+"""How old the operations are when the measurement begins, in seconds."""
+STAGE_SECONDS = 20 if MANY else 10
+BEGIN, END = (f"<!-- {'many' if MANY else 'load'}: {edge} -->" for edge in ("begin", "end"))
 PATIENCE = 60.0
 DETAILED = "service: {telemetry: {metrics: {level: detailed}}}"
 """Collector settings that also report requests."""
-STAGES = SECONDS // 20 + 1
+STAGES = (AGE + SECONDS) // STAGE_SECONDS + 1
 SIGNALS = {"events": "log_records", "points": "metric_points", "spans": "spans"}
 EXPORTERS = {"events": "otlp_http/victorialogs", "points": "otlp_http/prometheus", "spans": "otlp_http/jaeger"}
 LOST = ("receiver_refused", "exporter_enqueue_failed", "exporter_send_failed")
@@ -64,12 +70,13 @@ class Job:
         self.process.kill()
         self.process.communicate()
 
-    def line(self, word: str) -> None:
-        """Wait for this line of output."""
+    def line(self, word: str) -> str:
+        """Wait for a line of output that begins with this word, and return what follows it."""
         assert self.process.stdout is not None
-        said = self.process.stdout.readline().strip()
+        said, _, rest = self.process.stdout.readline().strip().partition(" ")
         if said != word:
             raise SystemExit(f"a job said {said!r} instead of {word!r}")
+        return rest
 
     def end(self) -> None:
         """Ask it to end, and wait."""
@@ -216,11 +223,16 @@ class Result:
     ended: tuple[float, float] = (0, 0)
     spans: float = 0
     lost: float = 0
+    threads: list[dict[str, float]] = field(default_factory=list)
     dropped: dict[str, float] = field(default_factory=dict)
 
     def rate(self, name: str) -> float:
         """Return the number a second."""
         return (self.after[name] - self.before[name]) / self.seconds
+
+    def thread(self, name: str) -> float:
+        """Return the CPU seconds of all threads of a name in the jobs."""
+        return sum(of.get(name, 0.0) for of in self.threads)
 
 
 def measure(stack: Stack) -> Result:
@@ -229,9 +241,12 @@ def measure(stack: Stack) -> Result:
     with contextlib.ExitStack() as parts:
         probe = parts.enter_context(Job(endpoint, "probe", "probe", OTEL_METRIC_EXPORT_INTERVAL="1000"))
         probe.line("ready")
-        jobs = [parts.enter_context(Job(endpoint, "load", OPERATIONS // PROCESSES, SECONDS)) for _ in range(PROCESSES)]
+        work = (OPERATIONS // PROCESSES, AGE, SECONDS, STAGE_SECONDS)
+        jobs = [parts.enter_context(Job(endpoint, "load", *work)) for _ in range(PROCESSES)]
         for job in jobs:
             job.line("ready")
+        for job in jobs:
+            job.line("old")
         pids: dict[str, int | None] = {
             "Collector": stack.collector.pid,
             "Prometheus": stack.prometheus.pid,
@@ -255,8 +270,7 @@ def measure(stack: Stack) -> Result:
             sample.value for sample in stack.prometheus.query('count({__name__=~"progress_run_.*", job="load"})')
         )
         result.streams = int(stack.victorialogs.count("_time:1h *", "count_uniq(_stream_id)"))
-        for job in jobs:
-            job.line("over")
+        result.threads = [json.loads(job.line("over")) for job in jobs]
         for job in [*jobs, probe]:
             job.end()
     complete(stack, result)
@@ -290,13 +304,17 @@ def table(result: Result) -> str:
         part = f"one of {count} jobs with {OPERATIONS // count} operations" if name == "jobs" else name
         lines.append(f"| {part} | {100 * use.cpu / count:.1f}% | {use.memory / 1e6:.0f} MB |")
     drops = ", ".join(f"{reason} {count:g}" for reason, count in result.dropped.items()) or "0"
+    events = result.after["events"] - result.before["events"]
+    age = f", from an age of {AGE} s on" if AGE else ""
     rows = {
-        "operations that ran at once": f"{OPERATIONS:,} in {PROCESSES} processes, for {SECONDS} s",
+        "operations that ran at once": f"{OPERATIONS:,} in {PROCESSES} processes, for {SECONDS} s{age}",
         "events a second": f"{result.rate('events'):,.0f}",
         "metric points a second": f"{result.rate('points'):,.0f}",
         "spans a second": f"{result.rate('spans'):,.0f}",
         "requests a second to the Collector": f"{result.rate('requests'):,.0f}",
         "bytes a second to the Collector": f"{result.rate('bytes') / 1e6:.2f} MB",
+        "ticker, all processes": f"{100 * result.thread('otel-progress-ticker') / SECONDS:.1f}% of a core",
+        "sender": f"{1e6 * result.thread('otel-progress-sender') / max(1.0, events):.1f} µs an event",
         "waited in the Collector, at most": f"{result.waited / 1e6:.1f} MB",
         "series in Prometheus": f"{result.series:,.0f}, of these run series {result.run_series:,.0f}",
         "streams in VictoriaLogs": f"{result.streams}",

@@ -31,6 +31,7 @@ from otel_progress.api import (
     usage,
     waiting,
 )
+from otel_progress.api import use_named_integrations as _use_named_integrations
 from otel_progress.errors import (
     CheckpointError,
     CheckpointMismatch,
@@ -172,3 +173,6 @@ def _again(name: str, *args: Any, **options: Any) -> Any:
     """Retry the import of a function, and call it if the import succeeds."""
     found = __getattr__(name)
     return None if isinstance(found, functools.partial) else found(*args, **options)
+
+
+_use_named_integrations()

@@ -199,6 +199,27 @@ def _use_handlers(given: Any) -> None:
         chosen.start(given)
 
 
+def _use_integrations(given: object) -> None:
+    if given is None and not settings.integrations():
+        return
+    from otel_progress.instrumenting import chosen
+
+    if given is None:
+        chosen.start_named(settings.integrations())
+    elif given is False:
+        chosen.stop()
+    else:
+        chosen.start(given)
+
+
+def use_named_integrations() -> None:
+    """Put on the integrations that the environment names; called once the package is imported."""
+    try:
+        _use_integrations(None)
+    except BaseException as error:
+        swallow(error, "the start of integrations")
+
+
 def _first_operation() -> None:
     """Configure, start handlers and learn as the environment asks, if the program did not."""
     try:
@@ -219,6 +240,7 @@ def _first_operation() -> None:
 hooks.on_first = _first_operation
 hooks.open_session = _open_session
 hooks.use_handlers = _use_handlers
+hooks.use_integrations = _use_integrations
 preload.modules.append("decorators")  # imports wrapt, which takes longer than the rest of this package
 hooks.wrap = _wrap
 

@@ -48,6 +48,10 @@ HANDLERS: Final = "OTEL_PROGRESS_HANDLERS"
 """The variable that names the handlers to start, separated by commas."""
 UNSAMPLED: Final = "OTEL_PROGRESS_UNSAMPLED_SPANS"
 """The variable by which live spans see spans that the sampler drops."""
+INSTRUMENT: Final = "OTEL_PROGRESS_INSTRUMENT"
+"""The variable that names the integrations to put on, separated by commas, or `auto` or `none`."""
+CAPTURE_INPUTS: Final = "OTEL_PROGRESS_CAPTURE_INPUTS"
+"""The variable that lets integrations keep what tools were asked for."""
 CHECKPOINTS: Final = "OTEL_PROGRESS_CHECKPOINTS"
 STORES: Final = "OTEL_PROGRESS_STORES"
 """The variable that names the checkpoint store."""
@@ -96,6 +100,7 @@ class Settings:
         attempts: the last attempt of ids that ran in earlier processes.
         checkpoints: the checkpoint store, a path or a URL, or None.
         redact: how outgoing text is redacted: `secrets`, `off`, or `module:function`.
+        capture_inputs: whether integrations keep what tools were asked for.
         control: whose commands are obeyed. False: nobody's. True: those from any URL that the receiver names. A URL:
             also those from that address. None: those from the endpoint's own host and port, if it is on this machine or
             gets our credentials.
@@ -122,6 +127,7 @@ class Settings:
     attempts: Mapping[str, int] = field(default_factory=dict)
     checkpoints: str | None = None
     redact: str = "secrets"
+    capture_inputs: bool = False
     control: bool | str | None = None
     traces: str = "otlp"
     metrics: str = "otlp"
@@ -259,6 +265,12 @@ def history_file() -> str | None:
 def handlers() -> tuple[str, ...]:
     """The handlers that `OTEL_PROGRESS_HANDLERS` names, as in `console,webhook`."""
     return tuple(one.strip() for one in Environment(os.environ).text(HANDLERS).split(",") if one.strip())
+
+
+def integrations() -> tuple[str, ...]:
+    """The integrations that `OTEL_PROGRESS_INSTRUMENT` names, as in `tqdm,rich`; empty if there is no need to look."""
+    given = os.environ.get(INSTRUMENT, "")
+    return tuple(one.strip().lower() for one in given.split(",") if one.strip()) if given else ()
 
 
 def service_name() -> str:
@@ -406,6 +418,7 @@ def read(
     history: str | os.PathLike[str] | None = None,
     control: bool | str | None = None,
     run_series: str | None = None,
+    capture_inputs: bool | None = None,
     stall_after: float | None = None,
     handlers: bool = False,
     environ: Mapping[str, str] | None = None,
@@ -440,6 +453,8 @@ def read(
         raise InvalidArgument(f"stall_after must be a number of seconds above 0, not {stall_after!r}")
     if run_series is not None and run_series not in RUN_SERIES:
         raise InvalidArgument(f"run_series must be one of {', '.join(RUN_SERIES)}, not {run_series!r}")
+    if capture_inputs is not None and not isinstance(capture_inputs, bool):
+        raise InvalidArgument(f"capture_inputs must be True, False or None, not {capture_inputs!r}")
     pairs = None if headers is None else tuple((str(key).lower(), str(value)) for key, value in headers.items())
     for key, value in pairs or ():
         if not key or not _sendable(key + value):
@@ -470,6 +485,7 @@ def read(
         attempts=env.attempts(ATTEMPTS),
         checkpoints=env.text(CHECKPOINTS) or None,
         redact=env.text("OTEL_PROGRESS_REDACT", default=defaults.redact),
+        capture_inputs=env.flag(CAPTURE_INPUTS) if capture_inputs is None else capture_inputs,
         control=asked,
         traces=env.text("OTEL_TRACES_EXPORTER", default=exporter).lower(),
         metrics=env.text("OTEL_METRICS_EXPORTER", default=exporter).lower(),

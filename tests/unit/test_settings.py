@@ -107,6 +107,7 @@ STANDARD: dict[str, tuple[str, str, Any]] = {
     "OTEL_PROGRESS_CHECKPOINTS": ("work.db", "checkpoints", "work.db"),
     "OTEL_PROGRESS_HISTORY": ("history.json", "history", "history.json"),
     "OTEL_PROGRESS_REDACT": ("off", "redact", "off"),
+    "OTEL_PROGRESS_CAPTURE_INPUTS": ("TRUE", "capture_inputs", True),
     "OTEL_PROGRESS_CONTROL": ("False", "control", False),
     "OTEL_PROGRESS_STALL_AFTER": ("90", "stall_after", 90.0),
     "OTEL_PROGRESS_OUTBOX": ("500", "outbox", 500),
@@ -146,7 +147,7 @@ def test_every_variable_that_the_module_names_is_tested() -> None:
         and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
     }
     apart = {"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PROGRESS_CONFIGURE", "OTEL_PROGRESS_HANDLERS", "OTEL_PROGRESS_STORES"}
-    apart.add("OTEL_PROGRESS_UNSAMPLED_SPANS")
+    apart |= {"OTEL_PROGRESS_INSTRUMENT", "OTEL_PROGRESS_UNSAMPLED_SPANS"}
     assert named == set(STANDARD) | apart | {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
 
 

@@ -159,6 +159,18 @@ use_handlers: Callable[[Any], None] = _no_handlers
 """Starts these handlers in the place of earlier ones; with None those that the environment names, if none were started
 yet. `api.py` installs it."""
 
+
+def _no_integrations(given: object) -> None:
+    raise NotImplementedError("import otel_progress, which brings the integrations")
+
+
+use_integrations: Callable[[object], None] = _no_integrations
+"""Puts on these integrations in the place of earlier ones; with None those that the environment names, if none were
+chosen yet; with False none, until the next call. `api.py` installs it."""
+
+captures_inputs = False
+"""Whether integrations keep what tools were asked for, as `configure(capture_inputs=...)` says."""
+
 checkpoints: Any = None
 """The checkpoint store that `configure` named."""
 

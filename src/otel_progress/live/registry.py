@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import logging
+import math
 import os
 import threading
 import weakref
@@ -33,6 +34,8 @@ NAMES: Final = 1_000
 """Operation names that are counted one by one; the rest are `_other`."""
 PRUNE: Final = 1_000
 """Live operations from which on those dropped without an end are removed."""
+NEVER: Final = (math.inf, 0.0)
+"""The next look while no ticker runs."""
 FORK_WAIT: Final = 0.05
 """Seconds that a fork waits for the lock, at most."""
 
@@ -62,6 +65,8 @@ class Registry:
         environment: its deployment environment, if it has one. Written: configure. Read: ticker.
         prefix: random beginning of the ids of this process. Written: fork. Read: job, commands.
         numbers: numbers the ids. Written and read: job.
+        next_look: when the ticker is to look next (s, monotonic), and by how much it may be late; infinity while none
+            runs. Written: ticker. Read: ticker, look (standstill).
     """
 
     def __init__(self) -> None:
@@ -89,6 +94,7 @@ class Registry:
         self.listed: weakref.WeakValueDictionary[int, OperationState] | None = None
         self.prefix = os.urandom(8).hex()
         self.numbers = itertools.count(1)
+        self.next_look = NEVER
 
     def add(self, operation: OperationState) -> None:
         """Register an operation; its attempt follows from earlier ones with its id.

@@ -324,6 +324,9 @@ class OperationState(HandleState):
     """Notes and heartbeats that wait for the budget. Written and read: ticker."""
     _stage_tokens: tuple[float, float] | None = None
     """Stage events it may send now, and when that was counted (s, monotonic). Written and read: ticker."""
+    _repeated: tuple[Any, ...] | None = None
+    """The runs of stages that came more than once, and of how many they were made. Written and read: all, under the
+    lock."""
     _estimate_ends = math.inf
     """When to report whether the reported rate or ETA still holds (s, monotonic). Written and read: ticker."""
     _keyframe: int | None = None
@@ -331,6 +334,8 @@ class OperationState(HandleState):
     of keyframes sets it to None. Read: ticker, telemetry."""
     _estimated: frozenset[str] = frozenset()
     """What readers have an estimate of while updates wait (`engine/estimates.py`). Written and read: ticker."""
+    _by_pace = False
+    """Whether paces alone gave the estimates of its last snapshot. Written and read: ticker."""
     _has_news = False
     """Whether an update is to leave when it is due. Written and read: ticker."""
     _hurries = False
@@ -402,6 +407,10 @@ class StageState(HandleState):
     """Its path, made when it is asked for first. Written and read: all."""
     _ended_ns = 0
     """When it ended (ns, Unix). Written: job. Read: spans."""
+    _end_told = False
+    """Whether the ticker told its end, so that nothing of it changes any more. Written: ticker. Read: all."""
+    _last_snapshot: tuple[Any, ...] | None = None
+    """The snapshot once its end was told, and what it was made of. Written and read: all, under the lock."""
 
 
 class ChildOperations(dict["weakref.ref[OperationState]", None]):

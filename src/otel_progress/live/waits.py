@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from otel_progress import clock, semconv
-from otel_progress.live import short_waits
+from otel_progress.live import short_waits, standstill
 from otel_progress.live.branches import Lookup, paused_since, touch_lanes
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import NOTHING_LEFT, drops, swallow
@@ -116,6 +116,7 @@ class Waiting(DeclaredWait):
 
 def _leave_out(node: HandleState, now: float) -> None:
     """Leave a wait that ends out of the pace of each handle in which every branch waited."""
+    now = standstill.awake(now)
     pausing: HandleState | None = node
     lookup = Lookup()
     while pausing is not None:

@@ -52,6 +52,35 @@ _NONE: Final = "[0,-1]"
 _names: Final[dict[tuple[str, ...], tuple[str, ...]]] = {}
 
 
+class StageText:
+    """A stage as events tell it.
+
+    Attributes:
+        text: its JSON.
+        mark: a hash of that.
+        key: its path and when it started, which tell it from all others; None once it ended.
+    """
+
+    __slots__ = ("_fields", "key", "mark", "text")
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        """From its fields of JSON types."""
+        self.text = dump(fields)
+        self.mark = hash(self.text)
+        ended = fields["status"] in _FINAL
+        self.key = None if ended else _key(fields)
+        self._fields = None if ended else fields
+
+    def fields(self) -> Mapping[str, Any]:
+        """Its fields; those of an ended stage are read from the text, as they are seldom wanted."""
+        found: Mapping[str, Any] = json.loads(self.text) if self._fields is None else self._fields
+        return found
+
+
+def _key(fields: Mapping[str, Any]) -> tuple[str, float | None]:
+    return fields["path"], fields.get("started_at")
+
+
 class Keyframe:
     """What a sender remembers of a keyframe, to see what differs from it later: about 1 kB.
 
@@ -63,9 +92,9 @@ class Keyframe:
     __slots__ = ("_marks", "_names", "_open", "_stages", "detail", "sequence")
 
     def __init__(
-        self, sequence: int, attributes: Mapping[str, Value], stages: Sequence[Mapping[str, Any]], detail: int = 0
+        self, sequence: int, attributes: Mapping[str, Value], stages: Sequence[StageText], detail: int = 0
     ) -> None:
-        """From the attributes of its state, and its stages as they are in JSON."""
+        """From the attributes of its state, and its stages."""
         self.sequence = sequence
         self.detail = detail
         names = tuple(attributes)
@@ -73,17 +102,10 @@ class Keyframe:
             _names.clear()
         self._names = _names.setdefault(names, names)
         self._marks = tuple(map(_mark, attributes.values()))
-        texts = [dump(stage) for stage in stages]
-        self._stages = array("q", map(hash, texts))
-        self._open = {
-            (stage["path"], stage.get("started_at")): (place, text)
-            for place, (stage, text) in enumerate(zip(stages, texts))
-            if stage["status"] not in _FINAL
-        }
+        self._stages = array("q", [stage.mark for stage in stages])
+        self._open = {stage.key: (place, stage.text) for place, stage in enumerate(stages) if stage.key is not None}
 
-    def difference(
-        self, attributes: Mapping[str, Value], stages: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Value] | None:
+    def difference(self, attributes: Mapping[str, Value], stages: Sequence[StageText]) -> dict[str, Value] | None:
         """Return the attributes of a delta, or None if a keyframe says it better, as too many stages changed.
 
         Of attributes in `SLOW`, and of a learned limit, it says only that they came or went; resources come with the
@@ -114,15 +136,14 @@ class Keyframe:
             out[s.UNSET] = tuple(gone)
         return out
 
-    def _changed(self, stages: Sequence[Mapping[str, Any]]) -> tuple[str | None, int]:
+    def _changed(self, stages: Sequence[StageText]) -> tuple[str | None, int]:
         """Return the list of stages, None if it is that of the keyframe, and how many of them changed."""
         places = {mark: place for place, mark in enumerate(self._stages)}
         items: list[str] = []
         first = last = -1
         count = whole = 0
         for stage in stages:
-            text = dump(stage)
-            place = places.get(hash(text))
+            place = places.get(stage.mark)
             if place is not None and first >= 0 and place == last + 1:
                 last = place
                 continue
@@ -130,11 +151,12 @@ class Keyframe:
                 items.append(f"[{first},{last}]")
                 first = -1
             if place is None:
-                known = self._known(stage)
-                if known is None:
-                    items.append(dump(_begun(stage)))
+                fields = stage.fields()
+                known = self._known(fields)
+                if known is not None:
+                    items.append(f"[{known[0]},{dump(_patch(json.loads(known[1]), fields))}]")
                 else:
-                    items.append(f"[{known[0]},{dump(_patch(json.loads(known[1]), stage))}]")
+                    items.append(stage.text if stage.key is None else dump(_begun(fields)))
                 whole, count = whole + (known is None), count + 1
             else:
                 first = last = place
@@ -148,13 +170,12 @@ class Keyframe:
 
     def _known(self, stage: Mapping[str, Any]) -> tuple[int, str] | None:
         """Where this stage was in the keyframe, while it ran or was planned, and how."""
-        found = self._open.get((stage["path"], stage.get("started_at")))
-        return found or self._open.get((stage["path"], None))
+        return self._open.get(_key(stage)) or self._open.get((stage["path"], None))
 
 
 def _begun(stage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a stage that the keyframe does not have, while it runs without what changes all the time."""
-    if stage["status"] in _FINAL or stage.keys().isdisjoint(_SLOW_OF_STAGE):
+    """Return a running stage that the keyframe does not have, without what changes all the time."""
+    if stage.keys().isdisjoint(_SLOW_OF_STAGE):
         return stage
     return {name: value for name, value in stage.items() if name not in _SLOW_OF_STAGE}
 

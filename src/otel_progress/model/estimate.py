@@ -361,6 +361,10 @@ class Pace:
         """Seconds until the unit in hand takes longer than is usual: then the estimate may rise before it is done."""
         return math.inf if self._tail is None else max(0.0, self._unit_at + self._usual - now)
 
+    def is_over(self, now: float) -> bool:
+        """Whether rate and estimate ended, as no unit came for longer than the pace explains."""
+        return self._seen > 0 and min(self._ends, self._unit_at + self._explained) <= now
+
     def ends_at(self, now: float) -> float:
         """When rate and estimate end unless a unit is completed before; infinity if none is to end."""
         if not self._seen:

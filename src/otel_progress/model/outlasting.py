@@ -13,8 +13,8 @@ from typing import Final
 
 _EIGHTY: Final = 1.2816
 """Standard deviations from the median to either end of the middle 80%."""
-_STEPS: Final = 40
-"""Halvings that find a quantile: to 1e-10 standard deviations."""
+_MOST: Final = 8.0
+"""Standard deviations beyond which nothing is looked for."""
 _FARTHEST: Final = 2.0
 """What lasts longer than this many standard deviations shows that durations vary more than was known."""
 _LOW, _MEDIAN, _HIGH = 0.1, 0.5, 0.9
@@ -50,12 +50,18 @@ def _beyond(deviations: float) -> float:
 
 
 def _quantile(share: float) -> float:
-    """Beyond how many standard deviations this share of a normal distribution is."""
-    low, high = -8.0, 8.0
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if _beyond(middle) > share:
-            low = middle
-        else:
-            high = middle
-    return high
+    """Beyond how many standard deviations this share of a normal distribution is, from -8 to 8.
+
+    An approximation (Abramowitz and Stegun, 26.2.23) that two steps of Halley's method make exact to rounding.
+    """
+    tail = min(share, 1 - share)
+    if tail <= _beyond(_MOST):
+        return _MOST if share < 0.5 else -_MOST
+    far = math.sqrt(-2 * math.log(tail))
+    found = far - (2.515517 + far * (0.802853 + far * 0.010328)) / (
+        1 + far * (1.432788 + far * (0.189269 + far * 0.001308))
+    )
+    for _ in range(2):
+        off = (_beyond(found) - tail) * math.sqrt(2 * math.pi) * math.exp(found * found / 2)
+        found += off / (1 - found * off / 2)
+    return found if share < 0.5 else -found

@@ -316,17 +316,23 @@ class _Forecast:
         self._late: set[str] = set()
         self._ends: dict[str, _Path | None] = {}
         self._begun = {name for name, stage in seen.items() if stage.started}
-        self._runs = any(stage.running for stage in seen.values())
+        self._goes_on = [name for name, stage in seen.items() if stage.running and self._has_end(name)]
         self.overdue = False
+
+    def _has_end(self, name: str) -> bool:
+        """Whether it is known when a running stage ends."""
+        return name in self._own or name in self._outline.stages
 
     def finish(self) -> _Path | None:
         """When the whole ends; None if its usual time is over."""
+        for name in self._goes_on:  # these wait for nothing
+            self._end(name)
         ends = [self._end(name) for name in dict.fromkeys((*self._seen, *self._outline.stages))]
         found = [end for end in ends if end is not None]
         if not found or max(found) in (self._ends[name] for name in self._late):
             return None
         last = self._outline.last
-        return _Path(*(max(one) + last * factor for one, factor in zip(zip(*found, strict=True), self._factors)))
+        return _Path(*(one + last * factor for one, factor in zip(_latest(found), self._factors)))
 
     def _end(self, name: str) -> _Path | None:
         """When a stage ends; None if it is not expected."""
@@ -366,16 +372,24 @@ class _Forecast:
         rest = outlasting.left(self._tempo * each, self._outline.width, ran)
         return _Path(*(self._now + max(left, each * _REST) for left in rest))
 
-    def _to_come(self, usual: UsualStage) -> _Path | None:
-        """When a stage ends that has not begun; None if it is so late that it does not come."""
+    def _to_come(self, usual: UsualStage) -> _Path:
+        """When a stage ends that has not begun.
+
+        If it is late, it begins after those that run, as far as their ends are known. Else it may have another name
+        now, or not come: then its time passes although it has not begun.
+        """
         ends = [end for name in usual.before if (end := self._end(name)) is not None]
-        needed = _Path(*map(max, zip(*ends, strict=True))) if ends else _Path(0.0, 0.0, 0.0)
+        needed = _latest(ends) if ends else _Path(0.0, 0.0, 0.0)
         late = self._now - needed.eta - usual.gap
-        if late > max(LATE, usual.gap + usual.span) and not self._runs:
-            return None
-        return _Path(
-            *(max(self._now, one + usual.gap * by) + usual.span * by for one, by in zip(needed, self._factors))
-        )
+        running = [self._ends[name] for name in self._goes_on] if late > LATE else []
+        if running:
+            needed = _latest([end for end in (needed, *running) if end is not None])
+        begins = [one + usual.gap * by for one, by in zip(needed, self._factors)]
+        eta, low, high = (max(self._now, one) + usual.span * by for one, by in zip(begins, self._factors))
+        if late <= LATE or running:
+            return _Path(eta, low, high)
+        passed = late - LATE
+        return _Path(eta - passed, low - passed, high)
 
     def _is_expected(self, name: str, usual: UsualStage) -> bool:
         return usual.share >= EXPECTED and not self._is_passed(name)
@@ -393,6 +407,10 @@ class _Forecast:
 
     def _in(self, seconds: float) -> _Path:
         return _Path(*(self._now + seconds * factor for factor in self._factors))
+
+
+def _latest(ends: list[_Path]) -> _Path:
+    return _Path(*map(max, zip(*ends, strict=True)))
 
 
 def names_ended(stages: Mapping[str, StageSoFar]) -> Collection[str]:

@@ -107,7 +107,7 @@ def to_attributes(snapshot: Snapshot) -> dict[str, Scalar]:
 
 def stages_of(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Return each stage of a snapshot as a small dict of JSON types."""
-    return [_stage(stage) for stage in snapshot.stages]
+    return [stage_of(stage) for stage in snapshot.stages]
 
 
 def state_of(snapshot: Snapshot) -> dict[str, Scalar]:
@@ -226,7 +226,7 @@ def _span(span: SpanIds) -> dict[str, Scalar]:
     return out
 
 
-def _stage(stage: StageSnapshot) -> dict[str, Any]:
+def stage_of(stage: StageSnapshot) -> dict[str, Any]:
     """Return a stage as a small dict; default values are omitted."""
     progress = stage.progress
     out: dict[str, Any] = {"path": stage.path, "status": stage.status.value}

@@ -6,7 +6,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -16,9 +16,9 @@ from otel_progress.live.engine.cadence import MOST
 from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
-from otel_progress.model.deltas import Keyframe
+from otel_progress.model.deltas import Keyframe, StageText
 from otel_progress.model.sentences import sentence
-from otel_progress.model.snapshot import Event, Snapshot
+from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.units import count, plural
 from otel_progress.model.values import EMPTY, Value
@@ -62,6 +62,8 @@ class Events:
         self._state = _State()
         self._keyframes: dict[str, Keyframe] = {}
         """The last keyframe of each operation that runs, by its id."""
+        self._ended: dict[str, _Texts] = {}
+        """The ended stages of each operation that runs, by its id, as events told them last."""
 
     def on_event(self, event: Event, operation: OperationState) -> None:
         """Post an event of an operation."""
@@ -92,6 +94,7 @@ class Events:
         own, theirs = _own(event, state.attributes)
         if event.name == s.OPERATION_ENDED:
             self._keyframes.pop(key, None)
+            self._ended.pop(key, None)
         else:
             about = {name: value for name, value in own.items() if name in wire.STATE}
             self._keyframes[key] = Keyframe(event.sequence, {**state.attributes, **about}, state.stages, state.detail)
@@ -119,7 +122,10 @@ class Events:
     def _read(self, snapshot: Snapshot, detail: int) -> _State:
         """The attributes of a snapshot; events of one round share it."""
         if self._state.snapshot is not snapshot or self._state.detail != detail:
-            self._state = _State(snapshot, detail)
+            key = snapshot.operation_id
+            self._state = _State(snapshot, detail, self._ended.get(key, _NO_TEXTS))
+            if not snapshot.status.final:
+                self._ended[key] = self._state.ended
         return self._state
 
     def _whole(self, snapshot: Snapshot) -> _State:
@@ -177,24 +183,30 @@ class Events:
         return about
 
 
+_Texts: TypeAlias = "dict[int, tuple[StageSnapshot, StageText]]"
+"""Ended stages by their identity, which holds while they are kept here."""
+_NO_TEXTS: Final[_Texts] = {}
+
+
 class _State:
     """The state of an operation as attributes; the curve and the elapsed time apart, as deltas go without them."""
 
-    __slots__ = ("attributes", "curve", "detail", "elapsed", "encoded", "snapshot", "stages")
+    __slots__ = ("attributes", "curve", "detail", "elapsed", "encoded", "ended", "snapshot", "stages")
 
-    def __init__(self, snapshot: Snapshot | None = None, detail: int = 0) -> None:
-        """Read a snapshot; `detail` is the place in `_DETAILS` of what makes it smaller."""
+    def __init__(self, snapshot: Snapshot | None = None, detail: int = 0, ended: _Texts = _NO_TEXTS) -> None:
+        """Read a snapshot; `detail` is the place in `_DETAILS` of what makes it smaller, `ended` is known already."""
         self.snapshot = snapshot
         self.detail = detail
         self.encoded = b""
         self.attributes: dict[str, Value] = {}
-        self.stages: list[dict[str, Any]] = []
+        self.stages: list[StageText] = []
+        self.ended: _Texts = {}
         self.curve: Value | None = None
         self.elapsed: Value | None = None
         if snapshot is not None:
             lighter = _DETAILS[detail](snapshot)
             self.attributes.update(wire.state_of(lighter))
-            self.stages = [_lean(stage, snapshot.timestamp) for stage in wire.stages_of(lighter)]
+            self.stages = [self._told(stage, snapshot.timestamp, ended) for stage in lighter.stages]
             self.curve = self.attributes.pop(s.CURVE, None)
             self.elapsed = self.attributes.pop(s.ELAPSED, None)
             if snapshot.health is Health.PROGRESSING and (snapshot.idle or 0.0) < SAMPLED and s.IDLE in self.attributes:
@@ -203,12 +215,20 @@ class _State:
                 place = bisect_left(PAUSES, snapshot.update_pause)
                 self.attributes[s.UPDATE_PAUSE] = PAUSES[place] if place < len(PAUSES) else MOST
 
+    def _told(self, stage: StageSnapshot, now: float, ended: _Texts) -> StageText:
+        """A stage as events tell it; one that ended is the same object each time, so its text is made once."""
+        if not stage.status.final:
+            return StageText(_lean(wire.stage_of(stage), now))
+        known = ended.get(id(stage)) or (stage, StageText(_lean(wire.stage_of(stage), now)))
+        self.ended[id(stage)] = known
+        return known[1]
+
     def encode(self) -> None:
         """Encode all of it."""
         both = (s.ELAPSED, self.elapsed), (s.CURVE, self.curve)
         more: dict[str, Value] = {name: value for name, value in both if value is not None}
         if self.stages:
-            more[s.STAGES] = wire.dump(self.stages)
+            more[s.STAGES] = f"[{','.join(stage.text for stage in self.stages)}]"
         self.encoded = otlp.attributes(_FIELD, {**self.attributes, **more})
 
 

@@ -16,7 +16,7 @@ from otel_progress.live.boundary import public
 from otel_progress.live.engine import learning, process, runtime
 from otel_progress.live.registry import registry
 from otel_progress.model.redact import Redact
-from otel_progress.settings import read
+from otel_progress.settings import integrations, read
 from otel_progress.telemetry import sigterm
 
 if TYPE_CHECKING:
@@ -55,6 +55,8 @@ def configure(
     checkpoints: object = None,
     handlers: Iterable[object] | None = None,
     run_series: str | None = None,
+    instrument: str | Iterable[str] | None = None,
+    capture_inputs: bool | None = None,
     stall_after: float | None = None,
 ) -> None:
     """Send operations as OpenTelemetry from now on; an application calls it once, at its start.
@@ -94,6 +96,11 @@ def configure(
             `OTEL_*_EXPORTER` asks for it.
         run_series: which metrics by operation id are sent: `"default"`, those that a panel or an alert reads, or
             `"all"`. `OTEL_PROGRESS_RUN_SERIES` sets it, too.
+        instrument: the libraries whose work is seen without a line of code: `"auto"` (all that are known), or names
+            such as `["tqdm", "rich"]`, in the place of earlier ones, until `shutdown()`. None (the default) leaves it
+            to `OTEL_PROGRESS_INSTRUMENT`, and without that to nobody: `"none"`.
+        capture_inputs: whether integrations keep what tools were asked for (arguments, inputs), which passes
+            `redact`; False by default. `OTEL_PROGRESS_CAPTURE_INPUTS` sets it, too.
         stall_after: the allowed idle time of operations and stages that name none, in seconds; they are stuck after it.
             None (the default): what earlier runs taught; of live spans, what is usual for their kind.
             `OTEL_PROGRESS_STALL_AFTER` sets it, too.
@@ -120,9 +127,11 @@ def configure(
         history=history,
         control=control,
         run_series=run_series,
+        capture_inputs=capture_inputs,
         stall_after=stall_after,
         handlers=bool(handlers),
     )
+    hooks.use_integrations(instrument)
     hooks.use_handlers(handlers)
     if settings.disabled:
         return
@@ -180,6 +189,7 @@ def _install(new: Installation, hook: Redact | None, learned: learning.Learning 
     global _hears_of_forks
     _replace(new, 2.0, hook)
     hooks.on_first = None
+    hooks.captures_inputs = new.settings.capture_inputs
     if learned is not None:
         learning.learning = learned
     _know_attempts(new.settings.attempts)
@@ -209,6 +219,8 @@ def shutdown(timeout: float = 2.0) -> None:
             _replace(None, timeout)
         hooks.checkpoints = None
         hooks.use_handlers(())  # they got the ends
+        hooks.use_integrations(False)
+        hooks.captures_inputs = False
         runtime.unwant()
         runtime.rest()
         sigterm.unchain()
@@ -263,9 +275,9 @@ def resource() -> Mapping[str, Value]:
 
 
 def instrumented() -> None:
-    """Add events and run series; `opentelemetry-instrument` calls it when the providers are set up."""
+    """Add events, run series and integrations; `opentelemetry-instrument` calls it when the providers are set up."""
     try:
-        configure()
+        configure(instrument=None if integrations() else "auto")
     except MissingDependency as error:
         log.warning("%s", error)
 

@@ -13,7 +13,7 @@ from socket import create_server
 
 import pytest
 
-from otel_progress import cli, procfs, settings
+from otel_progress import cli, instrumenting, procfs, settings
 from otel_progress.cli import main
 from otel_progress.cli.query import view_model
 from otel_progress.cli.run import environment, monitor_host, py_spy
@@ -21,6 +21,7 @@ from otel_progress.cli.run.environment import endpoints, mute, redirected
 from otel_progress.cli.run.supervisor import say
 
 OURS = "http://127.0.0.1:1"
+START = os.path.join(os.path.dirname(instrumenting.__file__), "start")
 
 
 @contextmanager
@@ -164,11 +165,22 @@ def test_command_sends_to_us_whatever_was_configured() -> None:
         "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         "OTEL_PROGRESS_CONFIGURE": "true",
         "OTEL_PROGRESS_HEARTBEAT": "5",
+        "OTEL_PROGRESS_INSTRUMENT": "auto",
+        "PYTHONPATH": START,
     }
     assert redirected({"OTEL_PROGRESS_CONFIGURE": "false"}, OURS)["OTEL_PROGRESS_CONFIGURE"] == "false"
     for endpoint in settings.read(environ=after).endpoints.values():
         assert (endpoint.protocol, endpoint.headers) == ("http/protobuf", ())
         assert endpoint.url.startswith(OURS)
+
+
+def test_integrations_start_below_unless_they_are_switched_off() -> None:
+    """Each Python below looks for libraries, once; the path of the user stays."""
+    after = redirected({"PYTHONPATH": os.pathsep.join(("one", START, "two"))}, OURS)
+    assert after["PYTHONPATH"] == os.pathsep.join((START, "one", "two"))
+    assert redirected(after, OURS) == after
+    off = redirected({"PYTHONPATH": "one", "OTEL_PROGRESS_INSTRUMENT": "none"}, OURS)
+    assert (off["PYTHONPATH"], off["OTEL_PROGRESS_INSTRUMENT"]) == ("one", "none")
 
 
 def test_proxy_is_not_asked_for_us() -> None:

@@ -56,6 +56,7 @@ ALLOWED = {
         "api.py",
         "_use_handlers",
     ): "in configure(), and at the first start if a variable names handlers; both are guarded",
+    ("api.py", "_use_integrations"): "in configure(), and at import if a variable names integrations; both are guarded",
     ("telemetry/setup.py", "_replace"): "in configure() and shutdown(), which are guarded",
     ("outbound/http_transport.py", "__init__"): "in configure(), which is guarded",
     ("outbound/grpc_transport.py", "__init__"): "in configure(), which is guarded",

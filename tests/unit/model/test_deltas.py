@@ -14,7 +14,7 @@ from snapshot_parts import SNAPSHOT, STAGE
 from otel_progress import Snapshot, StageSnapshot, Status
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.model.deltas import FEW, Keyframe, merge, merge_stages
+from otel_progress.model.deltas import FEW, Keyframe, StageText, merge, merge_stages
 from otel_progress.model.snapshot import Progress, Wait
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,12 +22,17 @@ QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 
 def keyframe_of(snapshot: Snapshot) -> Keyframe:
     """What a sender remembers of a keyframe."""
-    return Keyframe(snapshot.sequence, wire.state_of(snapshot), wire.stages_of(snapshot))
+    return Keyframe(snapshot.sequence, wire.state_of(snapshot), texts_of(snapshot))
+
+
+def texts_of(snapshot: Snapshot) -> list[StageText]:
+    """The stages of a snapshot as events tell them."""
+    return [StageText(fields) for fields in wire.stages_of(snapshot)]
 
 
 def delta_of(first: Snapshot, later: Snapshot) -> dict[str, Any] | None:
     """The attributes of a delta as they arrive, where there is one."""
-    found = keyframe_of(first).difference(wire.state_of(later), wire.stages_of(later))
+    found = keyframe_of(first).difference(wire.state_of(later), texts_of(later))
     return None if found is None else {s.SEQUENCE: later.sequence, **found}
 
 

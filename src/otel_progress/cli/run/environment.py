@@ -5,12 +5,14 @@ A program that calls no `configure()` reports all the same, as the environment a
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_progress.settings import CONFIGURE, HEARTBEAT, SIGNALS, Endpoint, Settings, read
+from otel_progress import instrumenting
+from otel_progress.settings import CONFIGURE, HEARTBEAT, INSTRUMENT, SIGNALS, Endpoint, Settings, read
 
 _ALL: Final = "OTEL_EXPORTER_OTLP"
 _OURS: Final = (
@@ -40,6 +42,7 @@ def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
     out[f"{_ALL}_ENDPOINT"], out[f"{_ALL}_PROTOCOL"] = endpoint, "http/protobuf"
     out.setdefault(CONFIGURE, "true")
     out.setdefault(HEARTBEAT, f"{TO_RUN:g}")
+    _instrument(out)
     for signal in SIGNALS:
         name = f"OTEL_{signal.upper()}_EXPORTER"
         if name in out:
@@ -48,6 +51,15 @@ def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
         for name in ("no_proxy", "NO_PROXY"):
             out[name] = ",".join(filter(None, (out.get(name), "127.0.0.1")))
     return out
+
+
+def _instrument(out: dict[str, str]) -> None:
+    """Have each Python below look for libraries that it knows, unless that is switched off."""
+    start = os.path.join(os.path.dirname(instrumenting.__file__), "start")
+    asked = out.setdefault(INSTRUMENT, "auto").strip().lower()
+    before = [each for each in out.get("PYTHONPATH", "").split(os.pathsep) if each != start]
+    if asked != "none" and os.pathsep not in start:
+        out["PYTHONPATH"] = os.pathsep.join([start, *filter(None, before)])
 
 
 def endpoints(environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], bool]:

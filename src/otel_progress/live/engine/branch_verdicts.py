@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from otel_progress.live import standstill
 from otel_progress.live.branches import DEPTH, LiveBranch, find_wait, live_branches, loop_of, only_branch, stall_after
 from otel_progress.live.engine.limits import stall_limit
 from otel_progress.live.engine.stuck_branches import follows
@@ -89,6 +90,7 @@ def _calm(operation: OperationState, now: float) -> LiveBranch | None:
 
 def see(operation: OperationState, now: float) -> BranchSummary:
     """The parts of a snapshot that come from the branches, at a monotonic time."""
+    now = standstill.awake(now)
     calm = _calm(operation, now)
     if calm is not None:
         limit, source = stall_limit(calm.node)
@@ -158,6 +160,7 @@ class Figures(NamedTuple):
 
 def figures(operation: OperationState, now: float) -> Figures:
     """The values of the worst branch that is no child, and of the wait that is due first (in seconds)."""
+    now = standstill.awake(now)
     calm = _calm(operation, now)
     if calm is not None:
         return Figures(calm.idle(now), calm.limit, None, innermost(operation))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from otel_progress.live import hooks, redaction
+from otel_progress.live import hooks, redaction, standstill
 from otel_progress.live.counting import plain_advanced
 from otel_progress.live.engine import branch_verdicts, labels, learning, resources
 from otel_progress.live.engine.last_stage import until_all_end
@@ -173,7 +173,7 @@ def _stages(
     operation: OperationState, listed: list[StageState], now: float, survey: Survey
 ) -> tuple[StageSnapshot, ...]:
     """The stages that started, then planned ones that did not; at most `STAGES` in all."""
-    ran = [_stage(stage, now, survey) for stage in listed]
+    ran = [_seen(stage, now, survey) for stage in listed]
     plan = operation._opts.plan
     if plan is not None:
         known = begun(operation)  # those that run as child operations are shown there
@@ -220,6 +220,19 @@ def _folded(operation: OperationState, others: list[StageState], now: float) -> 
 
 def _repeated(operation: OperationState) -> tuple[StageRuns, ...]:
     """The ended runs of each path that has more than one, in the order of their first run."""
+    stages = operation._stages
+    if stages is None:
+        return ()
+    gone = sum(count for count, _ in (operation._folded or {}).values())
+    made_of = len(stages), gone, len(operation._running or ())
+    known = operation._repeated
+    if known is None or known[0] != made_of:
+        known = operation._repeated = (made_of, _runs(operation))
+    found: tuple[StageRuns, ...] = known[1]
+    return found
+
+
+def _runs(operation: OperationState) -> tuple[StageRuns, ...]:
     folded = operation._runs
     by_path: dict[str, list[StageState]] = {path: [] for path in folded or ()}
     ended = [stage for stage in list(operation._stages or ()) if stage._status.final and not left_out(stage)]
@@ -262,6 +275,17 @@ def _usual(operation: OperationState, stage: str) -> float | None:
     return None if before is None else before.durations.quantile(0.5) or None
 
 
+def _seen(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
+    """The snapshot of a stage; once its end was told it is always the same, unless children go on in it."""
+    if not stage._end_told or (stage._nested is not None and stage._nested.ends is not None):
+        return _stage(stage, now, survey)
+    known, made_of = stage._last_snapshot, (stage._text_name, stage.operation._opts.plan)
+    if known is None or known[:2] != made_of:
+        known = stage._last_snapshot = (*made_of, _stage(stage, now, survey))
+    snapshot: StageSnapshot = known[2]
+    return snapshot
+
+
 def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
     end = now if stage._ended is None else stage._ended
     started = now if stage._started is None else stage._started
@@ -273,6 +297,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         position = plan.index(stage.name)
         planned_stage = None if position is None else plan.stages[position]
     wait = stage._waits[-1].seen(now) if stage._waits and not stage._status.final else None
+    idle_until = standstill.awake(end if wait is None else end - wait.elapsed)
     expected = options.expected or (planned_stage.expected if planned_stage else None)
     name = stage._text_name
     used = None if stage._used is None else resources.sampler.of(stage, end)
@@ -286,7 +311,7 @@ def _stage(stage: StageState, now: float, survey: Survey) -> StageSnapshot:
         expected=expected,
         started_at=None if stage._started is None else stage._started_ns / 1e9,
         elapsed=max(0.0, end - started),
-        idle=max(0.0, (end if wait is None else end - wait.elapsed) - max(started, stage._moved_at, stage._counted_at)),
+        idle=max(0.0, idle_until - max(started, stage._moved_at, stage._counted_at)),
         stall_after=None if options.stall_after is None or math.isinf(options.stall_after) else options.stall_after,
         description=redaction.described(options.description or (planned_stage.description if planned_stage else None)),
         message=stage._current_step,

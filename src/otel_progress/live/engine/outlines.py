@@ -34,7 +34,7 @@ Ask = Callable[["HandleState", int], "Estimate | None"]
 
 def worked(node: HandleState, moment: float) -> float:
     """Seconds from its start to a moment, without declared waits and without the time in which the process stood."""
-    return moment - (node._started or moment) - node._stood - node._slept
+    return max(0.0, moment - (node._started or moment) - node._stood - node._slept)
 
 
 def begun(node: HandleState) -> None:
@@ -103,7 +103,7 @@ def tempo(node: HandleState) -> float:
 def left(node: HandleState, outline: Outline, now: float, ask: Ask, depth: int = 0) -> Estimate | None:
     """The time left of a handle by its earlier runs; None if this run goes another way or their time is over."""
     seen = dict(node._inner or {})  # the ticker may add to it meanwhile
-    inside, own = _running_in(node), dict[str, Estimate]()
+    inside, own = running_in(node), dict[str, Estimate]()
     for inner in inside if len(inside) <= MANY and depth < DEPTH else ():
         found = ask(inner, depth + 1)
         if found is not None and (inner.name not in own or found.eta > own[inner.name].eta):
@@ -123,7 +123,7 @@ def side_by_side(node: HandleState, ask: Ask, depth: int = 0) -> Estimate | None
         return None
     if any(one.started > 1 or one.before for one in seen.values()):
         return None
-    inside = _running_in(node)
+    inside = running_in(node)
     if len(inside) > sum(one.running for one in seen.values()):
         return None  # one has begun that was not noted yet
     found = [ask(inner, depth + 1) for inner in inside]
@@ -135,7 +135,8 @@ def side_by_side(node: HandleState, ask: Ask, depth: int = 0) -> Estimate | None
     return replace(last, low=low, high=high) if last.eta else None
 
 
-def _running_in(node: HandleState) -> list[HandleState]:
+def running_in(node: HandleState) -> list[HandleState]:
+    """The stages and child operations of this process that run directly inside a handle."""
     operation: OperationState = node.operation
     stages = (stage for stage in tuple(operation._running or ()) if (stage._parent or operation) is node)
     return [*stages, *(child for child in children(operation) if (host_of(child) or operation) is node)]

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from otel_progress.live.survey import Measure, Survey
     from otel_progress.model.plan import Plan
 
+BEGINS: Final = 5.0
+"""Seconds within which the next planned stage begins. Later its time passes, as it may have another name now, or not
+come."""
 BESIDE: Final = 2.0
 """Seconds after which a stage that may start, and does not, shows that the stages run one after the other."""
 
@@ -45,6 +48,14 @@ class _Left:
         """The seconds that are left of each stage."""
         running = {name: max(0.0, _rest(pair)) for name, pair in self.running.items()}
         return {**self.ahead, **running, **{name: own.eta for name, own in self.measured.items()}}
+
+    def pass_by(self, seconds: float) -> None:
+        """Take off the time that passed while none of the stages to come began."""
+        for name, expected in tuple(self.ahead.items()):
+            self.ahead[name] = expected - min(seconds, expected)
+            seconds -= min(seconds, expected)
+            if not self.ahead[name]:
+                del self.ahead[name]
 
     def whole(self) -> Estimate | None:
         """All that is left, one after the other except for what runs side by side."""
@@ -81,7 +92,8 @@ def left_by_plan(
     The time of a stage is that of the plan, else that of earlier runs. If stages name what they need, those that need
     nothing of each other are expected to run side by side, until one that may start does not.
     """
-    weighed = operation._weighed or {}
+    inside = {inner.name: inner for inner in outlines.running_in(operation)}
+    weighed = {**inside, **(operation._weighed or {})}  # a planned stage may run as a child operation
     skipped = passed_over(plan, begun(operation))
     over = operation._nested.planned if operation._nested is not None else {}
     left = _Left()
@@ -112,7 +124,23 @@ def left_by_plan(
             left.running[stage.name] = expected, outlines.worked(run, now)
     if plan.is_parallel and not _in_turn(plan, weighed, left, now):
         left.keep(longest_path(plan, left.rest()))
-    return bool(left), left.whole()
+    applies, planned_left = bool(left), left.whole()
+    others = [ask(inner, 1) for name, inner in inside.items() if plan.index(name) is None]
+    unplanned = max((found for found in others if found is not None), key=lambda found: found.eta, default=None)
+    if unplanned is not None:
+        left.measured.setdefault("", unplanned)
+        return applies, left.whole()
+    if planned_left is None or left.running or left.measured:
+        return applies, planned_left
+    left.pass_by(max(0.0, _stands(operation, weighed, now) - BEGINS))
+    found = left.whole()
+    return applies, found and replace(found, high=max(found.high, planned_left.high))
+
+
+def _stands(operation: Any, weighed: Any, now: float) -> float:
+    """Seconds since the last planned stage ended, without waits."""
+    ended = [run._ended for run in weighed.values() if run._ended is not None]
+    return float(now - max(operation._started or now, operation._stood_until, *ended) - operation._slept)
 
 
 def _in_turn(plan: Plan, weighed: Any, left: _Left, now: float) -> bool:

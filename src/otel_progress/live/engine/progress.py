@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
+from otel_progress.live import standstill
 from otel_progress.live.branches import paused_since
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import learning, outlines
@@ -301,6 +302,7 @@ def _estimate(left: float, width: float, runs: int) -> Estimate:
 
 def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
     """The progress of a handle as a value."""
+    now = max(standstill.awake(now), node._started or now)
     found = survey.of(node)
     left = _with_waits(node, found, eta(node, found, now, survey), now, survey)
     rate = _rate(node, found, now, survey)

@@ -16,20 +16,20 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock, semconv
-from otel_progress.live import hooks, misuse, short_waits
-from otel_progress.live.branches import DEPTH, touch_lanes
+from otel_progress.live import hooks, misuse, short_waits, standstill
+from otel_progress.live.branches import DEPTH, paused_since, touch_lanes
 from otel_progress.live.engine import items, keyframes, labels, learning, outlines, process, resources, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.capture import capture
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
-from otel_progress.live.engine.estimates import ESTIMATE_ENDS, estimated, next_end
+from otel_progress.live.engine.estimates import ESTIMATE_ENDS, by_pace, estimated, next_end, of_now, shown, still_holds
 from otel_progress.live.engine.loops import loops_of
 from otel_progress.live.engine.sampling import moved_plainly
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import drops, tell_once
-from otel_progress.live.registry import registry
+from otel_progress.live.registry import NEVER, registry
 from otel_progress.live.running import around, host_of, innermost, parent_of
 from otel_progress.live.state import Change
 from otel_progress.live.trail import follow, keep
@@ -157,15 +157,18 @@ class Ticker:
         return release.set
 
     def _run(self) -> None:
-        while True:
-            try:
-                task = self._asked.get(timeout=self.interval / ROUNDS)
-            except queue.Empty:
-                self.round()
-                continue
-            if task is None:
-                return
-            task()
+        try:
+            while True:
+                try:
+                    task = self._asked.get(timeout=self.interval / ROUNDS)
+                except queue.Empty:
+                    self.round()
+                    continue
+                if task is None:
+                    return
+                task()
+        finally:
+            registry.next_look = NEVER
 
     def ask(self, task: Callable[[], None], timeout: float) -> bool:
         """Have the thread run a task next, and wait for it; without a thread it runs here.
@@ -231,20 +234,23 @@ class Ticker:
 
     def _notice_sleep(self, now: float) -> None:
         """Subtract the time in which this thread could not run (stopped, frozen, no GIL) from all idle times."""
-        slept = now - self._looked_at - self.interval / ROUNDS
         self._looked_at = now
-        if slept <= 2 * self.interval + 1.0:
+        slept = standstill.looked(now, self.interval / ROUNDS, self.interval)
+        if not slept:
             return
         for operation in registry.operations():
             operation._check_at = 0.0
             for node in (operation, *(operation._running or ())):
-                if node._started is not None:
-                    node._moved_at = min(now, max(node._moved_at, node._started) + slept)
                 for lane in tuple(node._lanes or ()):
                     lane.moved_at = min(now, lane.moved_at + slept)
-                node._slept += min(slept, max(0.0, now - (node._started or now)))
-                if node._pace is not None:
-                    node._pace.pause(slept)
+                if paused_since(node, now) is not None:
+                    continue  # its wait leaves that time out
+                if node._started is not None:
+                    node._moved_at = min(now, max(node._moved_at, node._started) + slept)
+                _leave_out(node, now - slept, now)
+        for change in registry.changes.copy():
+            if change[0] in _ENDS and change[2]._ended is not None:  # it ended after that, before this look
+                _leave_out(change[2], now - slept, change[2]._ended)
 
     def _take_changes(self, now: float) -> None:
         changes = registry.changes
@@ -391,9 +397,11 @@ class Ticker:
             self.budget.waiting.setdefault(operation, self._rounds)
         elif not operation._estimated:  # there is one now: the next update tells it
             operation._has_news, operation._estimate_ends = True, FOREVER
+        elif (again := still_holds(operation, now, max(ESTIMATE_ENDS, operation._update_at - now))) is not None:
+            operation._estimate_ends = again
         elif self._checks < CHECKS:
             self._checks += 1
-            seen = capture(operation, now, clock.time_ns(), curve=False)
+            seen = of_now(operation, now)
             if operation._estimated - estimated(seen):
                 self._hurry(operation)
             else:
@@ -507,7 +515,9 @@ class Ticker:
                 curve = operation._curve
                 curve.add(snapshot.elapsed, snapshot.progress.completed)
             check = ESTIMATE_ENDS if self._is_heard_here else max(ESTIMATE_ENDS, operation._update_pause)
-            operation._estimate_ends = next_end(operation, snapshot, clock.monotonic(), check)
+            seen = shown(snapshot)
+            operation._estimate_ends = next_end(operation, seen, clock.monotonic(), check)
+            operation._by_pace = by_pace(seen)
         else:
             operation._sequence += 1
         return snapshot
@@ -544,7 +554,7 @@ class Ticker:
                 keyframes.sent(operation, operation._sequence, self._looked_at, self.keyframe_interval)
             operation._has_news = operation._hurries = False
             operation._update_at = self._looked_at + operation._update_pause
-            operation._estimated = estimated(snapshot) if operation._update_pause else frozenset()
+            operation._estimated = estimated(shown(snapshot)) if operation._update_pause else frozenset()
             operation._shows_wait = short_waits.shows(snapshot)
             if operation._shows_wait and not operation._pauses:
                 self._hurry(operation)  # it ended meanwhile
@@ -559,6 +569,14 @@ _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
 _BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED}
 """Events of short work that are told once it is over: they say that it runs, as it did then."""
+
+
+def _leave_out(node: HandleState, since: float, until: float) -> None:
+    """Leave the time in which the process stood still out of that of a handle, and of its pace."""
+    slept = max(0.0, until - max(since, node._started or until))
+    node._slept += slept
+    if node._pace is not None:
+        node._pace.pause(slept)
 
 
 def _draw(operation: OperationState, curve: Curve, now: float, moved: bool) -> None:
@@ -587,6 +605,7 @@ def _note_stage(event: str, operation: OperationState, stage: HandleState, now: 
         resources.sampler.ended(stage, now)
         learning.learning.ended(operation, stage)
         outlines.ended(stage)
+        stage._end_told = True  # type: ignore[attr-defined]
     else:
         outlines.begun(stage)
         resources.sampler.begun(stage, now)
@@ -605,7 +624,7 @@ def _spoken_for(operation: OperationState) -> HandleState:
 
 def _ends_an_estimate(operation: OperationState, snapshot: Snapshot) -> bool:
     """Whether readers know an estimate of an operation that a snapshot has no more."""
-    return bool(operation._estimated) and bool(operation._estimated - estimated(snapshot))
+    return bool(operation._estimated) and bool(operation._estimated - estimated(shown(snapshot)))
 
 
 def _because(verdict: Verdict) -> Attributes:
