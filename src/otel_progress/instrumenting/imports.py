@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-BUILT_IN: Mapping[str, tuple[str, ...]] = {}
+BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "langchain": ("langchain_core.tracers.context",),
+}
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
 PASSIVE: tuple[str, ...] = ()
 """Integrations that do nothing unless an operation runs: the import of their library alone starts nothing of ours."""
