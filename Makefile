@@ -5,6 +5,8 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 # Streamlit, Gradio and Jupyter, for tests/screens: too large for every developer's environment.
 SCREENS := $(VENV)/screens
+# Agent frameworks, for tests/frameworks: as large.
+FRAMEWORKS := $(VENV)/frameworks
 RELEASE := $(VENV)/release
 
 # If there is no Go on the PATH, use the one in the user's cache; it is installed there first.
@@ -17,7 +19,7 @@ PARALLEL := -n 4
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack test-screens check format hooks stack alert-demo bench cost incident coverage versions dashboards conventions lock dist clean
+.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident coverage versions dashboards conventions lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,13 +35,20 @@ $(SCREENS)/.ready: requirements-screens.txt | $(READY)
 	@$(VENV)/bin/uv pip install --quiet --python $(SCREENS)/bin/python --no-deps --editable .
 	@touch $@
 
+$(FRAMEWORKS)/.ready: requirements-frameworks.txt | $(READY)
+	@echo "setting up $(FRAMEWORKS); this happens once and takes about a minute"
+	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(FRAMEWORKS)
+	@$(VENV)/bin/uv pip install --quiet --python $(FRAMEWORKS)/bin/python -r requirements-frameworks.txt
+	@$(VENV)/bin/uv pip install --quiet --python $(FRAMEWORKS)/bin/python --no-deps --editable .
+	@touch $@
+
 demo: $(READY)  ## run a monitor with its page, and jobs that work, wait, fail, hang, loop and are killed
 	@$(RUN) examples/tour
 
 test: $(READY)  ## run the tests that need nothing else installed; less than 5 minutes
 	$(RUN) -m pytest $(PARALLEL) $(FAST_TESTS)
 
-test-all: stack $(SCREENS)/.ready  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
+test-all: stack $(SCREENS)/.ready $(FRAMEWORKS)/.ready  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
 	@$(WITH_GO) $(RUN) -m pytest $(PARALLEL)
 
 test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most eight; passing tests are reported as flaky
@@ -51,6 +60,9 @@ test-stack: stack  ## run only the tests against the real Collector, Prometheus,
 test-screens: $(SCREENS)/.ready  ## run only the tests with real notebooks, Streamlit and Gradio
 	@sh tools/install.sh chromium
 	$(RUN) -m pytest tests/screens
+
+test-frameworks: $(FRAMEWORKS)/.ready  ## run only the tests with real agent frameworks
+	$(RUN) -m pytest $(PARALLEL) tests/frameworks
 
 check: $(READY)  ## check lint, format, types, import layers and spelling
 	$(RUN) -m ruff check .
@@ -111,6 +123,8 @@ lock: $(READY)  ## pin the newest versions of the packages for development and r
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements-dev.txt
 	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra notebook --extra streamlit --extra gradio requirements-screens.in \
 	  --constraint requirements-dev.txt --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header --output-file requirements-screens.txt
+	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra all requirements-frameworks.in --universal --python-version 3.10 \
+	  --no-emit-index-url --no-annotate --no-header --output-file requirements-frameworks.txt
 	$(VENV)/bin/uv pip compile --quiet --upgrade requirements-release.in --constraint requirements-dev.txt --universal --python-version 3.10 \
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements-release.txt
 

@@ -15,6 +15,7 @@ FIRST = (
     "tests/terminal",
     "tests/browser",
     "tests/screens",
+    "tests/frameworks",
     "tests/unit/test_benchmarks.py",
     "tests/alerts",
     "tests/unit/test_examples.py",

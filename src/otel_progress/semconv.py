@@ -135,6 +135,7 @@ GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
 TOOL_NAMES: Final = ("gen_ai.tool.name", "tool.name")
 TOOL_ARGUMENTS: Final = ("gen_ai.tool.call.arguments", "input.value", "tool.parameters")
 MODEL_NAMES: Final = ("gen_ai.request.model", "llm.model_name")
+CONVERSATIONS: Final = ("gen_ai.conversation.id",)
 
 # From OpenInference
 LLM_TOKEN_COUNT: Final = "llm.token_count"

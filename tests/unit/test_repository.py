@@ -70,6 +70,11 @@ def test_hooks_use_the_pinned_tools() -> None:
 
 def test_no_machine_in_the_lock() -> None:
     """The pinned requirements name packages and versions alone: no index and no path."""
-    for name in ("requirements-dev.txt", "requirements-screens.txt", "requirements-release.txt"):
+    for name in (
+        "requirements-dev.txt",
+        "requirements-frameworks.txt",
+        "requirements-screens.txt",
+        "requirements-release.txt",
+    ):
         for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
             assert re.match(r"[\w.-]+==[\w.]+( ;.*)?$", line), line

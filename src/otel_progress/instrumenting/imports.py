@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "live_spans": ("opentelemetry.sdk.trace",),
     "tqdm": ("tqdm.std",),
+    "langchain": ("langchain_core.tracers.context",),
 }
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
 PASSIVE: tuple[str, ...] = ()

@@ -95,9 +95,10 @@ def is_elsewhere(error: BaseException) -> bool:
 class Use:
     """Makes a started handle current, for `with` and `async with`; ends nothing."""
 
-    def __init__(self, node: HandleState) -> None:
-        """Of a started handle."""
+    def __init__(self, node: HandleState, *, span: bool = True) -> None:
+        """Of a started handle, with or without its span."""
         self._node = node
+        self._span = node._span if span else None
         self._context: Any = None
         self._token: Any = None
         self._places: tuple[Place, Place] | None = None
@@ -110,7 +111,7 @@ class Use:
             if before is not None:
                 self._node._place = place = here()
                 self._places = before, place
-            self._token = hooks.tracing.attach(self._node) if self._node._span is not None else None
+            self._token = hooks.tracing.attach(self._node) if self._span is not None else None
         except BaseException as error:
             try:
                 swallow(error, "use")

@@ -533,9 +533,15 @@ class Handle(HandleState):
         """End it as cancelled; a later end changes nothing."""
         self._finish(Status.CANCELLED, None if reason is None else redaction.text("reason", reason), None)
 
-    def use(self) -> Use:
-        """Make it current, for `with` or `async with`; this does not end it."""
-        return Use(self)
+    def use(self, *, span: bool = True) -> Use:
+        """Make it current, for `with` or `async with`; this does not end it.
+
+        Args:
+            span: whether its span is current too. If code may never leave the block in the context in which it
+                entered it, as between two callbacks, say False: a span that is left current becomes the parent of
+                what comes later.
+        """
+        return Use(self, span=span)
 
     # -- cancelling
 
