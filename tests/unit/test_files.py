@@ -67,7 +67,9 @@ def test_what_is_there_becomes_private_and_keeps_what_is_in_it(tmp_path: Path, b
 
 @pytest.mark.parametrize("kind", ["link", "dangling link", "folder", "pipe", "socket", "device"])
 @pytest.mark.parametrize("opened", [files.open_private, Lock], ids=["open", "lock"])
-def test_what_is_no_plain_file_is_refused_and_not_touched(tmp_path: Path, kind: str, opened: Any) -> None:
+def test_what_is_no_plain_file_is_refused_and_not_touched(
+    tmp_path: Path, kind: str, opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A link is not followed, nothing is created at its target, and a pipe does not block."""
     path, other = tmp_path / "file", tmp_path / "other"
     if kind == "link":
@@ -84,7 +86,7 @@ def test_what_is_no_plain_file_is_refused_and_not_touched(tmp_path: Path, kind: 
         path.symlink_to("/dev/null")
     else:
         with socket.socket(socket.AF_UNIX) as bound:
-            os.chdir(tmp_path)
+            monkeypatch.chdir(tmp_path)  # a socket has a short name only
             bound.bind("file")
     with pytest.raises(OSError, match=r"is a link|no plain file|directory"):
         opened(path)

@@ -48,6 +48,7 @@ OUTSIDE: dict[str, Callable[[], object]] = {
     "usage": lambda: progress.usage(cost=1.0),
     "result": lambda: progress.result(a=1),
     "request_cancel": lambda: progress.request_cancel(),
+    "touch": lambda: progress.touch(),
     "cancel_requested": lambda: progress.cancel_requested(),
     "raise_if_cancelled": lambda: progress.raise_if_cancelled(),
     "stage": lambda: progress.stage("x").__enter__(),
