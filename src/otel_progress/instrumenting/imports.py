@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "live_spans": ("opentelemetry.sdk.trace",),
+    "rich": ("rich.progress",),
     "tqdm": ("tqdm.std",),
     "langchain": ("langchain_core.tracers.context",),
 }

@@ -6,15 +6,14 @@ moved by `update()` are read. What Gradio or a subclass puts around tqdm's metho
 
 from __future__ import annotations
 
-import re
 import sys
 import weakref
 from collections.abc import Iterator
 from functools import wraps
-from pathlib import PurePath
 from types import FrameType, GeneratorType
 from typing import Any, Final
 
+from otel_progress.integrations.naming import named
 from otel_progress.integrations.switch import Switch
 from otel_progress.live.late import Late
 
@@ -25,7 +24,6 @@ OURS: Final = "_otel_progress"
 """The attribute of a bar that has what we know of it."""
 UNITS: Final = {"it": None, "B": "By", "b": "bit"}
 """Units of tqdm in UCUM; `it` says nothing."""
-_NUMBERS: Final = re.compile(r"[\d.,:/%|()\[\]#]*\d[\d.,:/%|()\[\]#]*|[:\s]+$")
 _switch = Switch("tqdm")
 _patched: Any = None
 _plain: Final[dict[str, Any]] = {}
@@ -78,7 +76,7 @@ class Bar(Late):
         self._unit = UNITS.get(unit, unit.strip() or None)
         self._start: float = given.get("initial") or 0
         self._desc = given.get("desc") or ""
-        self._name = _named(str(self._desc), frame)
+        self._name = named(str(self._desc), frame)
         self._manual = 0.0
         self.dropped = False
 
@@ -233,20 +231,3 @@ def _del(plain: Any) -> Any:
         plain(self)
 
     return __del__
-
-
-def _named(desc: str, frame: FrameType | None) -> str:
-    """A description without its numbers, else the function that made the bar, else its file."""
-    words = " ".join(_NUMBERS.sub(" ", desc).split()).strip(" -:_")
-    if words:
-        return words
-    while frame is not None and frame.f_back is not None and _is_library(frame):
-        frame = frame.f_back
-    if frame is None:
-        return LIBRARY
-    function = frame.f_code.co_name
-    return PurePath(frame.f_code.co_filename).stem if function.startswith("<") else function
-
-
-def _is_library(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("tqdm", "otel_progress", "functools")

@@ -48,13 +48,14 @@ class Late:
         around: the handle that was current where it began.
         place: the thread and task that does it: that of its loop, else of its beginning.
         node: the operation or stage, once it has lasted.
+        group: what holds work that is side by side, such as the display of several bars.
         lane: the loop over its items, if it has one that began.
         ended: how it ended: nothing yet, `completed`, `left`, or its exception.
     """
 
     __slots__ = (
         *("_began_ns", "_context", "_last", "_outer", "_read"),
-        *("around", "began", "ended", "lane", "node", "place"),
+        *("around", "began", "ended", "group", "lane", "node", "place"),
     )
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class Late:
         self.place = here()
         self.around: HandleState | None = context.running_here()
         self._context = contextvars.copy_context()
+        self.group: object = None
         self._outer: Late | None = None
         self._read: tuple[float | None, float | None, str | None] = None, None, None
         self._last: tuple[float | None, float | None, str | None] | None = None
@@ -94,17 +96,20 @@ class Late:
         opened = self.lane
         if opened is None or not opened.closed:
             return None
-        size = opened.total
-        # a loop beside a shorter one takes all items, and never asks for the end
-        return "completed" if opened.ended or (size is not None and opened.completed >= size - 1) else "left"
+        return "completed" if opened.ended or is_all(opened.completed, opened.total) else "left"
 
     # -- what the library does
 
-    def begin(self) -> None:
-        """Watch it from now on, in the thread where it began."""
+    def begin(self, group: object = None) -> None:
+        """Watch it from now on, in the thread where it began; work of one group is side by side."""
         if len(_open) >= MOST:
             return
-        near = [one for one in tuple(_open)[-NEAR:] if one.ended is None and one.place == self.place]
+        self.group = group
+        near = [
+            one
+            for one in tuple(_open)[-NEAR:]
+            if one.ended is None and one.place == self.place and (group is None or one.group is not group)
+        ]
         self._outer = near[-1] if near else None
         _open[self] = None
         if look not in hooks.on_tick:
@@ -192,6 +197,11 @@ class Late:
         )
 
 
+def is_all(done: float | None, total: float | None) -> bool:
+    """Whether a loop took all items: beside a shorter one, as in `zip`, it never asks for the end."""
+    return done is not None and total is not None and done >= total - 1
+
+
 def look(now: float) -> None:
     """Start what has lasted, read what was started, end what has ended; the ticker calls it."""
     global _configuring
@@ -238,9 +248,11 @@ def _finish(one: Late) -> None:
     one.show()
     if isinstance(how, BaseException):
         node.fail(how)
-    elif how == "left" and one.lane is not None:
-        one.lane.close()
-        node.cancel(f"left early, after {one.lane.completed}")
+    elif how == "left":
+        if one.lane is not None:
+            one.lane.close()
+        done = one.read()[0] if one.lane is None else one.lane.completed
+        node.cancel(f"left early, after {done}")
     else:
         node.complete()
 
