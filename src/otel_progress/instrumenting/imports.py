@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "langchain": ("langchain_core.tracers.context",),
+    "openai_agents": ("agents",),
 }
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
 PASSIVE: tuple[str, ...] = ()
