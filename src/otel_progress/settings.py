@@ -46,6 +46,8 @@ HEARTBEAT: Final = "OTEL_PROGRESS_HEARTBEAT"
 """The variable that sets the longest silence of a process, in seconds."""
 HANDLERS: Final = "OTEL_PROGRESS_HANDLERS"
 """The variable that names the handlers to start, separated by commas."""
+UNSAMPLED: Final = "OTEL_PROGRESS_UNSAMPLED_SPANS"
+"""The variable by which live spans see spans that the sampler drops."""
 INSTRUMENT: Final = "OTEL_PROGRESS_INSTRUMENT"
 """The variable that names the integrations to put on, separated by commas, or `auto` or `none`."""
 CAPTURE_INPUTS: Final = "OTEL_PROGRESS_CAPTURE_INPUTS"
@@ -282,6 +284,11 @@ def service_name() -> str:
 def configures_itself() -> bool:
     """Whether the first operation is to configure, if the program did not."""
     return Environment(os.environ).flag(CONFIGURE)
+
+
+def sees_unsampled() -> bool:
+    """Whether live spans show spans, too, that the sampler drops; each of them costs as much as one that is sent."""
+    return Environment(os.environ).flag(UNSAMPLED)
 
 
 def stores_file() -> str | None:

@@ -84,6 +84,7 @@ USES: dict[str, Callable[[Any], object]] = {
     "fail": lambda f: f(ValueError("no")),
     "get": lambda f: f("unknown"),
     "heartbeat": lambda f: f(at="home"),
+    "touch": lambda f: f(),
     "inject": lambda f: f({}),
     "mask_secrets": lambda f: f("message", "password=abc"),
     "note": lambda f: f("a line", status="warning", of=3),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "live_spans": ("opentelemetry.sdk.trace",),
+    "tqdm": ("tqdm.std",),
     "langchain": ("langchain_core.tracers.context",),
     "openai_agents": ("agents",),
 }

@@ -1,7 +1,7 @@
 """The OpenAI Agents SDK, by a trace processor beside its own.
 
-A trace is an operation: one call of `Runner.run`, or what `with trace(...)` holds. Agents, tools, guardrails, model calls and
-custom spans are stages, as they nest; a handoff is a line of the feed.
+A trace is an operation: one call of `Runner.run`, or what `with trace(...)` holds. Agents, tools, guardrails, model
+calls and custom spans are stages, as they nest; a handoff is a line of the feed.
 """
 
 from __future__ import annotations

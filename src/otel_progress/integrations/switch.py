@@ -31,7 +31,7 @@ class Switch:
         """
         self.on = False
         try:
-            tell_once("integration %s failed and is off; the job goes on", self.name)
+            tell_once(f"integration {self.name} failed and is off; the job goes on")
         except BaseException:
             self.on = True
             raise

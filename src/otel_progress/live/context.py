@@ -54,7 +54,7 @@ def asked_here() -> HandleState | None:
         if one._status.final and one._cancel_reason is not None and registry.owns(one):
             return node
         node = node._parent
-    return node
+    return watched_here() if node is None else node
 
 
 def is_alive(node: HandleState) -> bool:

@@ -18,6 +18,7 @@ from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.handles import Operation, Stage
 from otel_progress.live.records import Adopted
 from otel_progress.model.status import Status
+from otel_progress.settings import sees_unsampled
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import Span
@@ -34,6 +35,7 @@ __all__ = [
     "here",
     "innermost",
     "limit",
+    "sees_unsampled",
     "tell_once",
     "watch",
 ]

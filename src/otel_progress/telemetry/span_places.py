@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import Context
 from functools import partial
@@ -21,8 +22,12 @@ from otel_progress.live.guard import tell_once
 
 TASKS: Final = 1_000
 """Tasks that are examined."""
+THREADS: Final = 256
+"""Threads that are examined."""
 _POOL: Final = "concurrent/futures/thread.py"
 _ANYIO: Final = "anyio/_backends/_asyncio.py"
+_present: Final[Any] = weakref.ref(Place)
+"""For a thread that is running now, seen from another one."""
 Find = Callable[[int], bool]
 """Whether the span with this id belongs to the work that is looked for."""
 
@@ -40,7 +45,8 @@ def working(places: Iterable[Place], is_ours: Find) -> list[Place]:
 
 
 def _working(places: list[Place], is_ours: Find) -> list[Place]:
-    sure, known = _tasks(places, is_ours)
+    tasks, known = _tasks(places, is_ours)
+    sure = [*_threads(is_ours), *tasks]
     maybe = []
     for place in places:
         task = None if place.task is None else place.task()
@@ -61,10 +67,19 @@ def _working(places: list[Place], is_ours: Find) -> list[Place]:
     return list(found)
 
 
+def _threads(is_ours: Find) -> list[Place]:
+    """The worker threads that run in a context of their own, in which a span of ours is current."""
+    found = []
+    for thread, frame in list(sys._current_frames().items())[:THREADS]:
+        context = next(filter(None, map(_context_in, outward(frame))), None)
+        span_id = current_span(context)
+        if span_id is not None and is_ours(span_id):
+            found.append(Place(thread, _present))
+    return found
+
+
 def _tasks(places: list[Place], is_ours: Find) -> tuple[list[Place], dict[int, bool]]:
     """The tasks that work in it, and of each task with a current span whether that is ours."""
-    import weakref
-
     asyncio = sys.modules.get("asyncio")
     if asyncio is None:
         return [], {}

@@ -91,6 +91,10 @@ class HandleSpans:
         if self._tracer is None:
             self._tracer = trace.get_tracer(s.SCOPE, VERSION)
         operation: OperationState = stage._op  # type: ignore[assignment]
+        if hooks.watcher is not None and inside:
+            between = hooks.watcher.here(stage._parent)
+            if between is not None and between.operation is operation:
+                stage._parent = between
         attributes: dict[str, Any] = {OPERATION_ID: operation._id, OPERATION_NAME: operation.name}
         if stage._parent is not operation:
             attributes[s.STAGE_PATH] = stage._full_path or stage._path

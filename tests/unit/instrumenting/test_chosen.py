@@ -44,6 +44,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(monkeypatch: pytest.MonkeyPatch) -> Make:
     """Return what registers an integration of another package."""
     entries: list[EntryPoint] = []
+    monkeypatch.setattr(chosen, "BUILT_IN", {})
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: entries if group == chosen.GROUP else [])
 
     def add(name: str = "theirs", version: str | None = "2.1", **given: Any) -> Any:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import gc
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from otel_progress.integrations.live_spans.processor import LiveSpans
-from otel_progress.telemetry import adoption
+if TYPE_CHECKING:
+    from otel_progress.integrations.live_spans.processor import LiveSpans
+
+__all__ = ["LIBRARY", "MODULES", "TESTED", "install", "uninstall"]
 
 LIBRARY = "opentelemetry-sdk"
 TESTED = ("1.30", "2")
@@ -18,8 +21,9 @@ MODULES = ("opentelemetry.sdk.trace",)
 
 _lock = threading.Lock()
 _spans: LiveSpans | None = None
-_made: Any = None
-"""`TracerProvider.__init__`, as it was."""
+"""Added to each provider once, for good."""
+_made: Callable[..., None] | None = None
+"""`TracerProvider.__init__`, as it was, while this is on."""
 
 
 def install() -> None:
@@ -27,10 +31,16 @@ def install() -> None:
     global _spans, _made
     from opentelemetry.sdk.trace import TracerProvider
 
+    from otel_progress.integrations.live_spans.processor import LiveSpans
+    from otel_progress.telemetry import adoption
+
     with _lock:
-        if _spans is not None:
+        if _made is not None:
             return
-        spans, made = LiveSpans(), TracerProvider.__init__
+        if _spans is None:
+            _spans = LiveSpans()
+        spans, made = _spans, TracerProvider.__init__
+        spans.broken = False
 
         def begin(self: Any, *args: Any, **options: Any) -> None:
             made(self, *args, **options)
@@ -38,7 +48,7 @@ def install() -> None:
 
         begin.__wrapped__ = made  # type: ignore[attr-defined]
         TracerProvider.__init__ = begin  # type: ignore[method-assign]
-        _spans, _made = spans, made
+        _made = made
         for provider in _providers(TracerProvider):
             _add(provider, spans)
     adoption.watch(spans)
@@ -46,29 +56,36 @@ def install() -> None:
 
 def uninstall() -> None:
     """See no more spans; operations made of them end as interrupted."""
-    global _spans
+    global _made
     from opentelemetry.sdk.trace import TracerProvider
 
+    from otel_progress.telemetry import adoption
+
     with _lock:
-        spans, _spans = _spans, None
-        if spans is None:
+        made, _made = _made, None
+        if made is None or _spans is None:
             return
-        if getattr(TracerProvider.__init__, "__wrapped__", None) is _made:
-            TracerProvider.__init__ = _made  # type: ignore[method-assign, assignment]
+        if getattr(TracerProvider.__init__, "__wrapped__", None) is made:
+            TracerProvider.__init__ = made  # type: ignore[method-assign, assignment]
     adoption.watch(None)
-    spans.close()
+    _spans.close()
 
 
 def _add(provider: Any, spans: LiveSpans) -> None:
-    """Have a provider tell of its spans, once."""
-    known = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
-    if spans not in known:
-        provider.add_span_processor(spans)
+    """Have a provider tell of its spans, once; a sampler that drops them counts for tracers that exist already."""
+    from otel_progress.integrations.live_spans.sampler import Recording
+    from otel_progress.telemetry import adoption
+
+    try:
+        if adoption.sees_unsampled() and not isinstance(provider.sampler, Recording):
+            provider.sampler = Recording(provider.sampler)
+        known = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+        if spans not in known:
+            provider.add_span_processor(spans)
+    except Exception:
+        adoption.tell_once("a tracer provider takes no further processor; its spans are not shown")
 
 
 def _providers(kind: type) -> list[Any]:
-    """The providers that exist already, private ones included."""
-    return [one for one in gc.get_objects() if issubclass(type(one), kind)]
-
-
-__all__ = ["LIBRARY", "MODULES", "TESTED", "install", "uninstall"]
+    """The providers that exist already, private ones included: each object refers to its class."""
+    return [one for one in gc.get_referrers(kind, *kind.__subclasses__()) if isinstance(one, kind)]

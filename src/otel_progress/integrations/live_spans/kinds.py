@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from enum import Enum
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.trace import SpanKind
 
 from otel_progress import semconv as s
+from otel_progress.integrations.switch import digest
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -119,7 +119,7 @@ def step_of(span: ReadableSpan) -> str | None:
     if arguments is None:
         return None
     name = next((said[key] for key in s.TOOL_NAMES if said.get(key)), span.name)
-    return f"{name} {hashlib.sha256(str(arguments).encode(errors='replace')).hexdigest()[:16]}"
+    return f"{name} {digest(arguments)}"
 
 
 def is_same(name: str, kind: Kind, above: str, kind_above: Kind) -> bool:

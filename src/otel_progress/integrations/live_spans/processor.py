@@ -257,6 +257,11 @@ class LiveSpans(SpanProcessor):
             if not entry.hidden:
                 adoption.end(handle, Status.INTERRUPTED, "abandoned: the span was dropped without an end")
             return
+        if handle.status.final:  # it ended with the work around it, and goes on
+            self._shown.pop(entry.key, None)
+            entry.handle, entry.hidden = None, False
+            self._show(entry)
+            return
         if self._looks % SELDOM == 0:
             said = len(span.events) + len(span.attributes or ())
             if said != entry.said:

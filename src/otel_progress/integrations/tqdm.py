@@ -1,0 +1,252 @@
+"""tqdm: each bar that lasts is a stage, or an operation where none runs.
+
+A loop over a bar is counted by a lane below it, as the bar's own `n` is old while a loop slows down; bars that are
+moved by `update()` are read. What Gradio or a subclass puts around tqdm's methods stays.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import weakref
+from collections.abc import Iterator
+from functools import wraps
+from pathlib import PurePath
+from types import FrameType, GeneratorType
+from typing import Any, Final
+
+from otel_progress.integrations.switch import Switch
+from otel_progress.live.late import Late
+
+LIBRARY: Final = "tqdm"
+TESTED: Final = ("4.60", "5")
+MODULES: Final = ("tqdm.std",)
+OURS: Final = "_otel_progress"
+"""The attribute of a bar that has what we know of it."""
+UNITS: Final = {"it": None, "B": "By", "b": "bit"}
+"""Units of tqdm in UCUM; `it` says nothing."""
+_NUMBERS: Final = re.compile(r"[\d.,:/%|()\[\]#]*\d[\d.,:/%|()\[\]#]*|[:\s]+$")
+_switch = Switch("tqdm")
+_patched: Any = None
+_plain: Final[dict[str, Any]] = {}
+_ours: Final[dict[str, Any]] = {}
+
+
+def install() -> None:
+    """Patch the class of all bars.
+
+    Raises:
+        KeyError: if it has no such methods.
+    """
+    global _patched
+    bars = sys.modules["tqdm.std"].tqdm
+    if _patched is not bars:
+        makers = {"__init__": _init, "__iter__": _iter, "__exit__": _exit, "__del__": _del, "update": _update}
+        makers["close"] = _close
+        plain = {name: vars(bars)[name] for name in makers}
+        ours = {name: wraps(getattr(bars, name))(make(getattr(bars, name))) for name, make in makers.items()}
+        for name, method in ours.items():
+            setattr(bars, name, method)
+        _plain.update(plain)
+        _ours.update(ours)
+        _patched = bars
+    _switch.on = True
+
+
+def uninstall() -> None:
+    """Restore the class; a method that somebody patched after us keeps ours below, which does nothing."""
+    global _patched
+    _switch.on = False
+    bars, _patched = _patched, None
+    for name, method in _ours.items() if bars is not None else ():
+        if vars(bars).get(name) is method:
+            setattr(bars, name, _plain[name])
+
+
+class Bar(Late):
+    """What we know of a bar."""
+
+    __slots__ = ("_bar", "_desc", "_manual", "_name", "_scale", "_start", "_unit", "dropped")
+
+    def __init__(self, bar: Any, given: dict[str, Any], frame: FrameType) -> None:
+        """Of a bar that was just made with these options, called from this frame."""
+        super().__init__()
+        self._bar = weakref.ref(bar)
+        scale = given.get("unit_scale")
+        self._scale: float = scale if isinstance(scale, (int, float)) and not isinstance(scale, bool) else 1
+        unit = given.get("unit") or "it"
+        self._unit = UNITS.get(unit, unit.strip() or None)
+        self._start: float = given.get("initial") or 0
+        self._desc = given.get("desc") or ""
+        self._name = _named(str(self._desc), frame)
+        self._manual = 0.0
+        self.dropped = False
+
+    def name(self) -> str:
+        """Its first description without numbers, else the function that made it."""
+        return self._name
+
+    def unit(self) -> str | None:
+        """Its unit."""
+        return self._unit
+
+    def initial(self) -> float:
+        """Where it began."""
+        return self._start * self._scale
+
+    def count(self, n: Any) -> None:
+        """Count what a bar that is switched off does not."""
+        self._manual += n
+
+    def read(self) -> tuple[float | None, float | None, str | None]:
+        """Its count (unless its loop is counted), total and words."""
+        bar = self._bar()
+        if bar is None:
+            return self._read
+        total = getattr(bar, "total", None)
+        done: Any = None
+        if self.lane is None or self._scale != 1:
+            done = self._start + self.lane.completed if self.lane is not None else bar.n + self._manual
+            done *= self._scale
+        desc, postfix = getattr(bar, "desc", None) or self._desc, getattr(bar, "postfix", None)
+        words = ", ".join(str(each).strip().removesuffix(":") for each in (desc, postfix) if each)
+        return done, None if total is None else total * self._scale, words or None
+
+    def over(self) -> str | None:
+        """Its loop is over, or the bar is gone."""
+        return super().over() or ("completed" if self.lane is None and self._bar() is None else None)
+
+
+class _Source:
+    """Stands in a bar until its loop begins; then the bar has its iterable back."""
+
+    __slots__ = ("_bar", "_iterable", "_known")
+
+    def __init__(self, bar: Any, known: Bar) -> None:
+        self._bar, self._known, self._iterable = bar, known, bar.iterable
+
+    def put_back(self) -> None:
+        if self._bar.iterable is self:
+            self._bar.iterable = self._iterable
+
+    def __iter__(self) -> Iterator[Any]:
+        self.put_back()
+        return _counted(self._iterable, self._known)
+
+    def __len__(self) -> int:
+        return len(self._iterable)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterable, name)
+
+
+def _counted(iterable: Any, known: Bar) -> Iterator[Any]:
+    try:
+        if _switch.on and hasattr(iterable, "__iter__"):
+            return known.loop(iterable, None)
+    except BaseException:
+        _switch.failed()
+    return iter(iterable)
+
+
+def _init(plain: Any) -> Any:
+    names = ("iterable", "desc", "total")
+
+    def __init__(self: Any, *args: Any, **options: Any) -> None:  # noqa: N807
+        plain(self, *args, **options)
+        if _switch.on and not hasattr(self, OURS):
+            try:
+                given = {**dict(zip(names, args)), **options}
+                bar = Bar(self, given | _known(self), sys._getframe(1))
+                setattr(self, OURS, bar)
+                bar.begin()
+            except BaseException:
+                _switch.failed()
+
+    return __init__
+
+
+def _known(bar: Any) -> dict[str, Any]:
+    """What the bar says of itself; one that is switched off says nothing."""
+    found = {name: getattr(bar, name, None) for name in ("unit", "unit_scale", "initial", "desc")}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _iter(plain: Any) -> Any:
+    def __iter__(self: Any) -> Any:  # noqa: N807
+        known: Bar | None = getattr(self, OURS, None)
+        if known is None or not _switch.on or known.lane is not None:
+            return plain(self)
+        source = self.iterable = _Source(self, known)
+        found = plain(self)
+        if type(found) is GeneratorType:  # which has not begun
+            return found
+        source.put_back()
+        return found if found is self else _counted(found, known)  # Gradio's own iterator
+
+    return __iter__
+
+
+def _update(plain: Any) -> Any:
+    def update(self: Any, n: Any = 1) -> Any:
+        if self.disable:
+            known: Bar | None = getattr(self, OURS, None)
+            if known is not None and known.ended is None:
+                known.count(n)
+        return plain(self, n)
+
+    return update
+
+
+def _close(plain: Any) -> Any:
+    def close(self: Any) -> Any:
+        found = plain(self)
+        known: Bar | None = getattr(self, OURS, None)
+        if known is not None and known.ended is None:
+            try:
+                if known.lane is None or known.lane.ended:
+                    known.end(later=known.dropped)
+                # else the ticker hears that the loop is over: this may run in a finalizer
+            except BaseException:
+                _switch.failed()
+        return found
+
+    return close
+
+
+def _exit(plain: Any) -> Any:
+    def __exit__(self: Any, kind: Any, error: Any, trace: Any) -> Any:  # noqa: N807
+        known: Bar | None = getattr(self, OURS, None)
+        if known is not None and isinstance(error, BaseException) and known.ended is None:
+            known.ended = error
+            known.end()
+        return plain(self, kind, error, trace)
+
+    return __exit__
+
+
+def _del(plain: Any) -> Any:
+    def __del__(self: Any) -> None:  # noqa: N807
+        known: Bar | None = getattr(self, OURS, None)
+        if known is not None:
+            known.dropped = True
+        plain(self)
+
+    return __del__
+
+
+def _named(desc: str, frame: FrameType | None) -> str:
+    """A description without its numbers, else the function that made the bar, else its file."""
+    words = " ".join(_NUMBERS.sub(" ", desc).split()).strip(" -:_")
+    if words:
+        return words
+    while frame is not None and frame.f_back is not None and _is_library(frame):
+        frame = frame.f_back
+    if frame is None:
+        return LIBRARY
+    function = frame.f_code.co_name
+    return PurePath(frame.f_code.co_filename).stem if function.startswith("<") else function
+
+
+def _is_library(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("tqdm", "otel_progress", "functools")

@@ -1,0 +1,255 @@
+"""Work that becomes an operation or a stage only once it has lasted, such as a loop with a progress bar.
+
+What is known at its beginning is kept: when and where it began, and what ran there. Its loop is counted from the first
+item on, by the same lane as that of `track`. The ticker starts what has lasted, and reads it from then on.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import functools
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from otel_progress import clock, forks
+from otel_progress.live import context, hooks, preload
+from otel_progress.live.counting import restore
+from otel_progress.live.diagnosis.places import here
+from otel_progress.live.guard import tell_once
+from otel_progress.live.handles import Operation, Stage
+from otel_progress.live.lane import Lane, loop
+from otel_progress.live.track import length
+from otel_progress.model.status import Status
+
+if TYPE_CHECKING:
+    from otel_progress.live.state import HandleState
+
+T = TypeVar("T")
+SHORT: Final = 1.0
+"""Seconds that work lasts, at least, before it is shown."""
+MOST: Final = 1_000
+"""Work that is watched at the same time."""
+NEAR: Final = 64
+"""Work that is looked at to find what is around it."""
+_open: Final[dict[Late, None]] = {}
+"""Work that has not ended, in the order of its beginnings."""
+_configuring: threading.Thread | None = None
+
+
+class Late:
+    """Work that begins here and now; a subclass says what it is called, and reads its counts.
+
+    Its methods are called in the ticker's thread as well as in that of the work, and must not raise into either.
+
+    Attributes:
+        began: when it began (s, monotonic).
+        around: the handle that was current where it began.
+        place: the thread and task that does it: that of its loop, else of its beginning.
+        node: the operation or stage, once it has lasted.
+        lane: the loop over its items, if it has one that began.
+        ended: how it ended: nothing yet, `completed`, `left`, or its exception.
+    """
+
+    __slots__ = (
+        *("_began_ns", "_context", "_last", "_outer", "_read"),
+        *("around", "began", "ended", "lane", "node", "place"),
+    )
+
+    def __init__(self) -> None:
+        """Remember when and where it begins."""
+        self.began = clock.monotonic()
+        self._began_ns = clock.time_ns()
+        self.place = here()
+        self.around: HandleState | None = context.running_here()
+        self._context = contextvars.copy_context()
+        self._outer: Late | None = None
+        self._read: tuple[float | None, float | None, str | None] = None, None, None
+        self._last: tuple[float | None, float | None, str | None] | None = None
+        self.lane: Lane | None = None
+        self.node: Operation | Stage | None = None
+        self.ended: str | BaseException | None = None
+
+    # -- what a subclass says
+
+    def name(self) -> str:
+        """Its name, of few values."""
+        raise NotImplementedError
+
+    def unit(self) -> str | None:
+        """What is counted."""
+        return None
+
+    def initial(self) -> float:
+        """Units that an earlier run completed; they count as done."""
+        return 0
+
+    def read(self) -> tuple[float | None, float | None, str | None]:
+        """Units done (None where its loop counts), units in all, and what it does, in words."""
+        return None, None, None
+
+    def over(self) -> str | None:
+        """How it ended if nobody said so: its loop is over."""
+        opened = self.lane
+        if opened is None or not opened.closed:
+            return None
+        size = opened.total
+        # a loop beside a shorter one takes all items, and never asks for the end
+        return "completed" if opened.ended or (size is not None and opened.completed >= size - 1) else "left"
+
+    # -- what the library does
+
+    def begin(self) -> None:
+        """Watch it from now on, in the thread where it began."""
+        if len(_open) >= MOST:
+            return
+        near = [one for one in tuple(_open)[-NEAR:] if one.ended is None and one.place == self.place]
+        self._outer = near[-1] if near else None
+        _open[self] = None
+        if look not in hooks.on_tick:
+            hooks.on_tick.append(look)
+        preload.get("live.engine.runtime").ensure()
+        _look_at_exit()
+
+    def loop(self, iterable: Iterable[T], total: int | None) -> Iterator[T]:
+        """Its loop over an iterable, in the thread that calls this."""
+        self.place = here()
+        self.lane = opened = Lane(length(iterable) if total is None else total, None, self.place, False, self.began)
+        opened.named = total is not None
+        if self.node is not None:
+            self._show_lane(self.node)
+        return loop(iterable, opened)
+
+    def end(self, how: str | BaseException = "completed", *, later: bool = False) -> None:
+        """It ended; with `later` the ticker says so, as a finalizer may run where locks are held."""
+        if self.ended is None:
+            self.ended = how
+            self._last = self.read()
+        if not later and _open.pop(self, self) is None:
+            _finish(self)
+
+    # -- its life as an operation or a stage
+
+    def start(self) -> None:
+        """Start it as a stage of what runs around it, else as an operation."""
+        parent = self._parent()
+        done, total, words = self._read = self.read()
+        initial = self.initial()
+        node: Operation | Stage
+        if parent is None:
+            node = Operation(self.name(), total=total, unit=self.unit())
+        else:
+            node = Stage(self.name(), parent=parent, total=total, unit=self.unit())  # type: ignore[arg-type]
+        if words:
+            node._message = words
+        if initial:
+            restore(node, initial)
+        self._context.run(node.start)
+        if node._status is not Status.RUNNING:
+            return
+        node._place = self.place
+        node._started = node._moved_at = self.began
+        node._started_ns = self._began_ns
+        self.node = node
+        self._show_lane(node)
+        if done:
+            node.update(completed=done)
+
+    def _parent(self) -> HandleState | None:
+        """What runs around it: the work of the same thread that it is in, unless a handle was opened in between."""
+        outer = self._outer
+        if outer is not None and outer.around is self.around:
+            if outer.node is None and outer.ended is None:
+                outer.start()
+            if outer.node is not None and context.is_alive(outer.node):
+                return outer.node
+        around = self.around
+        while around is not None and not context.is_alive(around):
+            around = around._parent
+        return around
+
+    def _show_lane(self, node: Operation | Stage) -> None:
+        """Have its loop count in its handle."""
+        opened = self.lane
+        if opened is not None:
+            node._place = self.place
+            vars(node).setdefault("_lanes", []).append(opened)
+            node.operation._has_tracked = True
+            node.operation._revision += 1
+
+    def show(self) -> None:
+        """Report what changed since the last look."""
+        node, found = self.node, self.read() if self._last is None else self._last
+        if node is None or found == self._read:
+            return
+        (done, total, words), before = found, self._read
+        self._read = found
+        node.update(
+            completed=done if done != before[0] else None,
+            total=total if total != before[1] else None,
+            message=words if words != before[2] else None,
+        )
+
+
+def look(now: float) -> None:
+    """Start what has lasted, read what was started, end what has ended; the ticker calls it."""
+    global _configuring
+    for one in tuple(_open):
+        try:
+            how = one.over() if one.ended is None else None
+            if how is not None:
+                one.end(how)
+            elif one.ended is not None:
+                if _open.pop(one, one) is None:
+                    _finish(one)
+            elif one.node is not None:
+                one.show()
+            elif now - one.began >= SHORT:
+                if hooks.on_first is None:
+                    one.start()
+                elif _configuring is None:  # it waits for the ticker
+                    _configuring = threading.Thread(target=_configure, name="otel-progress-first", daemon=True)
+                    _configuring.start()
+        except Exception:
+            _open.pop(one, None)
+            tell_once("a progress bar could not be shown; the job goes on")
+
+
+@functools.cache
+def _look_at_exit() -> None:
+    """Say what has ended before the end of the process interrupts what has not."""
+    atexit.register(lambda: look(clock.monotonic()))
+
+
+def _configure() -> None:
+    global _configuring
+    first = hooks.on_first
+    if first is not None:
+        first()
+    _configuring = None
+
+
+def _finish(one: Late) -> None:
+    """End its handle as it ended."""
+    node, how = one.node, one.ended
+    if node is None:
+        return
+    one.show()
+    if isinstance(how, BaseException):
+        node.fail(how)
+    elif how == "left" and one.lane is not None:
+        one.lane.close()
+        node.cancel(f"left early, after {one.lane.completed}")
+    else:
+        node.complete()
+
+
+def _after_fork_in_child() -> None:
+    """The work of the parent is the parent's."""
+    global _configuring
+    _open.clear()
+    _configuring = None
+
+
+forks.in_child.append(_after_fork_in_child)

@@ -1,0 +1,389 @@
+"""Programs with bars of tqdm, written by people who never heard of otel-progress, are seen with no line changed."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+import tqdm.asyncio
+import tqdm.std
+from tqdm.contrib.concurrent import process_map, thread_map
+
+import otel_progress as progress
+from otel_progress import semconv
+from otel_progress.instrumenting import chosen
+from otel_progress.integrations import tqdm as integration
+from otel_progress.model.snapshot import Snapshot
+from otel_progress.model.status import Status
+from otel_progress.testing import Capture, capture
+
+bar = partial(tqdm.std.tqdm, file=io.StringIO())
+
+
+@pytest.fixture(autouse=True)
+def seen() -> Iterator[Capture]:
+    """Capture all signals, with the integration on."""
+    with capture() as found:
+        chosen.start("tqdm")
+        yield found
+        chosen.stop()
+
+
+def started(seen: Capture) -> list[str]:
+    return [event.snapshot.name for event in seen.of(semconv.OPERATION_STARTED)]
+
+
+def ended(seen: Capture, name: str) -> Snapshot:
+    seen.advance(1)
+    return seen.ended(name)
+
+
+def counts(found: Any) -> tuple[Any, Any, Any]:
+    return found.progress.completed, found.progress.total, found.progress.unit
+
+
+def test_a_loop_is_an_operation(seen: Capture) -> None:
+    """It is counted item by item, its name has no numbers, and its description is the message."""
+    for i in bar(range(10), desc="Epoch 2/3"):
+        seen.advance(0.5)
+        if i == 8:
+            assert counts(progress.operations()[0].snapshot()) == (8, 10, "item")
+    found = ended(seen, "Epoch")
+    assert (found.status, counts(found), found.message) == (Status.COMPLETED, (10, 10, "item"), "Epoch 2/3")
+    assert found.elapsed == pytest.approx(5, abs=0.5)
+
+
+def test_a_bar_without_a_description_has_the_name_of_its_function(seen: Capture) -> None:
+    """Names are labels of metrics, so they come from the code."""
+    for _ in bar(range(4)):
+        seen.advance(0.5)
+    assert started(seen) == ["test_a_bar_without_a_description_has_the_name_of_its_function"]
+
+
+def test_short_bars_are_not_shown(seen: Capture) -> None:
+    """A thousand bars of a moment are no news."""
+    for _ in range(1000):
+        for _ in bar(range(3)):
+            pass
+    seen.advance(3)
+    assert seen.events == []
+
+
+def test_inside_an_operation_a_bar_is_a_stage(seen: Capture) -> None:
+    """Also below a stage that the program opened inside the loop of another bar."""
+    with progress.operation("job"):
+        for _ in bar(range(2), desc="outer"):
+            with progress.stage("mine"):
+                for _ in bar(range(4), desc="inner", leave=False):
+                    seen.advance(0.5)
+    paths = {stage.path for event in seen.events for stage in event.snapshot.stages}
+    assert paths == {"outer", "mine", "mine/inner"}
+    assert started(seen) == ["job"]
+
+
+def test_a_bar_inside_a_bar_is_its_stage(seen: Capture) -> None:
+    """As with `trange` in `trange`."""
+    for _ in tqdm.std.trange(3, desc="epoch", file=io.StringIO()):
+        for _ in tqdm.std.trange(4, desc="batch", leave=False, file=io.StringIO()):
+            seen.advance(0.5)
+    found = ended(seen, "epoch")
+    assert started(seen) == ["epoch"]
+    assert counts(found) == (3, 3, "item")
+    assert {(stage.name, stage.status) for stage in found.stages} == {("batch", Status.COMPLETED)}
+
+
+def test_a_download_counts_bytes_from_where_it_was(seen: Capture) -> None:
+    """As huggingface_hub does: a bar moved by hand, that begins in the middle."""
+    with bar(total=1000, initial=400, unit="B", unit_scale=True, desc="model.safetensors") as download:
+        for _ in range(6):
+            seen.advance(0.5)
+            download.update(100)
+    found = ended(seen, "model.safetensors")
+    assert counts(found) == (1000, 1000, "By")
+    assert found.progress.restored == 400
+
+
+def test_a_total_can_change(seen: Capture) -> None:
+    """It is read like the count."""
+    with bar(total=10, desc="pages") as pages:
+        seen.advance(1.5)
+        pages.total = 20
+        pages.update(5)
+        seen.advance(1.5)
+        assert counts(progress.operations()[0].snapshot()) == (5, 20, "item")
+        pages.reset(total=7)
+        seen.advance(1.5)
+        assert progress.operations()[0].snapshot().progress.total == 7
+    assert ended(seen, "pages").status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("unit_scale", [10, 0.5])
+def test_a_scaled_bar_counts_what_it_shows(seen: Capture, unit_scale: float) -> None:
+    """A number as `unit_scale` multiplies count and total."""
+    for _ in bar(range(10), desc="frames", unit_scale=unit_scale):
+        seen.advance(0.5)
+    assert counts(ended(seen, "frames"))[:2] == (10 * unit_scale, 10 * unit_scale)
+
+
+def test_bars_that_are_switched_off_are_seen(seen: Capture) -> None:
+    """`disable=True` hides a bar from the terminal; its own count stands still."""
+    for _ in bar(range(6), desc="quiet loop", disable=True):
+        seen.advance(0.5)
+    assert counts(ended(seen, "quiet loop")) == (6, 6, "item")
+    with bar(total=6, desc="quiet bar", unit="B", disable=True) as quiet:
+        for _ in range(6):
+            seen.advance(0.5)
+            quiet.update()
+    assert (counts(quiet_found := ended(seen, "quiet bar")), quiet_found.status) == ((6, 6, "By"), Status.COMPLETED)
+    assert quiet.n == 0
+
+
+def test_what_the_bar_says_is_the_message(seen: Capture) -> None:
+    """Descriptions and postfixes that change, and `tqdm.write`, which moves nothing."""
+    shown = bar(range(4), desc="fit")
+    for i in shown:
+        seen.advance(0.75)
+        shown.set_description(f"fit {i}")
+        shown.set_postfix(loss=i)
+        tqdm.std.tqdm.write("a line", file=io.StringIO())
+    found = ended(seen, "fit")
+    assert found.message == "fit 3, loss=3"
+
+
+def test_a_loop_over_what_has_no_length(seen: Capture) -> None:
+    """A generator is counted, and has a total at its end alone."""
+    for i in bar((i for i in range(5)), desc="lines"):
+        seen.advance(0.5)
+        if i == 4:
+            assert counts(progress.operations()[0].snapshot()) == (4, None, "item")
+    assert ended(seen, "lines").progress.completed == 5
+
+
+def test_a_loop_over_an_iterable_like_a_data_loader(seen: Capture) -> None:
+    """It has a length and makes an iterator; the bar hands out its attributes as ever."""
+
+    class Loader:
+        batch_size = 32
+
+        def __len__(self) -> int:
+            return 4
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(4))
+
+    loader = Loader()
+    shown = bar(loader, desc="train")
+    iterator = iter(shown)
+    assert (len(shown), inspect.isgenerator(iterator)) == (4, True)
+    for _ in iterator:
+        assert shown.iterable is loader
+        seen.advance(0.5)
+    assert counts(ended(seen, "train")) == (4, 4, "item")
+
+
+def test_a_loop_that_is_left_early(seen: Capture) -> None:
+    """`break` is told apart from an end, and a loop beside a shorter one is none."""
+    for i in bar(range(10), desc="search"):
+        seen.advance(0.5)
+        if i == 5:
+            break
+    found = ended(seen, "search")
+    assert (found.status, found.reason) == (Status.CANCELLED, "left early, after 5")
+    for _ in zip("abcd", bar(range(4), desc="pairs")):
+        seen.advance(0.5)
+    assert ended(seen, "pairs").status is Status.COMPLETED
+
+
+def test_a_bar_in_a_generator_that_is_dropped(seen: Capture) -> None:
+    """Nobody closes it; it ends when it is collected."""
+
+    def lines() -> Iterator[int]:
+        yield from bar(range(10), desc="lines")
+
+    some = lines()
+    for _ in range(5):
+        next(some)
+        seen.advance(0.5)
+    assert [one.name for one in progress.operations()] == ["lines"]
+    del some
+    assert ended(seen, "lines").status is Status.CANCELLED
+
+
+def test_an_exception_is_the_jobs(seen: Capture) -> None:
+    """It passes unchanged; a bar in `with` has failed by it."""
+    with pytest.raises(KeyError, match="mine"), bar(total=3, desc="rows") as rows:
+        seen.advance(1.5)
+        rows.update()
+        raise KeyError("mine")
+    found = ended(seen, "rows")
+    assert (found.status, found.reason) == (Status.FAILED, "KeyError: 'mine'")
+    with pytest.raises(KeyError, match="mine"):
+        for _ in bar(range(5), desc="items"):
+            seen.advance(0.75)
+            if progress.operations():
+                raise KeyError("mine")
+    assert ended(seen, "items").status is Status.CANCELLED
+
+
+def test_a_manual_bar_that_nobody_closes(seen: Capture) -> None:
+    """It ends when it is collected, with its last count."""
+    left = bar(total=5, desc="left")
+    seen.advance(1.5)
+    left.update(3)
+    del left
+    assert counts(ended(seen, "left")) == (3, 5, "item")
+
+
+def test_async_loops(seen: Capture) -> None:
+    """`async for`, and tasks as they are completed."""
+
+    async def items() -> Any:
+        for i in range(4):
+            yield i
+
+    async def work(seconds: float) -> float:
+        await asyncio.sleep(0)
+        return seconds
+
+    async def main() -> None:
+        async for _ in tqdm.asyncio.tqdm(items(), total=4, desc="stream", file=io.StringIO()):
+            seen.advance(0.5)
+        for task in tqdm.asyncio.tqdm.as_completed([work(i) for i in range(4)], desc="tasks", file=io.StringIO()):
+            await task
+            seen.advance(0.5)
+
+    asyncio.run(main())
+    assert counts(ended(seen, "stream")) == (4, 4, "item")
+    assert counts(ended(seen, "tasks")) == (4, 4, "item")
+
+
+def test_bars_in_threads_are_apart(seen: Capture) -> None:
+    """Each thread has its own bar, which is no part of that of another one."""
+    began, go_on = threading.Barrier(4), threading.Event()
+
+    def work(number: int) -> None:
+        for i in bar(range(3), desc=f"worker {number}", position=number):
+            if i == 1:
+                began.wait(30)
+                go_on.wait(30)
+
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(3):
+            pool.submit(work, number)
+        began.wait(30)
+        seen.advance(2)
+        assert [one.name for one in progress.operations()] == ["worker"] * 3
+        assert {counts(one.snapshot()) for one in progress.operations()} == {(1, 3, "item")}
+        go_on.set()
+    seen.advance(1)
+    assert [event.snapshot.status for event in seen.of(semconv.OPERATION_ENDED)] == [Status.COMPLETED] * 3
+
+
+def test_pools_with_a_bar(seen: Capture) -> None:
+    """`thread_map` and `process_map` count what came back."""
+    began, gate = threading.Event(), threading.Event()
+
+    def work(i: int) -> int:
+        if i == 2:
+            began.set()
+            gate.wait(30)
+        return i
+
+    done: list[list[int]] = []
+    options = {"desc": "map", "max_workers": 2, "file": io.StringIO()}
+    mapped = threading.Thread(target=lambda: done.append(thread_map(work, range(4), **options)))
+    mapped.start()
+    assert began.wait(30)
+    seen.advance(2)
+    gate.set()
+    mapped.join(30)
+    assert counts(ended(seen, "map")) == (4, 4, "item")
+    assert done == [[0, 1, 2, 3]]
+    assert process_map(abs, [-1, 2], max_workers=1, file=io.StringIO()) == [1, 2]
+
+
+def test_a_loop_that_hangs_is_stuck_at_its_line(seen: Capture) -> None:
+    """The body of the loop is the place, whoever draws the bar."""
+    with progress.operation("job", stall_after=10):
+        for i in bar(range(30), desc="files"):
+            if i == 20:
+                seen.advance(30)
+            seen.advance(0.1)
+    stalled = seen.of(semconv.STALLED)
+    assert [event.snapshot.stages[0].path for event in stalled] == ["files"]
+    assert "test_tqdm.py" in str(stalled[0].snapshot.stuck_at)
+    assert "test_a_loop_that_hangs_is_stuck_at_its_line" in str(stalled[0].snapshot.stuck_at)
+
+
+def test_a_request_to_cancel_stops_the_loop(seen: Capture) -> None:
+    """As a loop over `track` does, it raises at its next item."""
+    taken = 0
+    with pytest.raises(progress.OperationCancelled):
+        for _ in bar(range(50), desc="long"):
+            taken += 1
+            seen.advance(0.75)
+            for one in progress.operations():
+                one.request_cancel("enough")
+    assert taken < 5
+    assert ended(seen, "long").status is Status.CANCELLED
+
+
+def test_gradios_patch_composes(seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It replaces methods with ones that call those that it found, before or after us, and may iterate itself."""
+    found = tqdm.std.tqdm.__init__
+
+    def init(
+        self: Any, iterable: Any = None, desc: Any = None, total: Any = None, unit: str = "steps", **more: Any
+    ) -> None:
+        found(self, iterable, desc, total, unit=unit, **more)
+
+    monkeypatch.setattr(tqdm.std.tqdm, "__init__", init)
+    for _ in bar(range(4), "steps of theirs"):
+        seen.advance(0.5)
+    assert counts(ended(seen, "steps of theirs")) == (4, 4, "steps")
+    monkeypatch.setattr(tqdm.std.tqdm, "__iter__", lambda self: iter(["theirs"]))
+    assert list(bar(range(4))) == ["theirs"]
+
+
+def test_the_class_looks_as_before_and_is_restored() -> None:
+    """Signatures and names stay; what is taken out is gone."""
+    ours = dict(vars(tqdm.std.tqdm))
+    signature = inspect.signature(tqdm.std.tqdm.__init__)
+    chosen.stop()
+    assert inspect.signature(tqdm.std.tqdm.__init__) == signature
+    plain = dict(vars(tqdm.std.tqdm))
+    assert {name for name in plain if plain[name] is not ours[name]} == {
+        *("__init__", "__iter__", "__exit__", "__del__", "update", "close"),
+    }
+    for name in ("__iter__", "update", "close"):
+        assert (ours[name].__name__, ours[name].__doc__) == (plain[name].__name__, plain[name].__doc__)
+    assert list(bar(range(3))) == [0, 1, 2]
+
+
+def test_errors_are_those_of_tqdm(seen: Capture) -> None:
+    """What can't be iterated, or is an unknown option, is refused as ever."""
+    with pytest.raises(TypeError, match="'NoneType' object is not iterable"):
+        list(bar(None))
+    with pytest.raises(KeyError, match="Unknown argument"):
+        bar(range(3), no_such=1)
+
+
+def test_an_error_of_ours_leaves_the_loop_alone(
+    seen: Capture, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The integration is off, with one warning."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(integration, "_named", broken)
+    for _ in range(3):
+        assert list(bar(range(3))) == [0, 1, 2]
+    assert [record.getMessage() for record in caplog.records] == ["integration tqdm failed and is off; the job goes on"]
