@@ -91,6 +91,13 @@ class Seen:
 Ask = Callable[..., Seen]
 
 
+def healthy(seen: Seen) -> Seen:
+    """Check that a program ended as it would without us, and that we logged nothing."""
+    assert seen.error is None
+    assert seen.warnings == []
+    return seen
+
+
 @pytest.fixture(scope="session")
 def python() -> Path:
     """Return the Python of that environment. CI requires it."""

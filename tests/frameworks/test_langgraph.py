@@ -6,17 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from tests.frameworks.conftest import Ask, Seen, Worker
+from tests.frameworks.conftest import Ask, Worker, healthy
 
 PROGRAMS = "langgraph_programs"
 MODEL, CALL = "model", "model/chat tiny-1"
-
-
-def healthy(seen: Seen) -> Seen:
-    """Check that a program ended as it would without us, and that we logged nothing."""
-    assert seen.error is None
-    assert seen.warnings == []
-    return seen
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "rich": ("rich.progress",),
     "tqdm": ("tqdm.std",),
     "langchain": ("langchain_core.tracers.context",),
+    "openai_agents": ("agents",),
 }
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
 PASSIVE: tuple[str, ...] = ()

@@ -13,16 +13,9 @@ from typing import Any, Final
 
 from otel_progress import Operation, Stage, current, operation, semconv, stage
 from otel_progress.integrations.switch import captured, digest
-from otel_progress.live import hooks
+from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL
+from otel_progress.integrations.usual_limits import limit as limited
 
-NODE: Final = 300.0
-"""Seconds without progress after which a node is stuck in which no tool, model call or other node runs."""
-TOOL: Final = 120.0
-"""The same for a tool or retriever."""
-MODEL: Final = 300.0
-"""The same for a model call without a first token."""
-STREAM: Final = 60.0
-"""The same for a model between two tokens."""
 PAUSED: Final = 1_000
 """Graphs that wait for an answer, at most; the oldest is given up."""
 OPEN: Final = 100_000
@@ -155,7 +148,7 @@ class Runs:
         run.handle.raise_if_cancelled()
         if run.stream is None:
             run.handle.update(message="streaming")
-            run.stream = stage("stream", parent=run.handle, unit=TOKEN, **_limit(STREAM)).start()
+            run.stream = stage("stream", parent=run.handle, unit=TOKEN, **limited(STREAM)).start()
         run.stream.advance()
 
     def model_ended(self, key: Any, response: Any) -> None:
@@ -258,10 +251,10 @@ class Runs:
             above = self._operate(run.root)
         above = above or current()
         if above is None:
-            run.handle = operation(name, attributes=attributes, **_limit(limit))
+            run.handle = operation(name, attributes=attributes, **limited(limit))
             return
         above.raise_if_cancelled()
-        run.handle = stage(name, parent=above, attributes=attributes, **_limit(limit))
+        run.handle = stage(name, parent=above, attributes=attributes, **limited(limit))
 
     def _enter(self, run: Run) -> None:
         """Start a handle, and make it current in the code of the run.
@@ -333,11 +326,6 @@ def _is_node(run: Run, tags: Any) -> bool:
 
 def _thread(run: Run) -> tuple[str, str]:
     return run.name, str(run.metadata.get("thread_id"))
-
-
-def _limit(seconds: float) -> dict[str, Any]:
-    """The limit of a kind of work, unless `configure(stall_after=...)` names one for all."""
-    return {"stall_after": seconds} if hooks.stall_after is None else {}
 
 
 def _end(handle: Operation | Stage, error: BaseException | None) -> None:
