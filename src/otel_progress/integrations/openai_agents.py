@@ -166,7 +166,7 @@ class Spans:
     def started(self, span: Any) -> None:
         """An agent, a tool, a model call, or another part of a workflow begins."""
         root, trace = self._traces.get(span.trace_id, (None, None))
-        if root is None or len(self._open) >= OPEN:
+        if root is None or trace is None or len(self._open) >= OPEN:
             return
         above = self._open.get(span.parent_id) or root
         entry = self._open[span.span_id] = Entry(above)
