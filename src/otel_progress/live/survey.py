@@ -185,6 +185,13 @@ def says_nothing(stage: HandleState) -> bool:
     )
 
 
+def by_count(node: HandleState, found: Measure) -> bool:
+    """Whether the pace of a handle measures a count, not a ratio."""
+    if found.reached is None:
+        return False
+    return bool(found.total) or (node._ratio is None and node._opts.plan is None)
+
+
 def settled(node: HandleState) -> Measure:
     """The progress of a handle in which nothing runs any more."""
     return Survey(None).of(node)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from otel_progress.model import tail
+from otel_progress.model.asymptote import approaches
 from otel_progress.model.forecast import INSTANT, MANY, OWN, Course, Review, untested
 from otel_progress.model.growth import Growth
 from otel_progress.model.past import PARTS, Past, Record
@@ -145,7 +146,7 @@ class Pace:
         *("_counted", "_done", "_last", "_start", "_then", "_time"),
         *("_moved", "_moves", "_pause", "_seen", "_still", "_known_pause"),
         *("_ends", "_ends_of", "_looked", "_looked_at", "_near", "_unit_at", "_total", "_growth"),
-        *("_doubt", "_holds", "_left_out", "_slow", "_stall", "_tail", "_undecided"),
+        *("_doubt", "_holds", "_left_out", "_slow", "_stall", "_tail", "_undecided", "_fell"),
     )
 
     def __init__(self, now: float, done: float = 0.0, record: Record | None = None) -> None:
@@ -175,18 +176,30 @@ class Pace:
         self._stall: tuple[float, float] | None = None
         self._left_out: tuple[float, float] | None = None
         self._holds = self._undecided = False
+        self._fell: tuple[float, float] | None = None
 
     def observe(self, now: float, done: float, moved: float | None = None) -> None:
         """Record the total count at `now`.
 
         A count that fell in part, as to a checkpoint, keeps the pace so far, and the time since the last observation
-        is left out. One that fell to its start restarts the estimate.
+        is left out. One that fell to its start restarts the estimate. Only the next lower count shows that it fell: one
+        that is back where it was had a single wrong value.
 
         Args:
             now: the monotonic time, in seconds.
             done: the total count.
             moved: when the last unit was completed, if that is known.
         """
+        if done < self._last:
+            if self._fell is None:
+                self._fell = now, done
+            if self._fell[1] == done:
+                return
+            self._observe(*self._fell, None)
+        self._fell = None
+        self._observe(now, done, moved)
+
+    def _observe(self, now: float, done: float, moved: float | None) -> None:
         span = now - self._then
         if span <= 0:
             return
@@ -431,7 +444,8 @@ class Pace:
         rate = self._rate
         if rate is None or not 0 < remaining < math.inf:
             return None
-        done = self._last if done is None else max(done, self._last)  # a lower one is a fall that was not observed yet
+        total = remaining + (self._last if done is None else done)
+        done = self._last if done is None else max(done, self._last)  # a fall, or a wrong value: the next count tells
         units, at = done - self._base, self._reached_at(now, done, moved)
         time = at - self._start
         if self._seen == 1:
@@ -439,13 +453,15 @@ class Pace:
             time, self._kept = max(time, min(_FIRST, max(self._unit_at - self._start, now - at))), None
         if not (units > 0 and time > 0):
             return None
-        self._follow(time, units, remaining + done)
+        self._follow(time, units, total)
         if self._undecided or (self._seen == 1 and self._came_at_once(units)):
             return None
         found = None if self.is_overtaken else self._forecast(time, units, remaining, grain, rate, may_review)
         if found is None:
             return None
         known = found.known
+        if not grain and known <= _MAINLY and approaches(self._course, time, units, remaining):
+            return None
         self._known_pause = self._pause_known(time, units, remaining, grain) if known > _HEARD else 0.0
         each = max(found.each, self._known_pause / remaining, self._slow / remaining)
         if self._is_over(remaining, now, done, each):

@@ -29,6 +29,7 @@ from otel_progress.model.outline import Outline
 from otel_progress.model.past import Record
 from otel_progress.model.units import duration
 from otel_progress.model.usual_waits import UsualWaits
+from otel_progress.model.values import NAME_LENGTH
 
 FULL: Final = 5_000.0
 """Total count at which a histogram halves all its counts."""
@@ -79,6 +80,8 @@ SLOW_FLOOR: Final = 60.0
 """Shortest learned limit on the duration of a whole run, in seconds."""
 SLOW_WEIGHT: Final = 14.0
 """Runs that weigh as much as the prior in the limit on a whole run."""
+RATIO: Final = "ratio"
+"""The unit of runs that named no count, only how much of them was done."""
 _FIRST, _LAST = -20, 100
 """Lowest and highest bucket of a histogram."""
 
@@ -171,7 +174,8 @@ class Learned:
         gaps: gaps that ended with progress, in seconds.
         durations: durations of the runs, in seconds.
         longest: the longest gap of each completed run, in seconds; for a run without units, its whole duration.
-        course: how the completed runs went that counted units.
+        course: how the completed runs went that counted units; use `course_in`.
+        unit: what they counted, or `RATIO`; empty if nobody knows.
         outline: how long the completed runs took, and the stages that they had.
         waits: how long they waited.
         closing: how long they went on after their last unit.
@@ -182,9 +186,21 @@ class Learned:
     durations: Durations = field(default_factory=Durations)
     longest: Durations = field(default_factory=Durations)
     course: Record = field(default_factory=Record)
+    unit: str = ""
     outline: Outline = field(default_factory=Outline)
     waits: UsualWaits = field(default_factory=UsualWaits)
     closing: Closing = field(default_factory=Closing)
+
+    def course_in(self, unit: str) -> Record | None:
+        """Return how runs went that counted in this unit; None if none did."""
+        return self.course if self.course.runs and self.unit in (unit, "") else None
+
+    def new_course(self, unit: str) -> Record:
+        """Return what the next run is added to; runs that counted in another unit are forgotten."""
+        if self.course_in(unit) is None:
+            self.course = Record()
+        self.unit = unit[:NAME_LENGTH]
+        return self.course
 
     def ended(self, seconds: float, longest: float, *, counted: bool) -> None:
         """Add a completed run.
@@ -257,7 +273,8 @@ class Learned:
     def merge(self, other: Learned) -> None:
         """Add the evidence that another process learned."""
         self.runs += other.runs
-        self.course.merge(other.course)
+        if other.course.runs:
+            self.new_course(other.unit).merge(other.course)
         self.outline.merge(other.outline)
         self.waits.merge(other.waits)
         self.closing.merge(other.closing)
@@ -272,7 +289,7 @@ class Learned:
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""
         found = {"runs": self.runs, **{name: _plain(getattr(self, name)) for name in ("gaps", "durations", "longest")}}
-        found |= {"course": self.course.to_list()} if self.course.runs else {}
+        found |= {"course": self.course.to_list(), "unit": self.unit} if self.course.runs else {}
         found |= {"outline": self.outline.to_list()} if self.outline.runs else {}
         found |= {"waits": self.waits.to_list()} if self.waits.seconds else {}
         return found | ({"closing": self.closing.to_list()} if self.closing.seconds else {})
@@ -289,11 +306,12 @@ class Learned:
             raise ValueError("the number of runs is negative")
         gaps, durations = _read(given["gaps"]), _read(given["durations"])
         course = Record.from_list(given["course"]) if "course" in given else Record()
+        unit = str(given.get("unit", ""))[:NAME_LENGTH]
         outline = Outline.from_list(given["outline"]) if "outline" in given else Outline()
         waits = UsualWaits.from_list(given["waits"]) if "waits" in given else UsualWaits(runs=outline.runs)
         closing = Closing.from_list(given["closing"]) if "closing" in given else Closing(runs=course.runs)
         if "longest" in given:
-            return cls(runs, gaps, durations, _read(given["longest"]), course, outline, waits, closing)
+            return cls(runs, gaps, durations, _read(given["longest"]), course, unit, outline, waits, closing)
         longest = Durations(dict(durations.counts))  # the file is from an earlier version
         if gaps.counts:
             longest = Durations({max(gaps.counts): min(float(runs), FULL)})

@@ -169,9 +169,41 @@ def test_a_count_that_falls_starts_again(steps: list[tuple[float, float]]) -> No
         now, done = now + span, done + step
         pace.observe(now, done)
     pace.observe(now + 1, done - 1e7)
-    assert pace.rate is None
     pace.observe(now + 2, done - 1e7 + 3)
     assert pace.rate == pytest.approx(3, rel=1e-6)
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+@pytest.mark.parametrize("wrong", [0, 5, 499])
+def test_a_single_wrong_low_count_spoils_nothing(wrong: int, looks: int) -> None:
+    """A count that is back where it was has not fallen: rate and estimate are as before."""
+    pace = Pace(0.0)
+    for second in range(1, 501):
+        pace.observe(second, second)
+    for look in range(looks):
+        assert pace.estimate(1000 - wrong, 500.5 + look / 10, done=wrong) is not None
+        pace.observe(500.5 + look / 10, wrong)
+    for second in range(501, 510):
+        pace.observe(second, second)
+        assert pace.rate == pytest.approx(1, rel=0.05)
+        found = pace.estimate(1000 - second, second, done=second)
+        assert found is not None
+        assert found.eta == pytest.approx(1000 - second, rel=0.05)
+
+
+def test_a_ratio_that_never_gets_there_has_no_estimate() -> None:
+    """A ratio that approaches 1 ever more slowly promises no end; one at a constant pace does, to its end."""
+    slowing, steady = Pace(0.0), Pace(0.0)
+    for second in range(1, 200):
+        ratio = 1 - math.exp(-second / 40)
+        slowing.observe(second, ratio)
+        steady.observe(second, second / 200)
+        if ratio > 0.9:
+            assert slowing.estimate(1 - ratio, second, 0.0, ratio) is None
+        if second > 10:
+            found = steady.estimate(1 - second / 200, second, 0.0, second / 200)
+            assert found is not None
+            assert found.eta == pytest.approx(200 - second, rel=0.1)
 
 
 @pytest.mark.parametrize("fallen", [5, 25])

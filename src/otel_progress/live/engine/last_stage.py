@@ -17,17 +17,19 @@ def until_all_end(whole: Progress, stages: tuple[StageSnapshot, ...]) -> tuple[P
         if stage.started_at is not None and stage.critical and not stage.status.final:
             places.setdefault(stage.path, []).append(place)
     later: dict[int, Progress] = {}
-    for path in sorted(places, key=lambda path: -path.count("/")):
-        around = places.get(path.rpartition("/")[0], ())
-        for place in places[path]:
-            inner = later.get(place, stages[place].progress)
-            if not around:
-                whole = _later(whole, inner)
-            elif len(around) == 1:  # of several with this path nobody knows which one it is in
-                outer = later.get(around[0], stages[around[0]].progress)
-                found = _later(outer, inner)
-                if found is not outer:
-                    later[around[0]] = found
+    for path, same in places.items():
+        for place in same:
+            inner = stages[place].progress
+            above = path.rpartition("/")[0]
+            while above:
+                around = places.get(above, ())
+                if len(around) == 1:  # of several with this path nobody knows which one it is in
+                    outer = later.get(around[0], stages[around[0]].progress)
+                    found = _later(outer, inner)
+                    if found is not outer:
+                        later[around[0]] = found
+                above = above.rpartition("/")[0]
+            whole = _later(whole, inner)
     if not later:
         return whole, stages
     return whole, tuple(

@@ -19,8 +19,9 @@ from otel_progress.live.engine import process
 from otel_progress.live.guard import tell_once
 from otel_progress.live.records import Gaps, LearnedLimits
 from otel_progress.live.registry import registry
+from otel_progress.live.survey import by_count, settled
 from otel_progress.model.closing import LEAST
-from otel_progress.model.history import EVERY, SHORT, Learned, Seen
+from otel_progress.model.history import EVERY, RATIO, SHORT, Learned, Seen
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
@@ -108,10 +109,12 @@ class Learning:
         duration, last = node._ended - node._started, node._ended - _moved_at(node)
         longest, moved = _longest(node, duration, last), steady(node)
         done, total, _ = own_progress(node)
-        has_all = done is not None and total is not None and 0 < total <= done
+        has_all = (0 < total <= done) if done is not None and total is not None else node._ratio == 1
         counted_all = has_all and not node._inner and not node._stood_times
         # If it counted after the last look, nobody knows when.
         closing = last if counted_all and last >= LEAST and life(node) == node._sampled else 0.0
+        found = settled(node)
+        ratio = not by_count(node, found)
         for learned in self._both(_key(operation, node)):
             learned.gaps.add(EVERY, moved)
             if last >= STEADY and node._counted_at:
@@ -123,7 +126,8 @@ class Learning:
                 if counted_all:
                     learned.closing.add(closing)
             if node._pace is not None:
-                node._pace.teach(learned.course, node._ended - closing, node._pace.reached(done))
+                course = learned.new_course(RATIO if ratio else str(found.unit))
+                node._pace.teach(course, node._ended - closing, 1.0 if ratio else node._pace.reached(done))
 
     def _both(self, key: Key) -> Iterator[Learned]:
         for kept in (self._known,) if self._path is None else (self._known, self._news):

@@ -12,11 +12,12 @@ from otel_progress.live.branches import paused_since
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import learning, outlines
 from otel_progress.live.engine.planned import NOTHING_LEFT, left_by_plan, moved_at
-from otel_progress.live.running import innermost
-from otel_progress.live.survey import Measure, Survey, says_nothing
+from otel_progress.live.running import children, host_of, innermost
+from otel_progress.live.survey import Measure, Survey, by_count, says_nothing
 from otel_progress.model import values
 from otel_progress.model.estimate import Estimate, Pace, planned
 from otel_progress.model.health import NOT_MOVING
+from otel_progress.model.history import RATIO
 from otel_progress.model.past import by_earlier_runs
 from otel_progress.model.ratio import ALMOST, held
 from otel_progress.model.snapshot import Progress
@@ -27,6 +28,7 @@ from otel_progress.model.usual_waits import recurring
 if TYPE_CHECKING:
     from otel_progress.live.state import HandleState, OperationState, StageState
     from otel_progress.model.closing import Closing
+    from otel_progress.model.past import Record
 
 JUMP: Final = 5.0
 """A first count that came this many times faster than the next units was completed by an earlier run."""
@@ -81,21 +83,22 @@ def observe(node: HandleState, now: float) -> None:
     """Feed the pace of a handle with its progress at a monotonic time."""
     alone = _is_alone(node)
     restored: float = node._restored
+    unit: str = node._unit
     if alone:
         reached: float | None = own_progress(node)[0]
     else:
         found = _surveyed(node.operation, now).of(node)
         restored = max(restored, found.restored)
-        reached = found.reached if _by_count(node, found) else found.raw
+        counts = by_count(node, found)
+        reached = found.reached if counts else found.raw
+        unit = found.unit if counts else RATIO
     if reached is None:
         return
     if node._pace is None:
         if not reached:
             return
-        before = learning.learning.learned(node.operation, learning.stage_of(node))
-        course = before.course if before is not None and (alone or _by_count(node, found)) else None
         worked_from = (node._started or now) + node._stood + node._slept
-        node._pace = Pace(min(now, worked_from), float(restored), course)
+        node._pace = Pace(min(now, worked_from), float(restored), _course(node, unit))
         if node._completed_set and alone and not restored and reached > 1:
             node._jump = moved_at(node), float(reached)
     elif node._jump is not None:
@@ -144,13 +147,6 @@ def _surveyed(operation: OperationState, now: float) -> Survey:
     return survey
 
 
-def _by_count(node: HandleState, found: Measure) -> bool:
-    """Whether the pace measures a count, not a ratio."""
-    if found.reached is None:
-        return False
-    return bool(found.total) or (node._ratio is None and node._opts.plan is None)
-
-
 def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: int = 0) -> Estimate | None:
     """The time left for a handle: by its plan if that names times for all that is left, else by its pace.
 
@@ -174,27 +170,27 @@ def eta(node: HandleState, found: Measure, now: float, survey: Survey, depth: in
         if applies:
             return by_plan if by_plan is not None and by_plan.eta > 0 else None
     reached = float(found.reached or 0)
-    if found.total and max(found.completed or 0, reached) >= found.total:
+    if max(found.completed or 0, reached) >= found.total if found.total else found.raw == 1:
         closing = _closing(node)
         return None if closing is None else closing.left(now - moved_at(node))
     pace = node._pace
     if pace is None or not pace.began:
         return _without_pace(node, found, now, survey, depth)
-    if node._jump is not None and not _has_earlier_runs(node):
+    if node._jump is not None and _course(node, found.unit) is None:
         return None  # nobody knows whether an earlier run completed what was named first
-    if _by_count(node, found):
+    if by_count(node, found):
         if not found.total:
             return _without_total(node, now, survey, depth)
         wider = _UNLIKE if node.operation._children or node._nested is not None else 1.0
         by_pace = pace.estimate(found.total - reached, now, 1.0, reached, moved_at(node), _reviews.take, wider)
         if by_pace is None:
             return _by_duration(node, now) if pace.is_overtaken else None
-        closing = _closing(node)
-        return by_pace if closing is None else closing.after(by_pace)
+        return _closed(node, by_pace)
     if found.raw is None or _knows_names_only(node):
         return None
     wider = _UNLIKE if _has_stages_to_come(node) else 1.0
-    return pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take, wider)
+    by_pace = pace.estimate(1 - found.raw, now, 0.0, found.raw, moved_at(node), _reviews.take, wider)
+    return None if by_pace is None else _closed(node, by_pace)
 
 
 def _closing(node: HandleState) -> Closing | None:
@@ -203,9 +199,16 @@ def _closing(node: HandleState) -> Closing | None:
     return None if before is None else before.closing
 
 
-def _has_earlier_runs(node: HandleState) -> bool:
+def _closed(node: HandleState, left: Estimate) -> Estimate:
+    """The time left with what earlier runs did after their last unit."""
+    closing = _closing(node)
+    return left if closing is None else closing.after(left)
+
+
+def _course(node: HandleState, unit: str) -> Record | None:
+    """How earlier runs went that counted in this unit; None if none did."""
     before = learning.learning.learned(node.operation, learning.stage_of(node))
-    return before is not None and before.course.runs > 0
+    return None if before is None else before.course_in(unit)
 
 
 def _has_stages_to_come(node: HandleState) -> bool:
@@ -268,10 +271,10 @@ def _without_pace(node: HandleState, found: Measure, now: float, survey: Survey,
     expected = getattr(node._opts, "expected", None)
     if expected:
         return planned([(expected, ran)], 0, 0)
-    before = learning.learning.learned(node.operation, learning.stage_of(node))
-    if before is not None and found.total and before.course.runs:
-        left = by_earlier_runs(before.course, float(found.total) - float(node._restored), ran)
-        return None if left is None else before.closing.after(_estimate(*left, before.course.runs))
+    course = _course(node, found.unit) if found.total else None
+    if course is not None:
+        left = by_earlier_runs(course, float(found.total or 0) - float(node._restored), ran)
+        return None if left is None else _closed(node, _estimate(*left, course.runs))
     return _by_duration(node, now) if found.total else _without_total(node, now, survey, depth)
 
 
@@ -295,6 +298,19 @@ def _by_duration(node: HandleState, now: float) -> Estimate | None:
     return before.outline.by_duration(outlines.worked(node, now), outlines.tempo(node))
 
 
+def _until_children_end(node: HandleState, now: float, depth: int = 0) -> Estimate | None:
+    """The time left of the child operations inside, and those inside them, as far as any has an estimate."""
+    inside = [child for child in children(node.operation) if node is node.operation or host_of(child) is node]
+    latest = None
+    for child in inside if len(inside) <= outlines.MANY and depth < outlines.DEPTH else ():
+        survey = Survey(child, depth + 1)
+        deeper = _until_children_end(child, now, depth + 1) if child._children else None
+        for part in (eta(child, survey.of(child), now, survey, depth + 1), deeper):
+            if part is not None:
+                latest = part if latest is None else latest.at_least(part)
+    return latest
+
+
 def _estimate(left: float, width: float, runs: int) -> Estimate:
     factor = math.exp(width)
     return Estimate(left, left / factor, left * factor, "history", runs)
@@ -305,6 +321,9 @@ def progress_of(node: HandleState, now: float, survey: Survey) -> Progress:
     now = max(standstill.awake(now), node._started or now)
     found = survey.of(node)
     left = _with_waits(node, found, eta(node, found, now, survey), now, survey)
+    if left is not None and node.operation._children:
+        inside = _until_children_end(node, now)
+        left = left if inside is None else left.at_least(inside)
     rate = _rate(node, found, now, survey)
     done, total = found.completed, found.total
     if done is not None:
@@ -334,13 +353,13 @@ def _is_beyond(node: HandleState, found: Measure) -> bool:
 
 
 def _reached(node: HandleState, found: Measure) -> float:
-    return float((found.reached if _by_count(node, found) else found.raw) or 0)
+    return float((found.reached if by_count(node, found) else found.raw) or 0)
 
 
 def _rate(node: HandleState, found: Measure, now: float, survey: Survey) -> float | None:
     """Units a second; None under the same conditions as the ETA. An ended handle keeps its last rate."""
     pace = node._pace
-    if pace is None or node._jump is not None or not _by_count(node, found):
+    if pace is None or node._jump is not None or not by_count(node, found):
         return None
     if node._status is not Status.RUNNING:
         return pace.rate
