@@ -6,7 +6,7 @@ This is what an integration that watches spans needs of the inside of this packa
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.trace import NonRecordingSpan
 
@@ -17,6 +17,7 @@ from otel_progress.live.engine import process, runtime
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.handles import Operation, Stage
 from otel_progress.live.records import Adopted
+from otel_progress.live.registry import registry
 from otel_progress.model.status import Status
 from otel_progress.settings import sees_unsampled
 
@@ -37,8 +38,13 @@ __all__ = [
     "limit",
     "sees_unsampled",
     "tell_once",
+    "twin",
     "watch",
 ]
+AT_ONCE: Final = 0.25
+"""Seconds within which two that see the same work tell of its start."""
+LOOKED: Final = 1_000
+"""Handles that are compared."""
 
 innermost = context.innermost
 """The context variable that holds the innermost handle."""
@@ -99,6 +105,22 @@ def adopt(
     if message is not None:
         handle.update(message=message)
     return handle
+
+
+def twin(name: str, started: float) -> Operation | Stage | None:
+    """What another integration, or the program, declared of the same name at the same moment (s, monotonic)."""
+    looked = 0
+    for operation in registry.operations():
+        if operation._adopted is None:
+            for node in (operation, *(operation._running or ())):
+                looked += 1
+                at_once = abs((node._started or 0.0) - started) < AT_ONCE
+                if at_once and node.name == name and node._adopted is None and not node._status.final:
+                    found: Operation | Stage = node  # type: ignore[assignment]
+                    return found
+        if looked > LOOKED:
+            break
+    return None
 
 
 def end(handle: Operation | Stage, status: Status, reason: str | None = None) -> None:

@@ -150,6 +150,34 @@ def test_a_request_shows_its_host(app: Program) -> None:
         assert snapshot.message == "example.org"
 
 
+def test_what_a_specific_integration_declared_is_not_shown_twice(app: Program) -> None:
+    """A span of the name and start of a declared operation or stage is that one, whose tokens are its integration's."""
+    graph = otel_progress.operation("graph").start()
+    node = graph.stage("node").start()
+    with app.span("graph", attributes=AGENT), app.span("node", attributes=MODEL) as span:
+        with app.span("execute_tool x", attributes=TOOL):
+            app.advance(2)
+            assert app.running() == ["graph", "node", "node/execute_tool x"]
+        span.set_attribute("gen_ai.usage.input_tokens", 5)
+    node.complete()
+    graph.complete()
+    app.advance(2)
+    assert app.captured.ended("graph").usage == {}
+    assert app.running() == []
+
+
+def test_arguments_of_tools_are_kept_only_if_asked_for(app: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are private by default."""
+    from otel_progress.live import hooks
+
+    for asked in (False, True):
+        monkeypatch.setattr(hooks, "captures_inputs", asked)
+        with app.span("execute_tool x", attributes={**TOOL, "gen_ai.tool.call.arguments": "where I live"}):
+            app.advance(1)
+        app.advance(1)
+        assert ("where I live" in str(app.captured.events[-1])) is asked
+
+
 def test_our_own_spans_are_not_shown_again(app: Program) -> None:
     """Spans of declared operations pass through the same provider, and are what they are already."""
     from otel_progress.live import hooks

@@ -112,10 +112,16 @@ def _number(said: Mapping[str, Any], keys: tuple[str, ...]) -> int:
     return 0
 
 
+def arguments_of(span: ReadableSpan) -> Any:
+    """What a tool was asked for; None where that is not known."""
+    said: Mapping[str, Any] = span.attributes or {}
+    return next((said[key] for key in s.TOOL_ARGUMENTS if said.get(key) is not None), None)
+
+
 def step_of(span: ReadableSpan) -> str | None:
     """What tells the call of a tool apart: its name and a digest of its arguments; None where these are not known."""
     said: Mapping[str, Any] = span.attributes or {}
-    arguments = next((said[key] for key in s.TOOL_ARGUMENTS if said.get(key) is not None), None)
+    arguments = arguments_of(span)
     if arguments is None:
         return None
     name = next((said[key] for key in s.TOOL_NAMES if said.get(key)), span.name)

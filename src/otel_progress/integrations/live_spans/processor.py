@@ -14,6 +14,7 @@ from opentelemetry.trace import StatusCode, get_current_span
 from otel_progress import semconv
 from otel_progress.integrations.live_spans import kinds
 from otel_progress.integrations.live_spans.kinds import Kind
+from otel_progress.integrations.switch import captured
 from otel_progress.telemetry import adoption
 from otel_progress.telemetry.adoption import Status, clock, here, innermost
 from otel_progress.telemetry.span_places import is_ours_thread, working
@@ -58,11 +59,12 @@ class Entry:
         kind: what kind of work it is, as far as was told.
         counted: input and output tokens that ended spans in it reported.
         said: how much it had said at the last look.
+        twin: whether somebody else declared the same work, and counts and steps for it.
     """
 
     __slots__ = (
         *("counted", "ended", "handle", "hidden", "key", "kind", "parent", "place", "said", "span", "started"),
-        *("touched", "within"),
+        *("touched", "twin", "within"),
     )
 
     def __init__(self, key: int, span: Any, parent: Entry | None, place: Place, within: Any, started: float) -> None:
@@ -74,7 +76,7 @@ class Entry:
         self.within = within
         self.started = started
         self.handle: Operation | Stage | None = None
-        self.ended = self.hidden = self.touched = False
+        self.ended = self.hidden = self.touched = self.twin = False
         self.kind = Kind.PLAIN
         self.counted: tuple[int, int] | None = None
         self.said = 0
@@ -179,6 +181,8 @@ class LiveSpans(SpanProcessor):
 
     def _count(self, entry: Entry, span: ReadableSpan) -> None:
         """Count the tokens of a model's span that no span inside it reported already."""
+        if entry.twin or any(above.twin for above in _around(entry)):
+            return
         used, known = kinds.tokens_of(span), entry.counted or (0, 0)
         more = max(0, used[0] - known[0]), max(0, used[1] - known[1])
         if more == (0, 0):
@@ -197,6 +201,8 @@ class LiveSpans(SpanProcessor):
     def _step(self, entry: Entry, span: ReadableSpan) -> None:
         """A tool's call is a step of what called it."""
         own = entry.handle
+        if entry.twin:
+            return
         caller = next((above.handle for above in _around(entry) if above.handle not in (None, own)), entry.within)
         key = None if caller is None else kinds.step_of(span)
         if key is not None and caller is not None:
@@ -222,7 +228,7 @@ class LiveSpans(SpanProcessor):
             self._look_at(self._waiting.popleft())
         for _ in range(min(len(self._refused), MOST - len(self._shown))):
             self._look_at(self._refused.popleft())
-        for entry in tuple(self._shown.values()):
+        for entry in _values(self._shown):
             self._see(entry)
 
     def _new(self) -> list[Entry]:
@@ -231,7 +237,7 @@ class LiveSpans(SpanProcessor):
             return [fresh.popleft() for _ in range(len(fresh))]
         fresh.clear()
         self._waiting.clear()
-        return [entry for entry in tuple(self._open.values()) if entry.handle is None]
+        return [entry for entry in _values(self._open) if entry.handle is None]
 
     def _look_at(self, entry: Entry) -> None:
         if entry.ended or entry.span() is None:
@@ -259,8 +265,8 @@ class LiveSpans(SpanProcessor):
             return
         if handle.status.final:  # it ended with the work around it, and goes on
             self._shown.pop(entry.key, None)
-            entry.handle, entry.hidden = None, False
-            self._show(entry)
+            entry.handle, entry.hidden, entry.twin = None, False, False
+            self._waiting.append(entry)
             return
         if self._looks % SELDOM == 0:
             said = len(span.events) + len(span.attributes or ())
@@ -322,6 +328,8 @@ class LiveSpans(SpanProcessor):
                 entry.handle, entry.hidden = inside, True
                 if kind in kinds.AI and above.kind not in kinds.LIMITS:
                     adoption.limit(inside, kinds.LIMITS.get(kind))
+        if entry.handle is None and (twin := adoption.twin(span.name, entry.started)) is not None:
+            entry.handle, entry.hidden, entry.twin = twin, True, True
         if entry.handle is None:
             entry.handle = adoption.adopt(
                 span,
@@ -333,6 +341,9 @@ class LiveSpans(SpanProcessor):
                 agent=None if inside is not None else kinds.agent_of(span),
                 message=kinds.message_of(span, kind),
             )
+            given = captured(kinds.arguments_of(span)) if kind is Kind.TOOL else None
+            if given is not None:
+                entry.handle.set(arguments=given)
             if inside is None and entry.counted is not None:
                 entry.handle.usage(input_tokens=entry.counted[0], output_tokens=entry.counted[1])
         entry.said = len(span.events) + len(span.attributes or ())
@@ -346,7 +357,7 @@ class LiveSpans(SpanProcessor):
     def _places(self, entry: Entry) -> list[Place]:
         """Where the work of a span that is shown runs now, by the innermost spans in it."""
         handle = entry.handle
-        mine = [one for one in tuple(self._open.values()) if not one.ended and _owner(one) is handle]
+        mine = [one for one in _values(self._open) if not one.ended and _owner(one) is handle]
         mine.sort(key=lambda one: one.started, reverse=True)
 
         def is_ours(span_id: int) -> bool:
@@ -354,6 +365,16 @@ class LiveSpans(SpanProcessor):
             return found is not None and _owner(found) is handle
 
         return working([one.place for one in mine], is_ours)
+
+
+def _values(entries: dict[int, Entry]) -> tuple[Entry, ...]:
+    """The entries at one moment; the garbage collection may end spans meanwhile."""
+    for _ in range(3):
+        try:
+            return tuple(entries.values())
+        except RuntimeError:
+            pass
+    return ()
 
 
 def _around(entry: Entry) -> list[Entry]:
