@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "live_spans": ("opentelemetry.sdk.trace",),
     "rich": ("rich.progress",),
+    "tenacity": ("tenacity",),
     "tqdm": ("tqdm.std",),
     "langchain": ("langchain_core.tracers.context",),
     "openai_agents": ("agents",),
 }
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
-PASSIVE: tuple[str, ...] = ()
+PASSIVE: tuple[str, ...] = ("tenacity",)
 """Integrations that do nothing unless an operation runs: the import of their library alone starts nothing of ours."""
 
 

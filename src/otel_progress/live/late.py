@@ -197,6 +197,16 @@ class Late:
         )
 
 
+def running_here() -> Operation | Stage | None:
+    """The innermost handle that runs here; without one that of late work of this thread and task."""
+    node: Operation | Stage | None = context.running_here()  # type: ignore[assignment]
+    if node is None and _open:
+        place = here()
+        started = (one.node for one in reversed(tuple(_open)) if one.place == place and one.ended is None)
+        node = next((one for one in started if one is not None and context.is_alive(one)), None)
+    return node
+
+
 def is_all(done: float | None, total: float | None) -> bool:
     """Whether a loop took all items: beside a shorter one, as in `zip`, it never asks for the end."""
     return done is not None and total is not None and done >= total - 1
