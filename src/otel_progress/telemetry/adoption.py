@@ -116,7 +116,7 @@ def twin(name: str, started: float) -> Operation | Stage | None:
                 looked += 1
                 at_once = abs((node._started or 0.0) - started) < AT_ONCE
                 if at_once and node.name == name and node._adopted is None and not node._status.final:
-                    found: Operation | Stage = node  # type: ignore[assignment]
+                    found: Operation | Stage = node
                     return found
         if looked > LOOKED:
             break

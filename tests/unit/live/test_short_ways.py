@@ -12,7 +12,7 @@ from otel_progress.live.branches import find_wait, live_branches
 from otel_progress.live.counting import own_progress
 from otel_progress.live.engine import branch_verdicts
 from otel_progress.live.engine import progress as far
-from otel_progress.live.survey import Survey
+from otel_progress.live.survey import Survey, by_count
 from otel_progress.model.health import judge, plainly_moves
 from otel_progress.model.status import Health
 from otel_progress.testing import Capture
@@ -93,5 +93,5 @@ def test_the_short_ways_find_what_the_long_ones_find(seed: int, progress_capture
             if far._is_alone(node):
                 found_by = Survey(operation).of(node)
                 reached = own_progress(node)[0]
-                assert reached == (found_by.reached if far._by_count(node, found_by) else reached)
+                assert reached == (found_by.reached if by_count(node, found_by) else reached)
     job.end()
