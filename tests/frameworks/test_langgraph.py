@@ -191,3 +191,17 @@ def test_cancel(ask: Ask, how: str) -> None:
     assert seen.error is not None
     assert seen.error.startswith("CancelledError" if how == "async" else "OperationCancelled")
     assert seen.warnings == []
+
+
+def test_live_spans_of_the_same_runs(ask: Ask) -> None:
+    """Spans of another instrumentation for the same runs are not shown a second time, nor are their tokens counted."""
+    seen = healthy(ask("instrumented", also="live_spans", until="tools/slow", advance=5))
+    assert [path for path, _ in seen.stages if "slow" in path] == ["tools/slow"]
+    assert len(seen.stages) == 6
+    assert seen.operation["usage"] == {"input_tokens": 100, "output_tokens": 20}
+
+
+def test_live_spans_in_a_node(ask: Ask) -> None:
+    """A span of the user's own in a node is a stage of that node."""
+    seen = healthy(ask("own_span", also="live_spans", until="fetch", advance=5))
+    assert [path for path, _ in seen.stages] == ["fetch", "fetch/download"]

@@ -96,3 +96,13 @@ def test_a_stream(ask: Ask) -> None:
     stalls = healthy(ask("streams", answer="one two ...", until=f"{model}/stream", advance=65))
     assert stalls.operation["health"] == "silent"
     assert stalls.stage(f"{model}/stream")["progress"]["completed"] == 2
+
+
+def test_live_spans_of_the_same_work(ask: Ask) -> None:
+    """Spans of other instrumentations, of the SDK and of the client, are not shown a second time, nor counted."""
+    model = "chat/chat tiny-1"
+    seen = healthy(ask("instrumented", also="live_spans", until=f"{model}/stream", advance=5))
+    assert [path for path, _ in seen.stages] == ["chat", model, f"{model}/stream"]
+    assert seen.result[0] == "onetwo"
+    done = healthy(ask("instrumented", answer="one two", also="live_spans"))
+    assert done.operation["usage"] == {"input_tokens": 9, "output_tokens": 2}

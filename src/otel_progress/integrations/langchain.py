@@ -13,12 +13,16 @@ from contextvars import ContextVar
 from typing import Any, Final, TypeVar
 
 from otel_progress.errors import OperationCancelled
+from otel_progress.integrations import seen
 from otel_progress.integrations.langchain_runs import Runs
 from otel_progress.integrations.switch import Switch
 
 LIBRARY: Final = "langchain-core"
 TESTED: Final = ("1.4", "2")
 MODULES: Final = ("langchain_core.tracers.context",)
+
+SCOPES: Final = ("openinference.instrumentation.langchain",)
+"""Spans of the same runs."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,11 +40,13 @@ def install() -> None:
         register_configure_hook(ContextVar("otel_progress_langchain", default=handler), inheritable=True)
         _handlers.append(handler)
     switch.on = True
+    seen.scopes.update(SCOPES)
 
 
 def uninstall() -> None:
     """End what is open, and leave later runs alone. LangChain takes no hook back: the handler stays, doing nothing."""
     switch.on = False
+    seen.scopes.difference_update(SCOPES)
     for handler in _handlers:
         handler.runs.clear()
 
@@ -58,6 +64,7 @@ def _guarded(event: F) -> F:
             raise
         except BaseException:
             switch.failed()
+            seen.scopes.difference_update(SCOPES)
             for handler in _handlers:
                 handler.runs.clear()
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from otel_progress import Operation, Stage, current, operation, semconv, stage
+from otel_progress.integrations import seen
 from otel_progress.integrations.switch import captured, digest
 from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL
 from otel_progress.integrations.usual_limits import limit as limited
@@ -138,6 +139,8 @@ class Runs:
         self._show(run, f"chat {model}" if model else name, MODEL)
         if run.handle is not None:
             run.handle.start()
+            seen.whole.add(run.handle)
+            self._use(run)
             run.handle.update(message="no token yet")
 
     def token(self, key: Any) -> None:

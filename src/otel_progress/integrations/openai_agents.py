@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, TypeVar
 
 from otel_progress import Operation, Stage, operation, semconv, stage
+from otel_progress.integrations import seen
 from otel_progress.integrations.switch import Switch, captured, digest
 from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL, limit
 
@@ -32,6 +33,9 @@ STREAMING: Final = (
 )
 """The models whose streamed tokens are counted."""
 
+SCOPES: Final = ("openinference.instrumentation.openai_agents",)
+"""Spans of the same work."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 switch: Final = Switch("openai_agents")
 _processors: list[Any] = []
@@ -40,12 +44,16 @@ _before: dict[type, Any] = {}
 
 def install() -> None:
     """Add our processor, and count the tokens of streams."""
-    from agents.tracing import TracingProcessor, add_trace_processor
+    from agents.tracing import TracingProcessor, add_trace_processor, get_trace_provider
 
     if not _processors:
         _processors.append(_processor(TracingProcessor))
         add_trace_processor(_processors[0])
     switch.on = True
+    seen.scopes.update(SCOPES)
+    provider = get_trace_provider()
+    if "create_trace" not in vars(provider):
+        provider.create_trace = _kept(provider)  # type: ignore[method-assign]
     for module, name in STREAMING:
         model = getattr(sys.modules.get(module), name, None)
         if model is not None and model not in _before:
@@ -55,12 +63,31 @@ def install() -> None:
 
 def uninstall() -> None:
     """End what is open, and leave later runs alone. The SDK takes no processor back: it stays, doing nothing."""
+    from agents.tracing import get_trace_provider
+
     switch.on = False
+    seen.scopes.difference_update(SCOPES)
+    vars(get_trace_provider()).pop("create_trace", None)
     for model, before in _before.items():
         model.stream_response = before  # type: ignore[attr-defined]
     _before.clear()
     for processor in _processors:
         processor.seen.clear()
+
+
+def _kept(provider: Any) -> Any:
+    """The method that makes traces, which first adds our processor again where others took the place of all."""
+    create_trace = provider.create_trace
+
+    @functools.wraps(create_trace)
+    def create(*args: Any, **kwargs: Any) -> Any:
+        if switch.on:
+            there = getattr(getattr(provider, "_multi_processor", None), "_processors", None)
+            if there is not None and _processors[0] not in there:
+                provider.register_processor(_processors[0])
+        return create_trace(*args, **kwargs)
+
+    return create
 
 
 def _guarded(event: F) -> F:
@@ -74,6 +101,7 @@ def _guarded(event: F) -> F:
             event(*args, **kwargs)
         except BaseException:
             switch.failed()
+            seen.scopes.difference_update(SCOPES)
             for processor in _processors:
                 processor.seen.clear()
 
@@ -183,6 +211,8 @@ class Spans:
         if kind in ("generation", "response"):
             model = getattr(data, "model", None)
             entry.handle = stage(f"chat {model}" if model else "chat", parent=host, **limit(MODEL)).start()
+            seen.whole.add(entry.handle)
+            entry.used = _use(entry.handle)
             entry.handle.update(message="no token yet")
         elif kind == "agent":
             entry.handle = stage(name, parent=host, **limit(NODE)).start()

@@ -431,6 +431,39 @@ def pool() -> Any:
         return [each.result()["messages"][-1].content for each in futures]
 
 
+# instrumented by others
+
+
+def instrumented() -> Any:
+    """Spans of OpenInference for the same runs."""
+    from openinference.instrumentation.langchain import LangChainInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider()
+    LangChainInstrumentor().instrument(tracer_provider=provider)
+    try:
+        return two_tools()
+    finally:
+        LangChainInstrumentor().uninstrument()
+
+
+def own_span() -> Any:
+    """A span of the user's own in a node."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    tracer = TracerProvider().get_tracer("mine")
+
+    def node(state: Numbers) -> Any:
+        with tracer.start_as_current_span("download"):
+            hangs()
+        return {"ready": True}
+
+    graph = StateGraph(Numbers)
+    graph.add_node("fetch", node)
+    graph.add_edge(START, "fetch")
+    return graph.compile(name="spans").invoke({"numbers": [], "ready": False})["ready"]
+
+
 # and small ones
 
 

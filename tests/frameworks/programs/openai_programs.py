@@ -157,6 +157,22 @@ def cancelled() -> Any:
     return tools("slow_async")
 
 
+def instrumented(answer: str = "one two ...") -> Any:
+    """Spans of OpenInference for the same work, of the SDK and of the client below it."""
+    from openinference.instrumentation.openai import OpenAIInstrumentor
+    from openinference.instrumentation.openai_agents import OpenAIAgentsInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider()
+    OpenAIAgentsInstrumentor().instrument(tracer_provider=provider)
+    OpenAIInstrumentor().instrument(tracer_provider=provider)
+    try:
+        return streams(answer)
+    finally:
+        OpenAIInstrumentor().uninstrument()
+        OpenAIAgentsInstrumentor().uninstrument()
+
+
 @contextmanager
 def server(words: list[str]) -> Iterator[str]:
     """A server of the chat completions API that streams these words; `...` hangs."""

@@ -34,14 +34,17 @@ def main(name: str) -> None:
     programs = importlib.import_module(name)
     integration = importlib.import_module(f"otel_progress.integrations.{programs.INTEGRATION}")
     for line in sys.stdin:
-        program, until, advance, cancel, given = json.loads(line)
+        program, until, advance, cancel, also, given = json.loads(line)
         programs.begin()
         told = Warnings()
         logging.getLogger("otel_progress").addHandler(told)
         with capture() as captured:
-            integration.install()
+            others = [importlib.import_module(f"otel_progress.integrations.{name}") for name in also.split()]
+            for each in (integration, *others):
+                each.install()
             answer = run(getattr(programs, program), given, until, advance, cancel, captured, programs)
-            integration.uninstall()
+            for each in (integration, *others):
+                each.uninstall()
         logging.getLogger("otel_progress").removeHandler(told)
         print("ANSWER", json.dumps({**answer, "warnings": told.texts}, default=repr), flush=True)
 

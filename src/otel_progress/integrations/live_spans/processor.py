@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import StatusCode, get_current_span
 
 from otel_progress import semconv
+from otel_progress.integrations import seen
 from otel_progress.integrations.live_spans import kinds
 from otel_progress.integrations.live_spans.kinds import Kind
 from otel_progress.integrations.switch import captured
@@ -116,12 +117,15 @@ class LiveSpans(SpanProcessor):
         """Remember a span that begins."""
         try:
             scope = span.instrumentation_scope
-            if self.broken or (scope is not None and scope.name == _SCOPE):
+            if self.broken or (scope is not None and (scope.name == _SCOPE or scope.name in seen.scopes)):
+                return
+            within = innermost.get()
+            if within is not None and within in seen.whole:
                 return
             above = span.parent
             parent = None if above is None else self._open.get(above.span_id)
             key = span.context.span_id
-            self._open[key] = entry = Entry(key, _ref(span), parent, here(), innermost.get(), clock.monotonic())
+            self._open[key] = entry = Entry(key, _ref(span), parent, here(), within, clock.monotonic())
             self._fresh.append(entry)
             if parent is not None:
                 parent.touched = True
