@@ -53,7 +53,7 @@ def install() -> None:
     seen.scopes.update(SCOPES)
     provider = get_trace_provider()
     if "create_trace" not in vars(provider):
-        provider.create_trace = _kept(provider)  # type: ignore[method-assign]
+        provider.create_trace = _kept(provider)
     for module, name in STREAMING:
         model = getattr(sys.modules.get(module), name, None)
         if model is not None and model not in _before:
