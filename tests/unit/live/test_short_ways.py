@@ -93,5 +93,5 @@ def test_the_short_ways_find_what_the_long_ones_find(seed: int, progress_capture
             if far._is_alone(node):
                 found_by = Survey(operation).of(node)
                 reached = own_progress(node)[0]
-                assert reached == (found_by.reached if far._by_count(node, found_by) else reached)
+                assert reached == (found_by.reached if far.by_count(node, found_by) else reached)
     job.end()
