@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import sys
 import tempfile
 from collections.abc import Generator
 from typing import Any
@@ -32,9 +31,6 @@ def _as_before(names: dict[str, Any]) -> None:
     import otel_progress
 
     gc.collect()
-    live_spans = sys.modules.get("otel_progress.integrations.live_spans")
-    if live_spans is not None:
-        live_spans.uninstall()
     otel_progress.shutdown(0.1)  # no operation and no handler of one document is seen by the next one
     os.environ.pop("OTEL_SDK_DISABLED", None)
     os.chdir(names["_before"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["LIBRARY", "MODULES", "TESTED", "install", "uninstall"]
 
 LIBRARY = "opentelemetry-sdk"
-TESTED = ("1.30", "2")
+TESTED = ("1.35", "2")
 MODULES = ("opentelemetry.sdk.trace",)
 
 _lock = threading.Lock()
