@@ -1,6 +1,6 @@
 """Retries by stamina in a loop over tqdm; nothing here knows of otel-progress.
 
-    otel-progress run -f -- python examples/integrations/retries.py
+otel-progress run -f -- python examples/integrations/retries.py
 """
 
 import time
