@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.harness import ROOT, SHORT, Row, ask
 
-MODULES = ("loops", "stages", "decorator", "ticking", "memory", "imports", "tail", "outlets", "live_spans")
+MODULES = ("loops", "bars", "stages", "decorator", "ticking", "memory", "imports", "tail", "outlets", "live_spans")
 PAGE = ROOT / "docs" / "performance.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 PACKAGES = ("opentelemetry-sdk", "tqdm", "rich", "progressbar2", "logfire", "wrapt")

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "futures": (
+        "concurrent.futures.thread",
+        "concurrent.futures.process",
+        "multiprocessing.pool",
+        "joblib.externals.loky.process_executor",
+        "loky.process_executor",
+    ),
     "live_spans": ("opentelemetry.sdk.trace",),
     "rich": ("rich.progress",),
     "tenacity": ("tenacity",),
@@ -24,7 +31,7 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
     "openai_agents": ("agents",),
 }
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
-PASSIVE: tuple[str, ...] = ("tenacity",)
+PASSIVE: tuple[str, ...] = ("futures", "tenacity")
 """Integrations that do nothing unless an operation runs: the import of their library alone starts nothing of ours."""
 
 

@@ -24,12 +24,15 @@ from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
+    from otel_progress.live.records import Parent
     from otel_progress.live.state import HandleState
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 innermost: contextvars.ContextVar[HandleState | None] = contextvars.ContextVar("otel_progress", default=None)
+inherited: contextvars.ContextVar[Parent | None] = contextvars.ContextVar("otel_progress_inherited", default=None)
+"""The operation of another process that this work is for: the parent of operations that have no other one."""
 
 
 def running_here() -> HandleState | None:

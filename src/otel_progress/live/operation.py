@@ -161,6 +161,7 @@ class OperationLife(Handle, OperationState):
         adopted = self._adopted
         if options.parent is None and adopted is None:
             self._parent = _running_around()
+            self._opts = options = options if self._parent is not None else _inheriting(options)
         self._generation = registry.generation
         if options.cancels and not hooks.wanted and preload.load():
             preload.get("live.engine.runtime").want()  # the ticker has to run
@@ -371,6 +372,12 @@ class OperationLife(Handle, OperationState):
     def __del__(self) -> None:
         if self._status is Status.RUNNING and self._announced:
             registry.dropped.append((self, Status.INTERRUPTED, "dropped without an end"))
+
+
+def _inheriting(options: OperationOptions) -> OperationOptions:
+    """The options, with the operation of another process that this work is for as the parent, if there is one."""
+    given = context.inherited.get()
+    return options if given is None else options._replace(parent=given)
 
 
 def _running_around() -> HandleState | None:

@@ -12,7 +12,10 @@ import pytest
 EXAMPLES = Path(__file__).parents[3] / "examples" / "integrations"
 
 
-@pytest.mark.parametrize(("example", "name", "count"), [("tqdm_loop.py", "pass", 2), ("rich_bars.py", "unpack", 40)])
+@pytest.mark.parametrize(
+    ("example", "name", "count"),
+    [("tqdm_loop.py", "pass", 2), ("rich_bars.py", "unpack", 40), ("retries.py", "pages", 30)],
+)
 def test_an_example_is_seen_while_it_runs(example: str, name: str, count: int, tmp_path: Path) -> None:
     """Its operation has all that the bar counted, and ended well."""
     assert "import otel_progress" not in (EXAMPLES / example).read_text(encoding="utf-8")
