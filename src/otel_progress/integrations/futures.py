@@ -29,7 +29,7 @@ THREADS: Final = frozenset({"ThreadPoolExecutor", "ThreadPool"})
 """The classes whose pools are threads."""
 MODULES: Final = tuple(POOLS)
 _switch = Switch("futures")
-_patched: Final[dict[tuple[type, str], tuple[Any, Any]]] = {}
+_patched: Final[dict[tuple[Any, str], tuple[Any, Any]]] = {}
 """Methods of classes: as they were, and ours."""
 
 

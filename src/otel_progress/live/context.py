@@ -101,7 +101,7 @@ class Use:
     def __init__(self, node: HandleState, *, span: bool = True) -> None:
         """Of a started handle, with or without its span."""
         self._node = node
-        self._span = node._span if span else None
+        self._span = node._span if span is not False else None
         self._context: Any = None
         self._token: Any = None
         self._places: tuple[Place, Place] | None = None
