@@ -40,12 +40,20 @@ class Worker:
         )
 
     def __call__(
-        self, program: str, *, until: str = "", advance: float = 0.0, cancel: bool = False, also: str = "", **given: Any
+        self,
+        program: str,
+        *,
+        until: str = "",
+        advance: float = 0.0,
+        cancel: bool = False,
+        also: str = "",
+        limit: float | None = None,
+        **given: Any,
     ) -> Seen:
-        """Run a program; look at it when it is over, or `advance` seconds after it hangs in the stage `until`."""
+        """Run a program; look at it when it is over, or `advance` seconds after it hangs in the stage `until`, or anywhere (`*`)."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([program, until, advance, cancel, also, given]) + "\n")
+        self._process.stdin.write(json.dumps([program, until, advance, cancel, also, limit, given]) + "\n")
         self._process.stdin.flush()
         for line in self._process.stdout:
             if line.startswith("ANSWER "):

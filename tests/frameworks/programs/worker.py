@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from otel_progress import operations
+from otel_progress.live import hooks
 from otel_progress.testing import Capture, capture
 
 SECONDS = 60.0
@@ -34,12 +35,13 @@ def main(name: str) -> None:
     programs = importlib.import_module(name)
     integration = importlib.import_module(f"otel_progress.integrations.{programs.INTEGRATION}")
     for line in sys.stdin:
-        program, until, advance, cancel, also, given = json.loads(line)
+        program, until, advance, cancel, also, limit, given = json.loads(line)
         programs.begin()
         told = Warnings()
         logging.getLogger("otel_progress").addHandler(told)
         with capture() as captured:
             others = [importlib.import_module(f"otel_progress.integrations.{name}") for name in also.split()]
+            hooks.stall_after = limit
             for each in (integration, *others):
                 each.install()
             answer = run(getattr(programs, program), given, until, advance, cancel, captured, programs)
@@ -71,7 +73,7 @@ def run(
     end = time.monotonic() + SECONDS
     while thread.is_alive() and time.monotonic() < end:
         time.sleep(0.01)
-        if until and programs.here.is_set() and until in running():
+        if until and programs.here.is_set() and (until == "*" or until in running()):
             break
     captured.advance(advance)
     if cancel:

@@ -127,3 +127,12 @@ def test_set_limit_counts_for_work_that_names_none() -> None:
             app.advance(5)
             assert app.stalls()[0][0] == ("execute_tool search",)
             assert len(app.stalls()) == 1
+
+
+def test_a_name_of_the_conventions_tells_the_kind(app: Program) -> None:
+    """A span that says nothing else is a tool by its name: Google's ADK tells the rest when the span ends."""
+    with app.span("execute_tool search"):
+        app.advance(119)
+        assert app.snapshots()[0].health is Health.PROGRESSING
+        app.advance(2)
+        assert app.snapshots()[0].health is Health.SILENT

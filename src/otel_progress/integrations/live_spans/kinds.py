@@ -78,6 +78,9 @@ def kind_of(span: ReadableSpan) -> Kind:
             return _OPENINFERENCE.get(named, Kind.PLAIN)
         if said.get(_MCP_METHOD) == "tools/call":
             return Kind.TOOL
+    named = span.name.partition(" ")[0]
+    if "_" in named and named in _GEN_AI:
+        return _GEN_AI[named]  # as the conventions name spans; ADK says the rest when they end
     return _BY_SPAN.get(span.kind, Kind.PLAIN)
 
 
