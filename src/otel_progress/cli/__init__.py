@@ -36,6 +36,8 @@ COMMANDS: Final = {
     "cancel": Command("ask an operation to stop", "query.cancel"),
     "mute": Command("keep webhooks silent about an operation", "query.mute"),
     "unmute": Command("let webhooks speak of it again", "query.unmute"),
+    "mcp": Command("serve an agent that asks what runs and what is stuck, over MCP", "mcp"),
+    "hooks": Command("print the settings that make a coding agent report to a monitor", "hooks"),
     "resend": Command("send again what a webhook did not take", "resend"),
     "doctor": Command("find out what is wrong with a set-up", "doctor.command"),
     "assets": Command("copy docs, dashboards, alert rules and Collector configurations out", "assets"),

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress.cli.parsing import between, describe
 from otel_progress.errors import InvalidArgument, ProgressError
-from otel_progress.settings import environment
+from otel_progress.model.redact import Redact, by_name, guarded
+from otel_progress.model.secrets import mask_secrets
+from otel_progress.settings import Environment, environment
 from otel_progress.version import VERSION
 
 if TYPE_CHECKING:
@@ -173,7 +175,21 @@ def _options(given: argparse.Namespace, environ: Mapping[str, str]) -> Options:
         redis=given.redis,
         webhook=_webhook(given, environ),
         trace_url=given.trace_url,
+        capture_inputs=Environment(environ).flag("OTEL_PROGRESS_CAPTURE_INPUTS"),
+        redact=redaction(environ),
     )
+
+
+def redaction(environ: Mapping[str, str]) -> Redact:
+    """The redaction that `OTEL_PROGRESS_REDACT` names, for texts that this process keeps or sends by itself."""
+    named = environ.get("OTEL_PROGRESS_REDACT", "").strip() or "secrets"
+    if ":" in named and "" not in sys.path:
+        sys.path.insert(0, "")  # the function is looked up as a job in this folder does
+    try:
+        return guarded(by_name(named))
+    except ValueError as error:
+        say(f"OTEL_PROGRESS_REDACT={named!r} is not used, secrets are masked: {error}")
+        return mask_secrets
 
 
 def _webhook(given: argparse.Namespace, environ: Mapping[str, str]) -> WebhookOptions | None:

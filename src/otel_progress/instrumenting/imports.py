@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 BUILT_IN: Mapping[str, tuple[str, ...]] = {
+    "celery": ("celery.app.base",),
     "futures": (
         "concurrent.futures.thread",
         "concurrent.futures.process",
@@ -23,12 +24,13 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = {
         "joblib.externals.loky.process_executor",
         "loky.process_executor",
     ),
+    "langchain": ("langchain_core.tracers.context",),
     "live_spans": ("opentelemetry.sdk.trace",),
+    "mcp": ("mcp.server.lowlevel.server", "mcp.client.session"),
+    "openai_agents": ("agents",),
     "rich": ("rich.progress",),
     "tenacity": ("tenacity",),
     "tqdm": ("tqdm.std",),
-    "langchain": ("langchain_core.tracers.context",),
-    "openai_agents": ("agents",),
 }
 """Our own integrations: the name of each, and the modules after whose import it is installed (its `MODULES`)."""
 PASSIVE: tuple[str, ...] = ("futures", "tenacity")

@@ -19,7 +19,12 @@ from starlette.exceptions import HTTPException
 
 from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
+from otel_progress.model.redact import Redact
+from otel_progress.model.secrets import mask_secrets
+from otel_progress.model.snapshot import Snapshot
 from otel_progress.monitor.auth import NO_STORE, SAFE_HEADERS, Auth, Guard, Identity
+from otel_progress.monitor.hooks import routes as hooks
+from otel_progress.monitor.hooks.claude_code import ClaudeCode
 from otel_progress.monitor.intake import http
 from otel_progress.monitor.intake.acknowledgement import acknowledged
 from otel_progress.monitor.intake.bodies import bodies
@@ -42,6 +47,7 @@ from otel_progress.monitor.web.publish import Publisher
 from otel_progress.monitor.web.request_error import error_as_json
 from otel_progress.monitor.web.routes import Api
 from otel_progress.monitor.web.stream import Hub
+from otel_progress.monitor.web.threads import in_thread
 from otel_progress.monitor.web.views import Views
 from otel_progress.monitor.web.wishes import Wishes
 from otel_progress.outbound.loopback import is_loopback
@@ -84,6 +90,8 @@ class Options:
         trace_url: the URL of a trace, with `{trace_id}` in it.
         presume_after: seconds without a sign of its process after which an operation counts as lost.
         client_rate: requests per second that one client of another machine may send; 0 for no limit.
+        capture_inputs: whether the inputs of tools, which hooks of agents post, are shown.
+        redact: what texts of such hooks pass through.
     """
 
     db: Path
@@ -101,6 +109,8 @@ class Options:
     trace_url: str | None = None
     presume_after: float = PRESUME_AFTER
     client_rate: float = RATE
+    capture_inputs: bool = False
+    redact: Redact = mask_secrets
 
 
 class Monitor:
@@ -208,8 +218,15 @@ class Monitor:
             wishes=self.wishes,
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
+        sessions = ClaudeCode(self._options.redact, keep_inputs=self._options.capture_inputs)
+        hook = hooks.route(sessions, self.take, self._known)
         wrong: dict[Any, Any] = {HTTPException: error_as_json}
-        return Guard(Starlette(routes=[*intake, *api.routes()], exception_handlers=wrong), self.auth)
+        return Guard(Starlette(routes=[*intake, hook, *api.routes()], exception_handlers=wrong), self.auth)
+
+    async def _known(self, operation_id: str) -> Snapshot | None:
+        """What is known of an operation."""
+        entry = await in_thread(self.core.ledger.find, operation_id)
+        return None if entry is None else entry.snapshot
 
     def _intake_health(self) -> dict[str, Any]:
         slow = bodies().given_up + (0 if self._grpc is None else self._grpc.given_up)

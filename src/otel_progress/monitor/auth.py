@@ -263,7 +263,7 @@ def _is_free(path: str, scope: Scope) -> bool:
 
 
 def _is_for_programs(path: str) -> bool:
-    return path.startswith("/v1/") or path == "/control"
+    return path.startswith(("/v1/", "/hooks/")) or path == "/control"
 
 
 def _right(kind: str, method: str, path: str) -> str | None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress import clock
-from otel_progress.cli.monitor import UNSENT, state_folder
+from otel_progress.cli.monitor import UNSENT, redaction, state_folder
 from otel_progress.cli.run import py_spy
 from otel_progress.cli.run.between_starts import BetweenStarts
 from otel_progress.cli.run.child import Child, start
@@ -20,8 +20,6 @@ from otel_progress.cli.run.remarks import Remarks
 from otel_progress.cli.run.signals import Signals
 from otel_progress.cli.run.spawning import NotStarted
 from otel_progress.errors import ProgressError
-from otel_progress.model.redact import Redact, by_name, guarded
-from otel_progress.model.secrets import mask_secrets
 from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.intake.newest_points import newest_now
 from otel_progress.monitor.intake.server import Intake
@@ -114,7 +112,7 @@ class Supervisor:
         self._control = ControlOffer(None if follower is not None else self._endpoints.get("logs"))
         if "logs" in forwarder.queues:
             forwarder.queues["logs"].offered = self._control.offered
-        self._redact = _redaction(environ)
+        self._redact = redaction(environ)
         self._unsent: list[SpoolQueue] = []
         self._watcher = Watcher(self._put, self._say, look_into=self._look_into)
         self._stores = Stores(environ)
@@ -300,18 +298,6 @@ class Supervisor:
         """Print a line, above what a live view draws."""
         if self._follower is None or not self._follower.print(shown(line).encode("utf-8", "replace")):
             say(line)
-
-
-def _redaction(environ: Mapping[str, str]) -> Redact:
-    """The redaction of stacks and stderr, by `OTEL_PROGRESS_REDACT` as in the command's own processes."""
-    named = environ.get("OTEL_PROGRESS_REDACT", "").strip() or "secrets"
-    if ":" in named and "" not in sys.path:
-        sys.path.insert(0, "")  # the function is looked up as the command does
-    try:
-        return guarded(by_name(named))
-    except ValueError as error:
-        say(f"OTEL_PROGRESS_REDACT={named!r} is not used, secrets are masked: {error}")
-        return mask_secrets
 
 
 def _greet(targets: Mapping[str, Endpoint], *, guessed: bool, verbose: bool, followed: bool) -> None:

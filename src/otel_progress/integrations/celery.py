@@ -1,0 +1,167 @@
+"""Celery: each task is an operation in its worker, below the operation that sent it.
+
+Tasks of a chain are below the one that sent the chain. A retry ends an attempt, as another worker may run the next one.
+A task that is revoked is asked to stop, and waiting for a result is a declared wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import otel_progress as progress
+from otel_progress.integrations.switch import Switch, captured
+
+LIBRARY: Final = "celery"
+TESTED: Final = ("5.3", "6")
+MODULES: Final = ("celery.app.base",)
+CARRIED: Final = "otel_progress"
+"""The header of a message that carries the parent."""
+RUNNING: Final = 10_000
+"""The most tasks that are followed in one process; further ones are not seen."""
+
+switch = Switch("celery")
+
+
+class Task(NamedTuple):
+    """A task that runs here: its operation, what it was sent with, and the ids of the tasks that follow it."""
+
+    operation: progress.Operation
+    carried: Mapping[str, str] | None
+    following: frozenset[str]
+    used: contextlib.ExitStack
+
+
+_running: dict[str, Task] = {}
+_plain: dict[str, Any] = {}
+
+
+def install() -> None:
+    """Listen to the signals of tasks, and watch who waits for a result."""
+    from celery import signals
+    from celery.result import AsyncResult
+
+    if not _plain:
+        _plain["get"] = AsyncResult.get
+        AsyncResult.get = _wrapped_get(AsyncResult.get)
+        for name, call in _CALLS.items():
+            getattr(signals, name).connect(call, weak=False, dispatch_uid=f"otel-progress-{name}")
+    switch.on = True
+
+
+def uninstall() -> None:
+    """Undo it."""
+    from celery import signals
+    from celery.result import AsyncResult
+
+    switch.on = False
+    if _plain:
+        AsyncResult.get = _plain.pop("get")
+        for name, call in _CALLS.items():
+            getattr(signals, name).disconnect(call, dispatch_uid=f"otel-progress-{name}")
+
+
+def _sent(headers: Any = None, **_: Any) -> None:
+    """A task is sent: its message carries what runs here as its parent."""
+    if switch.on and isinstance(headers, dict):
+        try:
+            operation, key = progress.current(), str(headers.get("id"))
+            sender = _running.get(operation.id) if operation is not None else None
+            carried: Mapping[str, str] | None = progress.inject()
+            if sender is not None and (key in sender.following or key == sender.operation.id):
+                carried = sender.carried  # it follows this task, or is its next attempt
+            if carried:
+                headers.setdefault(CARRIED, dict(carried))
+        except BaseException:
+            switch.failed()
+
+
+def _starts(task_id: str = "", task: Any = None, args: Any = None, kwargs: Any = None, **_: Any) -> None:
+    """A task starts; a retried one is another attempt at the same operation."""
+    if not switch.on or len(_running) >= RUNNING:
+        return
+    try:
+        request = task.request
+        given = getattr(request, CARRIED, None) or (getattr(request, "headers", None) or {}).get(CARRIED)
+        carried = given if isinstance(given, Mapping) else None
+        parent = None if carried is None else progress.extract(carried)
+        operation = progress.operation(str(task.name), id=str(task_id), parent=parent)
+        operation.start()
+        used = contextlib.ExitStack()
+        used.enter_context(operation.use())
+        _running[str(task_id)] = Task(operation, carried, _following(request), used)
+        kept = captured({"args": args, "kwargs": kwargs})
+        if kept is not None:
+            operation.set(arguments=kept)
+    except BaseException:
+        switch.failed()
+
+
+def _ends(task_id: str = "", state: Any = None, retval: Any = None, **_: Any) -> None:
+    """A task ended, however it did."""
+    running = _running.pop(str(task_id), None)
+    if running is None:
+        return
+    operation = running.operation
+    try:
+        running.used.close()
+        if state == "SUCCESS":
+            operation.complete()
+        elif state == "FAILURE":
+            operation.fail(retval if isinstance(retval, BaseException) else None)
+        elif state == "RETRY":
+            operation.cancel("it is tried again")
+        else:
+            operation.cancel(str(state or "it ended without a state").lower())
+    except BaseException:
+        switch.failed()
+
+
+def _following(request: Any) -> frozenset[str]:
+    """The ids of the tasks that are sent when this one is done: of a chain, of callbacks, of a chord."""
+    chord = getattr(request, "chord", None)
+    signatures = [*(getattr(request, "chain", None) or ()), *(getattr(request, "callbacks", None) or ())]
+    signatures += [chord] if chord else []
+    return frozenset(str((each.get("options") or {}).get("task_id")) for each in signatures if isinstance(each, dict))
+
+
+def _retries(request: Any = None, reason: Any = None, **_: Any) -> None:
+    """A task will be tried again: its attempt says why."""
+    running = _running.get(str(getattr(request, "id", "")))
+    if switch.on and running is not None:
+        try:
+            running.operation.note(f"will be tried again: {reason}", "warning")
+        except BaseException:
+            switch.failed()
+
+
+def _revoked(request: Any = None, **_: Any) -> None:
+    """A task is not wanted any more; one that runs here is asked to stop."""
+    running = _running.get(str(getattr(request, "id", "")))
+    if switch.on and running is not None:
+        try:
+            running.operation.request_cancel("revoked")
+        except BaseException:
+            switch.failed()
+
+
+def _wrapped_get(plain: Any) -> Any:
+    @functools.wraps(plain)
+    def get(self: Any, *args: Any, **options: Any) -> Any:
+        if not switch.on or progress.current() is None:
+            return plain(self, *args, **options)
+        with progress.waiting("a task"):
+            return plain(self, *args, **options)
+
+    return get
+
+
+_CALLS: Final = {
+    "before_task_publish": _sent,
+    "task_prerun": _starts,
+    "task_postrun": _ends,
+    "task_retry": _retries,
+    "task_revoked": _revoked,
+}

@@ -1,0 +1,1 @@
+"""Receives the hooks of coding agents, and reports their sessions as operations."""
