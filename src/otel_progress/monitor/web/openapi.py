@@ -203,7 +203,7 @@ def _streams() -> Json:
 
 
 def _programs() -> Json:
-    """The routes for instrumented processes: OTLP and the control channel."""
+    """The routes for instrumented processes: OTLP, the control channel, and hooks."""
     routes: Json = {}
     for signal in ("logs", "traces", "metrics"):
         wrong = {
@@ -243,6 +243,13 @@ def _programs() -> Json:
             "A screen shows these operations: while many run, only those on a screen are followed each second.",
             responses({200: response("For how long that counts.", object_of(("for",), **{"for": number()}))}, 400, 401),
             requestBody=body(object_of(("ids",), ids=list_of(text()))),
+        )
+    }
+    routes["/hooks/claude-code"] = {
+        "post": route(
+            "A hook of Claude Code, as its HTTP hooks send it; needs the right to send. The answer decides nothing.",
+            responses({200: response("The event is taken.", {"type": "object"})}, 400, 401, 408, 413, 415, 429, 503),
+            requestBody=body({"type": "object"}),
         )
     }
     return routes
