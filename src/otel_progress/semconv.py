@@ -140,6 +140,18 @@ CONVERSATIONS: Final = ("gen_ai.conversation.id",)
 # From OpenInference
 LLM_TOKEN_COUNT: Final = "llm.token_count"
 """With `.prompt` or `.completion`; read from spans of other programs, never sent."""
+INPUT_TOKENS: Final = (
+    f"{GEN_AI_USAGE}.input_tokens",
+    f"{LLM_TOKEN_COUNT}.prompt",
+    f"{GEN_AI_USAGE}.prompt_tokens",
+)
+"""The attributes of a span that say how many tokens a model read; of several the first counts."""
+OUTPUT_TOKENS: Final = (
+    f"{GEN_AI_USAGE}.output_tokens",
+    f"{LLM_TOKEN_COUNT}.completion",
+    f"{GEN_AI_USAGE}.completion_tokens",
+)
+"""The same of those that it wrote."""
 
 # From the conventions of OpenTelemetry for processes and hosts
 SERVICE_NAME: Final = "service.name"

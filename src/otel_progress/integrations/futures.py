@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import wraps
 from typing import Any, Final
 
 from otel_progress import carry, extract, inject
-from otel_progress.integrations.switch import Switch
+from otel_progress.integrations.switch import Patch, Switch
 from otel_progress.live.context import inherited
 from otel_progress.live.late import running_here
 
@@ -29,33 +28,28 @@ THREADS: Final = frozenset({"ThreadPoolExecutor", "ThreadPool"})
 """The classes whose pools are threads."""
 MODULES: Final = tuple(POOLS)
 _switch = Switch("futures")
-_patched: Final[dict[tuple[Any, str], tuple[Any, Any]]] = {}
-"""Methods of classes: as they were, and ours."""
+_patches: Final[dict[Any, Patch]] = {}
+"""What is patched, by class."""
 
 
 def install() -> None:
     """Patch the pools whose modules are imported.
 
     Raises:
-        KeyError: if one has no such method.
+        AttributeError: if one has no such method.
     """
     for module, (name, methods) in POOLS.items():
         pool = getattr(sys.modules.get(module), name, None)
-        for method in methods if pool is not None else ():
-            if (pool, method) not in _patched:
-                plain = vars(pool)[method]
-                _patched[pool, method] = plain, _carrying(plain)
-                setattr(pool, method, _patched[pool, method][1])
+        if pool is not None:
+            _patches.setdefault(pool, Patch()).put(pool, dict.fromkeys(methods, _carrying))
     _switch.on = True
 
 
 def uninstall() -> None:
     """Restore them."""
     _switch.on = False
-    while _patched:
-        (pool, method), (plain, ours) = _patched.popitem()
-        if vars(pool).get(method) is ours:
-            setattr(pool, method, plain)
+    while _patches:
+        _patches.popitem()[1].restore()
 
 
 class Carried:
@@ -86,7 +80,7 @@ def _carrying(plain: Any) -> Any:
                 _switch.failed()
         return plain(self, fn, *args, **options)
 
-    return wraps(plain)(give)
+    return give
 
 
 def _carried(fn: Any, in_thread: object) -> Any:

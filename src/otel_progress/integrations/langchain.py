@@ -7,7 +7,6 @@ resumed.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final, TypeVar
@@ -46,6 +45,10 @@ def install() -> None:
 def uninstall() -> None:
     """End what is open, and leave later runs alone. LangChain takes no hook back: the handler stays, doing nothing."""
     switch.on = False
+    _forget()
+
+
+def _forget() -> None:
     seen.scopes.difference_update(SCOPES)
     for handler in _handlers:
         handler.runs.clear()
@@ -53,22 +56,7 @@ def uninstall() -> None:
 
 def _guarded(event: F) -> F:
     """An event whose own errors switch the integration off; only a request to stop reaches LangChain."""
-
-    @functools.wraps(event)
-    def heard(*args: Any, **kwargs: Any) -> None:
-        if not switch.on:
-            return
-        try:
-            event(*args, **kwargs)
-        except OperationCancelled:
-            raise
-        except BaseException:
-            switch.failed()
-            seen.scopes.difference_update(SCOPES)
-            for handler in _handlers:
-                handler.runs.clear()
-
-    return heard  # type: ignore[return-value]
+    return switch.guard(event, _forget, (OperationCancelled,))
 
 
 def _handler(base: Any) -> Any:

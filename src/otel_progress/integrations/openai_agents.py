@@ -66,11 +66,15 @@ def uninstall() -> None:
     from agents.tracing import get_trace_provider
 
     switch.on = False
-    seen.scopes.difference_update(SCOPES)
     vars(get_trace_provider()).pop("create_trace", None)
     for model, before in _before.items():
         model.stream_response = before  # type: ignore[attr-defined]
     _before.clear()
+    _forget()
+
+
+def _forget() -> None:
+    seen.scopes.difference_update(SCOPES)
     for processor in _processors:
         processor.seen.clear()
 
@@ -92,20 +96,7 @@ def _kept(provider: Any) -> Any:
 
 def _guarded(event: F) -> F:
     """An event whose own errors switch the integration off."""
-
-    @functools.wraps(event)
-    def heard(*args: Any, **kwargs: Any) -> None:
-        if not switch.on:
-            return
-        try:
-            event(*args, **kwargs)
-        except BaseException:
-            switch.failed()
-            seen.scopes.difference_update(SCOPES)
-            for processor in _processors:
-                processor.seen.clear()
-
-    return heard  # type: ignore[return-value]
+    return switch.guard(event, _forget)
 
 
 def _processor(base: Any) -> Any:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import sys
 import weakref
-from functools import wraps
 from types import FrameType
 from typing import Any, Final
 
 from otel_progress.integrations.naming import named, plain
-from otel_progress.integrations.switch import Switch
+from otel_progress.integrations.switch import Patch, Switch
 from otel_progress.live.late import Late, is_all
 
 LIBRARY: Final = "rich"
@@ -21,39 +20,24 @@ MODULES: Final = ("rich.progress",)
 OURS: Final = "_otel_progress"
 """The attribute of a `Progress` that has what we know of its tasks."""
 _switch = Switch("rich")
-_patched: Any = None
-_plain: Final[dict[str, Any]] = {}
-_ours: Final[dict[str, Any]] = {}
+_patch: Final = Patch()
 
 
 def install() -> None:
     """Patch the class of all progress displays.
 
     Raises:
-        KeyError: if it has no such methods.
+        AttributeError: if it has no such methods.
     """
-    global _patched
-    shown = sys.modules["rich.progress"].Progress
-    if _patched is not shown:
-        makers = {"add_task": _add_task, "remove_task": _remove_task, "stop": _stop, "__exit__": _exit}
-        plain_ones = {name: vars(shown)[name] for name in makers}
-        ours = {name: wraps(plain_ones[name])(make(plain_ones[name])) for name, make in makers.items()}
-        for name, method in ours.items():
-            setattr(shown, name, method)
-        _plain.update(plain_ones)
-        _ours.update(ours)
-        _patched = shown
+    makers = {"add_task": _add_task, "remove_task": _remove_task, "stop": _stop, "__exit__": _exit}
+    _patch.put(sys.modules["rich.progress"].Progress, makers)
     _switch.on = True
 
 
 def uninstall() -> None:
     """Restore the class."""
-    global _patched
     _switch.on = False
-    shown, _patched = _patched, None
-    for name, method in _ours.items() if shown is not None else ():
-        if vars(shown).get(name) is method:
-            setattr(shown, name, _plain[name])
+    _patch.restore()
 
 
 class Task(Late):

@@ -1,14 +1,17 @@
-"""What integrations share: the switch that turns one off after an error of its own, and what is kept of inputs."""
+"""What integrations share: the switch that turns one off, patches of methods, and what is kept of inputs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Final
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, Final, TypeVar
 
 from otel_progress.live import hooks
 from otel_progress.live.guard import tell_once
 
+F = TypeVar("F", bound=Callable[..., Any])
 DIGEST: Final = 8
 """Bytes of a digest; it tells inputs of one operation apart."""
 
@@ -35,6 +38,63 @@ class Switch:
         except BaseException:
             self.on = True
             raise
+
+    def guard(self, event: F, forget: Callable[[], None], passing: tuple[type[BaseException], ...] = ()) -> F:
+        """Wrap what the library calls: an error of ours switches the integration off.
+
+        Args:
+            event: the function; it returns nothing.
+            forget: drops what the integration holds; called after an error.
+            passing: errors that are meant for the library.
+        """
+
+        @wraps(event)
+        def heard(*args: Any, **kwargs: Any) -> None:
+            if not self.on:
+                return
+            try:
+                event(*args, **kwargs)
+            except passing:
+                raise
+            except BaseException:
+                self.failed()
+                forget()
+
+        return heard  # type: ignore[return-value]
+
+
+class Patch:
+    """Methods of a class for which ours stand; one that somebody patched after us keeps ours below."""
+
+    __slots__ = ("_methods", "_owner")
+
+    def __init__(self) -> None:
+        """Of no class yet."""
+        self._owner: Any = None
+        self._methods: dict[str, tuple[Any, Any]] = {}
+
+    def put(self, owner: Any, makers: Mapping[str, Callable[[Any], Any]]) -> None:
+        """Put in the place of each method what its maker makes of it; once for a class.
+
+        Raises:
+            AttributeError, KeyError: if the class has no such method; then nothing is changed.
+        """
+        if self._owner is owner:
+            return
+        methods = {}
+        for name, make in makers.items():
+            plain = getattr(owner, name)  # what a descriptor, such as a `partialmethod`, makes of itself
+            methods[name] = vars(owner)[name], wraps(plain)(make(plain))
+        for name, (_, ours) in methods.items():
+            setattr(owner, name, ours)
+        self._owner, self._methods = owner, methods
+
+    def restore(self) -> None:
+        """Restore the class."""
+        owner, self._owner = self._owner, None
+        for name, (plain, ours) in self._methods.items() if owner is not None else ():
+            if vars(owner).get(name) is ours:
+                setattr(owner, name, plain)
 
 
 def captured(given: object) -> object | None:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterator
-from functools import wraps
 from types import FrameType, GeneratorType
 from typing import Any, Final
 
 from otel_progress.integrations.naming import named
-from otel_progress.integrations.switch import Switch
+from otel_progress.integrations.switch import Patch, Switch
 from otel_progress.live.late import Late
 
 LIBRARY: Final = "tqdm"
@@ -25,40 +24,24 @@ OURS: Final = "_otel_progress"
 UNITS: Final = {"it": None, "B": "By", "b": "bit"}
 """Units of tqdm in UCUM; `it` says nothing."""
 _switch = Switch("tqdm")
-_patched: Any = None
-_plain: Final[dict[str, Any]] = {}
-_ours: Final[dict[str, Any]] = {}
+_patch: Final = Patch()
 
 
 def install() -> None:
     """Patch the class of all bars.
 
     Raises:
-        KeyError: if it has no such methods.
+        AttributeError: if it has no such methods.
     """
-    global _patched
-    bars = sys.modules["tqdm.std"].tqdm
-    if _patched is not bars:
-        makers = {"__init__": _init, "__iter__": _iter, "__exit__": _exit, "__del__": _del, "update": _update}
-        makers["close"] = _close
-        plain = {name: vars(bars)[name] for name in makers}
-        ours = {name: wraps(getattr(bars, name))(make(getattr(bars, name))) for name, make in makers.items()}
-        for name, method in ours.items():
-            setattr(bars, name, method)
-        _plain.update(plain)
-        _ours.update(ours)
-        _patched = bars
+    makers = {"__init__": _init, "__iter__": _iter, "__exit__": _exit, "__del__": _del, "update": _update}
+    _patch.put(sys.modules["tqdm.std"].tqdm, {**makers, "close": _close})
     _switch.on = True
 
 
 def uninstall() -> None:
     """Restore the class; a method that somebody patched after us keeps ours below, which does nothing."""
-    global _patched
     _switch.on = False
-    bars, _patched = _patched, None
-    for name, method in _ours.items() if bars is not None else ():
-        if vars(bars).get(name) is method:
-            setattr(bars, name, _plain[name])
+    _patch.restore()
 
 
 class Bar(Late):

@@ -418,9 +418,9 @@ def stall_after(node: HandleState) -> float | None:
     if named is not None:
         return None if math.isinf(named) else named
     usual, learned = node._usual_limit, node._learned
-    if learned is None or learned.stall_after is None or usual == math.inf:
-        return None if usual == math.inf else usual
-    return learned.stall_after
+    if usual == math.inf:
+        return None
+    return usual if learned is None or learned.stall_after is None else learned.stall_after
 
 
 def named_stall_after(node: HandleState) -> float | None:

@@ -48,7 +48,7 @@ class Installation:
     def install(self, *, forked: bool = False) -> None:
         """Make the pipeline and the exporter, and register with the hooks."""
         settings = self.settings
-        hooks.stall_after = settings.stall_after
+        hooks.stall_after, hooks.captures_inputs = settings.stall_after, settings.capture_inputs
         logs, metrics = (transport_of(name, settings) for name in ("logs", "metrics"))
         resource = detect(self.resource, forked=forked)
         self.exporter = Exporter(settings, forked=forked)
@@ -101,7 +101,7 @@ class Installation:
 
     def unhook(self) -> None:
         """Unregister from all hooks."""
-        hooks.stall_after = None
+        hooks.stall_after, hooks.captures_inputs = None, False
         for undo in reversed(self._undo):
             undo()
         self._undo.clear()

@@ -189,7 +189,6 @@ def _install(new: Installation, hook: Redact | None, learned: learning.Learning 
     global _hears_of_forks
     _replace(new, 2.0, hook)
     hooks.on_first = None
-    hooks.captures_inputs = new.settings.capture_inputs
     if learned is not None:
         learning.learning = learned
     _know_attempts(new.settings.attempts)
@@ -220,7 +219,6 @@ def shutdown(timeout: float = 2.0) -> None:
         hooks.checkpoints = None
         hooks.use_handlers(())  # they got the ends
         hooks.use_integrations(False)
-        hooks.captures_inputs = False
         runtime.unwant()
         runtime.rest()
         sigterm.unchain()

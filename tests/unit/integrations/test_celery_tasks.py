@@ -84,7 +84,7 @@ def app(worker: None, seen: Capture) -> Celery:
 
 
 def ends(seen: Capture, count: int) -> list[Snapshot]:
-    """The ends of so many operations."""
+    """Wait until `count` operations have ended, and return their last snapshots."""
     pause = threading.Event()
     for _ in range(2_000):
         seen.look()

@@ -310,7 +310,7 @@ def test_pools_with_a_bar(seen: Capture) -> None:
 
 
 def test_a_loop_that_hangs_is_stuck_at_its_line(seen: Capture) -> None:
-    """The body of the loop is the place, whoever draws the bar."""
+    """The line that is told is one of the body of the loop, not of tqdm."""
     with progress.operation("job", stall_after=10):
         for i in bar(range(30), desc="files"):
             if i == 20:

@@ -1,4 +1,4 @@
-"""Time in which the whole process stood still is no work, whoever looks first after it."""
+"""A process that stood still did no work meanwhile. It makes no difference who looks first afterwards."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_look_before_the_ticker_takes_nothing_for_stuck(progress_capture: Capt
 
 @pytest.mark.parametrize("wakes_in_wait", [True, False])
 def test_a_standstill_within_a_wait_counts_once(wakes_in_wait: bool, progress_capture: Capture) -> None:
-    """A machine that sleeps during a wait for approval takes that time from the run once, whoever notices it first."""
+    """The time for which a machine slept within a declared wait is subtracted once, whoever notices it first."""
     for _ in range(2):
         with progress.operation("deploy"):
             progress_capture.advance(100)

@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind
 
 from otel_progress import semconv as s
 from otel_progress.integrations.switch import digest
+from otel_progress.integrations.usual_limits import MODEL, TOOL
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
@@ -28,7 +29,7 @@ class Kind(Enum):
     PLAIN = "plain"
 
 
-LIMITS: Final = {Kind.MODEL: 300.0, Kind.TOOL: 120.0, Kind.SERVER: math.inf, Kind.CONSUMER: math.inf}
+LIMITS: Final = {Kind.MODEL: MODEL, Kind.TOOL: TOOL, Kind.SERVER: math.inf, Kind.CONSUMER: math.inf}
 """The allowed idle time by kind, in seconds; infinity: never judged, as a stream or a queue may be silent for hours."""
 AI: Final = frozenset({Kind.AGENT, Kind.MODEL, Kind.TOOL})
 _GEN_AI: Final = {
@@ -49,16 +50,6 @@ _OPENINFERENCE: Final = {
     "CHAIN": Kind.CHAIN,
 }
 _BY_SPAN: Final = {SpanKind.SERVER: Kind.SERVER, SpanKind.CONSUMER: Kind.CONSUMER}
-_INPUT: Final = (
-    f"{s.GEN_AI_USAGE}.input_tokens",
-    f"{s.LLM_TOKEN_COUNT}.prompt",
-    f"{s.GEN_AI_USAGE}.prompt_tokens",
-)
-_OUTPUT: Final = (
-    f"{s.GEN_AI_USAGE}.output_tokens",
-    f"{s.LLM_TOKEN_COUNT}.completion",
-    f"{s.GEN_AI_USAGE}.completion_tokens",
-)
 _OPENINFERENCE_KIND: Final = "openinference.span.kind"
 _MCP_METHOD: Final = "mcp.method.name"
 _HOSTS: Final = ("server.address", "net.peer.name", "http.host", "url.full", "http.url")
@@ -104,7 +95,7 @@ def message_of(span: ReadableSpan, kind: Kind) -> str | None:
 def tokens_of(span: ReadableSpan) -> tuple[int, int]:
     """The input and output tokens that a span reports."""
     said: Mapping[str, Any] = span.attributes or {}
-    return _number(said, _INPUT), _number(said, _OUTPUT)
+    return _number(said, s.INPUT_TOKENS), _number(said, s.OUTPUT_TOKENS)
 
 
 def _number(said: Mapping[str, Any], keys: tuple[str, ...]) -> int:

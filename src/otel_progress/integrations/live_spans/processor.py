@@ -36,7 +36,7 @@ FRESH: Final = 10_000
 UNSEEN: Final = 100_000
 """Open spans that are remembered while nobody looks."""
 SELDOM: Final = 4
-"""Every so many looks it is seen whether a span said more."""
+"""Looks from one check of what a span says to the next."""
 CHAIN: Final = 64
 """Spans around one that are looked at."""
 _SCOPE: Final = semconv.SCOPE

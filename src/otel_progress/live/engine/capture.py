@@ -233,6 +233,7 @@ def _repeated(operation: OperationState) -> tuple[StageRuns, ...]:
 
 
 def _runs(operation: OperationState) -> tuple[StageRuns, ...]:
+    """The same, counted anew."""
     folded = operation._runs
     by_path: dict[str, list[StageState]] = {path: [] for path in folded or ()}
     ended = [stage for stage in list(operation._stages or ()) if stage._status.final and not left_out(stage)]

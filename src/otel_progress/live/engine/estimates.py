@@ -11,6 +11,7 @@ from otel_progress.live.survey import Survey
 
 if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
+    from otel_progress.model.estimate import Pace
     from otel_progress.model.fields import Progress
     from otel_progress.model.snapshot import Snapshot
 
@@ -57,6 +58,11 @@ def next_end(operation: OperationState, seen: Seen, now: float, check: float = E
         late = 0.0
     paces = [node._pace for node in (operation, *stages) if node._pace is not None]
     late = min((late, *(pace.late_in(now) for pace in paces)))
+    return _next_look(paces, now, check, late)
+
+
+def _next_look(paces: list[Pace], now: float, check: float, late: float) -> float:
+    """When to look: after `check` (s) at the latest, soon once an estimate is `late` (s), and when a pace ends."""
     ends = min((pace.ends_at(now) for pace in paces), default=FOREVER)
     return min(now + min(check, late + LATE_ENDS), ends + ENDED_FOR)
 
@@ -80,8 +86,7 @@ def still_holds(operation: OperationState, now: float, check: float) -> float | 
     late = min((pace.late_in(now) for pace in paces), default=FOREVER)
     if late <= 0 or any(pace.is_over(now) for pace in paces):
         return None
-    ends = min((pace.ends_at(now) for pace in paces), default=FOREVER)
-    return min(now + min(check, late + LATE_ENDS), ends + ENDED_FOR)
+    return _next_look(paces, now, check, late)
 
 
 def estimated(seen: Seen) -> frozenset[str]:

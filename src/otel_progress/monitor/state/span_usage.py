@@ -16,17 +16,7 @@ KNOWN: Final = 2_000
 """The most spans of a trace whose tokens are kept apart; those of further spans are added up."""
 DEEP: Final = 64
 """The most ancestors of a span that are looked at."""
-_INPUT: Final = (
-    f"{s.GEN_AI_USAGE}.input_tokens",
-    f"{s.LLM_TOKEN_COUNT}.prompt",
-    f"{s.GEN_AI_USAGE}.prompt_tokens",
-)
-_OUTPUT: Final = (
-    f"{s.GEN_AI_USAGE}.output_tokens",
-    f"{s.LLM_TOKEN_COUNT}.completion",
-    f"{s.GEN_AI_USAGE}.completion_tokens",
-)
-_KINDS: Final = {"input_tokens": _INPUT, "output_tokens": _OUTPUT}
+_KINDS: Final = {"input_tokens": s.INPUT_TOKENS, "output_tokens": s.OUTPUT_TOKENS}
 """The attributes that say how many tokens of each kind a span used; of several on one span the first counts."""
 
 Tokens = dict[str, float]
