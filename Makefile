@@ -51,7 +51,7 @@ test: $(READY)  ## run the tests that need nothing else installed; less than 5 m
 test-all: stack $(SCREENS)/.ready $(FRAMEWORKS)/.ready  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
 	@$(WITH_GO) $(RUN) -m pytest $(PARALLEL)
 
-test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most eight; passing tests are reported as flaky
+test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most twelve; passing tests are reported as flaky
 	@$(WITH_GO) $(RUN) tools/again.py
 
 test-stack: stack  ## run only the tests against the real Collector, Prometheus, Jaeger and VictoriaLogs

@@ -272,12 +272,20 @@ def listener(port: int, proc: Path = PROC) -> Holder | None:
         return None
     for folder in proc.glob("[0-9]*/fd"):
         try:
-            if any(os.readlink(link) in sockets for link in folder.iterdir()):
+            if any(_target(link) in sockets for link in folder.iterdir()):
                 name = (folder.parent / "comm").read_text(encoding="utf-8", errors="replace").strip()
                 return Holder(int(folder.parent.name), name)
         except (OSError, ValueError):
             continue  # it ended, or belongs to another user
     return None
+
+
+def _target(link: Path) -> str:
+    """Where a link leads; empty for a file that was closed since its folder was listed."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
 
 
 def _listening(table: Path, port: int) -> list[str]:

@@ -176,11 +176,15 @@ def _interrupt_all(reason: str, deadline: float) -> None:
     Short operations that ended before, and wait to be reported, may be thousands. Called in the ticker's thread.
     """
     interrupted = set()
-    for number, operation in enumerate(registry.operations(), 1):
-        operation._finish(Status.INTERRUPTED, reason, None)
-        interrupted.add(operation)
-        if number % INTERRUPTS == 0 and clock.monotonic() >= deadline:
-            break
+    process.interrupts = True
+    try:
+        for number, operation in enumerate(registry.operations(), 1):
+            operation._finish(Status.INTERRUPTED, reason, None)
+            interrupted.add(operation)
+            if number % INTERRUPTS == 0 and clock.monotonic() >= deadline:
+                break
+    finally:
+        process.interrupts = False
     changes = registry.changes
     waiting = [changes.popleft() for _ in range(len(changes))]
     waiting.sort(key=lambda change: change[1] not in interrupted)
