@@ -235,7 +235,15 @@ def _stage_of(parent: Operation | Stage, name: str, options: Any) -> Stage:
     """A stage of a handle."""
     if "parent" in options:
         raise InvalidArgument("the stage of a handle has that handle as its parent; use otel_progress.stage(parent=)")
-    return Stage(name, parent=parent, **options)
+    try:
+        return Stage(name, parent=parent, **options)
+    except NOTHING_LEFT:
+        return NO_STAGE
+
+
+NO_OPERATION: Final = object.__new__(Operation)
+"""Made in time: given where no memory or frame is left to make another one."""
+NO_STAGE: Final = object.__new__(Stage)
 
 
 # -- one for each call of a decorated function
