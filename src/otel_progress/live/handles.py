@@ -24,7 +24,7 @@ from otel_progress.model.statistics import Statistics, Tally, statistics_of
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from otel_progress.live.records import Parent
     from otel_progress.live.stage import StageGiven
@@ -241,9 +241,21 @@ def _stage_of(parent: Operation | Stage, name: str, options: Any) -> Stage:
         return NO_STAGE
 
 
-NO_OPERATION: Final = object.__new__(Operation)
-"""Made in time: given where no memory or frame is left to make another one."""
-NO_STAGE: Final = object.__new__(Stage)
+class _NoOperation(Operation):
+    def start(self) -> Self:
+        return self
+
+    __enter__ = start
+
+
+class _NoStage(Stage):
+    def __enter__(self, current: bool = True) -> Self:
+        return self
+
+
+NO_OPERATION: Final[Operation] = object.__new__(_NoOperation)
+"""Given where no memory or frame is left to make another one: it never starts, so that it can be given again."""
+NO_STAGE: Final[Stage] = object.__new__(_NoStage)
 
 
 # -- one for each call of a decorated function
