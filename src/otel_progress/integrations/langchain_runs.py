@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from otel_progress import Operation, Stage, current, operation, semconv, stage
 from otel_progress.integrations import seen
-from otel_progress.integrations.switch import captured, digest
+from otel_progress.integrations.switch import captured, digest, observed
 from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL
 from otel_progress.integrations.usual_limits import limit as limited
 
@@ -240,7 +240,7 @@ class Runs:
         if root.handle is None:
             thread, agent = root.metadata.get("thread_id"), root.metadata.get("lc_agent_name")
             attributes = {} if thread is None else {semconv.CONVERSATIONS[0]: thread}
-            root.handle = operation(root.name, agent=agent, attributes=attributes).start()
+            root.handle = observed(operation(root.name, agent=agent, attributes=attributes)).start()
         return root.handle
 
     def _show(self, run: Run, name: str, limit: float, attributes: dict[str, Any] | None = None) -> None:
@@ -254,7 +254,7 @@ class Runs:
             above = self._operate(run.root)
         above = above or current()
         if above is None:
-            run.handle = operation(name, attributes=attributes, **limited(limit))
+            run.handle = observed(operation(name, attributes=attributes, **limited(limit)))
             return
         above.raise_if_cancelled()
         run.handle = stage(name, parent=above, attributes=attributes, **limited(limit))

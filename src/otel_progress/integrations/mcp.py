@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import otel_progress as progress
-from otel_progress.integrations.switch import Switch, captured, digest
+from otel_progress.integrations.switch import Switch, captured, digest, observed
 from otel_progress.integrations.usual_limits import TOOL, limit
 
 LIBRARY: Final = "mcp"
@@ -194,7 +194,7 @@ def _begun(ctx: Any) -> Call | None:
     if len(_names) >= NAMES and name not in _names:
         name = OTHER
     _names[name] = None
-    operation = progress.operation(name, parent=progress.extract(_meta(params)), **limit(TOOL))
+    operation = observed(progress.operation(name, parent=progress.extract(_meta(params)), **limit(TOOL)))
     kept = captured(params.get("arguments"))
     if kept is not None:
         operation.set(arguments=kept)

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from otel_progress import Operation, Stage, operation, semconv, stage
 from otel_progress.integrations import seen
-from otel_progress.integrations.switch import Switch, captured, digest
+from otel_progress.integrations.switch import Switch, captured, digest, observed
 from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL, limit
 
 LIBRARY: Final = "openai-agents"
@@ -268,7 +268,7 @@ def _operate(entry: Entry, trace: Any, name: str, agent: str | None) -> Operatio
     """Start the operation of a trace."""
     group = getattr(trace, "group_id", None)
     attributes = {semconv.CONVERSATIONS[0]: group} if group else {}
-    made = operation(name, agent=agent, attributes=attributes).start()
+    made = observed(operation(name, agent=agent, attributes=attributes)).start()
     entry.handle = made
     entry.used = _use(made)
     return made

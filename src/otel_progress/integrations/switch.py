@@ -10,8 +10,10 @@ from typing import Any, Final, TypeVar
 
 from otel_progress.live import hooks
 from otel_progress.live.guard import tell_once
+from otel_progress.live.state import OperationState
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T", bound=OperationState)
 DIGEST: Final = 8
 """Bytes of a digest; it tells inputs of one operation apart."""
 
@@ -95,6 +97,15 @@ class Patch:
         for name, (plain, ours) in self._methods.items() if owner is not None else ():
             if vars(owner).get(name) is ours:
                 setattr(owner, name, plain)
+
+
+def observed(operation: T) -> T:
+    """An operation that is about to start, marked as made by an integration.
+
+    Unless its program called `configure`, or opened an operation around it, nobody can ask it to stop.
+    """
+    operation._observed = True
+    return operation
 
 
 def captured(given: object) -> object | None:

@@ -122,6 +122,7 @@ class Late:
         self.place = here()
         self.lane = opened = Lane(length(iterable) if total is None else total, None, self.place, False, self.began)
         opened.named = total is not None
+        opened.observed = True
         if self.node is not None:
             self._show_lane(self.node)
         return loop(iterable, opened)
@@ -144,6 +145,7 @@ class Late:
         node: Operation | Stage
         if parent is None:
             node = Operation(self.name(), total=total, unit=self.unit())
+            node._observed = True
         else:
             node = Stage(self.name(), parent=parent, total=total, unit=self.unit())  # type: ignore[arg-type]
         if words:

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_progress.live import hooks
 from otel_progress.live.guard import drops
 from otel_progress.live.records import PLAIN, PLAIN_STAGE, Extras, OperationOptions, StageOptions
 from otel_progress.model.status import Health, Status
@@ -374,6 +375,8 @@ class OperationState(HandleState):
     """Why it was asked to stop. Written: job, ticker, control channel. Read: all."""
     _request: Request | None = None
     """What its `track` loops raise then. Written: control channel. Read: job."""
+    _observed = False
+    """Whether an integration made it. Written: integrations, before the start. Read: all."""
 
     def snapshot(self) -> Snapshot:
         """Everything that is known of it now, as an immutable value."""
@@ -392,6 +395,14 @@ class OperationState(HandleState):
     def request_cancel(self, reason: str | None = None) -> None:
         """Ask it to stop."""
         raise NotImplementedError
+
+    @property
+    def _takes_requests(self) -> bool:
+        """Whether its program knows requests to stop: it called `configure`, or made this or one around it itself."""
+        above: HandleState | None = self
+        while above is not None and above.operation._observed:
+            above = above.operation._parent
+        return above is not None or hooks.configured
 
 
 class StageState(HandleState):

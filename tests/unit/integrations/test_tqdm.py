@@ -20,6 +20,7 @@ import otel_progress as progress
 from otel_progress import semconv
 from otel_progress.instrumenting import chosen
 from otel_progress.integrations import tqdm as integration
+from otel_progress.live import hooks
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.testing import Capture, capture
@@ -322,8 +323,9 @@ def test_a_loop_that_hangs_is_stuck_at_its_line(seen: Capture) -> None:
     assert "test_a_loop_that_hangs_is_stuck_at_its_line" in str(stalled[0].snapshot.stuck_at)
 
 
-def test_a_request_to_cancel_stops_the_loop(seen: Capture) -> None:
-    """As a loop over `track` does, it raises at its next item."""
+def test_a_request_to_cancel_stops_the_loop(seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a loop over `track` does, it raises at its next item, if the program called `configure`."""
+    monkeypatch.setattr(hooks, "configured", True)
     taken = 0
     with pytest.raises(progress.OperationCancelled):
         for _ in bar(range(50), desc="long"):
