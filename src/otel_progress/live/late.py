@@ -11,6 +11,7 @@ import contextvars
 import functools
 import threading
 from collections.abc import Iterable, Iterator
+from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from otel_progress import clock, forks
@@ -46,7 +47,7 @@ class Late:
     Attributes:
         began: when it began (s, monotonic).
         around: the handle that was current where it began.
-        place: the thread and task that does it: that of its loop, else of its beginning.
+        place: the thread and task that does it: that of its loop, else where it moved last, else of its beginning.
         node: the operation or stage, once it has lasted.
         group: what holds work that is side by side, such as the display of several bars.
         lane: the loop over its items, if it has one that began.
@@ -54,7 +55,7 @@ class Late:
     """
 
     __slots__ = (
-        *("_began_ns", "_context", "_last", "_outer", "_read"),
+        *("_began_ns", "_context", "_last", "_looked", "_made_at", "_outer", "_read"),
         *("around", "began", "ended", "group", "lane", "node", "place"),
     )
 
@@ -62,7 +63,8 @@ class Late:
         """Remember when and where it begins."""
         self.began = clock.monotonic()
         self._began_ns = clock.time_ns()
-        self.place = here()
+        self.place = self._made_at = here()
+        self._looked = True
         self.around: HandleState | None = context.running_here()
         self._context = contextvars.copy_context()
         self.group: object = None
@@ -127,6 +129,13 @@ class Late:
             self._show_lane(self.node)
         return loop(iterable, opened)
 
+    def moved(self) -> None:
+        """It moves without a loop, in the thread that calls this."""
+        place = self.place
+        if self._looked or place.task is not None or place.thread != get_ident():
+            self._looked = False
+            self.place = here()
+
     def end(self, how: str | BaseException = "completed", *, later: bool = False) -> None:
         """It ended; with `later` the ticker says so, as a finalizer may run where locks are held."""
         if self.ended is None:
@@ -155,7 +164,7 @@ class Late:
         self._context.run(node.start)
         if node._status is not Status.RUNNING:
             return
-        node._place = self.place
+        node._place = self._made_at
         node._started = node._moved_at = self.began
         node._started_ns = self._began_ns
         self.node = node
@@ -188,7 +197,12 @@ class Late:
     def show(self) -> None:
         """Report what changed since the last look."""
         node, found = self.node, self.read() if self._last is None else self._last
-        if node is None or found == self._read:
+        if node is None:
+            return
+        self._looked = True
+        if self.lane is None and self.place != self._made_at:
+            node._carried = {self.place}
+        if found == self._read:
             return
         (done, total, words), before = found, self._read
         self._read = found
