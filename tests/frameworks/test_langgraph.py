@@ -187,10 +187,13 @@ def test_current_in_a_node(ask: Ask) -> None:
 @pytest.mark.parametrize("how", ["async", "sync"])
 def test_cancel(ask: Ask, how: str) -> None:
     """A cancel request reaches a graph that awaits; one in a thread stops at its next node."""
-    seen = ask("cancelled", how=how, until="tools/slow_async" if how == "async" else "tools/slow", cancel=True)
+    until = "tools/slow_async" if how == "async" else "tools/slow"
+    seen = ask("cancelled", how=how, until=until, cancel="configured")
     assert seen.error is not None
     assert seen.error.startswith("CancelledError" if how == "async" else "OperationCancelled")
     assert seen.warnings == []
+    alone = healthy(ask("cancelled", how=how, until=until, cancel="alone"))
+    assert (alone.result, alone.operation["status"]) == ("late", "completed")
 
 
 def test_live_spans_of_the_same_runs(ask: Ask) -> None:
