@@ -69,6 +69,15 @@ def test_the_same_tool_again_and_again(ask: Ask) -> None:
     assert "quick" in seen.operation["health_reason"]
 
 
+def test_other_results_are_no_loop(ask: Ask) -> None:
+    """The same tool with the same input, or the same node with the same state, works if its results differ or say nothing."""
+    for seen in (
+        ask("next_pages", until=CALL, advance=250),
+        *(ask("works_off", says=it, until="work", advance=250) for it in (True, False)),
+    ):
+        assert healthy(seen).operation["health"] == "progressing"
+
+
 @pytest.mark.parametrize("program", ["chat", "chat_async"])
 def test_a_stream(ask: Ask, program: str) -> None:
     """Streamed tokens are counted; one that stalls is stuck by the limit between tokens, with its count."""

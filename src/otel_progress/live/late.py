@@ -21,6 +21,7 @@ from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import tell_once
 from otel_progress.live.handles import Operation, Stage
 from otel_progress.live.lane import Lane, loop
+from otel_progress.live.outcome import ending, uncaught, words
 from otel_progress.live.track import length
 from otel_progress.model.status import Status
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from otel_progress.live.state import HandleState
 
 T = TypeVar("T")
+GRACE: Final = 0.5
+"""Seconds for which the end of a loop that was left early is kept back: an exception may be ending the process."""
 SHORT: Final = 1.0
 """Seconds that work lasts, at least, before it is shown."""
 MOST: Final = 1_000
@@ -55,7 +58,7 @@ class Late:
     """
 
     __slots__ = (
-        *("_began_ns", "_context", "_last", "_looked", "_made_at", "_outer", "_read"),
+        *("_began_ns", "_context", "_last", "_ended_at", "_looked", "_made_at", "_outer", "_read"),
         *("around", "began", "ended", "group", "lane", "node", "place"),
     )
 
@@ -65,6 +68,7 @@ class Late:
         self._began_ns = clock.time_ns()
         self.place = self._made_at = here()
         self._looked = True
+        self._ended_at = 0.0
         self.around: HandleState | None = context.running_here()
         self._context = contextvars.copy_context()
         self.group: object = None
@@ -140,9 +144,26 @@ class Late:
         """It ended; with `later` the ticker says so, as a finalizer may run where locks are held."""
         if self.ended is None:
             self.ended = how
+            self._ended_at = clock.monotonic()
             self._last = self.read()
         if not later and _open.pop(self, self) is None:
             _finish(self)
+
+    def ends_with(self, error: BaseException | None) -> None:
+        """The process ends, by an exception that nobody caught or without one."""
+        if error is not None and self.ended in (None, "left"):
+            self.ended, self._last = error, self._last or self.read()
+            self.end()
+        elif (how := self.ended or self.over()) is not None:
+            self.end(how)
+        elif self.lane is None:
+            done, total, _ = self.read()
+            if total is None or is_all(done, total):  # nobody closed it, as nobody has to
+                self.end()
+
+    def is_held(self, now: float) -> bool:
+        """Whether its end waits for the reason why its loop was left."""
+        return self.ended == "left" and now - self._ended_at < GRACE
 
     # -- its life as an operation or a stage
 
@@ -154,9 +175,9 @@ class Late:
         node: Operation | Stage
         if parent is None:
             node = Operation(self.name(), total=total, unit=self.unit())
-            node._observed = True
         else:
             node = Stage(self.name(), parent=parent, total=total, unit=self.unit())  # type: ignore[arg-type]
+        node._observed = True
         if words:
             node._message = words
         if initial:
@@ -235,9 +256,9 @@ def look(now: float) -> None:
         try:
             how = one.over() if one.ended is None else None
             if how is not None:
-                one.end(how)
+                one.end(how, later=how == "left")
             elif one.ended is not None:
-                if _open.pop(one, one) is None:
+                if not one.is_held(now) and _open.pop(one, one) is None:
                     _finish(one)
             elif one.node is not None:
                 one.show()
@@ -255,7 +276,17 @@ def look(now: float) -> None:
 @functools.cache
 def _look_at_exit() -> None:
     """Say what has ended before the end of the process interrupts what has not."""
-    atexit.register(lambda: look(clock.monotonic()))
+    atexit.register(_last_look)
+
+
+def _last_look() -> None:
+    error = uncaught()
+    for one in tuple(_open):
+        try:
+            one.ends_with(error)
+        except Exception:
+            tell_once("the end of a progress bar could not be told")
+    look(clock.monotonic())
 
 
 def _configure() -> None:
@@ -273,7 +304,7 @@ def _finish(one: Late) -> None:
         return
     one.show()
     if isinstance(how, BaseException):
-        node.fail(how)
+        node._finish(ending(how), words(how), how)
     elif how == "left":
         if one.lane is not None:
             one.lane.close()

@@ -184,6 +184,8 @@ class HandleState:
     _token: Any = None
     """The same of its span. Written and read: job."""
 
+    _observed = False
+    """Whether an integration made it. Written: integrations, before the start. Read: all."""
     _adopted: Adopted | None = None
     """The span of the program that it stands for, if it was made of one. Written: before the start. Read: all."""
 
@@ -375,8 +377,6 @@ class OperationState(HandleState):
     """Why it was asked to stop. Written: job, ticker, control channel. Read: all."""
     _request: Request | None = None
     """What its `track` loops raise then. Written: control channel. Read: job."""
-    _observed = False
-    """Whether an integration made it. Written: integrations, before the start. Read: all."""
 
     def snapshot(self) -> Snapshot:
         """Everything that is known of it now, as an immutable value."""

@@ -129,7 +129,7 @@ def test_a_task_that_another_thread_moves_is_stuck_at_the_line_of_that_thread(
     moved, gate = threading.Event(), threading.Event()
 
     def work_that_hangs() -> None:
-        getattr(shown, how)(task, **({"advance": 3}))
+        getattr(shown, how)(task, advance=3)
         moved.set()
         gate.wait(60)
 

@@ -416,7 +416,7 @@ def test_a_bar_that_another_thread_moves_is_stuck_at_the_line_of_that_thread(see
     assert "work_that_hangs" in str(stalled.stuck_at)
 
 
-def test_an_open_loop_leaves_the_bar_as_it_is(seen: Capture) -> None:  # noqa: ARG001
+def test_an_open_loop_leaves_the_bar_as_it_is(seen: Capture) -> None:
     """Length, reversal and the iterable itself are those of tqdm alone, before the first item and after it."""
     items = [1, 2, 3]
     one = bar(items)
