@@ -13,6 +13,8 @@ RELEASE := $(VENV)/release
 WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
 # Tests that need only Python and no long waits. Tests of forks, kills and outages are in tests/stress.
 FAST_TESTS := tests/unit tests/typing tests/terminal README.md docs
+# What is checked for systems other than Linux: all but the command `run`, which needs POSIX.
+ELSEWHERE := --follow-imports silent --exclude cli/run/ src/otel_progress
 # More workers than cores, because many tests wait for real programs; tests/conftest.py says what runs in which order.
 PARALLEL := -n 4
 # Tests start Python about two thousand times: where this variable is set, each start would compile our code again.
@@ -68,6 +70,8 @@ check: $(READY)  ## check lint, format, types, import layers and spelling
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m mypy --platform win32 --cache-dir .mypy_cache/win32 $(ELSEWHERE)
+	$(RUN) -m mypy --platform darwin --cache-dir .mypy_cache/darwin $(ELSEWHERE)
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/codespell
