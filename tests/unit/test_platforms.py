@@ -75,27 +75,4 @@ def test_run_without_posix() -> None:
         [*HIDDEN, "-m", "otel_progress", "run", "--", "true"], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 125
-    assert "which this system lacks: start `otel-progress monitor`" in done.stderr
-
-
-SIGNALS = """
-import os, signal, sys
-if sys.argv[1] == "without":
-    del signal.sigtimedwait
-from otel_progress.cli.run.signals import Signals
-with Signals() as signals:
-    os.kill(os.getpid(), signal.SIGUSR1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    first = signals.next(30).number
-    print(sorted([first, *(one.number for one in signals.waiting())]), signals.next(0.0))
-"""
-
-
-def test_signals_without_a_timed_wait() -> None:
-    """Where no signal can be waited for with a limit, as on macOS, the same ones are taken."""
-    said = [
-        subprocess.run([sys.executable, "-c", SIGNALS, which], capture_output=True, text=True, check=True, timeout=60)
-        for which in ("with", "without")
-    ]
-    assert said[0].stdout == said[1].stdout
-    assert "None" in said[0].stdout
+    assert "run works on Linux only: start `otel-progress monitor` instead" in done.stderr

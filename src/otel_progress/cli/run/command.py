@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from typing import Any, Final
 
@@ -88,15 +89,9 @@ def main(arguments: argparse.Namespace) -> int:
 
 def unavailable() -> str:
     """Why no command can be watched on this system; empty if one can."""
-    try:
-        importlib.import_module("fcntl")
-        importlib.import_module("termios")
-    except ImportError:
-        return (
-            "run needs process groups and signals, which this system lacks: start `otel-progress monitor`, and the "
-            f"program with {CONFIGURE}=true"
-        )
-    return ""
+    if hasattr(signal, "sigtimedwait"):
+        return ""
+    return f"run works on Linux only: start `otel-progress monitor` instead, and the program with {CONFIGURE}=true"
 
 
 def _fail(reason: str) -> int:

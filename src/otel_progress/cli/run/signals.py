@@ -1,17 +1,13 @@
 """Signals for the watched command.
 
 They are blocked and waited for, so that each comes with its sender: a signal from the terminal went to the whole
-process group, so the command has it already; one from another process came to us alone, and is passed on. Where the
-system does not tell the sender, as on macOS, those that can be typed count as typed.
+process group, so the command has it already; one from another process came to us alone, and is passed on.
 """
 
 from __future__ import annotations
 
 import signal
-import threading
 from typing import TYPE_CHECKING, Final, NamedTuple
-
-from otel_progress import clock
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -25,10 +21,6 @@ PASSED_ON: Final = (
     signal.SIGUSR2,
 )
 STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT})
-TYPED: Final = frozenset({signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH})
-"""Signals that a terminal sends."""
-POLL: Final = 0.02
-"""Seconds between two looks, where the system can't wait for a signal for a limited time."""
 OF_A_TERMINAL: Final = (signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 """Signals that we handle as well if the command does not have our terminal."""
 
@@ -59,35 +51,21 @@ class Signals:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while _wait(self._all, 0) is not None:
+        while signal.sigtimedwait(self._all, 0) is not None:
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
     def next(self, timeout: float) -> ReceivedSignal | None:
         """Wait up to `timeout` seconds for a signal; None if there is none, or if a child has ended."""
-        came = _wait(self._all, timeout)
-        return None if came is None or came.number == signal.SIGCHLD else came
+        came = signal.sigtimedwait(self._all, timeout)
+        if came is None or came.si_signo == signal.SIGCHLD:
+            return None
+        return ReceivedSignal(came.si_signo, came.si_code > 0)
 
     def waiting(self) -> list[ReceivedSignal]:
         """The signals that have arrived and were not taken yet."""
         found = []
-        while (came := _wait(self._all, 0)) is not None:
-            if came.number != signal.SIGCHLD:
-                found.append(came)
+        while (came := signal.sigtimedwait(self._all, 0)) is not None:
+            if came.si_signo != signal.SIGCHLD:
+                found.append(ReceivedSignal(came.si_signo, came.si_code > 0))
         return found
-
-
-def _wait(numbers: frozenset[int], timeout: float) -> ReceivedSignal | None:
-    """Take one of these blocked signals; None if none came within `timeout` seconds."""
-    if hasattr(signal, "sigtimedwait"):
-        came = signal.sigtimedwait(numbers, timeout)
-        return None if came is None else ReceivedSignal(came.si_signo, came.si_code > 0)
-    pause = threading.Event()
-    deadline = clock.monotonic() + timeout
-    while not (pending := signal.sigpending() & numbers):
-        left = deadline - clock.monotonic()
-        if left <= 0:
-            return None
-        pause.wait(min(POLL, left))
-    number = int(signal.sigwait(pending))
-    return ReceivedSignal(number, number in TYPED)
