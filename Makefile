@@ -84,7 +84,7 @@ hooks: $(READY)  ## install the pre-commit hooks
 	$(VENV)/bin/pre-commit install
 
 stack: $(READY)  ## build or install the programs that tests need and that are missing (Collector, Prometheus, ...)
-	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium
+	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium zsh fish
 	@$(WITH_GO) $(RUN) tests/stack/build.py
 
 alert-demo: $(READY)  ## let a job hang until its alert arrives at a webhook; about a minute, longer the first time
