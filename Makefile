@@ -13,13 +13,15 @@ RELEASE := $(VENV)/release
 WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
 # Tests that need only Python and no long waits. Tests of forks, kills and outages are in tests/stress.
 FAST_TESTS := tests/unit tests/typing tests/terminal README.md docs
+# What is checked for systems other than Linux: all but the command `run`, which needs POSIX.
+ELSEWHERE := --follow-imports silent --exclude cli/run/ src/otel_progress
 # More workers than cores, because many tests wait for real programs; tests/conftest.py says what runs in which order.
 PARALLEL := -n 4
 # Tests start Python about two thousand times: where this variable is set, each start would compile our code again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident coverage versions dashboards conventions lock dist clean
+.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident coverage versions dashboards conventions api lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -68,6 +70,8 @@ check: $(READY)  ## check lint, format, types, import layers and spelling
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m mypy --platform win32 --cache-dir .mypy_cache/win32 $(ELSEWHERE)
+	$(RUN) -m mypy --platform darwin --cache-dir .mypy_cache/darwin $(ELSEWHERE)
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/codespell
@@ -80,7 +84,7 @@ hooks: $(READY)  ## install the pre-commit hooks
 	$(VENV)/bin/pre-commit install
 
 stack: $(READY)  ## build or install the programs that tests need and that are missing (Collector, Prometheus, ...)
-	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium
+	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium zsh fish
 	@$(WITH_GO) $(RUN) tests/stack/build.py
 
 alert-demo: $(READY)  ## let a job hang until its alert arrives at a webhook; about a minute, longer the first time
@@ -117,6 +121,9 @@ dashboards: $(READY)  ## generate grafana/dashboards
 
 conventions: $(READY)  ## generate conventions/ from docs/semantic-conventions.md
 	$(RUN) tools/conventions.py
+
+api: $(READY)  ## list the public API in docs/public-api.txt
+	$(RUN) tools/public_api.py
 
 lock: $(READY)  ## pin the newest versions of the packages for development and releases
 	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra all requirements-dev.in --universal --python-version 3.10 \

@@ -242,6 +242,10 @@ def _first_operation() -> None:
             configure_as_guest()
         else:
             hooks.on_first = None
+            if not hooks.wanted and settings.has_terminal():
+                from otel_progress import hint
+
+                hint.later()
     except BaseException as error:
         hooks.on_first = None
         swallow(error, "the start of the first operation")

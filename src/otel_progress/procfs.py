@@ -91,6 +91,8 @@ def is_hidden(pid: int, proc: Path = PROC) -> bool:
         return True
     else:
         return False
+    if os.name == "nt":  # where signal 0 is Ctrl+C
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -158,7 +160,7 @@ def created(seen: ProcessStat, proc: Path = PROC) -> float | None:
     try:
         with (proc / "stat").open(encoding="ascii", errors="replace") as lines:
             boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
-        return boot + seen.ticks / os.sysconf("SC_CLK_TCK")
+        return boot + seen.ticks / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else None
     except (OSError, ValueError, IndexError, StopIteration):
         return None
 

@@ -101,11 +101,12 @@ def _hook() -> None:
     atexit.register(_exit)
     # Python calls hooks of a child in the order of registration, and ours uses a pool: its lock must be free by then.
     importlib.import_module("concurrent.futures.thread")
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
         _begin_child()
