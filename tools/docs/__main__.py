@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from tools.docs import api, command_line, variables
 from tools.docs.pages import LISTED, PARTS, PICTURES, ROOT, site_path, stage
 
 SPHINX: Final = ROOT / ".venv" / "docs" / "bin" / "python"
@@ -26,7 +27,7 @@ def main(site: Path) -> int:
     source = site.with_name(f"{site.name}-source")
     shutil.rmtree(source, ignore_errors=True)
     shutil.rmtree(site, ignore_errors=True)
-    files = stage(source)
+    files = stage(source, {f"docs/reference/{name}.md": text for name, text in reference().items()})
     twins = {site_path(file): (source / site_path(file)).read_text(encoding="utf-8") for file in files if is_page(file)}
     prepare(source, files)
     if code := sphinx(source, site):
@@ -41,6 +42,11 @@ def main(site: Path) -> int:
     (site / "llms-full.txt").write_text(full(twins), encoding="utf-8")
     print(f"{len(twins)} pages are in {os.path.relpath(site)}")
     return 0
+
+
+def reference() -> dict[str, str]:
+    """Return the generated pages of the reference by name."""
+    return {**api.pages(), "commands": command_line.page(), "variables": variables.page()}
 
 
 def sphinx(source: Path, site: Path) -> int:

@@ -18,6 +18,8 @@ OUTSIDE: Final = "repository"
 _FENCE: Final = re.compile(r"(^ *(`{3,})[^\n]*\n.*?^ *\2 *$)", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"(\]\()([^)\s]+)(\))")
 _LEXERS: Final = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".go": "go", ".ts": "typescript", ".json": "json"}
+GENERATED: Final = ("functions", "operations", "values", "errors", "modules", "commands", "variables")
+"""The pages of the reference that a build makes out of the package; they stand in no folder of the repository."""
 
 
 class Part(NamedTuple):
@@ -34,6 +36,7 @@ PARTS: Final = (
         (
             "docs/run.md",
             "docs/resume.md",
+            "docs/monitor.md",
             "docs/doctor.md",
             "docs/pager.md",
             "docs/runbook.md",
@@ -57,7 +60,7 @@ PARTS: Final = (
     Part(
         "Reference",
         (
-            "docs/monitor.md",
+            *(f"docs/reference/{name}.md" for name in GENERATED),
             "docs/monitor-api.md",
             "docs/monitor-outlets.md",
             "docs/semantic-conventions.md",
@@ -124,19 +127,24 @@ def resolved(target: str, file: str) -> str:
     path = os.path.normpath(os.path.join(os.path.dirname(file), target))
     if (ROOT / path).is_dir():
         path = f"{path}/README.md"
-    if not (ROOT / path).is_file() and not path.startswith("docs/reference/"):
+    if not (ROOT / path).is_file():
         raise FileNotFoundError(f"{file} links to {target}, which does not exist")
     return path
 
 
-def stage(into: Path) -> list[str]:
+def stage(into: Path, made: dict[str, str]) -> list[str]:
     """Write the pages of `docs/` and of the navigation, and what they link to, as they are on the site.
+
+    `made` are pages that are no files of the repository: their text by the path that they would have.
 
     Returns: all files, as paths in the repository.
     """
     docs = (it.relative_to(ROOT).as_posix() for it in (ROOT / "docs").rglob("*") if it.is_file())
-    waiting = sorted({*docs, *LISTED})
+    waiting = sorted({*docs, *LISTED} - {*made})
     seen = set(waiting)
+    for file, text in made.items():
+        (into / site_path(file)).parent.mkdir(parents=True, exist_ok=True)
+        (into / site_path(file)).write_text(text, encoding="utf-8")
     while waiting:
         file = waiting.pop()
         to = into / site_path(file)
@@ -150,7 +158,7 @@ def stage(into: Path) -> list[str]:
             found = {resolved(target, file) for target in links(text)} - seen - {"README.md"}
             waiting += sorted(found)
             seen |= found
-    return sorted(seen)
+    return sorted({*seen, *made})
 
 
 def shown(text: str, file: str) -> str:
