@@ -82,8 +82,7 @@ def record() -> tuple[list[tuple[float, list[Row]]], float]:
                     raise SystemExit(f"it was not found to be stuck within two minutes:\n{terminal.text}")
     begins = next(at for at, (_, rows) in enumerate(frames) if any("pages" in run.text for row in rows for run in row))
     first = frames[begins][0] - 1.0  # the start of Python is shortened to a second
-    kept = [(max(0.2, at - first), rows) for at, rows in frames[begins - 1 :]]
-    return kept, now - first + STAYS
+    return [(at - first, rows) for at, rows in frames[begins:]], now - first + STAYS
 
 
 def row(cells: defaultdict[int, object]) -> Row:

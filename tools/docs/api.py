@@ -41,7 +41,10 @@ MODULES: Final = (
     f"{TOP}.integrations.switch",
 )
 """The public modules beside the package itself."""
-FIRST: Final = ("Operation", "Stage")
+FIRST: Final = (
+    *("configure", "operation", "stage", "track", "advance", "update", "waiting", "note", "record", "usage", "result"),
+    *("Operation", "Stage", "Snapshot", "StageSnapshot", "Progress", "Status", "Health", "Event", "ProgressError"),
+)
 """What readers look for; the others follow by name."""
 WIDTH: Final = 100
 
@@ -65,6 +68,8 @@ def pages() -> dict[str, str]:
     top: dict[str, list[str]] = {"functions": [], "operations": [], "values": [], "errors": []}
     for name in names(otel_progress):
         top[_kind(getattr(otel_progress, name))].append(name)
+    for listed in top.values():
+        listed.sort(key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     return {
         "functions": _page(
             "Functions",

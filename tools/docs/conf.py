@@ -12,3 +12,16 @@ html_title = "otel-progress"
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+
+
+def setup(app):
+    """Name the twin of each page in Markdown."""
+    app.connect("html-page-context", _twin)
+
+
+def _twin(_app, page, _template, context, doctree) -> None:
+    if doctree is not None:
+        name = page.rpartition("/")[2]
+        context["metatags"] += f'<link rel="alternate" type="text/markdown" href="{name}.md">\n'
