@@ -44,7 +44,10 @@ def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 def _formatter(parser: argparse.ArgumentParser) -> argparse.HelpFormatter:
     """Return what formats the help of a parser, for lines of the same width on each terminal."""
-    return parser.formatter_class(parser.prog, width=WIDTH)
+    formatter = parser.formatter_class(parser.prog, width=WIDTH)
+    if hasattr(formatter, "_set_color"):  # of Python 3.14
+        formatter._set_color(False)  # noqa: SLF001
+    return formatter
 
 
 def cell(text: str) -> str:
