@@ -17,6 +17,7 @@ from tools.docs.pages import GENERATED
 import otel_progress
 from otel_progress import handlers
 from otel_progress.cli import COMMANDS
+from otel_progress.monitor.web.openapi import document
 from otel_progress.settings import Settings
 
 PAGES = reference()
@@ -79,6 +80,14 @@ def test_each_variable_and_setting_is_there() -> None:
         assert re.search(rf"^\| `{name}` \| \S.* \|$", page, re.MULTILINE), name
     listed = re.findall(r"^- `(\w+)`", page.split("## Settings")[1], re.MULTILINE)
     assert listed == [field.name for field in dataclasses.fields(Settings)]
+
+
+def test_each_route_and_object_is_there() -> None:
+    """The page of the HTTP API has each route of the OpenAPI document, and each of its objects."""
+    whole = document("")
+    routes = {f"{method.upper()} {path}" for path, methods in whole["paths"].items() for method in methods}
+    assert len(routes) > 15
+    assert set(sections(PAGES["http"])) == routes | set(whole["components"]["schemas"]) | {"Objects"}
 
 
 def test_docstrings_become_markdown() -> None:

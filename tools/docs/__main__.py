@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tools.docs import api, command_line, variables
+from tools.docs import api, command_line, http_api, variables
 from tools.docs.pages import LISTED, PARTS, PICTURES, ROOT, site_path, stage
 
 SPHINX: Final = ROOT / ".venv" / "docs" / "bin" / "python"
@@ -46,7 +46,7 @@ def main(site: Path) -> int:
 
 def reference() -> dict[str, str]:
     """Return the generated pages of the reference by name."""
-    return {**api.pages(), "commands": command_line.page(), "variables": variables.page()}
+    return {**api.pages(), "commands": command_line.page(), "http": http_api.page(), "variables": variables.page()}
 
 
 def sphinx(source: Path, site: Path) -> int:

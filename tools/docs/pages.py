@@ -18,7 +18,7 @@ OUTSIDE: Final = "repository"
 _FENCE: Final = re.compile(r"(^ *(`{3,})[^\n]*\n.*?^ *\2 *$)", re.MULTILINE | re.DOTALL)
 _LINK: Final = re.compile(r"(\]\()([^)\s]+)(\))")
 _LEXERS: Final = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".go": "go", ".ts": "typescript", ".json": "json"}
-GENERATED: Final = ("functions", "operations", "values", "errors", "modules", "commands", "variables")
+GENERATED: Final = ("functions", "operations", "values", "errors", "modules", "commands", "variables", "http")
 """The pages of the reference that a build makes out of the package; they stand in no folder of the repository."""
 
 
