@@ -7,6 +7,8 @@ READY := $(VENV)/.ready
 SCREENS := $(VENV)/screens
 # Agent frameworks, for tests/frameworks: as large.
 FRAMEWORKS := $(VENV)/frameworks
+# Sphinx, for `make docs`.
+DOCS := $(VENV)/docs
 RELEASE := $(VENV)/release
 
 # If there is no Go on the PATH, use the one in the user's cache; it is installed there first.
@@ -21,7 +23,7 @@ PARALLEL := -n 4
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident coverage versions dashboards conventions api lock dist clean
+.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident docs coverage versions dashboards conventions api lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -44,13 +46,19 @@ $(FRAMEWORKS)/.ready: requirements-frameworks.txt | $(READY)
 	@$(VENV)/bin/uv pip install --quiet --python $(FRAMEWORKS)/bin/python --no-deps --editable .
 	@touch $@
 
+$(DOCS)/.ready: requirements-docs.txt | $(READY)
+	@echo "setting up $(DOCS); this happens once and takes a few seconds"
+	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(DOCS)
+	@$(VENV)/bin/uv pip install --quiet --python $(DOCS)/bin/python -r requirements-docs.txt
+	@touch $@
+
 demo: $(READY)  ## run a monitor with its page, and jobs that work, wait, fail, hang, loop and are killed
 	@$(RUN) examples/tour
 
 test: $(READY)  ## run the tests that need nothing else installed; less than 5 minutes
 	$(RUN) -m pytest $(PARALLEL) $(FAST_TESTS)
 
-test-all: stack $(SCREENS)/.ready $(FRAMEWORKS)/.ready  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
+test-all: stack $(SCREENS)/.ready $(FRAMEWORKS)/.ready $(DOCS)/.ready  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
 	@$(WITH_GO) $(RUN) -m pytest $(PARALLEL)
 
 test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most twelve; passing tests are reported as flaky
@@ -103,6 +111,9 @@ cost: $(READY)  ## count what operations send, beside peers, with an example bil
 incident: $(READY)  ## play an incident on the programs that `make stack` installs; 15 minutes; writes docs/accuracy.md
 	$(RUN) -m benchmarks.incident
 
+docs: $(DOCS)/.ready  ## build the documentation as a site in build/site; a broken link, anchor or reference fails
+	@$(RUN) -m tools.docs
+
 coverage: $(READY)  ## list the lines and branches that no unit test reaches
 	$(RUN) -m coverage run -m pytest tests/unit
 	$(RUN) -m coverage report
@@ -132,6 +143,8 @@ lock: $(READY)  ## pin the newest versions of the packages for development and r
 	  --constraint requirements-dev.txt --universal --python-version 3.10 --no-emit-index-url --no-annotate --no-header --output-file requirements-screens.txt
 	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra all requirements-frameworks.in --universal --python-version 3.10 \
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements-frameworks.txt
+	$(VENV)/bin/uv pip compile --quiet --upgrade requirements-docs.in --universal --python-version 3.10 \
+	  --no-emit-index-url --no-annotate --no-header --output-file requirements-docs.txt
 	$(VENV)/bin/uv pip compile --quiet --upgrade requirements-release.in --constraint requirements-dev.txt --universal --python-version 3.10 \
 	  --no-emit-index-url --no-annotate --no-header --output-file requirements-release.txt
 

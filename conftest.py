@@ -39,7 +39,7 @@ def _as_before(names: dict[str, Any]) -> None:
 
 pytest_collect_file = Sybil(
     parsers=[PythonCodeBlockParser(), SkipParser()],
-    patterns=["README.md", "docs/*.md"],
+    patterns=["README.md", "docs/*.md", "docs/how-to/*.md"],
     setup=_nothing_leaves,
     teardown=_as_before,
 ).pytest()

@@ -106,7 +106,9 @@ class Settings:
         control: whose commands are obeyed. False: nobody's. True: those from any URL that the receiver names. A URL:
             also those from that address. None: those from the endpoint's own host and port, if it is on this machine or
             gets our credentials.
-        traces: the exporters for spans, as `OTEL_TRACES_EXPORTER` lists them; likewise `metrics` and `logs`.
+        traces: the exporters for spans, as `OTEL_TRACES_EXPORTER` lists them.
+        metrics: those for metrics, as `OTEL_METRICS_EXPORTER` lists them.
+        logs: those for log events, as `OTEL_LOGS_EXPORTER` lists them.
         temporality: the aggregation temporality of counters and histograms.
         endpoints: the endpoint of each signal: `traces`, `metrics`, `logs`.
     """

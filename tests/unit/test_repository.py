@@ -72,6 +72,7 @@ def test_no_machine_in_the_lock() -> None:
     """The pinned requirements name packages and versions alone: no index and no path."""
     for name in (
         "requirements-dev.txt",
+        "requirements-docs.txt",
         "requirements-frameworks.txt",
         "requirements-screens.txt",
         "requirements-release.txt",

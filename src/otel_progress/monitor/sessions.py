@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, Generic, NamedTuple, TypeVar
+from typing import Final, Generic, TypeVar
 
 from otel_progress import clock
 
@@ -21,7 +22,8 @@ LINK_SECONDS: Final = 300.0
 Who = TypeVar("Who")
 
 
-class _Session(NamedTuple, Generic[Who]):
+@dataclass(frozen=True)
+class _Session(Generic[Who]):  # Python 3.10 has no generic named tuples
     """What a secret opens, until when, and the token it was made with."""
 
     until: float

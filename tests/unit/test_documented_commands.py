@@ -1,0 +1,65 @@
+"""Commands, options and manifests in README.md and docs/ are real."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from tools.docs.command_line import parsers
+
+from otel_progress.cli import COMMANDS
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KUBERNETES = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
+OPTIONS = {name: set(parser._option_string_actions) for name, parser in parsers().items()}
+
+
+def commands(text: str) -> list[tuple[str, list[str]]]:
+    """Return each command of ours in code, with its options; what `run` starts is not ours."""
+    code = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    code += re.findall(r"`(otel-progress [^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    lines = "\n".join(code).replace("\\\n", " ")
+    found = re.findall(r"(?:^|[\s`])otel-progress ([a-z]+)(?![\w:.])([^|#;&\n]*)", lines)
+    return [(name, re.findall(r"(?<![\w-])--[a-z][\w-]*", rest.partition(" -- ")[0])) for name, rest in found]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda it: it.stem)
+def test_documented_commands_exist(page: Path) -> None:
+    """Each command that a page shows exists, and has the options that the page gives it."""
+    for name, options in commands(page.read_text(encoding="utf-8")):
+        assert name in COMMANDS, f"otel-progress {name}"
+        assert set(options) <= OPTIONS[name], f"otel-progress {name} {options}"
+
+
+def test_commands_are_found() -> None:
+    """The test above sees commands in fences and in text, and leaves out what `run` starts."""
+    text = (
+        "```sh\nA=1 otel-progress list --json  # all\n```\nand `otel-progress run -f -- job --fast`, `otel-progress==1`"
+    )
+    assert commands(text) == [("list", ["--json"]), ("run", [])]
+
+
+def test_manifest_of_a_job_is_a_cron_job() -> None:
+    """The manifest parses, and starts the program below `otel-progress run`."""
+    found = re.search(r"^```yaml\n(.*?)^```", KUBERNETES, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    job = yaml.safe_load(found[1])
+    assert job["kind"] == "CronJob"
+    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert container["command"][:3] == ["otel-progress", "run", "--"]
+
+
+def test_script_of_the_page_makes_a_prometheus_rule() -> None:
+    """The script of the page turns the rules into a PrometheusRule with the same groups."""
+    found = re.search(r"<<'PY'\n(.*?)^PY$", KUBERNETES, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    rules = ROOT / "grafana" / "alerts" / "rules.yaml"
+    made = subprocess.run([sys.executable, "-c", found[1], str(rules)], capture_output=True, text=True, check=True)
+    resource = yaml.safe_load(made.stdout)
+    assert resource["kind"] == "PrometheusRule"
+    assert resource["spec"] == yaml.safe_load(rules.read_text(encoding="utf-8"))
