@@ -310,9 +310,9 @@ def test_number_of_operations_is_bounded_and_those_that_run_stay() -> None:
     for number in range(5):
         status = Status.COMPLETED if number % 2 else Status.RUNNING
         ledger.apply(replace(snap(1, status), operation_id=str(number)), "p1", 1.0)
-    assert (sorted(ledger.operations), ledger.forgotten) == (["0", "2", "4"], 0)
+    assert (sorted(ledger.operations), ledger.room.counts.total()) == (["0", "2", "4"], 0)
     ledger.apply(replace(snap(), operation_id="5"), "p1", 1.0)
-    assert (sorted(ledger.operations), ledger.forgotten) == (["2", "4", "5"], 1)
+    assert (sorted(ledger.operations), ledger.room.counts.total()) == (["2", "4", "5"], 1)
     assert len(ledger.open_of("p1")) == 3
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from otel_progress.model.states import STATES, TROUBLE
 from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.intake.mistakes import KINDS
+from otel_progress.monitor.state.room import REASONS as ASIDE_REASONS
 from otel_progress.monitor.web.openapi_terms import (
     Json,
     boolean,
@@ -62,6 +63,12 @@ def schemas() -> Json:
                 ("newest",),
                 newest=text("The last mistake that was told, with its sender."),
                 **{kind: integer() for kind in KINDS},
+            ),
+            put_aside=object_of(
+                (),
+                **{reason: integer() for reason in ASIDE_REASONS},
+                newest=text("The last message about operations that were put aside to make room, with its sender."),
+                trouble=text("The same, if it was within the last minute."),
             ),
             redis=object_of(
                 ("published", "dropped", "taken", "skipped", "lost", "lag"),
