@@ -154,5 +154,9 @@ class Inbox:
             self._on_deaf(clock.monotonic())
 
     def statistics(self) -> dict[str, int]:
-        """How many requests wait, and how many requests and records were not accepted, by reason."""
-        return {"waiting": len(self.queue), **{reason: self.dropped[reason] for reason in REASONS}}
+        """How many requests wait, and how many requests and records were not accepted, in all and by reason."""
+        return {
+            "waiting": len(self.queue),
+            "refused": self.refused,
+            **{reason: self.dropped[reason] for reason in REASONS},
+        }

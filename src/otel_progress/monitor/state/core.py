@@ -20,7 +20,7 @@ from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
-from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, newer_schema, refusal, unknown_event
+from otel_progress.monitor.intake.mistakes import Mistake, Mistakes, mistakes, newer_schema, refusal, unknown_event
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import (
@@ -126,6 +126,7 @@ class Core:
         faults: what is wrong with the monitor itself.
         watcher: proves that processes of this machine are gone.
         taken: the number of records that were stored.
+        refused: the number of records that were refused although their request was accepted.
         mistakes: what senders get wrong.
         aside: the operations that were put aside to make room.
     """
@@ -159,7 +160,7 @@ class Core:
         self.observer = Observer(self.ledger, clock.monotonic())
         self.inbox = Inbox(self.observer.was_deaf)
         self.watcher: Watcher | None = None
-        self.taken = 0
+        self.taken = self.refused = 0
         self.mistakes = Mistakes()
         self.aside = Aside(self.ledger.room)
         self._why: dict[str, None] = {}
@@ -343,6 +344,7 @@ class Core:
                 batch.outgoing.append((parcel.signal, parcel.body))
             refused, too_large = refused + parcel.allowance.refused, too_large + parcel.allowance.too_large
         unread = self.ledger.unread - unread
+        self.refused += unread + refused + too_large
         self.inbox.dropped["records"] += refused + too_large
         self.mistakes.counts["too_many_parts"] += refused
         self.mistakes.counts["too_large"] += too_large
@@ -362,13 +364,13 @@ class Core:
         """Take the events of one process."""
         group = with_judge(group)
         for name in group.unknown:
-            self._complain("event_name", unknown_event(name), group)
+            self._complain(unknown_event(name), group)
         for key in keys_of(group.resource):
             self.loading.meet_process(key)
         instance = self.ledger.instance_of(group.resource)
         newer = newer_schema(group.resource)
         if newer is not None:
-            self._complain("schema", newer, group)
+            self._complain(newer, group)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
         if not own:  # another monitor received it some time ago
@@ -416,14 +418,14 @@ class Core:
         """Tell what is wrong with an event of a program without our SDK."""
         if record.event == s.PROCESS_HEARTBEAT or head_of(record) is not None:
             is_promised = promised_interval(group.resource) is not None
-            for kind, words in mistakes(record, is_promised=is_promised):
-                self._complain(kind, words, group)
+            for mistake in mistakes(record, is_promised=is_promised):
+                self._complain(mistake, group)
 
-    def _complain(self, kind: str, words: str, group: records.Group) -> None:
-        """Count a mistake of a sender; the first one of a kind is told, in the answer as well."""
+    def _complain(self, mistake: Mistake, group: records.Group) -> None:
+        """Count a mistake of a sender; the first one about a field is told, in the answer as well."""
         instance = self.ledger.instance_of(group.resource)
         name = str(group.resource.get(s.SERVICE_NAME) or "a program")[:NAME]
-        told = self.mistakes.note(kind, words, instance, f"{name} ({instance[:NAME]})")
+        told = self.mistakes.note(mistake, instance, f"{name} ({instance[:NAME]})")
         if told is not None:
             self._why[told] = None
 
@@ -454,9 +456,9 @@ class Core:
         was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
-            kind, words = refusal(record)
-            self._complain(kind, words, group)
-            self._why[words] = None
+            mistake = refusal(record)
+            self._complain(mistake, group)
+            self._why[mistake.words] = None
             return
         self._taking += 1
         key = head.operation_id

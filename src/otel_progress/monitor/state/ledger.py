@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
+from otel_progress.model.attribute_types import is_amount, is_whole
 from otel_progress.model.curve import Curve, Points
 from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
@@ -319,7 +320,7 @@ def head_of(event: ReportedEvent) -> Head | None:
     """The head of an event; None if it is not a valid event of an operation.
 
     It is valid with an id, a name and a status. The attempt, the sequence and the start time may be missing, but not be
-    of another type, as they say which attempt the event belongs to and which event is the newest.
+    of another type or negative, as they say which attempt the event belongs to and which event is the newest.
     """
     get = event.brief.get
     key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), _STATUSES.get(get(s.STATUS))
@@ -330,8 +331,8 @@ def head_of(event: ReportedEvent) -> Head | None:
         or not 0 < len(key) <= KEY_LENGTH
         or type(name) is not str
         or status is None
-        or type(attempt) is not int
-        or type(sequence) is not int
+        or not is_whole(attempt)
+        or not is_whole(sequence)
         or not (finite(started) or s.START_TIME not in event.brief)
         or (type(parent) is str and len(parent) > KEY_LENGTH)
     ):
@@ -852,7 +853,7 @@ def _draw(entry: Entry) -> None:
         return
     get = entry.said.brief.get
     seconds, completed, told = elapsed_of(entry.said, entry.head), get(s.COMPLETED), get(s.CURVE)
-    if seconds is None or completed is None or not finite(seconds) or not finite(completed):
+    if seconds is None or completed is None or not finite(seconds) or not is_amount(completed):
         return
     if isinstance(told, str):
         try:
