@@ -15,7 +15,6 @@ from otel_progress import Operation, Stage, current, operation, semconv, stage
 from otel_progress.integrations import seen
 from otel_progress.integrations.switch import call_of, captured, observed
 from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL
-from otel_progress.integrations.usual_limits import limit as limited
 
 PAUSED: Final = 1_000
 """Graphs that wait for an answer, at most; the oldest is given up."""
@@ -152,7 +151,7 @@ class Runs:
         run.handle.raise_if_cancelled()
         if run.stream is None:
             run.handle.update(message="streaming")
-            run.stream = observed(stage("stream", parent=run.handle, unit=TOKEN, **limited(STREAM))).start()
+            run.stream = observed(stage("stream", parent=run.handle, unit=TOKEN), STREAM).start()
         run.stream.advance()
 
     def model_ended(self, key: Any, response: Any) -> None:
@@ -263,10 +262,10 @@ class Runs:
             above = self._operate(run.root)
         above = above or current()
         if above is None:
-            run.handle = observed(operation(name, attributes=attributes, **limited(limit)))
+            run.handle = observed(operation(name, attributes=attributes), limit)
             return
         above.raise_if_cancelled()
-        run.handle = observed(stage(name, parent=above, attributes=attributes, **limited(limit)))
+        run.handle = observed(stage(name, parent=above, attributes=attributes), limit)
 
     def _enter(self, run: Run) -> None:
         """Start a handle, and make it current in the code of the run.

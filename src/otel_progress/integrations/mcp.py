@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import otel_progress as progress
 from otel_progress.integrations.switch import Switch, call_of, captured, observed
-from otel_progress.integrations.usual_limits import TOOL, limit
+from otel_progress.integrations.usual_limits import TOOL
 
 LIBRARY: Final = "mcp"
 TESTED: Final = ("2.3", "3")
@@ -194,7 +194,7 @@ def _begun(ctx: Any) -> Call | None:
     if len(_names) >= NAMES and name not in _names:
         name = OTHER
     _names[name] = None
-    operation = observed(progress.operation(name, parent=progress.extract(_meta(params)), **limit(TOOL)))
+    operation = observed(progress.operation(name, parent=progress.extract(_meta(params))), TOOL)
     kept = captured(params.get("arguments"))
     if kept is not None:
         operation.set(arguments=kept)
@@ -340,7 +340,7 @@ def _wrapped_call(plain: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
         if not switch.on:
             return await plain(self, name, arguments, read_timeout_seconds, progress_callback, **options)
         inside = progress.current()
-        handle: Any = observed((progress.operation if inside is None else progress.stage)(name[:NAME], **limit(TOOL)))
+        handle: Any = observed((progress.operation if inside is None else progress.stage)(name[:NAME]), TOOL)
         with handle:
             kept = captured(arguments)
             if kept is not None:

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 from otel_progress import Operation, Stage, operation, semconv, stage
 from otel_progress.integrations import seen
 from otel_progress.integrations.switch import Switch, call_of, captured, observed
-from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL, limit
+from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL
 
 LIBRARY: Final = "openai-agents"
 TESTED: Final = ("0.24", "1")
@@ -201,16 +201,16 @@ class Spans:
             host = _operate(root, trace, trace.name or name, None)
         if kind in ("generation", "response"):
             model = getattr(data, "model", None)
-            entry.handle = observed(stage(f"chat {model}" if model else "chat", parent=host, **limit(MODEL))).start()
+            entry.handle = observed(stage(f"chat {model}" if model else "chat", parent=host), MODEL).start()
             seen.whole.add(entry.handle)
             entry.used = _use(entry.handle)
             entry.handle.update(message="no token yet")
         elif kind == "agent":
-            entry.handle = observed(stage(name, parent=host, **limit(NODE))).start()
+            entry.handle = observed(stage(name, parent=host), NODE).start()
             entry.used = _use(entry.handle)
         else:
             named = {"mcp_tools": "list tools", "guardrail": f"guardrail {name}"}.get(kind, name)
-            entry.handle = observed(stage(named, parent=host, **limit(TOOL)))
+            entry.handle = observed(stage(named, parent=host), TOOL)
             entry.handle.__enter__()
 
     def ended(self, span: Any) -> None:
@@ -242,7 +242,7 @@ class Spans:
             return
         if entry.stream is None:
             entry.handle.update(message="streaming")
-            entry.stream = observed(stage("stream", parent=entry.handle, unit="token", **limit(STREAM))).start()
+            entry.stream = observed(stage("stream", parent=entry.handle, unit="token"), STREAM).start()
         entry.stream.advance()
 
     def _end(self, entry: Entry, said: Any) -> None:

@@ -105,13 +105,17 @@ class Patch:
                 setattr(owner, name, plain)
 
 
-def observed(handle: T) -> T:
+def observed(handle: T, usual_limit: float | None = None) -> T:
     """An operation or a stage that is about to start, marked as made by an integration.
+
+    `usual_limit` is the allowed idle time of its kind of work (s), where neither code, settings nor earlier runs set
+    one.
 
     Unless its program called `configure`, or opened an operation around it, nobody can ask it to stop. A stage of the
     same name again and again is no loop.
     """
     handle._observed = True
+    handle._usual_limit = usual_limit
     return handle
 
 

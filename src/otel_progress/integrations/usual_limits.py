@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
-from otel_progress.live import hooks
+from typing import Final
 
 NODE: Final = 300.0
 """For a node or an agent, while no tool and no model call runs in it."""
@@ -14,8 +12,3 @@ MODEL: Final = 300.0
 """For a model call without a first token."""
 STREAM: Final = 60.0
 """For a model between two tokens."""
-
-
-def limit(seconds: float) -> dict[str, Any]:
-    """The option of an operation or a stage that names this limit; none if `configure(stall_after=...)` names one."""
-    return {"stall_after": seconds} if hooks.stall_after is None else {}

@@ -420,7 +420,9 @@ def stall_after(node: HandleState) -> float | None:
     usual, learned = node._usual_limit, node._learned
     if usual == math.inf:
         return None
-    return usual if learned is None or learned.stall_after is None else learned.stall_after
+    if learned is None or learned.stall_after is None or (usual is not None and not learned.by_runs):
+        return usual
+    return learned.stall_after
 
 
 def named_stall_after(node: HandleState) -> float | None:

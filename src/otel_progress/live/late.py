@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from otel_progress import clock, forks
 from otel_progress.live import context, hooks, preload
-from otel_progress.live.counting import restore
+from otel_progress.live.counting import life, restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import tell_once
 from otel_progress.live.handles import Operation, Stage
@@ -58,13 +58,25 @@ class Late:
     """
 
     __slots__ = (
-        *("_began_ns", "_context", "_last", "_ended_at", "_looked", "_made_at", "_outer", "_read"),
+        *(
+            "_began_ns",
+            "_context",
+            "_count",
+            "_ended_at",
+            "_last",
+            "_looked",
+            "_made_at",
+            "_moved_at",
+            "_outer",
+            "_read",
+        ),
         *("around", "began", "ended", "group", "lane", "node", "place"),
     )
 
     def __init__(self) -> None:
         """Remember when and where it begins."""
-        self.began = clock.monotonic()
+        self.began = self._moved_at = clock.monotonic()
+        self._count: float | None = 0
         self._began_ns = clock.time_ns()
         self.place = self._made_at = here()
         self._looked = True
@@ -192,6 +204,23 @@ class Late:
         self._show_lane(node)
         if done:
             node.update(completed=done)
+        self._was_seen(node)
+
+    def watch(self, now: float) -> None:
+        """See whether it moved, while it is not shown."""
+        done = self.lane.completed if self.lane is not None else self.read()[0]
+        if done != self._count:
+            self._count, self._moved_at = done, now
+
+    def _was_seen(self, node: Operation | Stage) -> None:
+        """What it did before it was shown is no gap of nothing and then all at once."""
+        units = life(node)
+        if units:
+            node._sampled = node._sampled_done = units
+            node._moved_at = node._counted_at = self._moved_at
+        if self.lane is not None:
+            self.lane.seen = self.lane.completed
+            self.lane.moved_at = self.lane.before = self._moved_at
 
     def _parent(self) -> HandleState | None:
         """What runs around it: the work of the same thread that it is in, unless a handle was opened in between."""
@@ -251,7 +280,6 @@ def is_all(done: float | None, total: float | None) -> bool:
 
 def look(now: float) -> None:
     """Start what has lasted, read what was started, end what has ended; the ticker calls it."""
-    global _configuring
     for one in tuple(_open):
         try:
             how = one.over() if one.ended is None else None
@@ -262,15 +290,23 @@ def look(now: float) -> None:
                     _finish(one)
             elif one.node is not None:
                 one.show()
-            elif now - one.began >= SHORT:
-                if hooks.on_first is None:
-                    one.start()
-                elif _configuring is None:  # it waits for the ticker
-                    _configuring = threading.Thread(target=_configure, name="otel-progress-first", daemon=True)
-                    _configuring.start()
+            else:
+                one.watch(now)
+                if now - one.began >= SHORT:
+                    _show(one)
         except Exception:
             _open.pop(one, None)
             tell_once("a progress bar could not be shown; the job goes on")
+
+
+def _show(one: Late) -> None:
+    """Start it; the first work of a process configures before."""
+    global _configuring
+    if hooks.on_first is None:
+        one.start()
+    elif _configuring is None:  # it waits for the ticker
+        _configuring = threading.Thread(target=_configure, name="otel-progress-first", daemon=True)
+        _configuring.start()
 
 
 @functools.cache

@@ -278,6 +278,8 @@ class LearnedLimits(NamedTuple):
     stall_source: str | None = None
     slow_after: float | None = None
     slow_source: str | None = None
+    by_runs: bool = False
+    """Whether earlier runs taught the allowed idle time; else the run so far did."""
 
 
 class Gaps:

@@ -14,8 +14,10 @@ from opentelemetry.sdk.trace import TracerProvider
 import otel_progress as progress
 from otel_progress import semconv
 from otel_progress.instrumenting import chosen
+from otel_progress.integrations.switch import observed
 from otel_progress.live import hooks
 from otel_progress.live.engine.commands import Commands
+from otel_progress.live.engine.limits import stall_limit
 from otel_progress.model.status import Status
 from otel_progress.testing import Capture, capture
 
@@ -83,3 +85,25 @@ def test_declared_operations_in_a_span_take_requests(seen: Capture) -> None:
             assert Commands().obey(command)["state"] == "received"  # type: ignore[index]
             assert inner.cancel_requested()
             assert not outer.cancel_requested()
+
+
+def test_a_usual_limit_yields_to_earlier_runs_alone(seen: Capture) -> None:
+    """What a run itself counts raises no limit of its kind; a limit that code names counts before both."""
+    with progress.operation("agent"):
+        stream = observed(progress.stage("stream", unit="token"), 60.0)
+        with stream:
+            for _ in range(100):
+                stream.advance()
+                seen.advance(0.1)
+            assert stall_limit(stream) == (60.0, None)
+    for _ in range(3):
+        with progress.operation("agent"), observed(progress.stage("stream", unit="token"), 60.0) as stream:
+            for _ in range(5):
+                stream.advance()
+                seen.advance(100)
+    with progress.operation("agent"), observed(progress.stage("stream", unit="token"), 60.0) as stream:
+        seen.advance(1)
+        limit, source = stall_limit(stream)
+        assert limit is not None
+        assert limit > 100
+        assert source is not None

@@ -430,3 +430,29 @@ def test_an_open_loop_leaves_the_bar_as_it_is(seen: Capture) -> None:
     assert list(loop) == [2, 3]
     del one.iterable
     assert not hasattr(one, "iterable")
+
+
+def test_what_a_bar_did_before_it_was_shown_is_no_gap(seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first bar of a process waits until that is configured; it moved all the time, and its pace and limit say so."""
+    gate, wants = threading.Event(), threading.Event()
+
+    def first() -> None:
+        wants.set()
+        gate.wait(60)
+        hooks.on_first = None
+
+    monkeypatch.setattr(hooks, "on_first", first)
+    for number in bar(range(100), desc="files"):
+        seen.advance(0.1)
+        if number == 50:
+            assert wants.wait(60)
+            assert not progress.operations()
+            gate.set()
+            while hooks.on_first is not None:
+                threading.Event().wait(0.01)
+        if number == 60:
+            [one] = progress.operations()
+            assert one.snapshot().progress.completed == 60
+    found = ended(seen, "files")
+    assert found.progress.rate == pytest.approx(10, rel=0.1)
+    assert one._gaps is None

@@ -155,7 +155,8 @@ class Learning:
         if found.stall_after is None:
             return found
         stall_after = learned.mixed(found.stall_after, seen)
-        return found._replace(stall_after=stall_after, stall_source=learned.source(key[1], seen))
+        source = learned.source(key[1], seen)
+        return found._replace(stall_after=stall_after, stall_source=source, by_runs=learned.runs > 0)
 
     def slow(self, operation: OperationState) -> LearnedLimits:
         """The run time limit of an operation that names only its idle time."""

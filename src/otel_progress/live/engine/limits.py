@@ -16,7 +16,7 @@ def stall_limit(node: HandleState) -> tuple[float | None, str | None]:
     limit, learned = stall_after(node), node._learned
     if limit is None or learned is None or named_stall_after(node) is not None or hooks.stall_after is not None:
         return limit, None
-    return limit, learned.stall_source if learned.stall_after is not None else None
+    return limit, learned.stall_source if limit == learned.stall_after else None
 
 
 def slow_after(operation: OperationState) -> float | None:
