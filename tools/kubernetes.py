@@ -18,7 +18,7 @@ MANIFESTS: Final = ROOT / "deploy" / "kubernetes"
 NAMESPACE: Final = "otel-progress"
 PART_OF: Final = {"app.kubernetes.io/part-of": "otel-progress"}
 COLLECTOR: Final = ("single.yaml", "gateway.yaml")
-RULES: Final = ("rules", "panels", "watchdog")
+RULES: Final = ("rules", "panels", "watchdog", "links")
 """Files below grafana/alerts/; jobs.yaml lists jobs of one's own first."""
 
 

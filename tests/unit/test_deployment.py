@@ -108,7 +108,7 @@ def test_rules_and_dashboards_are_ours(objects: dict[tuple[str, str], dict[str, 
     boards = {path.name: path.read_text("utf-8") for path in (ROOT / "grafana" / "dashboards").glob("*.json")}
     shown = [one for one in objects.values() if one["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
     assert {name: text for one in shown for name, text in one["data"].items()} == boards
-    for name in ("rules", "panels", "watchdog"):
+    for name in ("rules", "panels", "watchdog", "links"):
         ours = yaml.safe_load((ROOT / "grafana" / "alerts" / f"{name}.yaml").read_text(encoding="utf-8"))
         assert objects["PrometheusRule", f"otel-progress-{name}"]["spec"] == ours
     assert max(len(yaml.safe_dump(one)) for one in objects.values()) < 1_000_000
