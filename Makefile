@@ -23,7 +23,7 @@ PARALLEL := -n 4
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident docs coverage versions dashboards conventions api lock dist clean
+.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident docs coverage versions dashboards conventions api kubernetes lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -135,6 +135,9 @@ conventions: $(READY)  ## generate conventions/ from docs/semantic-conventions.m
 
 api: $(READY)  ## list the public API in docs/public-api.txt
 	$(RUN) tools/public_api.py
+
+kubernetes: $(READY)  ## write Kubernetes manifests, with rules and dashboards, to build/kubernetes
+	$(RUN) tools/kubernetes.py
 
 lock: $(READY)  ## pin the newest versions of the packages for development and releases
 	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra all requirements-dev.in --universal --python-version 3.10 \

@@ -74,6 +74,13 @@ def test_importing_stays_light(module: str, imported: dict[str, Any]) -> None:
     assert found == [] or module in allowed & set(_needed_by_the_api())
 
 
+def test_importing_is_small(imported: dict[str, Any]) -> None:
+    """Importing loads these packages alone, and few modules of ours: what most programs need."""
+    packages = {name.partition(".")[0] for name in imported["modules"]} - set(sys.stdlib_module_names)
+    assert packages <= {"otel_progress", "opentelemetry", "typing_extensions"} | _needed_by_the_api()
+    assert len([name for name in imported["modules"] if name.partition(".")[0] == "otel_progress"]) <= 75
+
+
 def _needed_by_the_api() -> set[str]:
     code = (
         "import sys, opentelemetry.trace, opentelemetry.propagate, opentelemetry.baggage; print(' '.join(sys.modules))"

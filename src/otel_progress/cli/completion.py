@@ -16,11 +16,11 @@ NAME: Final = "otel-progress"
 _FILES: Final = ("FILE", "PATH", "DIR", "DB")
 """Parts of the metavar of an argument that names a file."""
 _ABOUT: Final = "Print the completion of commands, options and their values for a shell."
-_EXAMPLE: Final = """\
+_EXAMPLE: Final = f"""\
 install:
   bash   otel-progress completion bash > ~/.local/share/bash-completion/completions/otel-progress
-  zsh    otel-progress completion zsh > "${fpath[1]}/_otel-progress"
-  fish   otel-progress completion fish > ~/.config/fish/completions/otel-progress.fish"""
+  zsh    otel-progress completion zsh > "${{fpath[1]}}/_{NAME}"
+  fish   otel-progress completion fish > ~/.config/fish/completions/{NAME}.fish"""
 
 
 @dataclass(frozen=True)

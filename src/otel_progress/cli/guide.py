@@ -8,11 +8,11 @@ TEXT: Final = """\
 otel-progress shows long-running work while it runs: how far it is, how long it takes, whether it is stuck, and where.
 
   Say in a program what runs:
-      import otel_progress as progress
+      from otel_progress import operation, track
 
-      @progress.operation("nightly-import")
+      @operation("nightly-import")
       def main():
-          for row in progress.track(rows):
+          for row in track(rows):
               ...
 
   Run it, and see it below its own output and in a browser:

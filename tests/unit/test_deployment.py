@@ -1,0 +1,140 @@
+"""deploy/: what the examples mount, name and listen at exists, and fits together."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from otel_progress.cli import COMMANDS
+from otel_progress.version import VERSION
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "deploy"
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return all objects that `make kubernetes` writes, by kind and name."""
+    folder = tmp_path_factory.mktemp("kubernetes")
+    runpy.run_path(str(ROOT / "tools" / "kubernetes.py"))["write"](folder)
+    found = [one for path in folder.glob("*.yaml") for one in yaml.safe_load_all(path.read_text(encoding="utf-8"))]
+    by_name = {(one["kind"], one["metadata"]["name"]): one for one in found}
+    assert len(by_name) == len(found)
+    return by_name
+
+
+def pods(objects: dict[tuple[str, str], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the pod template of each workload."""
+    return [
+        one["spec"]["template"]["spec"] for (kind, _), one in objects.items() if kind in ("Deployment", "StatefulSet")
+    ]
+
+
+def test_all_is_in_one_namespace(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Every object is in the namespace that the manifests make."""
+    assert {one["metadata"].get("namespace") for (kind, _), one in objects.items() if kind != "Namespace"} == {
+        name for kind, name in objects if kind == "Namespace"
+    }
+
+
+def test_what_is_mounted_exists(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Each mount has a volume; each volume a ConfigMap, a claim, or one of the two Secrets that the comments name."""
+    claims = {"otel-progress-gateway": {"data"}}
+    secrets = set(re.findall(r"create secret \w+ (\S+)", (DEPLOY / "kubernetes" / "gateway.yaml").read_text("utf-8")))
+    for pod in pods(objects):
+        volumes = {one["name"]: one for one in pod["volumes"]}
+        for container in pod["containers"]:
+            mounts = {one["name"] for one in container["volumeMounts"]}
+            assert set(volumes) <= mounts <= set(volumes) | claims["otel-progress-gateway"]
+            named = [one["valueFrom"]["secretKeyRef"]["name"] for one in container.get("env", ()) if "valueFrom" in one]
+            assert set(named) <= secrets
+        for volume in volumes.values():
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in objects
+            if "persistentVolumeClaim" in volume:
+                assert ("PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"]) in objects
+            if "secret" in volume:
+                assert volume["secret"]["secretName"] in secrets
+
+
+def test_the_collector_finds_its_configuration(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Its arguments are files of the ConfigMap, which are ours; each variable that has no default is set."""
+    container = objects["StatefulSet", "otel-progress-gateway"]["spec"]["template"]["spec"]["containers"][0]
+    data = objects["ConfigMap", "otel-progress-collector"]["data"]
+    files = [argument.removeprefix("--config=/etc/otelcol/") for argument in container["args"]]
+    assert files == list(data)
+    for name, text in data.items():
+        assert text == (ROOT / "collector-config" / name).read_text(encoding="utf-8")
+    needed = set(re.findall(r"\$\{env:(\w+)\}", "".join(data.values())))
+    known = set(re.findall(r"\$\{env:(\w+)", "".join(data.values())))
+    given = {one["name"] for one in container["env"]}
+    assert needed <= given <= known
+
+
+def test_services_reach_their_pods(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Each Service selects the pods of its name, at ports that these name."""
+    for (kind, name), service in objects.items():
+        if kind != "Service":
+            continue
+        workload = objects.get(("Deployment", name)) or objects["StatefulSet", name]
+        template = workload["spec"]["template"]
+        assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
+        assert workload["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+        ports = {one["name"] for one in template["spec"]["containers"][0]["ports"]}
+        assert {one["targetPort"] for one in service["spec"]["ports"]} <= ports
+
+
+def test_pods_have_no_rights(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """They run as another user than root, on a file system that they can't write, without a token of the cluster."""
+    for pod in pods(objects):
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            rights = container["securityContext"]
+            assert rights["readOnlyRootFilesystem"] is True
+            assert rights["allowPrivilegeEscalation"] is False
+            assert rights["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_rules_and_dashboards_are_ours(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Each dashboard and each rule of `grafana/` is there as it is; no object is larger than a cluster takes."""
+    boards = {path.name: path.read_text("utf-8") for path in (ROOT / "grafana" / "dashboards").glob("*.json")}
+    shown = [one for one in objects.values() if one["metadata"].get("labels", {}).get("grafana_dashboard") == "1"]
+    assert {name: text for one in shown for name, text in one["data"].items()} == boards
+    for name in ("rules", "panels", "watchdog", "links"):
+        ours = yaml.safe_load((ROOT / "grafana" / "alerts" / f"{name}.yaml").read_text(encoding="utf-8"))
+        assert objects["PrometheusRule", f"otel-progress-{name}"]["spec"] == ours
+    assert max(len(yaml.safe_dump(one)) for one in objects.values()) < 1_000_000
+
+
+def test_the_image_is_of_this_version(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """The monitor's image and the Collector's are of versions that exist here."""
+    images = {container["image"] for pod in pods(objects) for container in pod["containers"]}
+    collector = re.search(r"^ {2}version: *(\S+)", (ROOT / "tests/stack/builder.yaml").read_text("utf-8"), re.MULTILINE)
+    assert collector is not None
+    assert {image.rpartition(":")[2] for image in images} == {VERSION, collector[1]}
+
+
+def test_commands_exist() -> None:
+    """What the container and the service start is a command of ours, with options that it has."""
+    parser = argparse.ArgumentParser()
+    COMMANDS["monitor"].load().options(parser)
+    known = set(re.findall(r"--[\w-]+", parser.format_help()))
+    container = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+    service = (DEPLOY / "otel-progress-monitor.service").read_text(encoding="utf-8")
+    entry = re.search(r"^ENTRYPOINT (.*)", container, re.MULTILINE)
+    start = re.search(r"^ExecStart=(.*)", service, re.MULTILINE)
+    assert entry is not None
+    assert start is not None
+    for line in (entry[1], start[1]):
+        assert "monitor" in line
+        assert set(re.findall(r"--[\w-]+", line)) <= known
+    assert re.search(r"^USER [1-9]", container, re.MULTILINE)
+    assert "HEALTHCHECK" in container
