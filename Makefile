@@ -15,13 +15,15 @@ RELEASE := $(VENV)/release
 WITH_GO := command -v go >/dev/null || PATH="$$(sh tools/install-go.sh):$$PATH";
 # Tests that need only Python and no long waits. Tests of forks, kills and outages are in tests/stress.
 FAST_TESTS := tests/unit tests/typing tests/terminal README.md docs
+# What is checked for systems other than Linux: all but the command `run`, which needs POSIX.
+ELSEWHERE := --follow-imports silent --exclude cli/run/ src/otel_progress
 # More workers than cores, because many tests wait for real programs; tests/conftest.py says what runs in which order.
 PARALLEL := -n 4
 # Tests start Python about two thousand times: where this variable is set, each start would compile our code again.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident docs coverage versions dashboards conventions lock dist clean
+.PHONY: help demo test test-all test-again test-stack test-screens test-frameworks check format hooks stack alert-demo bench cost incident docs coverage versions dashboards conventions api lock dist clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -59,7 +61,7 @@ test: $(READY)  ## run the tests that need nothing else installed; less than 5 m
 test-all: stack $(SCREENS)/.ready $(FRAMEWORKS)/.ready $(DOCS)/.ready  ## install what is missing (about 20 minutes the first time), then run all tests, as .ci/run does
 	@$(WITH_GO) $(RUN) -m pytest $(PARALLEL)
 
-test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most eight; passing tests are reported as flaky
+test-again: $(READY)  ## rerun the tests that just failed, one by one, if they are at most twelve; passing tests are reported as flaky
 	@$(WITH_GO) $(RUN) tools/again.py
 
 test-stack: stack  ## run only the tests against the real Collector, Prometheus, Jaeger and VictoriaLogs
@@ -76,6 +78,8 @@ check: $(READY)  ## check lint, format, types, import layers and spelling
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m mypy --platform win32 --cache-dir .mypy_cache/win32 $(ELSEWHERE)
+	$(RUN) -m mypy --platform darwin --cache-dir .mypy_cache/darwin $(ELSEWHERE)
 	$(VENV)/bin/pyright
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/codespell
@@ -88,7 +92,7 @@ hooks: $(READY)  ## install the pre-commit hooks
 	$(VENV)/bin/pre-commit install
 
 stack: $(READY)  ## build or install the programs that tests need and that are missing (Collector, Prometheus, ...)
-	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium
+	sh tools/install.sh prometheus promtool prometheus-alertmanager amtool redis-server chromium zsh fish
 	@$(WITH_GO) $(RUN) tests/stack/build.py
 
 alert-demo: $(READY)  ## let a job hang until its alert arrives at a webhook; about a minute, longer the first time
@@ -128,6 +132,9 @@ dashboards: $(READY)  ## generate grafana/dashboards
 
 conventions: $(READY)  ## generate conventions/ from docs/semantic-conventions.md
 	$(RUN) tools/conventions.py
+
+api: $(READY)  ## list the public API in docs/public-api.txt
+	$(RUN) tools/public_api.py
 
 lock: $(READY)  ## pin the newest versions of the packages for development and releases
 	$(VENV)/bin/uv pip compile --quiet --upgrade pyproject.toml --extra all requirements-dev.in --universal --python-version 3.10 \

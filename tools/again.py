@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FAILED = ROOT / ".pytest_cache" / "v" / "cache" / "lastfailed"
-MOST = 8
+MOST = 12
 """The highest number of failed tests that is rerun."""
 
 

@@ -36,7 +36,7 @@ def unused() -> None:
 
 @attacks("calls", "{what} are used up before the first use, {watched}", what=("descriptors",), watched=WATCHED)
 def used_up(what: str, watched: str) -> None:
-    """Memory is left out: there CPython itself may die, and `handle.stage()` may raise MemoryError; run it by hand."""
+    """Memory is left out: without any, CPython itself may die of signal 11; run it by hand."""
     run("starved", what, watched)
 
 

@@ -207,7 +207,7 @@ class Simulation:
             "taken": self.monitor.core.taken,
             "held_mb": round(self.monitor.core.held / 1e6),
             "dropped": self.monitor.core.inbox.statistics(),
-            "forgotten": self.monitor.core.ledger.forgotten,
+            "forgotten": self.monitor.core.ledger.room.counts.total(),
             "file_mb": round(sum(one.stat().st_size for one in self.monitor.path.parent.glob("monitor.db*")) / 1e6),
         }
 

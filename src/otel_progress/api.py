@@ -15,7 +15,7 @@ from otel_progress.live import context, hooks, preload
 from otel_progress.live.boundary import public
 from otel_progress.live.guard import NOTHING_LEFT, swallow
 from otel_progress.live.handle import NO_WAIT, listening, nothing
-from otel_progress.live.handles import Operation, Stage, asked_here, running_here
+from otel_progress.live.handles import NO_OPERATION, NO_STAGE, Operation, Stage, asked_here, running_here
 from otel_progress.live.registry import registry
 from otel_progress.live.track import AsyncTracked, Tracked, tracked
 from otel_progress.model.values import Number, shown
@@ -93,7 +93,12 @@ def operation(name: Any = None, **options: Any) -> Any:
             swallow(error, "operation")
         except NOTHING_LEFT:
             pass
-        return name if callable(name) else object.__new__(Operation)
+        if callable(name):
+            return name
+        try:
+            return object.__new__(Operation)
+        except NOTHING_LEFT:
+            return NO_OPERATION
 
 
 @overload
@@ -142,7 +147,12 @@ def stage(name: Any = None, **options: Any) -> Any:
             swallow(error, "stage")
         except NOTHING_LEFT:
             pass
-        return name if callable(name) else object.__new__(Stage)
+        if callable(name):
+            return name
+        try:
+            return object.__new__(Stage)
+        except NOTHING_LEFT:
+            return NO_STAGE
 
 
 def _nameless(kind: type[Operation | Stage], fn: Any, options: dict[str, Any]) -> Any:
@@ -232,6 +242,10 @@ def _first_operation() -> None:
             configure_as_guest()
         else:
             hooks.on_first = None
+            if not hooks.wanted and settings.has_terminal():
+                from otel_progress import hint
+
+                hint.later()
     except BaseException as error:
         hooks.on_first = None
         swallow(error, "the start of the first operation")

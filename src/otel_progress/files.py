@@ -63,7 +63,7 @@ def open_private(path: str | os.PathLike[str], flags: int = os.O_RDWR | os.O_CRE
     try:
         found = os.fstat(fd)
         _check_file(path, found, alone=True)
-        if stat.S_IMODE(found.st_mode) != MODE and _has_owners():
+        if hasattr(os, "fchmod") and stat.S_IMODE(found.st_mode) != MODE and _has_owners():
             os.fchmod(fd, MODE)
     except BaseException:
         os.close(fd)
@@ -84,7 +84,7 @@ def read_private(path: str | os.PathLike[str], *, secret: bool = False) -> bytes
     with open(fd, "rb") as file:
         found = os.fstat(fd)
         _check_file(path, found, alone=False)
-        if stat.S_ISFIFO(found.st_mode):
+        if hasattr(os, "set_blocking") and stat.S_ISFIFO(found.st_mode):
             os.set_blocking(fd, True)
         if secret and _has_owners() and found.st_mode & stat.S_IROTH:
             raise Unsafe(path, f"can be read by everybody: chmod 600 {os.fspath(path)}")
@@ -122,7 +122,7 @@ def check_folder(path: Path) -> None:
         return
     path = Path(os.path.realpath(path))
     found = path.stat()
-    if found.st_uid not in (os.geteuid(), 0):
+    if found.st_uid not in (_user(), 0):
         raise Unsafe(path, f"belongs to another user (uid {found.st_uid}): chown it, or use another folder")
     if not found.st_mode & stat.S_ISVTX and _is_written_by_others(found):
         raise Unsafe(path, f"can be written by others: chmod go-w {path}, or use another folder")
@@ -140,7 +140,7 @@ def resolve(path: str | os.PathLike[str]) -> Path:
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         found = os.lstat(path)
-        if stat.S_ISLNK(found.st_mode) and _has_owners() and found.st_uid not in (os.geteuid(), 0):
+        if stat.S_ISLNK(found.st_mode) and _has_owners() and found.st_uid not in (_user(), 0):
             raise Unsafe(path, f"is a link of another user (uid {found.st_uid}): remove it, or name another file")
     return Path(os.path.realpath(path))
 
@@ -178,6 +178,8 @@ class Lock:
             import fcntl
         except ImportError:
             self._hold_by_sqlite()
+            return
+        if sys.platform == "win32":
             return
         fd = open_private(self._path)
         try:
@@ -267,7 +269,7 @@ def _check_file(path: str | os.PathLike[str], found: os.stat_result, *, alone: b
         raise Unsafe(path, "is no plain file: remove it, or name another one")
     if not _has_owners():
         return
-    if found.st_uid != os.geteuid() and (alone or found.st_uid != 0):
+    if found.st_uid != _user() and (alone or found.st_uid != 0):
         raise Unsafe(path, f"belongs to another user (uid {found.st_uid}): chown it, or name another file")
     if not alone and _is_written_by_others(found):
         raise Unsafe(path, f"can be written by others: chmod go-w {os.fspath(path)}")
@@ -282,11 +284,13 @@ def _is_written_by_others(found: os.stat_result) -> bool:
 
 def _is_own_group(gid: int) -> bool:
     """Whether a group is the private group of this user, which many systems create for each user."""
+    if sys.platform == "win32":
+        return False
     import grp
     import pwd
 
     try:
-        me, group = pwd.getpwuid(os.geteuid()), grp.getgrgid(gid)
+        me, group = pwd.getpwuid(_user()), grp.getgrgid(gid)
     except KeyError:
         return False
     return gid == me.pw_gid and group.gr_name == me.pw_name and set(group.gr_mem) <= {me.pw_name}
@@ -296,6 +300,12 @@ def _has_owners() -> bool:
     return hasattr(os, "geteuid")
 
 
+def _user() -> int:
+    return os.geteuid() if hasattr(os, "geteuid") else -1
+
+
 def _pid(fd: int) -> int | None:
+    if sys.platform == "win32":
+        return None
     text = os.pread(fd, PID_BYTES, 0).strip()
     return int(text) if text.isdigit() else None

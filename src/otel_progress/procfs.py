@@ -91,6 +91,8 @@ def is_hidden(pid: int, proc: Path = PROC) -> bool:
         return True
     else:
         return False
+    if os.name == "nt":  # where signal 0 is Ctrl+C
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -158,7 +160,7 @@ def created(seen: ProcessStat, proc: Path = PROC) -> float | None:
     try:
         with (proc / "stat").open(encoding="ascii", errors="replace") as lines:
             boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
-        return boot + seen.ticks / os.sysconf("SC_CLK_TCK")
+        return boot + seen.ticks / os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else None
     except (OSError, ValueError, IndexError, StopIteration):
         return None
 
@@ -272,12 +274,20 @@ def listener(port: int, proc: Path = PROC) -> Holder | None:
         return None
     for folder in proc.glob("[0-9]*/fd"):
         try:
-            if any(os.readlink(link) in sockets for link in folder.iterdir()):
+            if any(_target(link) in sockets for link in folder.iterdir()):
                 name = (folder.parent / "comm").read_text(encoding="utf-8", errors="replace").strip()
                 return Holder(int(folder.parent.name), name)
         except (OSError, ValueError):
             continue  # it ended, or belongs to another user
     return None
+
+
+def _target(link: Path) -> str:
+    """Where a link leads; empty for a file that was closed since its folder was listed."""
+    try:
+        return os.readlink(link)
+    except OSError:
+        return ""
 
 
 def _listening(table: Path, port: int) -> list[str]:

@@ -134,6 +134,7 @@ GEN_AI_INVOKE_AGENT: Final = "invoke_agent"
 # Read from spans of the program, never sent; the first that is there counts
 TOOL_NAMES: Final = ("gen_ai.tool.name", "tool.name")
 TOOL_ARGUMENTS: Final = ("gen_ai.tool.call.arguments", "input.value", "tool.parameters")
+TOOL_RESULTS: Final = ("gen_ai.tool.call.result", "tool_response", "output.value")
 MODEL_NAMES: Final = ("gen_ai.request.model", "llm.model_name")
 CONVERSATIONS: Final = ("gen_ai.conversation.id",)
 

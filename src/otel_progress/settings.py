@@ -55,6 +55,8 @@ CAPTURE_INPUTS: Final = "OTEL_PROGRESS_CAPTURE_INPUTS"
 CHECKPOINTS: Final = "OTEL_PROGRESS_CHECKPOINTS"
 STORES: Final = "OTEL_PROGRESS_STORES"
 """The variable that names the checkpoint store."""
+QUIET: Final = "OTEL_PROGRESS_QUIET"
+"""The variable that keeps programs silent that nobody watches."""
 _PROPAGATED: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 DEFAULT_ENDPOINTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 
@@ -254,6 +256,14 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def has_terminal() -> bool:
+    """Whether stderr is a terminal."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except Exception:
+        return False  # of the user's own stream
+
+
 def attended() -> bool:
     """Whether the terminal can be redrawn for a human: false in CI, and if `TERM` is `dumb` or `unknown`."""
     return os.environ.get("TERM") not in ("dumb", "unknown") and not os.environ.get("CI")
@@ -286,6 +296,12 @@ def service_name() -> str:
 def configures_itself() -> bool:
     """Whether the first operation is to configure, if the program did not."""
     return Environment(os.environ).flag(CONFIGURE)
+
+
+def is_quiet() -> bool:
+    """Whether a program that nobody watches says nothing of it."""
+    env = Environment(os.environ)
+    return env.text(QUIET).lower() not in ("", "0", "false") or env.flag("OTEL_SDK_DISABLED")
 
 
 def sees_unsampled() -> bool:

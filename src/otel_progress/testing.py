@@ -238,6 +238,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
     reporter, trouble.reporter = trouble.reporter, trouble.Reporter()
     token = context.innermost.set(None)
     stall_after, hooks.stall_after = hooks.stall_after, None
+    configured, hooks.configured = hooks.configured, False
     if hooks.watcher is not None:
         hooks.watcher.forget()
     before = clock.install(fake)
@@ -258,7 +259,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         vars(hooks.tracing).update(tracing)
         vars(cadence).update(pace)
         hooks.limits, hooks.on_first = limits, on_first
-        hooks.stall_after = stall_after
+        hooks.stall_after, hooks.configured = stall_after, configured
         if hooks.watcher is not None:
             hooks.watcher.forget()
         go_on()

@@ -45,12 +45,15 @@ class Worker:
         *,
         until: str = "",
         advance: float = 0.0,
-        cancel: bool = False,
+        cancel: str = "",
         also: str = "",
         limit: float | None = None,
         **given: Any,
     ) -> Seen:
-        """Run a program; look at it when it is over, or `advance` seconds after it hangs in the stage `until`, or anywhere (`*`)."""
+        """Run a program; look at it when it is over, or `advance` seconds after it hangs in the stage `until`, or anywhere (`*`).
+
+        `cancel` asks it to stop then: as a program that is `configured`, or as one `alone`, without a line of ours.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([program, until, advance, cancel, also, limit, given]) + "\n")

@@ -69,6 +69,15 @@ def test_the_same_tool_again_and_again(ask: Ask) -> None:
     assert "quick" in seen.operation["health_reason"]
 
 
+def test_other_results_are_no_loop(ask: Ask) -> None:
+    """The same tool with the same input, or the same node with the same state, works if its results differ or say nothing."""
+    for seen in (
+        ask("next_pages", until=CALL, advance=250),
+        *(ask("works_off", says=it, until="work", advance=250) for it in (True, False)),
+    ):
+        assert healthy(seen).operation["health"] == "progressing"
+
+
 @pytest.mark.parametrize("program", ["chat", "chat_async"])
 def test_a_stream(ask: Ask, program: str) -> None:
     """Streamed tokens are counted; one that stalls is stuck by the limit between tokens, with its count."""
@@ -187,10 +196,13 @@ def test_current_in_a_node(ask: Ask) -> None:
 @pytest.mark.parametrize("how", ["async", "sync"])
 def test_cancel(ask: Ask, how: str) -> None:
     """A cancel request reaches a graph that awaits; one in a thread stops at its next node."""
-    seen = ask("cancelled", how=how, until="tools/slow_async" if how == "async" else "tools/slow", cancel=True)
+    until = "tools/slow_async" if how == "async" else "tools/slow"
+    seen = ask("cancelled", how=how, until=until, cancel="configured")
     assert seen.error is not None
     assert seen.error.startswith("CancelledError" if how == "async" else "OperationCancelled")
     assert seen.warnings == []
+    alone = healthy(ask("cancelled", how=how, until=until, cancel="alone"))
+    assert (alone.result, alone.operation["status"]) == ("late", "completed")
 
 
 def test_live_spans_of_the_same_runs(ask: Ask) -> None:

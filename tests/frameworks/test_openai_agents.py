@@ -80,11 +80,13 @@ def test_errors(ask: Ask) -> None:
 
 def test_cancel(ask: Ask) -> None:
     """A cancel request reaches the run at its await."""
-    seen = ask("cancelled", until="weather/slow_async", cancel=True)
+    seen = ask("cancelled", until="weather/slow_async", cancel="configured")
     assert seen.error is not None
     assert seen.error.startswith("CancelledError")
     assert seen.operation["status"] == "cancelled"
     assert seen.warnings == []
+    alone = healthy(ask("cancelled", until="weather/slow_async", cancel="alone"))
+    assert alone.operation["status"] == "completed"
 
 
 def test_a_stream(ask: Ask) -> None:

@@ -17,3 +17,8 @@ def test_looks_at_threads_and_tasks_that_come_and_go() -> None:
     assert found["located"] == found["found"]
     assert int(found["longest"]) <= STACK_LENGTH
     assert (found["left"], found["frames"]) == ("0", "0")
+
+
+def test_looks_at_coroutines_while_they_are_closed() -> None:
+    """A coroutine that another thread closes at this moment is read without harm."""
+    assert int(run("closing", 5).values()["looks"]) > 0

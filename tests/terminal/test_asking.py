@@ -481,6 +481,8 @@ def test_name_of_one_that_ended(capsys: pytest.CaptureFixture[str], monitor: Stu
     ("status", "answer", "given", "code", "said"),
     [
         (200, {"state": "obeyed"}, (), 0, "survey-1 has stopped"),
+        (200, {"state": "obeyed", "detail": "it ended as cancelled"}, (), 0, "survey-1 has stopped"),
+        (200, {"state": "obeyed", "detail": "it ended as completed"}, (), 0, "survey-1 ended as completed"),
         (202, {"state": "received"}, (), 1, "was asked to stop and has not ended within 5 s"),
         (202, {"state": "received"}, ("--wait", "0"), 0, "was asked to stop and has not ended yet"),
         (504, {"state": "timed out"}, (), 1, "the process of survey-1 did not answer"),

@@ -451,6 +451,29 @@ def test_ctrl_c_interrupts_who_can_not_be_asked(place: Place) -> None:
         assert terminal.exit_code(30) == 137
 
 
+def test_ctrl_c_is_as_without_us_where_only_integrations_see(place: Place) -> None:
+    """A program without a line of ours gets `KeyboardInterrupt` with the first Ctrl+C, and is not said to have obeyed."""
+    source = """
+import time
+from tqdm import tqdm
+try:
+    for number in tqdm(range(100_000)):
+        try:
+            time.sleep(0.02)
+        except Exception as error:
+            print("retried after", error)
+except KeyboardInterrupt:
+    print("saved all")
+"""
+    with place.follow(source) as terminal:
+        terminal.see("/100000", "1 running")
+        terminal.type("\x03")
+        assert terminal.exit_code(30) == 0
+        assert "saved all" in terminal.text
+        assert "retried" not in terminal.text
+        assert "obeyed" not in terminal.text
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)])
 def test_other_signals_are_passed_on(place: Place, number: signal.Signals, code: int) -> None:
     """A signal that is sent to us reaches the command, and what it left open is told."""

@@ -147,7 +147,7 @@ def test_every_variable_that_the_module_names_is_tested() -> None:
         and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
     }
     apart = {"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PROGRESS_CONFIGURE", "OTEL_PROGRESS_HANDLERS", "OTEL_PROGRESS_STORES"}
-    apart |= {"OTEL_PROGRESS_INSTRUMENT", "OTEL_PROGRESS_UNSAMPLED_SPANS"}
+    apart |= {"OTEL_PROGRESS_INSTRUMENT", "OTEL_PROGRESS_UNSAMPLED_SPANS", "OTEL_PROGRESS_QUIET"}
     assert named == set(STANDARD) | apart | {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
 
 
@@ -468,3 +468,11 @@ def test_an_invalid_value_names_the_variable_that_is_set(name: str, caplog: pyte
     endpoint(**{name: "1"})
     [said] = told(caplog)
     assert said.startswith(f"OTEL_EXPORTER_OTLP_{name}='1' is not one of true, false; ")
+
+
+@pytest.mark.parametrize(("given", "quiet"), [("1", True), ("true", True), ("0", False), ("false", False), ("", False)])
+def test_quiet(given: str, quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any value of `OTEL_PROGRESS_QUIET` but 0 and false is a yes."""
+    monkeypatch.delenv("OTEL_SDK_DISABLED", raising=False)
+    monkeypatch.setenv(settings.QUIET, given)
+    assert settings.is_quiet() is quiet

@@ -8,10 +8,13 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from otel_progress.cli import streams
+from otel_progress.cli import guide, streams
 from otel_progress.cli.parsing import first_word, parse
 from otel_progress.errors import InvalidArgument
 from otel_progress.version import VERSION
+
+NO_COMMAND: Final = 2
+"""The exit code without a command."""
 
 
 class Command(NamedTuple):
@@ -40,6 +43,7 @@ COMMANDS: Final = {
     "hooks": Command("print the settings that make a coding agent report to a monitor", "hooks"),
     "resend": Command("send again what a webhook did not take", "resend"),
     "doctor": Command("find out what is wrong with a set-up", "doctor.command"),
+    "completion": Command("print shell completion for bash, zsh or fish", "completion"),
     "assets": Command("copy docs, dashboards, alert rules and Collector configurations out", "assets"),
 }
 
@@ -48,6 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     streams.fill()
     given = list(sys.argv[1:] if argv is None else argv)
+    if not given:
+        sys.stderr.write(guide.TEXT)
+        return NO_COMMAND
     ours, watched = _split(given)
     parser, commands = _parsers(ours)
     arguments = parse(parser, commands, ours)

@@ -30,7 +30,7 @@ def tell_runner(where: Any, store: Any) -> None:
         return
     _told.add((file, address))
     try:
-        number = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        number = os.open(file, os.O_WRONLY | os.O_APPEND | getattr(os, "O_CLOEXEC", 0))
         try:
             os.write(number, f"{json.dumps(address)}\n".encode())
         finally:

@@ -125,8 +125,7 @@ class ScopedHandler(DrawnOutlet):
 
     def left_out(self, hidden: int = 0) -> str:
         """How many operations are not drawn: `+ 1,200 more`, with those that did not complete; empty if all are."""
-        running = sum(not one._status.final for one in list(self._unlisted))
-        more = hidden + running + sum(self.forgotten.values())
+        more = hidden + self._begun_here - len(self._roots)
         bad = [(status, count) for status, count in self.forgotten.items() if status is not Status.COMPLETED]
         return f"+ {more:,} more" + "".join(f", {count:,} {status.value}" for status, count in bad) if more else ""
 
@@ -160,6 +159,8 @@ class ScopedHandler(DrawnOutlet):
         super()._begin()
         self._roots: OrderedDict[str, ScopedOperation] = OrderedDict()
         self._unlisted: weakref.WeakSet[OperationState] = weakref.WeakSet()
+        self._begun_here = 0
+        """The number of roots, with those that are not kept, or whose end is yet to be told."""
         self.forgotten: Counter[Status] = Counter()
         self._root_of: weakref.WeakKeyDictionary[OperationState, str] = weakref.WeakKeyDictionary()
         here = running_here()
@@ -209,10 +210,12 @@ class ScopedHandler(DrawnOutlet):
                 def mine(one: OperationState, root: str = found) -> bool:
                     return self._root_of.get(one) == root
 
+                self._begun_here += operation not in self._unlisted
                 self._make_room()
                 if len(self._roots) >= self.most:
                     self._unlisted.add(operation)
                     return found
+                self._unlisted.discard(operation)
                 self._roots[found] = ScopedOperation(operation, mine)
             self._root_of[operation] = found
             return found
@@ -248,11 +251,11 @@ class ScopedHandler(DrawnOutlet):
     def _listed(self, operation: OperationState, event: Event, ends: bool) -> bool:
         """Whether there is room now for an operation for which there was none; one that ended is counted."""
         with self._lock:
-            self._unlisted.discard(operation)
             if ends:
+                self._unlisted.discard(operation)
                 self.forgotten[event.snapshot.status] += 1
                 return False
-        return self._add(operation) in self._roots
+            return self._add(operation) in self._roots
 
     # -- frames
 

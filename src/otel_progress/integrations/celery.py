@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import otel_progress as progress
-from otel_progress.integrations.switch import Switch, captured
+from otel_progress.integrations.switch import Switch, captured, observed
 
 LIBRARY: Final = "celery"
 TESTED: Final = ("5.3", "6")
@@ -87,7 +87,7 @@ def _starts(task_id: str = "", task: Any = None, args: Any = None, kwargs: Any =
         given = getattr(request, CARRIED, None) or (getattr(request, "headers", None) or {}).get(CARRIED)
         carried = given if isinstance(given, Mapping) else None
         parent = None if carried is None else progress.extract(carried)
-        operation = progress.operation(str(task.name), id=str(task_id), parent=parent)
+        operation = observed(progress.operation(str(task.name), id=str(task_id), parent=parent))
         operation.start()
         used = contextlib.ExitStack()
         used.enter_context(operation.use())

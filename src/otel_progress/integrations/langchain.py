@@ -79,7 +79,7 @@ def _handler(base: Any) -> Any:
 
         @_guarded
         def on_chain_end(self, outputs: Any, **about: Any) -> None:
-            self.runs.ended(about["run_id"])
+            self.runs.ended(about["run_id"], result=outputs)
 
         @_guarded
         def on_tool_start(self, serialized: Any, input_str: str, **about: Any) -> None:
@@ -88,7 +88,7 @@ def _handler(base: Any) -> Any:
 
         @_guarded
         def on_tool_end(self, output: Any, **about: Any) -> None:
-            self.runs.ended(about["run_id"])
+            self.runs.ended(about["run_id"], result=output)
 
         @_guarded
         def on_chat_model_start(self, serialized: Any, messages: Any, **about: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from otel_progress import Operation, Stage, current, operation, semconv, stage
 from otel_progress.integrations import seen
-from otel_progress.integrations.switch import captured, digest
+from otel_progress.integrations.switch import call_of, captured, observed
 from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL
 from otel_progress.integrations.usual_limits import limit as limited
 
@@ -35,6 +35,7 @@ class Run:
     """A run that has not ended; one that is not shown has no handle."""
 
     __slots__ = (
+        "asked",
         "asks",
         "found",
         "handle",
@@ -67,6 +68,7 @@ class Run:
         self.stream: Stage | None = None
         self.worked = False
         self.asks = False
+        self.asked: str | None = None
         self.seen: tuple[Any, set[str]] = (None, set())
 
     @property
@@ -118,16 +120,15 @@ class Runs:
             self._enter(run)
 
     def tool_started(self, name: str, inputs: Any, about: dict[str, Any]) -> None:
-        """A tool or a retriever starts; the same one with the same input again and again is a loop."""
+        """A tool or a retriever starts."""
         run = self._add(name, about)
         if run is None:
             return
         self._works(run)
         kept = captured(inputs)
         self._show(run, name, TOOL, None if kept is None else {semconv.TOOL_ARGUMENTS[0]: kept})
+        run.asked = _brief.repr(inputs)
         self._enter(run)
-        if run.handle is not None:
-            run.handle.step(f"{name} {digest(_brief.repr(inputs))}")
 
     def model_started(self, name: str, about: dict[str, Any]) -> None:
         """A model is called."""
@@ -151,7 +152,7 @@ class Runs:
         run.handle.raise_if_cancelled()
         if run.stream is None:
             run.handle.update(message="streaming")
-            run.stream = stage("stream", parent=run.handle, unit=TOKEN, **limited(STREAM)).start()
+            run.stream = observed(stage("stream", parent=run.handle, unit=TOKEN, **limited(STREAM))).start()
         run.stream.advance()
 
     def model_ended(self, key: Any, response: Any) -> None:
@@ -167,8 +168,11 @@ class Runs:
         if run is not None and run.handle is not None:
             run.handle.note(f"try {state.attempt_number} failed", "warning")
 
-    def ended(self, key: Any, error: BaseException | None = None) -> None:
-        """A run is over, with those inside it that were not told to be."""
+    def ended(self, key: Any, error: BaseException | None = None, result: Any = None) -> None:
+        """A run is over, with those inside it that were not told to be.
+
+        A tool that gives the same again and again for the same input is a loop, and so is a node.
+        """
         run = self._open.pop(key, None)
         if run is None:
             return
@@ -186,8 +190,13 @@ class Runs:
             error = None
         if run.stream is not None:
             _end(run.stream, error)
-        if run.inputs is not None and not run.worked:
-            self._repeat(run, handle)
+        if run.asked is not None:
+            result = getattr(result, "content", result) if error is None else f"{type(error).__name__}: {error}"
+            call = call_of(run.name, run.asked, result)
+            if call is not None:
+                handle.step(call)
+        elif run.inputs is not None and not run.worked and error is None:
+            self._repeat(run, handle, result)
         if run.used is not None:
             run.used.__exit__(None, None, None)
         if run.asks and run.parent is None and error is None:
@@ -240,7 +249,7 @@ class Runs:
         if root.handle is None:
             thread, agent = root.metadata.get("thread_id"), root.metadata.get("lc_agent_name")
             attributes = {} if thread is None else {semconv.CONVERSATIONS[0]: thread}
-            root.handle = operation(root.name, agent=agent, attributes=attributes).start()
+            root.handle = observed(operation(root.name, agent=agent, attributes=attributes)).start()
         return root.handle
 
     def _show(self, run: Run, name: str, limit: float, attributes: dict[str, Any] | None = None) -> None:
@@ -254,10 +263,10 @@ class Runs:
             above = self._operate(run.root)
         above = above or current()
         if above is None:
-            run.handle = operation(name, attributes=attributes, **limited(limit))
+            run.handle = observed(operation(name, attributes=attributes, **limited(limit)))
             return
         above.raise_if_cancelled()
-        run.handle = stage(name, parent=above, attributes=attributes, **limited(limit))
+        run.handle = observed(stage(name, parent=above, attributes=attributes, **limited(limit)))
 
     def _enter(self, run: Run) -> None:
         """Start a handle, and make it current in the code of the run.
@@ -286,15 +295,15 @@ class Runs:
         for each in run.around():
             each.worked = True
 
-    def _repeat(self, run: Run, handle: Operation | Stage) -> None:
-        """Report a node as a step: one that gets the same state again and again is in a loop.
+    def _repeat(self, run: Run, handle: Operation | Stage, result: Any) -> None:
+        """Report a node as a step: one that makes the same of the same state again and again is in a loop.
 
         In a graph with tools or models these are the steps.
         """
         root, number = run.root, run.metadata.get("langgraph_step")
-        if root.worked:
+        key = None if root.worked else call_of(run.name, _brief.repr(run.inputs), result)
+        if key is None:
             return
-        key = f"{run.name} {digest(_brief.repr(run.inputs))}"
         if root.seen[0] != number:
             root.seen = number, set()
         if key not in root.seen[1]:  # many that run side by side are one step

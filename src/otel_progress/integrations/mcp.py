@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 import otel_progress as progress
-from otel_progress.integrations.switch import Switch, captured, digest
+from otel_progress.integrations.switch import Switch, call_of, captured, observed
 from otel_progress.integrations.usual_limits import TOOL, limit
 
 LIBRARY: Final = "mcp"
@@ -194,7 +194,7 @@ def _begun(ctx: Any) -> Call | None:
     if len(_names) >= NAMES and name not in _names:
         name = OTHER
     _names[name] = None
-    operation = progress.operation(name, parent=progress.extract(_meta(params)), **limit(TOOL))
+    operation = observed(progress.operation(name, parent=progress.extract(_meta(params)), **limit(TOOL)))
     kept = captured(params.get("arguments"))
     if kept is not None:
         operation.set(arguments=kept)
@@ -340,20 +340,36 @@ def _wrapped_call(plain: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitab
         if not switch.on:
             return await plain(self, name, arguments, read_timeout_seconds, progress_callback, **options)
         inside = progress.current()
-        handle: Any = (progress.operation if inside is None else progress.stage)(name[:NAME], **limit(TOOL))
+        handle: Any = observed((progress.operation if inside is None else progress.stage)(name[:NAME], **limit(TOOL)))
         with handle:
-            if inside is not None:
-                inside.step(f"{name[:NAME]} {digest(arguments)}")
             kept = captured(arguments)
             if kept is not None:
                 handle.note(f"{name[:NAME]} was called", arguments=kept)
             options["meta"] = {**progress.inject(), **(options.get("meta") or {})}
             heard = _hearing(handle, progress_callback)
-            result = await plain(self, name, arguments, read_timeout_seconds, heard, **options)
+            try:
+                result = await plain(self, name, arguments, read_timeout_seconds, heard, **options)
+            except Exception as error:
+                _step(inside, call_of(name[:NAME], arguments, f"{type(error).__name__}: {error}"))
+                raise
+            _step(inside, call_of(name[:NAME], arguments, _content(result)))
             _judge(handle, result)
             return result
 
     return call_tool
+
+
+def _step(inside: Any, call: str | None) -> None:
+    if inside is not None and call is not None:
+        inside.step(call)
+
+
+def _content(result: Any) -> Any:
+    """What a tool gave back, as plain values; None if nobody knows."""
+    try:
+        return result.structured_content or [each.model_dump(mode="json") for each in result.content]
+    except Exception:
+        return None
 
 
 def _hearing(handle: Any, also: Any) -> Callable[[float, float | None, str | None], Awaitable[None]]:

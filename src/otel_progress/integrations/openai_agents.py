@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from otel_progress import Operation, Stage, operation, semconv, stage
 from otel_progress.integrations import seen
-from otel_progress.integrations.switch import Switch, captured, digest
+from otel_progress.integrations.switch import Switch, call_of, captured, observed
 from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL, limit
 
 LIBRARY: Final = "openai-agents"
@@ -201,16 +201,16 @@ class Spans:
             host = _operate(root, trace, trace.name or name, None)
         if kind in ("generation", "response"):
             model = getattr(data, "model", None)
-            entry.handle = stage(f"chat {model}" if model else "chat", parent=host, **limit(MODEL)).start()
+            entry.handle = observed(stage(f"chat {model}" if model else "chat", parent=host, **limit(MODEL))).start()
             seen.whole.add(entry.handle)
             entry.used = _use(entry.handle)
             entry.handle.update(message="no token yet")
         elif kind == "agent":
-            entry.handle = stage(name, parent=host, **limit(NODE)).start()
+            entry.handle = observed(stage(name, parent=host, **limit(NODE))).start()
             entry.used = _use(entry.handle)
         else:
             named = {"mcp_tools": "list tools", "guardrail": f"guardrail {name}"}.get(kind, name)
-            entry.handle = stage(named, parent=host, **limit(TOOL))
+            entry.handle = observed(stage(named, parent=host, **limit(TOOL)))
             entry.handle.__enter__()
 
     def ended(self, span: Any) -> None:
@@ -223,7 +223,9 @@ class Spans:
             host.note(f"handed off to {data.to_agent}", "ok")
         if handle is not None and not handle.status.final:  # else what it was part of ended before
             if data.type == "function" and data.input is not None:
-                handle.step(f"{data.name} {digest(data.input)}")
+                call = call_of(data.name, data.input, span.error or data.output)
+                if call is not None:
+                    handle.step(call)
                 kept = captured(data.input)
                 if kept is not None:
                     handle.set(**{semconv.TOOL_ARGUMENTS[0]: kept})
@@ -240,7 +242,7 @@ class Spans:
             return
         if entry.stream is None:
             entry.handle.update(message="streaming")
-            entry.stream = stage("stream", parent=entry.handle, unit="token", **limit(STREAM)).start()
+            entry.stream = observed(stage("stream", parent=entry.handle, unit="token", **limit(STREAM))).start()
         entry.stream.advance()
 
     def _end(self, entry: Entry, said: Any) -> None:
@@ -268,7 +270,7 @@ def _operate(entry: Entry, trace: Any, name: str, agent: str | None) -> Operatio
     """Start the operation of a trace."""
     group = getattr(trace, "group_id", None)
     attributes = {semconv.CONVERSATIONS[0]: group} if group else {}
-    made = operation(name, agent=agent, attributes=attributes).start()
+    made = observed(operation(name, agent=agent, attributes=attributes)).start()
     entry.handle = made
     entry.used = _use(made)
     return made

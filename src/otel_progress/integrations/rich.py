@@ -1,6 +1,7 @@
 """rich: each task of a `Progress`, also that of `track`, is a stage if it lasts, or an operation where none runs.
 
-Tasks are read, as their counts are at most 0.1 s old; their loops cost nothing more.
+Tasks are read, as their counts are at most 0.1 s old. Their loops cost nothing more; a call that moves one is asked for
+its thread.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ def install() -> None:
         AttributeError: if it has no such methods.
     """
     makers = {"add_task": _add_task, "remove_task": _remove_task, "stop": _stop, "__exit__": _exit}
+    makers |= {"update": _moving, "advance": _moving}
     _patch.put(sys.modules["rich.progress"].Progress, makers)
     _switch.on = True
 
@@ -98,6 +100,16 @@ def _remove_task(original: Any) -> Any:
         return original(self, task_id)
 
     return remove_task
+
+
+def _moving(original: Any) -> Any:
+    def move(self: Any, task_id: Any, *args: Any, **options: Any) -> Any:
+        known = vars(self).get(OURS, {}).get(task_id)
+        if known is not None and sys._getframe(1).f_globals.get("__name__") != "rich.progress":  # a thread of `track`
+            known.moved()
+        return original(self, task_id, *args, **options)
+
+    return move
 
 
 def _stop(original: Any) -> Any:

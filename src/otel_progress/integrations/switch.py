@@ -10,10 +10,18 @@ from typing import Any, Final, TypeVar
 
 from otel_progress.live import hooks
 from otel_progress.live.guard import tell_once
+from otel_progress.live.state import HandleState
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T", bound=HandleState)
 DIGEST: Final = 8
 """Bytes of a digest; it tells inputs of one operation apart."""
+RESULT: Final = 1_000_000
+"""Characters of a result that are read to compare it with others, at most."""
+PARTS: Final = 10_000
+"""Parts of a result, such as the numbers in a list, that are read for that."""
+NOTHING: Final = frozenset({"", "null", "None", "{}", "[]"})
+"""Results that say nothing."""
 
 
 class Switch:
@@ -97,12 +105,51 @@ class Patch:
                 setattr(owner, name, plain)
 
 
+def observed(handle: T) -> T:
+    """An operation or a stage that is about to start, marked as made by an integration.
+
+    Unless its program called `configure`, or opened an operation around it, nobody can ask it to stop. A stage of the
+    same name again and again is no loop.
+    """
+    handle._observed = True
+    return handle
+
+
 def captured(given: object) -> object | None:
     """What a tool was asked for if `configure(capture_inputs=True)` allows to keep it, else None.
 
     Give it to `set(...)` or `note(...)`, whose texts pass the redaction hook.
     """
     return given if hooks.captures_inputs else None
+
+
+def call_of(name: str, given: object, result: object) -> str | None:
+    """What tells a call apart, for `step(...)`: its name, and a digest of what it was given and what it gave back.
+
+    None if the result says nothing, or can't be compared: the same question may be about the next page, or the next job
+    of a queue, so without the answer nobody knows whether anything repeats.
+    """
+    text = _text(result)
+    return None if text is None or text in NOTHING else f"{name} {digest([given, text])}"
+
+
+def _text(result: object) -> str | None:
+    """All of a result as text; None if it is not made of plain values, or too large."""
+    if isinstance(result, str):
+        return result if len(result) <= RESULT else None
+    parts, size = [], 0
+    try:
+        for part in _ENCODER.iterencode(result):
+            parts.append(part)
+            size += len(part)
+            if size > RESULT or len(parts) > PARTS:
+                return None
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return "".join(parts)
+
+
+_ENCODER: Final = json.JSONEncoder(sort_keys=True)
 
 
 def digest(given: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterator
-from types import FrameType, GeneratorType
+from types import CodeType, FrameType, GeneratorType
 from typing import Any, Final
 
 from otel_progress.integrations.naming import named
@@ -34,7 +34,10 @@ def install() -> None:
         AttributeError: if it has no such methods.
     """
     makers = {"__init__": _init, "__iter__": _iter, "__exit__": _exit, "__del__": _del, "update": _update}
-    _patch.put(sys.modules["tqdm.std"].tqdm, {**makers, "close": _close})
+    bars = sys.modules["tqdm.std"].tqdm
+    _patch.put(bars, {**makers, "close": _close})
+    if "iterable" not in vars(bars):
+        bars.iterable = _Iterable()
     _switch.on = True
 
 
@@ -42,12 +45,15 @@ def uninstall() -> None:
     """Restore the class; a method that somebody patched after us keeps ours below, which does nothing."""
     _switch.on = False
     _patch.restore()
+    bars = sys.modules["tqdm.std"].tqdm
+    if isinstance(vars(bars).get("iterable"), _Iterable):
+        del bars.iterable
 
 
 class Bar(Late):
     """What we know of a bar."""
 
-    __slots__ = ("_bar", "_desc", "_manual", "_name", "_scale", "_start", "_unit", "dropped")
+    __slots__ = ("_bar", "_desc", "_manual", "_name", "_scale", "_start", "_unit", "begins", "dropped")
 
     def __init__(self, bar: Any, given: dict[str, Any], frame: FrameType) -> None:
         """Of a bar that was just made with these options, called from this frame."""
@@ -61,6 +67,8 @@ class Bar(Late):
         self._desc = given.get("desc") or ""
         self._name = named(str(self._desc), frame)
         self._manual = 0.0
+        self.begins: CodeType | None = None
+        """The code of a generator of it that has not begun."""
         self.dropped = False
 
     def name(self) -> str:
@@ -99,26 +107,39 @@ class Bar(Late):
 
 
 class _Source:
-    """Stands in a bar until its loop begins; then the bar has its iterable back."""
+    """What the generator of a loop gets as the iterable of its bar."""
 
-    __slots__ = ("_bar", "_iterable", "_known")
+    __slots__ = ("_iterable", "_known")
 
-    def __init__(self, bar: Any, known: Bar) -> None:
-        self._bar, self._known, self._iterable = bar, known, bar.iterable
-
-    def put_back(self) -> None:
-        if self._bar.iterable is self:
-            self._bar.iterable = self._iterable
+    def __init__(self, iterable: Any, known: Bar) -> None:
+        self._iterable, self._known = iterable, known
 
     def __iter__(self) -> Iterator[Any]:
-        self.put_back()
         return _counted(self._iterable, self._known)
 
-    def __len__(self) -> int:
-        return len(self._iterable)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterable, name)
+class _Iterable:
+    """The attribute `iterable` of a bar: as without us, but for the generator that begins to loop over it."""
+
+    def __get__(self, bar: Any, kind: Any = None) -> Any:
+        if bar is None:
+            raise AttributeError("iterable")
+        try:
+            found = vars(bar)["iterable"]
+        except KeyError:
+            raise AttributeError(f"{type(bar).__name__!r} object has no attribute 'iterable'") from None
+        known: Bar | None = vars(bar).get(OURS)
+        if known is None or known.begins is None or sys._getframe(1).f_code is not known.begins:
+            return found
+        known.begins = None
+        return _Source(found, known)
+
+    def __set__(self, bar: Any, value: Any) -> None:
+        vars(bar)["iterable"] = value
+
+    def __delete__(self, bar: Any) -> None:
+        if vars(bar).pop("iterable", self) is self:
+            raise AttributeError("iterable")
 
 
 def _counted(iterable: Any, known: Bar) -> Iterator[Any]:
@@ -158,11 +179,10 @@ def _iter(plain: Any) -> Any:
         known: Bar | None = getattr(self, OURS, None)
         if known is None or not _switch.on or known.lane is not None:
             return plain(self)
-        source = self.iterable = _Source(self, known)
         found = plain(self)
         if type(found) is GeneratorType:  # which has not begun
+            known.begins = found.gi_code
             return found
-        source.put_back()
         return found if found is self else _counted(found, known)  # Gradio's own iterator
 
     return __iter__
@@ -170,9 +190,10 @@ def _iter(plain: Any) -> Any:
 
 def _update(plain: Any) -> Any:
     def update(self: Any, n: Any = 1) -> Any:
-        if self.disable:
-            known: Bar | None = getattr(self, OURS, None)
-            if known is not None and known.ended is None:
+        known: Bar | None = getattr(self, OURS, None)
+        if known is not None and known.lane is None and known.ended is None:
+            known.moved()
+            if self.disable:
                 known.count(n)
         return plain(self, n)
 

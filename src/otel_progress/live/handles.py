@@ -24,7 +24,7 @@ from otel_progress.model.statistics import Statistics, Tally, statistics_of
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from otel_progress.live.records import Parent
     from otel_progress.live.stage import StageGiven
@@ -235,7 +235,27 @@ def _stage_of(parent: Operation | Stage, name: str, options: Any) -> Stage:
     """A stage of a handle."""
     if "parent" in options:
         raise InvalidArgument("the stage of a handle has that handle as its parent; use otel_progress.stage(parent=)")
-    return Stage(name, parent=parent, **options)
+    try:
+        return Stage(name, parent=parent, **options)
+    except NOTHING_LEFT:
+        return NO_STAGE
+
+
+class _NoOperation(Operation):
+    def start(self) -> Self:
+        return self
+
+    __enter__ = start
+
+
+class _NoStage(Stage):
+    def __enter__(self, current: bool = True) -> Self:
+        return self
+
+
+NO_OPERATION: Final[Operation] = object.__new__(_NoOperation)
+"""Given where no memory or frame is left to make another one: it never starts, so that it can be given again."""
+NO_STAGE: Final[Stage] = object.__new__(_NoStage)
 
 
 # -- one for each call of a decorated function

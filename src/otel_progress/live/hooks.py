@@ -168,6 +168,9 @@ use_integrations: Callable[[object], None] = _no_integrations
 """Puts on these integrations in the place of earlier ones; with None those that the environment names, if none were
 chosen yet; with False none, until the next call. `api.py` installs it."""
 
+configured = False
+"""Whether the program called `configure` itself. Else nothing is raised in work that only integrations see."""
+
 captures_inputs = False
 """Whether integrations keep what tools were asked for, as `configure(capture_inputs=...)` says."""
 

@@ -93,12 +93,13 @@ class Lane:
         longest: the greatest length of a list with a label.
         told: the number and name of the item that was reported as started (`engine/items.py`).
         last: the number of the last item that was reported.
+        observed: whether its loop is not one of `track`, but one that an integration counts.
     """
 
     __slots__ = (
         *("_length", "_loop", "source", "before", "calls", "closed", "desc", "ended", "moved_at", "named", "nested"),
         *("over", "place", "request", "seen", "unit", "label", "holder", "asked", "called", "pending", "longest"),
-        *("last", "told"),
+        *("last", "observed", "told"),
     )
 
     def __init__(self, total: int | None, unit: str | None, place: Place, nested: bool, now: float = 0.0) -> None:
@@ -123,6 +124,7 @@ class Lane:
         self.asked = self.longest = self.last = 0
         self.told: tuple[int, str] | None = None
         self.called: str | None = None
+        self.observed = False
         self.pending: Any = None
 
     def begun(self, loop: Any) -> None:

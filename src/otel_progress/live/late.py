@@ -11,6 +11,7 @@ import contextvars
 import functools
 import threading
 from collections.abc import Iterable, Iterator
+from threading import get_ident
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from otel_progress import clock, forks
@@ -20,6 +21,7 @@ from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import tell_once
 from otel_progress.live.handles import Operation, Stage
 from otel_progress.live.lane import Lane, loop
+from otel_progress.live.outcome import ending, uncaught, words
 from otel_progress.live.track import length
 from otel_progress.model.status import Status
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
     from otel_progress.live.state import HandleState
 
 T = TypeVar("T")
+GRACE: Final = 0.5
+"""Seconds for which the end of a loop that was left early is kept back: an exception may be ending the process."""
 SHORT: Final = 1.0
 """Seconds that work lasts, at least, before it is shown."""
 MOST: Final = 1_000
@@ -46,7 +50,7 @@ class Late:
     Attributes:
         began: when it began (s, monotonic).
         around: the handle that was current where it began.
-        place: the thread and task that does it: that of its loop, else of its beginning.
+        place: the thread and task that does it: that of its loop, else where it moved last, else of its beginning.
         node: the operation or stage, once it has lasted.
         group: what holds work that is side by side, such as the display of several bars.
         lane: the loop over its items, if it has one that began.
@@ -54,7 +58,7 @@ class Late:
     """
 
     __slots__ = (
-        *("_began_ns", "_context", "_last", "_outer", "_read"),
+        *("_began_ns", "_context", "_last", "_ended_at", "_looked", "_made_at", "_outer", "_read"),
         *("around", "began", "ended", "group", "lane", "node", "place"),
     )
 
@@ -62,7 +66,9 @@ class Late:
         """Remember when and where it begins."""
         self.began = clock.monotonic()
         self._began_ns = clock.time_ns()
-        self.place = here()
+        self.place = self._made_at = here()
+        self._looked = True
+        self._ended_at = 0.0
         self.around: HandleState | None = context.running_here()
         self._context = contextvars.copy_context()
         self.group: object = None
@@ -122,17 +128,42 @@ class Late:
         self.place = here()
         self.lane = opened = Lane(length(iterable) if total is None else total, None, self.place, False, self.began)
         opened.named = total is not None
+        opened.observed = True
         if self.node is not None:
             self._show_lane(self.node)
         return loop(iterable, opened)
+
+    def moved(self) -> None:
+        """It moves without a loop, in the thread that calls this."""
+        place = self.place
+        if self._looked or place.task is not None or place.thread != get_ident():
+            self._looked = False
+            self.place = here()
 
     def end(self, how: str | BaseException = "completed", *, later: bool = False) -> None:
         """It ended; with `later` the ticker says so, as a finalizer may run where locks are held."""
         if self.ended is None:
             self.ended = how
+            self._ended_at = clock.monotonic()
             self._last = self.read()
         if not later and _open.pop(self, self) is None:
             _finish(self)
+
+    def ends_with(self, error: BaseException | None) -> None:
+        """The process ends, by an exception that nobody caught or without one."""
+        if error is not None and self.ended in (None, "left"):
+            self.ended, self._last = error, self._last or self.read()
+            self.end()
+        elif (how := self.ended or self.over()) is not None:
+            self.end(how)
+        elif self.lane is None:
+            done, total, _ = self.read()
+            if total is None or is_all(done, total):  # nobody closed it, as nobody has to
+                self.end()
+
+    def is_held(self, now: float) -> bool:
+        """Whether its end waits for the reason why its loop was left."""
+        return self.ended == "left" and now - self._ended_at < GRACE
 
     # -- its life as an operation or a stage
 
@@ -146,6 +177,7 @@ class Late:
             node = Operation(self.name(), total=total, unit=self.unit())
         else:
             node = Stage(self.name(), parent=parent, total=total, unit=self.unit())  # type: ignore[arg-type]
+        node._observed = True
         if words:
             node._message = words
         if initial:
@@ -153,7 +185,7 @@ class Late:
         self._context.run(node.start)
         if node._status is not Status.RUNNING:
             return
-        node._place = self.place
+        node._place = self._made_at
         node._started = node._moved_at = self.began
         node._started_ns = self._began_ns
         self.node = node
@@ -186,7 +218,12 @@ class Late:
     def show(self) -> None:
         """Report what changed since the last look."""
         node, found = self.node, self.read() if self._last is None else self._last
-        if node is None or found == self._read:
+        if node is None:
+            return
+        self._looked = True
+        if self.lane is None and self.place != self._made_at:
+            node._carried = {self.place}
+        if found == self._read:
             return
         (done, total, words), before = found, self._read
         self._read = found
@@ -219,9 +256,9 @@ def look(now: float) -> None:
         try:
             how = one.over() if one.ended is None else None
             if how is not None:
-                one.end(how)
+                one.end(how, later=how == "left")
             elif one.ended is not None:
-                if _open.pop(one, one) is None:
+                if not one.is_held(now) and _open.pop(one, one) is None:
                     _finish(one)
             elif one.node is not None:
                 one.show()
@@ -239,7 +276,17 @@ def look(now: float) -> None:
 @functools.cache
 def _look_at_exit() -> None:
     """Say what has ended before the end of the process interrupts what has not."""
-    atexit.register(lambda: look(clock.monotonic()))
+    atexit.register(_last_look)
+
+
+def _last_look() -> None:
+    error = uncaught()
+    for one in tuple(_open):
+        try:
+            one.ends_with(error)
+        except Exception:
+            tell_once("the end of a progress bar could not be told")
+    look(clock.monotonic())
 
 
 def _configure() -> None:
@@ -257,7 +304,7 @@ def _finish(one: Late) -> None:
         return
     one.show()
     if isinstance(how, BaseException):
-        node.fail(how)
+        node._finish(ending(how), words(how), how)
     elif how == "left":
         if one.lane is not None:
             one.lane.close()

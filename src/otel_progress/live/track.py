@@ -372,9 +372,10 @@ def _restored(node: HandleState, items: int, unit: str | None, place: Place) -> 
 
 
 def stop_loops(node: HandleState, request: Request) -> None:
-    """Make the open loops of a handle raise at their next item."""
+    """Make the open loops of a handle raise at their next item, but none of a program that knows no requests."""
+    spares = not node.operation._takes_requests
     for each in list(node._lanes or ()):
-        if request.tasks or not _ends_with_task(each.place):
+        if (request.tasks or not _ends_with_task(each.place)) and not (spares and each.observed):
             each.stop(request)
 
 

@@ -14,6 +14,15 @@ from otel_progress.model.values import finite
 LONGEST: Final = 1e12
 """Longest time that is accepted, in seconds."""
 _LARGEST: Final = 2**63 - 1
+_NOISE: Final = 1e-9
+"""By how much a ratio may exceed 1, as a sum of fractions does."""
+JSON_TEXTS: Final = frozenset(
+    {
+        *(s.ATTRIBUTES, s.BRANCHES, s.CHILD_OUTCOMES, s.COMPONENTS, s.COUNTERS, s.CURVE, s.FAILURES, s.LOOP),
+        *(s.OUTCOMES, s.RESOURCES, s.RESULT, s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.USAGE),
+    }
+)
+"""The attributes that are JSON texts."""
 
 
 def is_seconds(given: object) -> bool:
@@ -24,6 +33,16 @@ def is_seconds(given: object) -> bool:
 def is_whole(given: object) -> bool:
     """Whether the value is a whole number from 0 to 2**63 - 1."""
     return type(given) is int and 0 <= given <= _LARGEST
+
+
+def is_amount(given: object) -> bool:
+    """Whether the value is a finite number of at least 0: a count, a total, a rate."""
+    return finite(given) and given >= 0  # type: ignore[operator]
+
+
+def is_ratio(given: object) -> bool:
+    """Whether the value is a number from 0 to 1."""
+    return finite(given) and 0 <= given <= 1 + _NOISE  # type: ignore[operator]
 
 
 def _is_difference(given: object) -> bool:
@@ -57,7 +76,8 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
         ),
     ),
     (_is_difference, (s.WAIT_REMAINING,)),
-    (finite, (s.COMPLETED, s.TOTAL, s.RATIO, s.RATIO_RAW, s.RATE)),
+    (is_amount, (s.COMPLETED, s.RESTORED, s.TOTAL, s.RATE)),
+    (is_ratio, (s.RATIO, s.RATIO_RAW)),
     (is_whole, (s.OPERATION_ATTEMPT, s.SEQUENCE, s.KEYFRAME, s.SPAN_START_TIME, s.ETA_RUNS)),
     (_is_bool, (s.CANCEL_REQUESTED, s.OVERDUE, s.SPAN_PARENT_REMOTE)),
     (
@@ -84,24 +104,25 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
             s.WAIT_REASON,
             s.SPAN_PARENT_ID,
             s.SPAN_KIND,
-            s.OUTCOMES,
-            s.COUNTERS,
-            s.USAGE,
-            s.RESULT,
-            s.ATTRIBUTES,
-            s.STAGES,
-            s.STAGES_FOLDED,
-            s.STAGES_REPEATED,
-            s.LOOP,
-            s.BRANCHES,
-            s.COMPONENTS,
-            s.FAILURES,
-            s.CURVE,
-            s.RESOURCES,
+            *JSON_TEXTS,
         ),
     ),
 )
 _RULE: Final[Mapping[str, Callable[[object], bool]]] = {key: rule for rule, keys in _RULES for key in keys}
+_MEANT: Final[Mapping[Callable[[object], bool], str]] = {
+    is_seconds: "a number of seconds of at least 0",
+    _is_difference: "a number of seconds",
+    is_amount: "a number of at least 0",
+    is_ratio: "a number from 0 to 1",
+    is_whole: "an integer of at least 0",
+    _is_bool: "a boolean",
+    _is_text: "a text",
+}
+_STAGE: Final[Mapping[str, Callable[[object], bool]]] = {
+    **dict.fromkeys(("completed", "restored", "total", "rate"), is_amount),
+    **dict.fromkeys(("ratio", "ratio_raw"), is_ratio),
+}
+"""The numbers of a stage in `progress.stages`."""
 _ESTIMATE: Final = (s.ETA, s.ETA_LOW, s.ETA_HIGH)
 
 
@@ -109,6 +130,22 @@ def is_valid(key: str, value: object) -> bool:
     """Whether a value is valid for this attribute; any is valid for an attribute without a rule."""
     check = _RULE.get(key)
     return check is None or check(value)
+
+
+def meant(key: str) -> str:
+    """What a value of this attribute must be, in words."""
+    return _MEANT[_RULE[key]]
+
+
+def stage_numbers(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts and ratios of a stage in `progress.stages`; invalid ones are None."""
+    get = stage.get
+    return {key: value if check(value := get(key)) else None for key, check in _STAGE.items()}
+
+
+def wrong_stage_numbers(stage: Mapping[str, Any]) -> dict[str, str]:
+    """What the invalid counts and ratios of a stage must be, in words, by their keys."""
+    return {key: _MEANT[check] for key, check in _STAGE.items() if stage.get(key) is not None and not check(stage[key])}
 
 
 def typed(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from otel_progress.model.status import Status
+
 ALMOST: Final = 0.9999
 """The most that is shown before the end."""
 _NOISE: Final = 1.5
@@ -11,6 +13,23 @@ _NOISE: Final = 1.5
 
 A total that is estimated anew all the time, with an error of up to a fifth either way, stays within it (1.2 / 0.8).
 """
+
+
+def of_counts(completed: float | None, total: float | None) -> float | None:
+    """The raw ratio of counts of at least 0; None if they say nothing."""
+    return min(1.0, completed / total) if completed is not None and total else None
+
+
+def shown_of_counts(raw: float, status: Status) -> float | None:
+    """The ratio to show of an operation or a stage that reports counts and no ratio.
+
+    Only a completed one shows 1. One that ended otherwise shows none if nothing was counted, or all.
+    """
+    if status is Status.COMPLETED:
+        return raw
+    if status.final:
+        return raw if 0 < raw < ALMOST else None
+    return held(None, raw)
 
 
 def held(shown: float | None, raw: float) -> float:

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_progress import semconv as s
-from otel_progress.model.attribute_types import LONGEST, is_seconds, is_whole, typed
+from otel_progress.model.attribute_types import LONGEST, is_amount, is_seconds, is_whole, stage_numbers, typed
 from otel_progress.model.curve import POINTS
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
+from otel_progress.model.ratio import of_counts, shown_of_counts
 from otel_progress.model.resources import from_dict
 from otel_progress.model.rounding import estimate, figure, moment, pace, seconds, share
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
@@ -300,37 +301,53 @@ def from_attributes(
     said |= {name: attributes[key] for key, name, _ in _TIMES if key in attributes}
     if s.ELAPSED not in attributes and s.START_TIME in attributes:
         said["elapsed"] = since(attributes[s.START_TIME], timestamp)
-    said |= {name: _mapping(json.loads(get(key, "{}"))) for key, name in _JSON}
+    said |= {name: _mapping(json.loads(text)) for key, name in _JSON if (text := get(key)) is not None}
     eta = None
     if s.ETA in attributes:
         low, high, runs = attributes[s.ETA_LOW], attributes[s.ETA_HIGH], int(get(s.ETA_RUNS, 0))
         eta = Estimate(attributes[s.ETA], low, high, str(get(s.ETA_SOURCE, "rate")), max(0, runs))
-    ratio = get(s.RATIO)
-    told: dict[str, Any] = {name: get(key) for key, name, _ in _PROGRESS} | {"ratio_raw": get(s.RATIO_RAW, ratio)}
+    status = Status(attributes[s.STATUS])
+    told: dict[str, Any] = {name: get(key) for key, name, _ in _PROGRESS}
     return Snapshot(
         operation_id=str(attributes[s.OPERATION_ID]),
         name=str(attributes[s.OPERATION_NAME]),
-        status=Status(attributes[s.STATUS]),
+        status=status,
         timestamp=timestamp,
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
-        progress=Progress(unit=str(get(s.UNIT, "item")), eta=eta, **told),
-        stages=tuple(_read_stage(item, timestamp) for item in json.loads(get(s.STAGES, "[]"))),
-        folded=_read_folded(json.loads(get(s.STAGES_FOLDED, "[]"))),
+        progress=_progress(told, status, str(get(s.UNIT, "item")), eta),
+        stages=tuple(_read_stage(item, timestamp) for item in _loaded(get(s.STAGES), ())),
+        folded=_read_folded(_loaded(get(s.STAGES_FOLDED))),
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
-        loop=_checked_loop(json.loads(get(s.LOOP, "null"))),
+        loop=_checked_loop(_loaded(get(s.LOOP))),
         overdue=bool(get(s.OVERDUE, False)),
-        branches=_read_branches(json.loads(get(s.BRANCHES, "[]"))),
+        branches=_read_branches(_loaded(get(s.BRANCHES))),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         span=span,
-        repeated=tuple(from_list(item) for item in json.loads(get(s.STAGES_REPEATED, "[]"))),
+        repeated=tuple(from_list(item) for item in _loaded(get(s.STAGES_REPEATED), ())),
         sequence=get(s.SEQUENCE, 0),
-        components=_read_components(json.loads(get(s.COMPONENTS, "{}"))),
-        failures=_read_failures(json.loads(get(s.FAILURES, "[]"))),
-        curve=read_curve(get(s.CURVE, "[]")),
-        resources=from_dict(json.loads(get(s.RESOURCES, "null"))),
+        components=_read_components(_loaded(get(s.COMPONENTS))),
+        failures=_read_failures(_loaded(get(s.FAILURES))),
+        curve=read_curve(get(s.CURVE, "[]")) if s.CURVE in attributes else (),
+        resources=from_dict(_loaded(get(s.RESOURCES))),
         **said,
     )
+
+
+def _loaded(text: str | None, otherwise: Any = None) -> Any:
+    """Return what a JSON text says."""
+    return otherwise if text is None else json.loads(text)
+
+
+def _progress(told: dict[str, Any], status: Status, unit: str, eta: Estimate | None) -> Progress:
+    """Return the progress from valid numbers; a ratio that is missing follows from the counts."""
+    raw = told["ratio"] if told["ratio_raw"] is None else told["ratio_raw"]
+    if raw is None and status is not Status.PENDING:
+        raw = of_counts(told["completed"], told["total"])
+        if raw is not None:
+            told["ratio"] = shown_of_counts(raw, status)
+            raw = None if told["ratio"] is None else raw
+    return Progress(**{**told, "ratio_raw": raw}, unit=unit, eta=eta)
 
 
 def _read_folded(given: Any) -> tuple[tuple[str, int, float], ...]:
@@ -393,7 +410,7 @@ def _seconds(given: Any) -> float | None:
 
 def _amount(given: Any) -> Number | None:
     """Return a valid number of at least 0, or None."""
-    return given if finite(given) and given >= 0 else None
+    return given if is_amount(given) else None
 
 
 def _read_health(given: Any) -> Health:
@@ -464,15 +481,8 @@ def _read_stage(item: Mapping[str, Any], now: float) -> StageSnapshot:
         name=get("name", item["path"]),
         path=item["path"],
         status=status,
-        progress=Progress(
-            get("completed"),
-            get("total"),
-            get("unit", "item"),
-            get("ratio"),
-            get("ratio_raw", get("ratio")),
-            get("rate"),
-            _read_eta(*item["eta"]) if "eta" in item else None,
-            _amount(get("restored")),
+        progress=_progress(
+            stage_numbers(item), status, get("unit", "item"), _read_eta(*item["eta"]) if "eta" in item else None
         ),
         planned=get("planned", False),
         elapsed=elapsed,

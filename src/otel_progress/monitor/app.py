@@ -158,7 +158,7 @@ class Monitor:
         watcher = Watcher(self.core.submit, lambda _: None, ledger=self.core.ledger, quiet=QUIET, eager=False)
         watcher.settled = lambda: not self.core.inbox.queue
         self.core.watcher = watcher
-        self.core.mistakes.tell = self._say
+        self.core.mistakes.tell = self.core.aside.tell = self._say
         self.core.observer.is_stopped = watcher.is_stopped
 
     def _open_grpc(self, options: Options) -> Any:
@@ -205,6 +205,7 @@ class Monitor:
     def application(self) -> Guard:
         """The ASGI application: OTLP, the API, the page."""
         relay = () if self.relay is None else (self.relay.health,)
+        of_core = (self._intake_health, self.core.mistakes.health, self.core.aside.health)
         api = Api(
             self.core,
             self._store,
@@ -214,7 +215,7 @@ class Monitor:
             self.control,
             self.auth,
             VERSION,
-            (self._intake_health, self.core.mistakes.health, self.integrity.health, self.outlets.health, *relay),
+            (*of_core, self.integrity.health, self.outlets.health, *relay),
             wishes=self.wishes,
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})

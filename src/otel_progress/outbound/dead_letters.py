@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import stat
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -94,7 +95,7 @@ class DeadLetters:
                 os.close(fd)
                 fd = self._open()
                 size = os.fstat(fd).st_size
-            if size and os.pread(fd, 1, size - 1) != b"\n":  # a full disk cut the last line off
+            if size and _byte(fd, size - 1) != b"\n":  # a full disk cut the last line off
                 text = b"\n" + text
             while text:
                 text = text[os.write(fd, text) :]
@@ -112,11 +113,18 @@ class DeadLetters:
             os.close(fd)
 
 
+def _byte(fd: int, at: int) -> bytes:
+    os.lseek(fd, at, os.SEEK_SET)  # what is written is appended, wherever this is
+    return os.read(fd, 1)
+
+
 def _alone(fd: int) -> None:
     """Wait until no other process appends to the file, or reads it to send it again: for a moment."""
     try:
         import fcntl
     except ImportError:  # such systems rename no open file
+        return
+    if sys.platform == "win32":
         return
     with contextlib.suppress(OSError):  # a file system without locks
         fcntl.flock(fd, fcntl.LOCK_EX)

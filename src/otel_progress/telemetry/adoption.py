@@ -92,6 +92,7 @@ def adopt(
     said = name or span.name
     handle: Operation | Stage = Operation(said, agent=agent) if inside is None else Stage(said, parent=inside)
     handle._adopted = Adopted(ids, started, place, places)
+    handle._observed = True
     handle._usual_limit = usual_limit
     task = None if place.task is None else place.task()
     loop = getattr(task, "_loop", None)

@@ -49,6 +49,8 @@ _AGGREGATIONS: Final[dict[str, dict[type, Aggregation]]] = {
 }
 SPANS_MS: Final = 1500
 """How long a flush waits for the spans, in ms."""
+INTERRUPTED: Final = 512
+"""Spans of running operations that go before all others at the end of the process; as many as fit into one request."""
 _HISTOGRAMS: Final = (HistogramData, ExponentialHistogram)
 _TEMPORALITY: Final[dict[str, dict[type, AggregationTemporality]]] = {
     "delta": {**_DELTA, ObservableCounter: AggregationTemporality.DELTA},
@@ -64,6 +66,8 @@ class Switch(SpanProcessor):
         self.to: tuple[SpanProcessor, ...] = ()
         self.ended = 0
         """Sampled spans that were passed on; threads count without a lock, so it may be slightly low."""
+        self.interrupted: list[ReadableSpan] = []
+        """Spans that the end of the process interrupted; they are sent before those that wait."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Pass on the start of a span."""
@@ -71,14 +75,20 @@ class Switch(SpanProcessor):
             processor.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Pass on the end of a span."""
+        """Pass on the end of a span, or keep it for the next flush if the end of the process interrupts it."""
         if self.to and span.context is not None and span.context.trace_flags.sampled:
             self.ended += 1
+            if process.interrupts and len(self.interrupted) < INTERRUPTED:
+                self.interrupted.append(span)
+                return
         for processor in self.to:
             processor.on_end(span)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Have all ended spans sent."""
+        first, self.interrupted = self.interrupted, []
+        for exporter in _span_exporters if first else ():
+            exporter.export(first)
         return all(processor.force_flush(timeout_millis) for processor in self.to)
 
     def shutdown(self) -> None:
@@ -104,13 +114,13 @@ def tracer_provider(settings: Settings, resource: Resource, *, forked: bool = Fa
     ours = getattr(present, "otel_progress", False)
     if isinstance(present, TracerProvider) and not ours:
         return present
+    _switch.ended = 0
+    _switch.interrupted.clear()
     if forked:
-        _switch.ended = 0
         for exporter in _span_exporters:
             if isinstance(exporter, OtlpSpans):
                 exporter.renew()
     else:
-        _switch.ended = 0
         _span_exporters = tuple(make() for make in makers("traces", settings))
         _switch.to = tuple(BatchSpanProcessor(exporter) for exporter in _span_exporters)
     if not _switch.to:

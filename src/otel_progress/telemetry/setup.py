@@ -131,6 +131,7 @@ def configure(
         stall_after=stall_after,
         handlers=bool(handlers),
     )
+    hooks.configured = True
     hooks.use_integrations(instrument)
     hooks.use_handlers(handlers)
     if settings.disabled:
@@ -216,7 +217,7 @@ def shutdown(timeout: float = 2.0) -> None:
     with _lock:
         if _installed is not None:
             _replace(None, timeout)
-        hooks.checkpoints = None
+        hooks.checkpoints, hooks.configured = None, False
         hooks.use_handlers(())  # they got the ends
         hooks.use_integrations(False)
         runtime.unwant()
@@ -276,6 +277,7 @@ def instrumented() -> None:
     """Add events, run series and integrations; `opentelemetry-instrument` calls it when the providers are set up."""
     try:
         configure(instrument=None if integrations() else "auto")
+        hooks.configured = False  # the program has no line of ours
     except MissingDependency as error:
         log.warning("%s", error)
 

@@ -256,6 +256,36 @@ def same_tool(times: int = 15) -> Any:
     return agent.invoke(ASKED, {"recursion_limit": 200})["messages"][-1].content
 
 
+def next_pages(times: int = 25) -> Any:
+    """A tool without arguments gives another page each time."""
+    pages = iter(range(times))
+
+    @tool
+    def next_page() -> str:
+        """The next page."""
+        return f"page {next(pages)}"
+
+    agent = create_agent(Model(script=[calls("next_page")] * times + ["..."]), [next_page], name="reader")
+    return agent.invoke(ASKED, {"recursion_limit": 200})["messages"][-1].content
+
+
+def works_off(rounds: int = 30, says: bool = True) -> Any:
+    """A node works off a queue outside of the graph; its state does not change, and it says what it did or nothing."""
+    jobs = list(range(rounds))
+
+    def work(state: Numbers) -> Any:
+        jobs.pop()
+        if not jobs:
+            hangs()
+        return {"ready": False, "done": str(jobs)} if says else {}
+
+    graph = StateGraph(Numbers)
+    graph.add_node("work", work)
+    graph.add_edge(START, "work")
+    graph.add_conditional_edges("work", lambda state: "work" if jobs else END)
+    return graph.compile(name="works_off").invoke({"numbers": [], "ready": False}, {"recursion_limit": 1000})["ready"]
+
+
 # 4. Streaming chat
 
 

@@ -41,7 +41,7 @@ def main(name: str) -> None:
         logging.getLogger("otel_progress").addHandler(told)
         with capture() as captured:
             others = [importlib.import_module(f"otel_progress.integrations.{name}") for name in also.split()]
-            hooks.stall_after = limit
+            hooks.stall_after, hooks.configured = limit, cancel == "configured"
             for each in (integration, *others):
                 each.install()
             answer = run(getattr(programs, program), given, until, advance, cancel, captured, programs)
@@ -56,7 +56,7 @@ def run(
     given: dict[str, Any],
     until: str,
     advance: float,
-    cancel: bool,
+    cancel: str,
     captured: Capture,
     programs: Any,
 ) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def run(
     if cancel:
         stop(operations()[0])
     seen = [] if cancel else [one.snapshot() for one in operations()]
-    if cancel and "async" in until:
+    if cancel == "configured" and "async" in until:
         thread.join(SECONDS)
     programs.let_go()
     thread.join(SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from otel_progress.cli.query import view_model
 from otel_progress.cli.run import environment, monitor_host, py_spy
 from otel_progress.cli.run.environment import endpoints, mute, redirected
 from otel_progress.cli.run.supervisor import say
+from otel_progress.version import VERSION
 
 OURS = "http://127.0.0.1:1"
 START = os.path.join(os.path.dirname(instrumenting.__file__), "start")
@@ -50,13 +52,31 @@ def test_command_is_told_from_our_options(given: list[str], ours: list[str], com
     assert cli._split(given) == (ours, command)
 
 
-@pytest.mark.parametrize("given", [[], ["run"], ["run", "--"], ["run", "--stderr-tail", "x", "--", "a"], ["fly"]])
+@pytest.mark.parametrize("given", [["run"], ["run", "--"], ["run", "--stderr-tail", "x", "--", "a"], ["fly"]])
 def test_wrong_use_is_told(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """An invalid command line ends with 2 and says why."""
     with pytest.raises(SystemExit) as ended:
         main(given)
     assert ended.value.code == 2
     assert "usage: otel-progress" in capsys.readouterr().err
+
+
+def test_without_a_command_it_says_how_to_begin(capsys: pytest.CaptureFixture[str]) -> None:
+    """A short guide, whose commands exist and whose lines fit; the exit code is that of a wrong command line."""
+    assert main([]) == 2
+    said = capsys.readouterr().err
+    named = re.findall(r"otel-progress ([a-z]+)", said)
+    assert set(named) - {"shows"} <= set(cli.COMMANDS)
+    assert {"run", "monitor", "watch", "doctor", "completion"} <= set(named)
+    assert max(map(len, said.splitlines())) <= 120
+
+
+def test_the_module_is_the_command() -> None:
+    """`python -m otel_progress` does what `otel-progress` does."""
+    done = subprocess.run(
+        [sys.executable, "-m", "otel_progress", "--version"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == f"otel-progress {VERSION}\n"
 
 
 def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,8 +368,9 @@ def test_stack_of_a_real_process(tmp_path: Path) -> None:
 
 def test_who_listens_on_a_port_is_named() -> None:
     """The process that holds a port is known by its pid and its name; of a free port nobody is told."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", 0)) as first, socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
+        first.close()  # its number goes to the folder that is listed, and is closed again when the links are read
         found = procfs.listener(port)
     assert found is not None
     assert (found.pid, bool(found.name)) == (os.getpid(), True)

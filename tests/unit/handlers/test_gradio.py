@@ -153,6 +153,19 @@ def test_many_are_counted(progress_capture: Capture) -> None:
     assert kept.left_out() == "+ 6 more, 1 failed"
 
 
+def test_those_whose_end_is_not_told_yet_are_counted(progress_capture: Capture) -> None:
+    """An operation that ended a moment ago is one of those that are not drawn, although no event said so."""
+    kept = Kept()
+    with kept:
+        for _ in range(8):
+            with progress.operation("short"):
+                pass
+        kept.refresh()
+        assert (len(kept.drawn), kept.left_out(hidden=1)) == (3, "+ 6 more")
+        progress_capture.look()
+        assert kept.left_out() == "+ 5 more"
+
+
 def test_a_bar_that_fails(progress_capture: Capture) -> None:
     """An error of the library is none of the job."""
     with GradioHandler(lambda *_, **__: 1 / 0), progress.operation("import") as job:

@@ -250,19 +250,54 @@ def test_what_a_span_raises_is_its_end(app: Program, raised: BaseException, stat
         assert "no such file" in (ended.reason or "")
 
 
-def test_a_tool_that_is_called_again_and_again_is_a_loop(app: Program) -> None:
-    """The same tool with the same arguments ten times is a loop; with other arguments it is work."""
-    for same, found in ((False, False), (True, True)):
-        with app.span("invoke_agent x", attributes=AGENT):
-            app.advance(1)
-            for number in range(12):
-                about = {**TOOL, "gen_ai.tool.call.arguments": "{}" if same else str(number)}
-                with app.span("execute_tool search", attributes=about):
-                    pass
-            app.advance(8)
-            [snapshot] = app.snapshots()
-            assert (snapshot.health is Health.LOOPING) is found
+@pytest.mark.parametrize(
+    ("arguments", "result", "loops"),
+    [
+        ("{}", "page 1", True),
+        ("other", "page 1", False),
+        ("{}", "other", False),  # the next page of a list that only the tool knows
+        ("{}", None, False),
+        ("{}", "", False),
+    ],
+)
+def test_a_tool_that_is_called_again_and_again_is_a_loop(
+    app: Program, arguments: str, result: str | None, loops: bool
+) -> None:
+    """The same tool with the same arguments and the same result ten times is a loop; all else may be work."""
+    with app.span("invoke_agent x", attributes=AGENT):
         app.advance(1)
+        for number in range(12):
+            about = {**TOOL, "gen_ai.tool.call.arguments": arguments.replace("other", str(number))}
+            if result is not None:
+                about["gen_ai.tool.call.result"] = result.replace("other", str(number))
+            with app.span("execute_tool search", attributes=about):
+                pass
+        app.advance(8)
+        [snapshot] = app.snapshots()
+        assert (snapshot.health is Health.LOOPING) is loops
+
+
+def test_a_tool_that_fails_in_the_same_way_again_and_again_is_a_loop(app: Program) -> None:
+    """Its error is its result."""
+    with app.span("invoke_agent x", attributes=AGENT):
+        app.advance(1)
+        for _ in range(12):
+            with (
+                pytest.raises(ConnectionError),
+                app.span("execute_tool search", attributes={**TOOL, "gen_ai.tool.call.arguments": "{}"}),
+            ):
+                raise ConnectionError("refused")
+        app.advance(8)
+        assert app.snapshots()[0].health is Health.LOOPING
+
+
+def test_stages_of_the_same_name_are_no_loop(app: Program) -> None:
+    """A span that comes again and again is known by its name alone, which says nothing of its work."""
+    with otel_progress.operation("agent") as agent:
+        for _ in range(30):
+            with app.span("call the model"):
+                app.advance(20)
+        assert agent.snapshot().health is Health.PROGRESSING
 
 
 def test_declared_and_live_ones_nest_both_ways(app: Program) -> None:

@@ -167,11 +167,9 @@ def test_sync_tool_that_hangs_is_stuck_at_its_line(seen: Capture) -> None:
             call = asyncio.ensure_future(client.call_tool("crawl", {}))
             await until(inside.is_set)
             try:
-                seen.advance(TOOL - 2)
+                await asyncio.to_thread(seen.advance, TOOL - 2)  # in this thread it would block the event loop
                 assert not seen.of(semconv.STALLED)
-                watcher = threading.Thread(target=seen.advance, args=(4,))
-                watcher.start()
-                await until(lambda: not watcher.is_alive())
+                await asyncio.to_thread(seen.advance, 4)
                 stalls = {event.snapshot.parent_id is None: event.snapshot for event in seen.of(semconv.STALLED)}
                 assert "in crawl" in str(stalls[False].stuck_at)
                 assert "test_mcp.py" in str(stalls[False].stuck_at)

@@ -20,6 +20,7 @@ import otel_progress as progress
 from otel_progress import semconv
 from otel_progress.instrumenting import chosen
 from otel_progress.integrations import tqdm as integration
+from otel_progress.live import hooks
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.testing import Capture, capture
@@ -322,8 +323,9 @@ def test_a_loop_that_hangs_is_stuck_at_its_line(seen: Capture) -> None:
     assert "test_a_loop_that_hangs_is_stuck_at_its_line" in str(stalled[0].snapshot.stuck_at)
 
 
-def test_a_request_to_cancel_stops_the_loop(seen: Capture) -> None:
-    """As a loop over `track` does, it raises at its next item."""
+def test_a_request_to_cancel_stops_the_loop(seen: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a loop over `track` does, it raises at its next item, if the program called `configure`."""
+    monkeypatch.setattr(hooks, "configured", True)
     taken = 0
     with pytest.raises(progress.OperationCancelled):
         for _ in bar(range(50), desc="long"):
@@ -387,3 +389,44 @@ def test_an_error_of_ours_leaves_the_loop_alone(
     for _ in range(3):
         assert list(bar(range(3))) == [0, 1, 2]
     assert [record.getMessage() for record in caplog.records] == ["integration tqdm failed and is off; the job goes on"]
+
+
+def test_a_bar_that_another_thread_moves_is_stuck_at_the_line_of_that_thread(seen: Capture) -> None:
+    """The thread that moved it last works on it, not the one that made it."""
+    moved, gate = threading.Event(), threading.Event()
+
+    def work_that_hangs() -> None:
+        for _ in range(5):
+            one.update()
+        moved.set()
+        gate.wait(60)
+
+    with progress.operation("job", stall_after=10):
+        one = bar(total=20, desc="files")
+        seen.advance(2)
+        worker = threading.Thread(target=work_that_hangs)
+        worker.start()
+        assert moved.wait(60)
+        seen.advance(30)
+        gate.set()
+        worker.join(60)
+        one.close()
+    stalled = seen.of(semconv.STALLED)[0].snapshot
+    assert (stalled.stages[0].path, counts(stalled.stages[0])) == ("files", (5, 20, "item"))
+    assert "work_that_hangs" in str(stalled.stuck_at)
+
+
+def test_an_open_loop_leaves_the_bar_as_it_is(seen: Capture) -> None:
+    """Length, reversal and the iterable itself are those of tqdm alone, before the first item and after it."""
+    items = [1, 2, 3]
+    one = bar(items)
+    loop = iter(one)
+    assert one.iterable is items
+    assert next(loop) == 1
+    assert one.iterable is items
+    assert vars(one)["iterable"] is items
+    assert len(one) == 3
+    assert len(list(reversed(one))) == 3
+    assert list(loop) == [2, 3]
+    del one.iterable
+    assert not hasattr(one, "iterable")

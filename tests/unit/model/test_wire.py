@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from snapshot_parts import SNAPSHOT
 
-from otel_progress import Health, Snapshot, Status, semconv
+from otel_progress import Health, Snapshot, StageSnapshot, Status, semconv
 from otel_progress.model.health import judge
 from otel_progress.model.snapshot import Branch
 from otel_progress.model.values import INT_MAX, INT_MIN
@@ -19,14 +20,30 @@ from otel_progress.model.wire import from_attributes, to_attributes
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+Told = TypeVar("Told", Snapshot, StageSnapshot)
+
+
+def as_said(read: Told, given: Told) -> Told:
+    """What was read, without a ratio that followed from counts."""
+    progress = given.progress
+    if progress.ratio is None and progress.ratio_raw is None and progress.completed is not None and progress.total:
+        return replace(read, progress=replace(read.progress, ratio=None, ratio_raw=None))
+    return read
+
+
 @QUICK
 @given(SNAPSHOT)
 def test_a_snapshot_comes_back_as_it_was(snapshot: Snapshot) -> None:
-    """What is written to attributes is read back the same, but for the notes, which are events of their own."""
+    """What is written to attributes is read back the same, but for the notes, which are events of their own.
+
+    A ratio that is missing beside counts is read from these; our SDK never leaves it out while something runs.
+    """
     ids = snapshot.span
     given_ids = {} if ids is None else {"trace_id": ids.trace_id, "span_id": ids.span_id, "sampled": ids.sampled}
     attributes = to_attributes(snapshot)
-    assert from_attributes(attributes, snapshot.timestamp, **given_ids) == snapshot  # type: ignore[arg-type]
+    read = from_attributes(attributes, snapshot.timestamp, **given_ids)  # type: ignore[arg-type]
+    stages = tuple(map(as_said, read.stages, snapshot.stages))
+    assert replace(as_said(read, snapshot), stages=stages) == snapshot
 
 
 @QUICK

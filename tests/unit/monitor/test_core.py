@@ -533,20 +533,20 @@ def test_reads_while_it_writes(tmp_path: Path) -> None:
         assert Health.UNKNOWN not in {label.health for label in monitor.core.labels.values()}
 
 
-def test_one_that_ran_when_it_had_to_make_room_is_over_in_the_store_until_it_is_heard_again(monitor: Parts) -> None:
+def test_one_that_was_put_aside_is_over_for_the_store_until_it_is_heard_again(monitor: Parts) -> None:
     """Else a flood of ids would stay in the file for ever."""
     monitor.core.ledger.most = 2
     for number in range(3):
         monitor.say(snap(key=str(number)))
-    assert monitor.core.ledger.forgotten == 1
+    assert monitor.core.ledger.room.counts == {"operations": 1}
     kept = monitor.store.recall("0")
     assert kept is not None
-    assert (kept.status, kept.presumed) == ("lost", True)
+    assert (kept.status, kept.presumed, kept.aside) == ("running", False, True)
     assert [one.operation_id for one in open_in(monitor.store)] == ["1", "2"]
     monitor.say(snap(2, key="0"))
     again = monitor.store.recall("0")
     assert again is not None
-    assert (again.status, again.presumed) == ("running", False)
+    assert (again.status, again.presumed, again.aside) == ("running", False, False)
 
 
 def test_what_is_held_has_a_limit_in_bytes_and_the_largest_goes(tmp_path: Path) -> None:
@@ -555,7 +555,7 @@ def test_what_is_held_has_a_limit_in_bytes_and_the_largest_goes(tmp_path: Path) 
         monitor.say(snap(key="small"))
         for number in range(5):
             monitor.say(snap(key=f"large{number}", description="x" * 15_000))
-        assert monitor.core.ledger.forgotten == 3
+        assert monitor.core.ledger.room.counts == {"bytes": 3}
         assert "small" in monitor.core.ledger.operations
         monitor.say(snap(2, Status.COMPLETED, key="small"))
         monitor.say(snap(2, Status.COMPLETED, key="large4"))

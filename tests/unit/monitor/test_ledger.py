@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
+from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
@@ -248,7 +250,6 @@ UNSOUND: list[dict[str, Any]] = [
     {s.STAGES: "7"},
     {s.STAGES: "[" * 100_000},
     {s.ATTRIBUTES: "[]"},
-    {s.STAGES: '[{"path":"a","status":"running","completed":"4"}]'},
     {s.STAGES: '[{"path":7,"status":"running"}]'},
     {s.STAGES: '[{"path":"a","status":"running","span_id":7}]'},
     {s.STAGES: '[{"path":"a","status":"running","started_at":"now"}]'},
@@ -262,6 +263,52 @@ def test_of_an_event_that_is_sound_in_part_only_that_part_counts(wrong: dict[str
     event = said(snap(7, agent="me", message="here"))
     ledger.hear(resource(), [event._replace(attributes={**event.attributes, **wrong})], 1.0)
     assert ledger.operations["a"].snapshot == replace(snap(7, agent="me"), health=Health.PROGRESSING)
+
+
+RATIOS: list[Any] = [7.0, -3.0, 1e300, float("nan"), float("inf"), "0.5", True, 2]
+
+
+@pytest.mark.parametrize("ratio", RATIOS, ids=repr)
+def test_no_ratio_beats_a_wrong_one(ratio: Any) -> None:
+    """Outside 0 to 1 it is unknown, of an operation and of a stage, and so are counts below 0."""
+    ledger = Ledger()
+    stage = {"path": "a", "status": "running", "ratio": ratio, "ratio_raw": ratio, "completed": -4, "total": -2}
+    wrong = {s.RATIO: ratio, s.RATIO_RAW: ratio, s.COMPLETED: -5, s.TOTAL: -1, s.RATE: -2.0}
+    event = said(snap(7))
+    given = {**event.attributes, **wrong, s.STAGES: json.dumps([stage])}
+    ledger.hear(resource(), [event._replace(attributes=given)], 1.0)
+    seen = ledger.operations["a"].snapshot
+    assert (seen.progress, seen.stages[0].progress) == (Progress(), Progress())
+
+
+COUNTS: list[tuple[str, int, int, float | None, float | None]] = [
+    ("running", 40, 120, 1 / 3, 1 / 3),
+    ("waiting", 0, 4, 0.0, 0.0),
+    ("running", 4, 4, ALMOST, 1.0),
+    ("running", 6, 4, ALMOST, 1.0),
+    ("completed", 4, 4, 1.0, 1.0),
+    ("completed", 3, 4, 0.75, 0.75),
+    ("failed", 3, 4, 0.75, 0.75),
+    ("failed", 4, 4, None, None),
+    ("lost", 0, 4, None, None),
+    ("pending", 0, 4, None, None),
+    ("running", 4, 0, None, None),
+]
+
+
+@pytest.mark.parametrize(("status", "completed", "total", "ratio", "raw"), COUNTS)
+def test_ratio_that_is_not_said_follows_from_the_counts(
+    status: str, completed: int, total: int, ratio: float | None, raw: float | None
+) -> None:
+    """Of an operation and of a stage; only completed work shows all of it, and what ended otherwise not more."""
+    ledger = Ledger()
+    stage = {"path": "a", "status": status, "completed": completed, "total": total}
+    event = said(snap(7))
+    given = {s.STATUS: status, s.COMPLETED: completed, s.TOTAL: total, s.STAGES: json.dumps([stage])}
+    ledger.hear(resource(), [event._replace(attributes={**event.attributes, **given})], 1.0)
+    seen = ledger.operations["a"].snapshot
+    wanted = Progress(completed, total, ratio=ratio, ratio_raw=raw)
+    assert (seen.progress, seen.stages[0].progress) == (wanted, wanted)
 
 
 @pytest.mark.parametrize("wrong", [{s.MESSAGE: 5}, {s.STAGES_FOLDED: "[1]"}, {s.RATE: "4"}, {s.ETA: 1.0}], ids=repr)
@@ -310,9 +357,9 @@ def test_number_of_operations_is_bounded_and_those_that_run_stay() -> None:
     for number in range(5):
         status = Status.COMPLETED if number % 2 else Status.RUNNING
         ledger.apply(replace(snap(1, status), operation_id=str(number)), "p1", 1.0)
-    assert (sorted(ledger.operations), ledger.forgotten) == (["0", "2", "4"], 0)
+    assert (sorted(ledger.operations), ledger.room.counts.total()) == (["0", "2", "4"], 0)
     ledger.apply(replace(snap(), operation_id="5"), "p1", 1.0)
-    assert (sorted(ledger.operations), ledger.forgotten) == (["2", "4", "5"], 1)
+    assert (sorted(ledger.operations), ledger.room.counts.total()) == (["2", "4", "5"], 1)
     assert len(ledger.open_of("p1")) == 3
 
 

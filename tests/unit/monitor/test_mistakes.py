@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from monitor_parts import Parts, event_of, request_of
+from monitor_parts import WALL, Parts, event_of, request_of
 
 from otel_progress import Snapshot, Status, clock
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.monitor.intake.mistakes import KINDS, Mistakes
+from otel_progress.monitor.intake.mistakes import KINDS, Mistake, Mistakes
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock
@@ -22,6 +22,8 @@ def take(monitor: Parts, event: str = s.UPDATED, scope: str = "theirs", instance
         s.OPERATION_ID: "a",
         s.OPERATION_NAME: "work",
         s.STATUS: "running",
+        s.SEQUENCE: 1,
+        s.START_TIME: WALL,
         **{key.replace("__", "."): value for key, value in about.items()},
     }
     known = otlp.attributes(6, {key: value for key, value in given.items() if value is not None})
@@ -38,14 +40,29 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("operation_id", {"progress__operation__id": "x" * 2000}, "progress.operation.id"),
     ("operation_name", {"progress__operation__name": 5}, "progress.operation.name must be a text, it is the integer 5"),
     ("status", {"progress__status": "Running"}, "progress.status must be one of pending, running"),
-    ("order", {"progress__sequence": "7"}, "progress.sequence must be an integer, it is the text '7'"),
+    ("order", {"progress__sequence": "7"}, "progress.sequence must be an integer of at least 0, it is the text '7'"),
+    ("order", {"progress__sequence": -3}, "progress.sequence must be an integer of at least 0, it is the integer -3"),
     ("order", {"progress__operation__attempt": 1.5}, "progress.operation.attempt must be an integer"),
     ("start_time", {"progress__start_time": "2026-11-29"}, "progress.start_time must be a number of seconds"),
     ("operation_parent_id", {"progress__operation__parent__id": "x" * 2000}, "progress.operation.parent.id may have"),
 ]  # fmt: skip
 
 TAKEN: list[tuple[str, dict[str, Any], str]] = [
-    ("type", {"progress__completed": "12"}, "progress.completed has a wrong type or value, it is the text '12'"),
+    ("type", {"progress__completed": "12"}, "progress.completed must be a number of at least 0, it is the text '12'"),
+    ("type", {"progress__completed": -5}, "progress.completed must be a number of at least 0, it is the integer -5"),
+    (
+        "type",
+        {"progress__ratio": 7.0},
+        "progress.ratio must be a number from 0 to 1, it is the number 7.0: it is ignored",
+    ),
+    ("type", {"progress__ratio": float("nan")}, "progress.ratio must be a number from 0 to 1, it is the number nan"),
+    (
+        "type",
+        {"progress__stages": '[{"path": "x", "status": "running", "ratio": -3}]'},
+        "`ratio` of the stage 'x' in progress.stages must be a number from 0 to 1, it is the integer -3",
+    ),
+    ("order", {"progress__sequence": None}, "an event needs progress.sequence, which rises"),
+    ("start_time", {"progress__start_time": None}, "an event needs progress.start_time, in seconds since 1970"),
     ("start_time", {"progress__start_time": 1_700_000_000_000}, "is that milliseconds?"),
     ("json", {"progress__stages": "[{"}, "progress.stages must be JSON, it is the text '[{'"),
     ("json", {"progress__stages": '[{"name": "x"}]'}, "a stage in progress.stages needs `path` and `status`"),
@@ -63,7 +80,7 @@ def test_refused_event_is_told_with_its_field(monitor: Parts, kind: str, about: 
         answer = take(monitor, scope=scope, **about)
         assert answer.rejected == 1
         assert words in answer.reason
-    assert monitor.core.mistakes.counts[kind] == 3
+    assert monitor.core.mistakes.counts[kind] == monitor.core.refused == 3
     assert list(monitor.core.ledger.operations) == []
 
 
@@ -79,7 +96,26 @@ def test_what_is_ignored_is_told_once(monitor: Parts, kind: str, about: dict[str
     assert told[0].startswith("node (n1): ")
     assert take(monitor, instance="n2", **about).reason == first.reason
     assert monitor.core.mistakes.health()["mistakes"][kind] == 3
-    assert set(monitor.core.mistakes.health()["mistakes"]) == {kind, "newest"}
+    assert set(monitor.core.mistakes.health()["mistakes"]) == {kind, "fields", "newest"}
+    assert list(monitor.core.mistakes.health()["mistakes"]["fields"].values()) == [3]
+    assert monitor.core.refused == 0
+
+
+def test_mistakes_are_told_by_field(monitor: Parts) -> None:
+    """The second wrong attribute of a sender is told, too, although its kind is the same."""
+    first = take(monitor, progress__ratio=7.0)
+    second = take(monitor, progress__ratio=7.0, progress__total=-1, progress__idle=-1.0)
+    assert "progress.ratio" in first.reason
+    assert "progress.ratio" not in second.reason
+    assert "progress.total must be a number of at least 0" in second.reason
+    assert "progress.idle must be a number of seconds of at least 0" in second.reason
+    found = monitor.core.mistakes.health()["mistakes"]
+    assert (found["type"], found["fields"]) == (4, {"progress.ratio": 2, "progress.total": 1, "progress.idle": 1})
+
+
+def test_operation_that_has_not_started_needs_no_start_time(monitor: Parts) -> None:
+    """Nobody knows when it will."""
+    assert take(monitor, progress__status="pending", progress__start_time=None) == Accepted()
 
 
 def test_page_shows_what_its_sender_gets_wrong(monitor: Parts) -> None:
@@ -88,7 +124,10 @@ def test_page_shows_what_its_sender_gets_wrong(monitor: Parts) -> None:
     entry = monitor.core.ledger.find("a")
     assert entry is not None
     found = monitor.views.detail(entry)
-    assert ["type" in words or "milliseconds" in words for words in found["sender_mistakes"]] == [True, True]
+    assert ["must be a number" in words or "milliseconds" in words for words in found["sender_mistakes"]] == [
+        True,
+        True,
+    ]
     assert "started_at" not in found
 
 
@@ -109,7 +148,7 @@ def one() -> Mistakes:
 def test_senders_are_bounded(one: Mistakes) -> None:
     """Many senders push the oldest out; the counts stay."""
     for number in range(3_000):
-        one.note(KINDS[0], "words", str(number), "x")
+        one.note(Mistake(KINDS[0], "a field", "words"), str(number), "x")
     assert one.of("0") == []
     assert one.of("2999") == ["words"]
     assert one.counts[KINDS[0]] == 3_000

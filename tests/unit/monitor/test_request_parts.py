@@ -118,9 +118,10 @@ def test_batch_of_a_collector_above_the_limit_of_a_part_is_taken(monitor: Parts,
 
 
 def test_limits_of_the_whole_request(monitor: Parts) -> None:
-    """Above 16 MiB, and above 4 MiB in JSON, the answer names the limit and what to do."""
+    """Above 16 MiB, in whatever encoding, the answer names the limit and what to do."""
     zeros = gzip.compress(bytes(LARGEST + 1), 1)
     with pytest.raises(Refused, match=f"larger than {LARGEST} bytes; send smaller batches"):
         list(Envelope("logs", zeros, zipped=True).parcels())
-    with pytest.raises(Refused, match=f"a request in JSON may have {BYTES} bytes"):
-        monitor.core.offer(Envelope("logs", bytes(BYTES + 1), is_json=True), lambda _: None)
+    for is_json in (False, True):
+        with pytest.raises(Refused, match=f"a request may have {LARGEST} bytes"):
+            monitor.core.offer(Envelope("logs", bytes(LARGEST + 1), is_json=is_json), lambda _: None)

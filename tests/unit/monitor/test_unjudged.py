@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor_parts import Parts, beat_of, names, parts, request_of, seconds
+from monitor_parts import WALL, Parts, beat_of, names, parts, request_of, seconds
 
 from otel_progress import clock
 from otel_progress import semconv as s
@@ -39,6 +39,7 @@ class Emitter:
             s.OPERATION_NAME: "work",
             s.STATUS: "running",
             s.SEQUENCE: self.sequence,
+            s.START_TIME: WALL,
             s.STALL_AFTER: 4,
             **{key.replace("__", "."): value for key, value in about.items()},
         }
@@ -86,6 +87,31 @@ def test_hung_work_is_stuck_although_its_process_lives(node: Emitter, fake: Fake
     node.live(fake, 30)
     assert names(node.monitor.history()) == [s.OPERATION_STARTED, s.STALLED]
     assert recorder.kinds == ["stalled"]
+
+
+@pytest.mark.parametrize("silent", [2, 6])
+def test_update_that_may_wait_is_no_stall(node: Emitter, fake: FakeClock, silent: int) -> None:
+    """Until its pause and 2 s for the way are over, silence proves nothing; then all of it counts."""
+    recorder = node.monitor.listen()
+    node.say(progress__completed=1, progress__update__pause=10.0)
+    node.live(fake, 12)
+    assert (node.monitor.health(), recorder.kinds) == ("progressing", [])
+    assert node.monitor.row()["progress"]["completed"] == 1
+    node.say(progress__completed=2, progress__update__pause=10.0)
+    node.live(fake, 12 if silent == 6 else silent)
+    assert (node.monitor.health(), recorder.kinds) == ("progressing", [])
+    node.live(fake, 11)
+    assert (node.monitor.health(), recorder.kinds) == ("stuck", ["stalled"])
+    assert names(node.monitor.history()).count(s.STALLED) == 1
+
+
+def test_update_that_shows_no_progress_counts_although_the_next_one_may_wait(node: Emitter, fake: FakeClock) -> None:
+    """What an event says counts at once: its pause only excuses the silence after it."""
+    for _ in range(3):
+        node.live(fake, 2)
+        node.say(progress__completed=0, progress__update__pause=10.0)
+    node.monitor.tick()
+    assert node.monitor.health() == "stuck"
 
 
 def test_updates_that_say_the_same_again_are_no_progress(node: Emitter, fake: FakeClock) -> None:

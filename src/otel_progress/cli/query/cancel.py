@@ -23,6 +23,8 @@ MARGIN: Final = 15.0
 """Seconds that the answer may take in addition to the requested wait."""
 
 
+STOPPED: Final = "it ended as cancelled"
+"""The detail of an answer where the operation did as it was asked."""
 WAIT_MOST: Final = 3600.0
 """The longest wait for the end, in seconds."""
 _ABOUT: Final = """\
@@ -106,7 +108,7 @@ def cancel(
 
 def _said(state: str, why: str | None, label: str, key: str, wait: float) -> str:
     if state == "obeyed":
-        return f"{label} has stopped"
+        return f"{label} {'has stopped' if why in (None, STOPPED) else why.removeprefix('it ')}"
     if state == "received":
         within = f" within {wait:g} s" if wait else " yet"
         return f"{label} was asked to stop and has not ended{within}; `otel-progress watch {key}` shows whether it does"

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, client_of
-from otel_progress.cli.query.exit_codes import BAD, INTERRUPTED, NO_MONITOR, USAGE, CommandError
+from otel_progress.cli.query.exit_codes import BAD, INTERRUPTED, NO_MONITOR, NO_READER, USAGE, CommandError
 from otel_progress.errors import MissingDependency
 from otel_progress.settings import environment
 
@@ -48,7 +48,7 @@ def execute(arguments: argparse.Namespace, command: Callable[[Client, argparse.N
         return _fail(f"the monitor answers: {error}", BAD)
     except BrokenPipeError:
         _discard_output()
-        return 128 + signal.SIGPIPE
+        return NO_READER
     except KeyboardInterrupt:
         _discard_output()
         return INTERRUPTED

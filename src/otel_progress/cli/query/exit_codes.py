@@ -17,6 +17,8 @@ NO_MONITOR: Final = 3
 """No monitor answers, or it denies access."""
 NOT_FOUND: Final = 4
 """There is no such operation, or no longer."""
+NO_READER: Final = 141
+"""Nobody reads the output any more: 128 + SIGPIPE."""
 INTERRUPTED: Final = 130
 """Ctrl+C; 128 + n for other signals."""
 

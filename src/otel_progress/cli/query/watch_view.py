@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import select
+import sys
 from typing import IO, Any, Final
 
 from otel_progress import clock, settings
@@ -214,11 +215,13 @@ def drawn_on(out: IO[str]) -> bool:
 
 def reader_left(out: IO[str]) -> bool:
     """Whether it is a pipe whose reader is gone; found out without writing to it."""
+    if sys.platform == "win32" or not hasattr(select, "poll"):
+        return False
     try:
         poll = select.poll()
         poll.register(out.fileno(), 0)
         return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
-    except (AttributeError, OSError, ValueError):
+    except (OSError, ValueError):
         return False
 
 

@@ -17,6 +17,7 @@ from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, OK, USAGE,
 from otel_progress.cli.query.options import common_options
 from otel_progress.cli.recover import lines
 from otel_progress.cli.recover.recoverable import Recoverable, chosen, of_monitor, of_store, opened, with_monitor
+from otel_progress.cli.run.command import unavailable
 from otel_progress.durable.kept import RUNNING
 from otel_progress.durable.store import standing
 from otel_progress.errors import ProgressError
@@ -143,6 +144,9 @@ def start(
     Returns:
         The first exit code that is not 0, or `NOT_STARTED` if something was left out, or was not continued.
     """
+    lacking = unavailable()
+    if lacking:
+        raise CommandError(lacking, NOT_STARTED)
     code = OK
     commands: dict[tuple[tuple[str, ...], str], list[Recoverable]] = {}
     for one in found:

@@ -44,7 +44,7 @@ HEARTBEAT: Final = 15.0
 SLICE: Final = 500
 """Runs that are read at once."""
 KNOWN: Final = 2_000
-_OLD: Final = ", ".join((*StoredOperation._fields[:-1], "NULL"))
+_OLD: Final = ", ".join((*StoredOperation._fields[:-2], "NULL", "0"))
 """The columns of an operation in a file of an earlier version."""
 _EVENT: Final = ", ".join(HistoryEvent._fields[1:])
 _LIVES: Final = (semconv.OPERATION_STARTED, semconv.OPERATION_ENDED)

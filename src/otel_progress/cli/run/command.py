@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 from typing import Any, Final
 
 from otel_progress.cli.parsing import describe, whole
 from otel_progress.cli.run.restarts import restart_policy
 from otel_progress.errors import InvalidArgument, ProgressError
-from otel_progress.settings import environment
+from otel_progress.settings import CONFIGURE, environment
 
 FAILED: Final = 125
 """The exit code if we failed and not the command, as `env`, `timeout` and `nohup` have it."""
@@ -66,6 +67,9 @@ def main(arguments: argparse.Namespace) -> int:
     if not arguments.command:
         raise InvalidArgument("run needs a command, as in: otel-progress run -- python job.py")
     follow = arguments.follow
+    lacking = unavailable()
+    if lacking:
+        return _fail(lacking)
     try:
         from otel_progress.cli.run.supervisor import run
 
@@ -81,6 +85,13 @@ def main(arguments: argparse.Namespace) -> int:
         return run(arguments.command, environment(), **given)
     except ProgressError as error:
         return _fail(str(error))
+
+
+def unavailable() -> str:
+    """Why no command can be watched on this system; empty if one can."""
+    if hasattr(signal, "sigtimedwait"):
+        return ""
+    return f"run works on Linux only: start `otel-progress monitor` instead, and the program with {CONFIGURE}=true"
 
 
 def _fail(reason: str) -> int:

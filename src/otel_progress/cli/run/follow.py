@@ -41,7 +41,7 @@ TWICE: Final = 2.0
 """Seconds after the end of all cancelled operations until Ctrl+C starts over."""
 ANEW: Final = 10.0
 """Seconds after Ctrl+C without any operation until it starts over: an interpreter's prompt is interrupted often."""
-ASKED, TAKEN, ENDED, AWAY = "asking", "received", "obeyed", "can't be reached"
+ASKED, TAKEN, ENDED, AWAY, DEAF = "asking", "received", "ended", "can't be reached", "takes no requests"
 
 
 class Follower:
@@ -167,7 +167,10 @@ class Follower:
 
 
 class CtrlC:
-    """Ctrl+C: the first cancels the operations, the second interrupts the command, the third kills it."""
+    """Ctrl+C: the first cancels the operations, the second interrupts the command, the third kills it.
+
+    Where no operation can be asked, as only integrations see them, the first one interrupts the command, as without us.
+    """
 
     def __init__(self, host: MonitorHost, watcher: Watcher, say: Callable[[str], None]) -> None:
         """Create it; nothing was pressed yet."""
@@ -194,13 +197,13 @@ class CtrlC:
             self._say(self.said())
 
     def tick(self, child: Child) -> None:
-        """Interrupt the command if no operation can be reached; start over if the command goes on."""
+        """Interrupt the command if no operation can be asked; start over if the command goes on."""
         found = set(self._now().values())
-        if found == {ENDED}:
+        if found and all(state.startswith(ENDED) for state in found):
             self._ended_at = self._ended_at or clock.monotonic()
             if clock.monotonic() - self._ended_at >= TWICE:
                 self._forget()
-        elif found == {AWAY} and not self._interrupted:
+        elif found and found <= {AWAY, DEAF} and not self._interrupted:
             self._interrupt(child)
             if self._told:
                 self._say(self.said())
@@ -223,7 +226,7 @@ class CtrlC:
         if len(states) <= 1:
             return "".join(f"asked {self._labels.get(key, key)} to stop: {state}" for key, state in states.items())
         counts = Counter(states.values())
-        told = ", ".join(f"{counts[state]:,} {state}" for state in (ASKED, TAKEN, ENDED, AWAY) if counts[state])
+        told = ", ".join(f"{counts[state]:,} {state}" for state in sorted(counts))
         return f"asked {len(states):,} operations to stop: {told}"
 
     def _begin(self, child: Child) -> None:
@@ -259,12 +262,12 @@ class CtrlC:
             states[key] = found
 
     def _now(self) -> dict[str, str]:
-        """The state of each cancelled operation; we know of an end before the monitor does."""
+        """The state of each operation that was asked; we know of an end, and how it ended, before the monitor does."""
         operations = self._watcher.ledger.operations
         found = {}
         for key, state in list(self._states.items()):
             entry = operations.get(key)
-            found[key] = ENDED if entry is not None and not entry.open else state
+            found[key] = f"{ENDED} as {entry.head.status.value}" if entry is not None and not entry.open else state
         return found
 
     def _running(self) -> list[Entry]:
@@ -279,7 +282,9 @@ def _ask(client: Client, key: str) -> str:
     query = urlencode({"wait": 0, "reason": "Ctrl+C"})
     try:
         answer = client.ask(f"{path_of(key)}?{query}", method="DELETE", timeout=ASK_SECONDS)
-    except (CommandError, ErrorResponse, ConnectionLost):
+    except ErrorResponse as error:
+        return DEAF if str(error).startswith("refused:") else AWAY
+    except (CommandError, ConnectionLost):
         return AWAY
     return {"received": TAKEN, "obeyed": ENDED}.get(str(answer.get("state")), AWAY)
 

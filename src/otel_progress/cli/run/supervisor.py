@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -19,7 +18,6 @@ from otel_progress.cli.run.environment import endpoints, mute, redirected
 from otel_progress.cli.run.remarks import Remarks
 from otel_progress.cli.run.signals import Signals
 from otel_progress.cli.run.spawning import NotStarted
-from otel_progress.errors import ProgressError
 from otel_progress.monitor.intake import records, requests
 from otel_progress.monitor.intake.newest_points import newest_now
 from otel_progress.monitor.intake.server import Intake
@@ -63,10 +61,8 @@ def run(
 
     Raises:
         MissingDependency: if the endpoint needs a package that is not installed.
-        ProgressError: if this system can't wait for signals, or no monitor can be had.
+        ProgressError: if no monitor can be had.
     """
-    if not hasattr(signal, "sigtimedwait"):
-        raise ProgressError("run works on Linux only")
     with ExitStack() as stack:
         signals = stack.enter_context(Signals(terminal=follow))
         follower = None

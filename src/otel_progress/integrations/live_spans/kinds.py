@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from opentelemetry.trace import SpanKind
 
 from otel_progress import semconv as s
-from otel_progress.integrations.switch import digest
+from otel_progress.integrations.switch import call_of
 from otel_progress.integrations.usual_limits import MODEL, TOOL
 
 if TYPE_CHECKING:
@@ -113,13 +113,14 @@ def arguments_of(span: ReadableSpan) -> Any:
 
 
 def step_of(span: ReadableSpan) -> str | None:
-    """What tells the call of a tool apart: its name and a digest of its arguments; None where these are not known."""
+    """What tells the call of a tool apart: its name, arguments and result; None where one of these is not known."""
     said: Mapping[str, Any] = span.attributes or {}
     arguments = arguments_of(span)
     if arguments is None:
         return None
     name = next((said[key] for key in s.TOOL_NAMES if said.get(key)), span.name)
-    return f"{name} {digest(arguments)}"
+    result = span.status.description or next((said[key] for key in s.TOOL_RESULTS if said.get(key) is not None), None)
+    return call_of(str(name), arguments, result)
 
 
 def is_same(name: str, kind: Kind, above: str, kind_above: Kind) -> bool:

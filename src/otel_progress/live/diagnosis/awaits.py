@@ -38,11 +38,9 @@ def task_name(task: Any) -> str:
     return printable(name, 60) if type(name) is str else "?"
 
 
-_FRAME_AND_NEXT: Final = {
-    CoroutineType: ("cr_frame", "cr_await"),
-    GeneratorType: ("gi_frame", "gi_yieldfrom"),
-    AsyncGeneratorType: ("ag_frame", "ag_await"),
-}
+_FRAME: Final = {CoroutineType: "cr_frame", GeneratorType: "gi_frame", AsyncGeneratorType: "ag_frame"}
+_AWAITED_BY_GENERATORS: Final = frozenset({"FutureIter", "coroutine_wrapper"})
+"""What an async generator may await, besides those and the awaits of other async generators."""
 
 
 class Link(NamedTuple):
@@ -56,27 +54,46 @@ def chain(thing: Any) -> list[Link]:
     """What a coroutine awaits, and what that awaits, innermost first."""
     links: list[Link] = []
     for _ in range(NODES):
-        names = _FRAME_AND_NEXT.get(type(thing))
-        if names is None:
+        name = _FRAME.get(type(thing))
+        if name is None:
             # What awaits an async generator, or wraps a coroutine, does not say for whom; the collector knows.
-            thing = next((found for found in gc.get_referents(thing)[:NEAR] if type(found) in _FRAME_AND_NEXT), None)
+            thing = next((found for found in gc.get_referents(thing)[:NEAR] if type(found) in _FRAME), None)
             if thing is None:
                 break
             continue
-        frame = getattr(thing, names[0])
+        frame = getattr(thing, name)
         if frame is None:
             break
         links.append(Link(thing, spot(frame)))
-        thing = getattr(thing, names[1])
+        thing = _awaited_by(thing)
         if thing is None:
             break
     links.reverse()
     return links
 
 
+def _awaited_by(thing: Any) -> Any:
+    """What a coroutine or generator awaits; None while it runs.
+
+    An interpreter before 3.13 that is asked for what a running one awaits reads memory that is none of its stack: it
+    dies if that one is being closed. No other thread runs between the two reads of a line here. An async generator does
+    not say whether it runs, so what it awaits is the last that the collector sees on its stack.
+    """
+    if type(thing) is CoroutineType:
+        return None if thing.cr_running else thing.cr_await
+    if type(thing) is GeneratorType:
+        return None if thing.gi_running else thing.gi_yieldfrom
+    near = [each for each in variables(thing) if type(each) in _FRAME or _is_await(type(each).__name__)]
+    return near[-1] if near else None
+
+
+def _is_await(name: str) -> bool:
+    return name in _AWAITED_BY_GENERATORS or name.startswith("async_generator_")
+
+
 def names_of(link: Link) -> dict[str, Any]:
     """The global variables of a coroutine's function."""
-    frame = getattr(link.thing, _FRAME_AND_NEXT[type(link.thing)][0])
+    frame = getattr(link.thing, _FRAME[type(link.thing)])
     return frame.f_globals if frame is not None and type(frame.f_globals) is dict else {}
 
 

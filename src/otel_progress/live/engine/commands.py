@@ -2,7 +2,8 @@
 
 Cancelling is cooperative: code checks `raise_if_cancelled`, a `track` loop raises `OperationCancelled` at its next
 item, and the asyncio task in which the operation is current is cancelled at its next await. Nothing is killed, and an
-answer only says that the operation was asked.
+answer only says that the operation was asked. An operation that an integration made in a program without a line of ours
+is refused, as that program does not know what would be raised in it.
 What only changes which events leave is no command but a wish (`wishes.py`).
 A command of the kind `warn` is logged as a warning. One of the kind `cancel-owned` names an owner, and reaches nothing
 that names another owner; a version that does not know the kind refuses it.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import Context
@@ -38,6 +40,10 @@ log = logging.getLogger("otel_progress")
 
 RECEIVED: Final = "received"
 REFUSED: Final = "refused"
+OBSERVED: Final = (
+    "its program was not written to be asked, as it is only seen by an integration; Ctrl+C or SIGINT to its process "
+    "({pid}) interrupts it"
+)
 UNKNOWN: Final = "unknown"
 CANCEL: Final = "cancel"
 CANCEL_OWNED: Final = "cancel-owned"
@@ -109,7 +115,8 @@ def obey(command: Mapping[str, Any]) -> tuple[str, str]:
         return REFUSED, "it names another owner"
     if attempt is not None and attempt != operation.attempt:
         return REFUSED, f"attempt {operation.attempt} runs, not attempt {attempt}"
-    stop(operation, said(reason), below=reach)
+    if not stop(operation, said(reason), below=reach):
+        return REFUSED, OBSERVED.format(pid=os.getpid())
     return RECEIVED, ""
 
 
@@ -139,10 +146,11 @@ def stop(
     *,
     below: Reach | None = None,
     still: Callable[[OperationState], bool] | None = None,
-) -> None:
+) -> bool:
     """Ask an operation to cancel: code sees it when it checks, loops at their next item, its asyncio task awaiting.
 
-    A loop of an asyncio task raises only if the task of its operation can't be cancelled, or not at once.
+    A loop of an asyncio task raises only if the task of its operation can't be cancelled, or not at once. Operations
+    of programs that know no requests are left alone; returns whether any was asked.
 
     Args:
         operation: the operation.
@@ -152,7 +160,8 @@ def stop(
 
     """
     cancelled: weakref.WeakSet[Any] = weakref.WeakSet()
-    asked = [operation, *(() if below is None else below.below(operation))]
+    reached = (operation, *(() if below is None else below.below(operation)))
+    asked = [each for each in reached if each._takes_requests]
     for each in asked:
         stopping.ask(each, reason)
     for each in asked:  # the outermost first: what it started in a task group is then cancelled in the group's own way
@@ -160,6 +169,7 @@ def stop(
     for each in asked:
         task_waits = below is not None and below.holds_others(each)
         stopping.stop(each, tasks=task_waits or _task(each) is None)
+    return bool(asked)
 
 
 class _TaskCancellation:

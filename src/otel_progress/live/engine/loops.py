@@ -126,8 +126,10 @@ class Loops:
         steps.add(key)
 
     def stage_started(self, stage: HandleState, now: float) -> None:
-        """Record the start of a stage."""
+        """Record the start of a stage; one of an integration is known by its name alone, which makes no repeat."""
         self._last_at = now
+        if stage._observed:
+            return
         what = _what(stage)
         self.makers.add(what, stage, stage._place)
         self.stages.add(what)
@@ -136,6 +138,8 @@ class Loops:
         """Record the end of a stage inside the node; what it completed is progress."""
         if life(stage) != stage._failures:
             self.progressed(node, now)
+        if stage._observed:
+            return
         what = _what(stage)
         if stage._status is Status.FAILED:
             self._fails = self._fails + 1 if what == self._failed else 1

@@ -27,6 +27,9 @@ long, and never raise."""
 all_sent: list[Callable[[], bool]] = []
 """Return whether everything they were given was sent; they take no lock."""
 
+interrupts = False
+"""Whether running operations are being ended because the process ends."""
+
 lag = LoopLag()
 loops: weakref.WeakSet[Any] = weakref.WeakSet()
 """The event loops on which operations started; the heartbeat reports their lag."""

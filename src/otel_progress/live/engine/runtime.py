@@ -21,6 +21,7 @@ from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.termination import Termination
 from otel_progress.live.engine.ticker import FOREVER, Ticker
 from otel_progress.live.guard import tell_once
+from otel_progress.live.outcome import ending, uncaught, words
 from otel_progress.live.registry import FORK_WAIT, registry
 from otel_progress.live.reporting import announce
 from otel_progress.model.status import Status
@@ -37,6 +38,7 @@ EMIT_SHARE: Final = 0.5
 """The share of the time that is left in which a round at the end emits; the rest is for sending."""
 AGAIN_SECONDS: Final = 0.1
 """Seconds that must be left for one more round at the end."""
+ENDED: Final = "the process ended"
 INTERRUPTS: Final = 50
 """Operations that are ended as interrupted between two looks at the clock."""
 
@@ -99,11 +101,12 @@ def _hook() -> None:
     atexit.register(_exit)
     # Python calls hooks of a child in the order of registration, and ours uses a pool: its lock must be free by then.
     importlib.import_module("concurrent.futures.thread")
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
     multiprocessing = sys.modules.get("multiprocessing.process")
     if multiprocessing is not None and multiprocessing.parent_process() is not None:
         _begin_child()
@@ -173,14 +176,23 @@ def _emit_all(deadline: float) -> None:
 def _interrupt_all(reason: str, deadline: float) -> None:
     """End running operations as interrupted, as many as there is time for; what they report goes first.
 
+    What only integrations see has failed where an exception ends the process: nobody else says so.
+
     Short operations that ended before, and wait to be reported, may be thousands. Called in the ticker's thread.
     """
     interrupted = set()
-    for number, operation in enumerate(registry.operations(), 1):
-        operation._finish(Status.INTERRUPTED, reason, None)
-        interrupted.add(operation)
-        if number % INTERRUPTS == 0 and clock.monotonic() >= deadline:
-            break
+    error = uncaught() if reason == ENDED else None
+    process.interrupts = True
+    try:
+        for number, operation in enumerate(registry.operations(), 1):
+            if error is not None and operation._observed:
+                operation._finish(ending(error), words(error), error)
+            operation._finish(Status.INTERRUPTED, reason, None)
+            interrupted.add(operation)
+            if number % INTERRUPTS == 0 and clock.monotonic() >= deadline:
+                break
+    finally:
+        process.interrupts = False
     changes = registry.changes
     waiting = [changes.popleft() for _ in range(len(changes))]
     waiting.sort(key=lambda change: change[1] not in interrupted)
@@ -229,7 +241,7 @@ termination = Termination(_wake, hand_over, _all_sent)
 
 
 def _exit() -> None:
-    finish_process("the process ended", final=True)
+    finish_process(ENDED, final=True)
 
 
 def _before_fork() -> None:

@@ -126,7 +126,8 @@ class Termination:
     def _listen(self) -> tuple[int, int]:
         """Start a thread that is notified of signals; returns its pipe."""
         reading, writing = os.pipe()
-        os.set_blocking(writing, False)
+        if hasattr(os, "set_blocking"):
+            os.set_blocking(writing, False)
         threading.Thread(target=self._hear, args=(reading,), name="otel-progress-sigterm", daemon=True).start()
         return reading, writing
 
@@ -142,10 +143,11 @@ class Termination:
             threading.Event().wait(POKE)
             if self._waiting or not self._is_ours():
                 return
-            signal.pthread_kill(main, signal.SIGTERM)
+            if hasattr(signal, "pthread_kill"):
+                signal.pthread_kill(main, signal.SIGTERM)
         self._hand_over(SECONDS)
         if not self._waiting and self._is_ours():  # it is in native code, for who knows how long
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
 def _is_main_thread() -> bool:

@@ -10,12 +10,15 @@ from weakref import WeakKeyDictionary
 
 from starlette.requests import ClientDisconnect, Request
 
-from otel_progress.monitor.intake.requests import BODY_SECONDS, Refused, Sender, address_of
+from otel_progress.monitor.intake.requests import BODY_SECONDS, LARGEST, Refused, Sender, address_of
 
 GONE: Final = "otel_progress.gone"
 """The key in the ASGI scope of a request that lists what to call when its connection is closed."""
 READING: Final = 64 * 1024 * 1024
 """The most bytes of incomplete bodies, over all connections."""
+
+DRAINED: Final = 4 * LARGEST
+"""The most bytes of a refused body that are read and forgotten."""
 
 
 class _Body:
@@ -108,6 +111,27 @@ async def read_body(request: Request, most: int) -> bytes:
         Refused: if it is too large, incomplete or too slow.
     """
     return await bodies().read(request, most)
+
+
+async def drain(request: Request) -> None:
+    """Read and forget what is left of a body that is refused, if it is not too large.
+
+    A client that is still sending when the connection is closed sees a reset instead of the answer.
+    """
+    length = request.headers.get("content-length", "")
+    if "expect" in request.headers or (length.isdecimal() and int(length) > DRAINED):
+        return
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_drain(request), BODY_SECONDS)
+
+
+async def _drain(request: Request) -> None:
+    left = DRAINED
+    while left > 0:
+        message = await request.receive()
+        left -= len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
 
 
 def _address(request: Request) -> str | None:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from otel_progress.monitor.intake.bodies import read_body, sender_of
+from otel_progress.monitor.intake.bodies import drain, read_body, sender_of
 from otel_progress.monitor.intake.messages import SIGNALS, response, to_json
 from otel_progress.monitor.intake.requests import (
     BYTES,
@@ -28,6 +28,9 @@ from otel_progress.monitor.intake.requests import (
 
 _BROWSER: Final = ("origin", "sec-fetch-site")
 """Headers that only browsers send; `fetch` of Node.js sends `Sec-Fetch-Mode`, too."""
+
+_UNREAD: Final = (403, 413, 415)
+"""The status of answers that are given before a body was read."""
 
 Take = Callable[[Envelope], Awaitable[Accepted]]
 """Accepts a request, or raises `Refused`."""
@@ -49,6 +52,8 @@ def routes(take: Take, *, most_bytes: int = LARGEST, headers: Mapping[str, str] 
                 with sender_of(request) as sender:
                     taken = await take(Envelope(signal, body, zipped, is_json, sender))
             except Refused as refused:
+                if refused.status in _UNREAD:
+                    await drain(request)
                 return refusal(refused, is_json)
             return accepted(signal, taken, is_json, more)
 

@@ -18,7 +18,7 @@ from otel_progress.monitor.intake.request_queue import (
     Job,
     RequestQueue,
 )
-from otel_progress.monitor.intake.requests import BYTES, LARGEST, Done, Envelope, Refused, Sender
+from otel_progress.monitor.intake.requests import LARGEST, Done, Envelope, Refused, Sender
 
 GATHER: Final = 0.005
 """Seconds from one turn to the next: requests that arrive together share a transaction."""
@@ -68,11 +68,10 @@ class Inbox:
         Raises:
             Refused: if it is too large, if its client sends too many, or if there is no room.
         """
-        most = BYTES if envelope.is_json else LARGEST
-        if len(envelope.body) > most:
+        size = len(envelope.body)
+        if size > LARGEST:
             self.dropped["too_large"] += 1
-            what = "a request in JSON" if envelope.is_json else "a request"
-            raise Refused(413, f"{what} may have {most} bytes, this one has {len(envelope.body)}; send smaller batches")
+            raise Refused(413, f"a request may have {LARGEST} bytes, this one has {size}; send smaller batches")
         with self._ready:
             if self._stopped:
                 raise Refused(503, "the monitor is shutting down", 1)
@@ -154,5 +153,9 @@ class Inbox:
             self._on_deaf(clock.monotonic())
 
     def statistics(self) -> dict[str, int]:
-        """How many requests wait, and how many requests and records were not accepted, by reason."""
-        return {"waiting": len(self.queue), **{reason: self.dropped[reason] for reason in REASONS}}
+        """How many requests wait, and how many requests and records were not accepted, in all and by reason."""
+        return {
+            "waiting": len(self.queue),
+            "refused": self.refused,
+            **{reason: self.dropped[reason] for reason in REASONS},
+        }

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.model.attribute_types import is_valid
+from otel_progress.model.attribute_types import JSON_TEXTS, is_valid, is_whole, meant, wrong_stage_numbers
 from otel_progress.model.status import Status
 from otel_progress.model.values import finite
 
@@ -45,10 +45,6 @@ a sender that is newer than this monitor.
 """
 _STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
 _FINAL: Final = tuple(status.value for status in Status if status.final and status is not Status.SKIPPED)
-_JSON: Final = (
-    s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.OUTCOMES, s.COUNTERS, s.USAGE, s.RESULT, s.ATTRIBUTES, s.LOOP,
-    s.BRANCHES, s.COMPONENTS, s.FAILURES, s.CURVE, s.RESOURCES,
-)  # fmt: skip
 
 
 class Event(Protocol):
@@ -67,11 +63,26 @@ class Event(Protocol):
         """All attributes."""
 
 
+class Mistake(NamedTuple):
+    """Something that a sender gets wrong.
+
+    Attributes:
+        kind: one of `KINDS`.
+        field: the attribute that is wrong, or what else is.
+        words: what is wrong, and what it must be.
+    """
+
+    kind: str
+    field: str
+    words: str
+
+
 class Mistakes:
-    """Counts mistakes, and tells the first of each kind of each sender. It belongs to the thread of the core.
+    """Counts mistakes, and tells the first about each field of each sender. It belongs to the thread of the core.
 
     Attributes:
         counts: how many there were, by kind.
+        fields: how many there were, by field.
         newest: the last one that was told, with its sender.
         tell: called with the words of each that is told.
     """
@@ -79,28 +90,30 @@ class Mistakes:
     def __init__(self) -> None:
         """None yet."""
         self.counts = Counter[str]()
+        self.fields = Counter[str]()
         self.newest: str | None = None
         self.tell: Callable[[str], object] = lambda _: None
-        self._senders: dict[str, dict[str, str]] = {}
+        self._senders: dict[str, dict[tuple[str, str], str]] = {}
 
-    def note(self, kind: str, words: str, instance: str, name: str) -> str | None:
-        """Count a mistake; returns its words if it is the first of its kind from this sender.
+    def note(self, mistake: Mistake, instance: str, name: str) -> str | None:
+        """Count a mistake; returns its words if it is the first about its field from this sender.
 
         Args:
-            kind: one of `KINDS`.
-            words: what is wrong.
+            mistake: what is wrong.
             instance: the sender.
             name: the sender, as people know it.
         """
+        kind, field, words = mistake
         self.counts[kind] += 1
+        self.fields[field] += 1
         known = self._senders.get(instance)
         if known is None:
             if len(self._senders) >= SENDERS:
                 del self._senders[next(iter(self._senders))]
             known = self._senders[instance] = {}
-        if kind in known:
+        if (kind, field) in known:
             return None
-        known[kind] = words
+        known[kind, field] = words
         self.newest = f"{name}: {words}"
         self.tell(f"{self.newest} (told once)")
         return words
@@ -113,49 +126,55 @@ class Mistakes:
         """The mistakes so far, for `/health`."""
         if self.newest is None:
             return {}
-        return {"mistakes": {**{kind: n for kind in KINDS if (n := self.counts[kind])}, "newest": self.newest}}
+        counts = {kind: n for kind in KINDS if (n := self.counts[kind])}
+        return {"mistakes": {**counts, "fields": dict(self.fields), "newest": self.newest}}
 
 
-def unknown_event(name: str) -> str:
-    """The words about an event name that begins with `progress.` and is none of ours."""
-    return f"{_shown(name)} is no event name: see docs/semantic-conventions.md for those that exist"
+def unknown_event(name: str) -> Mistake:
+    """An event name that begins with `progress.` and is none of ours."""
+    words = f"{_shown(name)} is no event name: see docs/semantic-conventions.md for those that exist"
+    return Mistake("event_name", s.EVENT_NAME, words)
 
 
-def newer_schema(resource: Mapping[str, Any]) -> str | None:
-    """The words about a sender whose version of the wire is newer than ours; None if it is not."""
+def newer_schema(resource: Mapping[str, Any]) -> Mistake | None:
+    """A sender whose version of the wire is newer than ours; None if it is not."""
     schema = resource.get(s.SCHEMA)
     if type(schema) is not int or schema <= wire.SCHEMA:
         return None
-    return (
+    words = (
         f"{s.SCHEMA} is {schema}, and this monitor reads {wire.SCHEMA}: install a newer otel-progress here, "
         "otherwise some of what is sent is not shown"
     )
+    return Mistake("schema", s.SCHEMA, words)
 
 
-def refusal(event: Event) -> tuple[str, str]:
-    """Why an event cannot be taken: kind and words."""
+def refusal(event: Event) -> Mistake:
+    """Why an event cannot be taken."""
     get = event.brief.get
     key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), get(s.STATUS)
     if not isinstance(key, str) or not 0 < len(key) <= KEY_LENGTH:
         is_dropped = key is None and s.OPERATION_ID in event.brief
         given = "it is longer" if is_dropped else _is(key)
-        return "operation_id", f"{s.OPERATION_ID} must be a text of 1 to {KEY_LENGTH} characters, {given}"
+        words = f"{s.OPERATION_ID} must be a text of 1 to {KEY_LENGTH} characters, {given}"
+        return Mistake("operation_id", s.OPERATION_ID, words)
     if not isinstance(name, str):
-        return "operation_name", f"{s.OPERATION_NAME} must be a text, {_is(name)}"
+        return Mistake("operation_name", s.OPERATION_NAME, f"{s.OPERATION_NAME} must be a text, {_is(name)}")
     if status not in _STATUSES:
-        return "status", f"{s.STATUS} must be one of {', '.join(_STATUSES)}, {_is(status)}"
+        return Mistake("status", s.STATUS, f"{s.STATUS} must be one of {', '.join(_STATUSES)}, {_is(status)}")
     for field, standard in ((s.OPERATION_ATTEMPT, 1), (s.SEQUENCE, 0)):
-        if type(get(field, standard)) is not int:
-            return "order", f"{field} must be an integer, {_is(get(field))}"
+        if not is_whole(get(field, standard)):
+            return Mistake("order", field, f"{field} must be an integer of at least 0, {_is(get(field))}")
     if s.START_TIME in event.brief and not finite(get(s.START_TIME)):
-        return "start_time", f"{s.START_TIME} must be a number of seconds since 1970, {_is(get(s.START_TIME))}"
+        words = f"{s.START_TIME} must be a number of seconds since 1970, {_is(get(s.START_TIME))}"
+        return Mistake("start_time", s.START_TIME, words)
     if isinstance(get(s.OPERATION_PARENT_ID), str):
-        return "operation_parent_id", f"{s.OPERATION_PARENT_ID} may have {KEY_LENGTH} characters"
-    return "other", "an event cannot be read"
+        words = f"{s.OPERATION_PARENT_ID} may have {KEY_LENGTH} characters"
+        return Mistake("operation_parent_id", s.OPERATION_PARENT_ID, words)
+    return Mistake("other", "event", "an event cannot be read")
 
 
-def mistakes(event: Event, *, is_promised: bool = False) -> Iterator[tuple[str, str]]:
-    """What is wrong with an event that was taken nevertheless: kind and words; the wrong values are ignored.
+def mistakes(event: Event, *, is_promised: bool = False) -> Iterator[Mistake]:
+    """What is wrong with an event that was taken nevertheless; the wrong values are ignored.
 
     With `is_promised` the resource says the interval of heartbeats.
     """
@@ -166,36 +185,62 @@ def mistakes(event: Event, *, is_promised: bool = False) -> Iterator[tuple[str, 
             return
         if not isinstance(interval, (int, float)) or not finite(interval) or interval <= 0:
             text = f"a heartbeat needs {s.HEARTBEAT_INTERVAL}, in seconds above 0, {_is(interval)}"
-            yield "heartbeat_interval", f"{text}: without it nobody can tell when the process is dead"
+            words = f"{text}: without it nobody can tell when the process is dead"
+            yield Mistake("heartbeat_interval", s.HEARTBEAT_INTERVAL, words)
         return
-    started = get(s.START_TIME)
-    if isinstance(started, (int, float)) and finite(started) and started > LATEST:
-        yield "start_time", f"{s.START_TIME} must be in seconds since 1970, it is {started:.0f}: is that milliseconds?"
+    yield from _wrong_order(event)
     if event.event == s.OPERATION_ENDED and get(s.STATUS) not in _FINAL:
-        yield "not_final", f"{s.OPERATION_ENDED} needs a {s.STATUS} of {', '.join(_FINAL)}, {_is(get(s.STATUS))}"
+        words = f"{s.OPERATION_ENDED} needs a {s.STATUS} of {', '.join(_FINAL)}, {_is(get(s.STATUS))}"
+        yield Mistake("not_final", s.STATUS, words)
     attributes = event.attributes
     for key, value in attributes.items():
         if key.startswith(s.PREFIX) and key != s.START_TIME and value is not None and not is_valid(key, value):
-            yield "type", f"{key} has a wrong type or value, {_is(value)}"
+            yield Mistake("type", key, f"{key} must be {meant(key)}, {_is(value)}: it is ignored")
     yield from _wrong_json(attributes)
 
 
-def _wrong_json(attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _wrong_order(event: Event) -> Iterator[Mistake]:
+    """What an event lacks that says which attempt it belongs to, and which event is the newest."""
+    get = event.brief.get
+    started = get(s.START_TIME)
+    if isinstance(started, (int, float)) and finite(started) and started > LATEST:
+        words = f"{s.START_TIME} must be in seconds since 1970, it is {started:.0f}: is that milliseconds?"
+        yield Mistake("start_time", s.START_TIME, words)
+    elif started is None and get(s.STATUS) != Status.PENDING:
+        words = f"an event needs {s.START_TIME}, in seconds since 1970: without it nobody can tell attempts apart"
+        yield Mistake("start_time", s.START_TIME, words)
+    if get(s.SEQUENCE) is None:
+        words = f"an event needs {s.SEQUENCE}, which rises: without it nobody can tell which one is the newest"
+        yield Mistake("order", s.SEQUENCE, words)
+
+
+def _wrong_json(attributes: Mapping[str, Any]) -> Iterator[Mistake]:
     bad = False
-    for key in _JSON:
-        given = attributes.get(key)
+    for key in JSON_TEXTS & attributes.keys():
+        given = attributes[key]
         if isinstance(given, str):
             try:
-                json.loads(given)
+                found = json.loads(given)
             except (ValueError, RecursionError) as error:
                 bad = True
-                yield "json", f"{key} must be JSON, {_is(given)} ({str(error)[:SHOWN]})"
+                words = f"{key} must be JSON, {_is(given)} ({str(error)[:SHOWN]})"
+                yield Mistake("json", key, words)
+            else:
+                yield from _wrong_stages(found) if key == s.STAGES else ()
     if not bad:
         try:
             wire.from_attributes(attributes, 0.0)
         except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
             said = f"a part of the state cannot be read ({type(error).__name__}: {str(error)[:SHOWN]})"
-            yield "json", f"{said}: a stage in {s.STAGES} needs `path` and `status`"
+            yield Mistake("json", s.STAGES, f"{said}: a stage in {s.STAGES} needs `path` and `status`")
+
+
+def _wrong_stages(given: Any) -> Iterator[Mistake]:
+    """What is wrong with the counts and ratios of stages."""
+    for stage in given if isinstance(given, list) else ():
+        for key, words in wrong_stage_numbers(stage).items() if isinstance(stage, dict) else ():
+            where = f"`{key}` of the stage {_shown(stage.get('path'))} in {s.STAGES}"
+            yield Mistake("type", f"{s.STAGES}: {key}", f"{where} must be {words}, {_is(stage[key])}: it is ignored")
 
 
 def _is(value: object) -> str:

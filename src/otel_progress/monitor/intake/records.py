@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.model.attribute_types import JSON_TEXTS
 from otel_progress.model.deltas import merge
 from otel_progress.model.wire import STATE
 from otel_progress.monitor.intake.json_text import DEPTH, sound_json
@@ -47,6 +48,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.WAIT_REMAINING: "double_value",
     s.RATIO: "double_value",
     s.COMPLETED: "int_value",
+    s.TOTAL: "int_value",
     s.RESTORED: "int_value",
     s.CURVE: "string_value",
     s.GEN_AI_AGENT: "string_value",
@@ -59,23 +61,6 @@ _BRIEF: Final[Mapping[str, str]] = {
 _OWN: Final = s.EVENT_ATTRIBUTES | {s.EXIT_CODE, s.EXIT_SIGNAL, s.EXIT_OUT_OF_MEMORY, s.EXIT_STDERR}
 _WHOLE: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID, s.CURVE})
 """Texts that mean something else, or nothing, once they are cut."""
-_JSON_TEXTS: Final = frozenset(
-    {
-        *(
-            s.ATTRIBUTES,
-            s.CHILD_OUTCOMES,
-            s.COMPONENTS,
-            s.COUNTERS,
-            s.CURVE,
-            s.FAILURES,
-            s.LOOP,
-            s.OUTCOMES,
-            s.RESOURCES,
-            s.RESULT,
-        ),
-        *(s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.USAGE),
-    }
-)
 _SCALARS: Final = frozenset({"string_value", "int_value", "double_value", "bool_value"})
 _PLAIN: Final = frozenset({s.UPDATED, s.HEARTBEAT})
 """Events that carry nothing beside the state."""
@@ -206,7 +191,7 @@ class Record:
     def attributes(self) -> dict[str, Any]:
         """All attributes, with those that a delta has from its keyframe."""
         found = to_dict(self._whole().attributes)
-        for key in _JSON_TEXTS & found.keys():
+        for key in JSON_TEXTS & found.keys():
             found[key] = sound_json(found[key])
         if s.KEYFRAME not in self.brief:
             return found

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Union
 
-from otel_progress.monitor.intake import request_parts, request_size
+from otel_progress.monitor.intake import json_parts, request_parts, request_size
 from otel_progress.monitor.intake.messages import (
     RECORD_PATH,
     REQUESTS,
@@ -28,7 +28,7 @@ from otel_progress.outbound.loopback import is_loopback
 PROTOBUF: Final = "application/x-protobuf"
 JSON: Final = "application/json"
 BYTES: Final = 4 * 1024 * 1024
-"""The size in bytes up to which a request is parsed as a whole; also the limit of one in JSON, which takes more."""
+"""The size in bytes up to which a request is parsed as a whole."""
 LARGEST: Final = 4 * BYTES
 """The size limit of a request in bytes, both compressed and uncompressed; above `BYTES` it is parsed in parts."""
 RECORDS: Final = 65_536
@@ -213,7 +213,8 @@ class Envelope:
             Refused: if it is malformed or exceeds a limit.
         """
         if self.is_json:
-            self.open()
+            for _ in self.parcels():
+                pass
         else:
             _largest_record(self._unpacked(LARGEST), RECORDS)
 
@@ -227,8 +228,11 @@ class Envelope:
         Raises:
             Refused: if it is malformed or exceeds a limit.
         """
-        if self.is_json or self.size <= BYTES:
+        if self.size <= BYTES:
             yield self.open()
+            return
+        if self.is_json:
+            yield from self._json_parcels()
             return
         try:
             for part in request_parts.parts(self._unpacked(LARGEST), BYTES):
@@ -237,6 +241,19 @@ class Envelope:
             raise Refused(413, str(error)) from None
         except Malformed as error:
             raise Refused(400, str(error)) from None
+
+    def _json_parcels(self) -> Iterator[Parcel]:
+        body = self._unpacked(LARGEST)
+        times = LARGEST // BYTES
+        if request_size.json_holds_more(body, times * request_size.OBJECTS, times * request_size.TOKENS):
+            raise Refused(413, f"the request holds more than {times * request_size.OBJECTS} objects; {_SMALLER}")
+        try:
+            for part in json_parts.parts(body, BYTES):
+                yield parse(self.signal, part, json_body=True)
+        except json_parts.TooLargePart as error:
+            raise Refused(413, str(error)) from None
+        except json_parts.Unreadable as error:
+            raise Refused(400, f"the body is not a JSON message of {self.signal}: {str(error)[:200]}") from None
 
 
 def inflate(body: bytes, most: int) -> bytes:

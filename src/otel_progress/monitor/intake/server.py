@@ -14,8 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.intake import http
-from otel_progress.monitor.intake.bodies import GONE
-from otel_progress.monitor.intake.requests import BYTES, LARGEST, RECORDS, Accepted, Parcel
+from otel_progress.monitor.intake.bodies import DRAINED, GONE
+from otel_progress.monitor.intake.requests import BYTES, RECORDS, Accepted, Parcel
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -30,7 +30,7 @@ BODY_SECONDS: Final = 15.0
 """Seconds within which a body must arrive; the application gives up earlier, with a proper response."""
 HEAD_BYTES: Final = 512 * 1024
 """The most bytes read before a head is complete; more than asyncio reads at once, as that may contain a body."""
-REQUEST_BYTES: Final = LARGEST + HEAD_BYTES
+REQUEST_BYTES: Final = DRAINED + HEAD_BYTES
 """The most bytes read of one request; the application refuses earlier, with a proper response."""
 STUCK_SECONDS: Final = 15.0
 """Seconds after which a client that reads nothing of its response is disconnected; twice as long at most."""

@@ -20,7 +20,7 @@ from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
-from otel_progress.monitor.intake.mistakes import Mistakes, mistakes, newer_schema, refusal, unknown_event
+from otel_progress.monitor.intake.mistakes import Mistake, Mistakes, mistakes, newer_schema, refusal, unknown_event
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import (
@@ -37,16 +37,18 @@ from otel_progress.monitor.intake.requests import (
 )
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.archive import Archive
+from otel_progress.monitor.state.aside import Aside
 from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
 from otel_progress.monitor.state.judging import Judging
-from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, head_of, lose, presumed
+from otel_progress.monitor.state.ledger import MARK, Entry, Ledger, head_of, lose
 from otel_progress.monitor.state.listener import CoreListener, CoreListeners, StoredEvent
 from otel_progress.monitor.state.loading import SLICE, Loading
 from otel_progress.monitor.state.mutes import Answer, Mutes
 from otel_progress.monitor.state.process_keys import declared_instance, keys_of, promised_interval
 from otel_progress.monitor.state.restore import keyframe_to_keep
+from otel_progress.monitor.state.room import BYTES_FULL
 from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
@@ -78,6 +80,8 @@ LEAP: Final = 1 << 20
 """By how much revisions rise at a start: newer ones may have been shown that were never stored."""
 REASONS: Final = 5
 """The most reasons in one answer."""
+LIGHTER: Final = 0.98
+"""The share of the allowed bytes that is left when operations were put aside because there were more."""
 NAME: Final = 60
 """The most characters of the name of a sender in a message."""
 _TOO_LARGE: Final = f"events are too large: one may have {records.RECORD_BYTES // 1024} KiB"
@@ -92,7 +96,7 @@ class CoreLimits:
     """How much the core holds.
 
     Attributes:
-        held_bytes: the most bytes of all operations in memory; beyond it the largest make room.
+        held_bytes: the most bytes of all operations in memory; beyond it those of whoever holds most make room.
         unsaved: the most operations that wait for a store that cannot write; beyond it nothing is accepted.
         slice: the operations loaded at a time after a start.
         traces: the most traces of other programs that are followed.
@@ -122,6 +126,9 @@ class Core:
         faults: what is wrong with the monitor itself.
         watcher: proves that processes of this machine are gone.
         taken: the number of records that were stored.
+        refused: the number of records that were refused although their request was accepted.
+        mistakes: what senders get wrong.
+        aside: the operations that were put aside to make room.
     """
 
     def __init__(
@@ -146,15 +153,16 @@ class Core:
         self.ledger = Ledger(
             most_ended=ENDED,
             on_change=self._changed,
-            on_forget=self._forgotten,
+            on_aside=self._put_aside,
             on_drop=self._dropped,
             on_rival=self._rivalled,
         )
         self.observer = Observer(self.ledger, clock.monotonic())
         self.inbox = Inbox(self.observer.was_deaf)
         self.watcher: Watcher | None = None
-        self.taken = 0
+        self.taken = self.refused = 0
         self.mistakes = Mistakes()
+        self.aside = Aside(self.ledger.room)
         self._why: dict[str, None] = {}
         """Why records of the current request were refused, or what is wrong with them."""
         self._store = store
@@ -268,6 +276,7 @@ class Core:
         for job in jobs:
             calls.append(job.done)
             answers.append(self._answer(job, batch, stored, now, displaced))
+        self.ledger.room.client = None
         self.mutes.take()
         failed = self.journal.save(batch)
         self.mutes.stored(failed)
@@ -321,6 +330,8 @@ class Core:
 
     def _take(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float) -> Accepted:
         unread, refused, too_large = self.ledger.unread, 0, 0
+        sender = job.envelope.sender
+        self.ledger.room.client = (sender.token, sender.address) if job.own else None
         self._why.clear()
         if job.envelope.signal == "metrics" and not (job.own and "metrics" in self._forwards):
             job.envelope.check()
@@ -333,6 +344,7 @@ class Core:
                 batch.outgoing.append((parcel.signal, parcel.body))
             refused, too_large = refused + parcel.allowance.refused, too_large + parcel.allowance.too_large
         unread = self.ledger.unread - unread
+        self.refused += unread + refused + too_large
         self.inbox.dropped["records"] += refused + too_large
         self.mistakes.counts["too_many_parts"] += refused
         self.mistakes.counts["too_large"] += too_large
@@ -352,13 +364,13 @@ class Core:
         """Take the events of one process."""
         group = with_judge(group)
         for name in group.unknown:
-            self._complain("event_name", unknown_event(name), group)
+            self._complain(unknown_event(name), group)
         for key in keys_of(group.resource):
             self.loading.meet_process(key)
         instance = self.ledger.instance_of(group.resource)
         newer = newer_schema(group.resource)
         if newer is not None:
-            self._complain("schema", newer, group)
+            self._complain(newer, group)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
         if not own:  # another monitor received it some time ago
@@ -406,14 +418,14 @@ class Core:
         """Tell what is wrong with an event of a program without our SDK."""
         if record.event == s.PROCESS_HEARTBEAT or head_of(record) is not None:
             is_promised = promised_interval(group.resource) is not None
-            for kind, words in mistakes(record, is_promised=is_promised):
-                self._complain(kind, words, group)
+            for mistake in mistakes(record, is_promised=is_promised):
+                self._complain(mistake, group)
 
-    def _complain(self, kind: str, words: str, group: records.Group) -> None:
-        """Count a mistake of a sender; the first one of a kind is told, in the answer as well."""
+    def _complain(self, mistake: Mistake, group: records.Group) -> None:
+        """Count a mistake of a sender; the first one about a field is told, in the answer as well."""
         instance = self.ledger.instance_of(group.resource)
         name = str(group.resource.get(s.SERVICE_NAME) or "a program")[:NAME]
-        told = self.mistakes.note(kind, words, instance, f"{name} ({instance[:NAME]})")
+        told = self.mistakes.note(mistake, instance, f"{name} ({instance[:NAME]})")
         if told is not None:
             self._why[told] = None
 
@@ -444,9 +456,9 @@ class Core:
         was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
-            kind, words = refusal(record)
-            self._complain(kind, words, group)
-            self._why[words] = None
+            mistake = refusal(record)
+            self._complain(mistake, group)
+            self._why[mistake.words] = None
             return
         self._taking += 1
         key = head.operation_id
@@ -541,15 +553,28 @@ class Core:
     # -- memory
 
     def _weigh_touched(self) -> None:
-        """Count the bytes of the operations that changed; the largest make room if it is too much."""
+        """Count the bytes of the operations that changed; some make room if it is too much."""
         for entry in self._touched:
             key = entry.head.operation_id
             if isinstance(entry.said, Record) and self.ledger.operations.get(key) is entry:
                 keyframe = keyframe_to_keep(entry)
                 self._weigh(key, len(entry.said.raw) + (0 if keyframe is None else len(keyframe.raw)))
         self._touched.clear()
-        while self._held > self._limits.held_bytes:
-            self.ledger.forget(max(self._sizes, key=self._sizes.__getitem__))
+        if self._held > self._limits.held_bytes:
+            self._lighten()
+
+    def _lighten(self) -> None:
+        """Make room in bytes, and a little more, as it takes a look at all: ended operations are in the store, too."""
+        for key in self.ledger.ended():
+            if self._held <= self._limits.held_bytes:
+                return
+            self.ledger.drop(key)
+        most = self._limits.held_bytes * LIGHTER
+        while self._held > most:
+            for key in self.ledger.room.heaviest(self._sizes):
+                if self._held <= most:
+                    return
+                self.ledger.put_aside(key, BYTES_FULL)
 
     def _weigh(self, key: str, size: int) -> None:
         self._held += size - self._sizes.get(key, 0)
@@ -603,12 +628,15 @@ class Core:
         self.journal.forget(key)
         self._weigh(key, 0)
 
-    def _forgotten(self, entry: Entry) -> None:
-        """An open operation had to make room: it is stored as lost, so that the store removes it in time, too."""
-        lost = presumed(entry, lose(entry.snapshot, "the monitor holds too many operations to follow it"))
-        lost.revision = entry.revision
-        self.journal.operations[entry.head.operation_id] = lost
-        self.labels.pop(entry.head.operation_id, None)
+    def _put_aside(self, entry: Entry, why: str) -> None:
+        """An open operation has to make room: it stays in the store, as one that the store may remove in time."""
+        told = self.aside.note(entry, why)
+        if told is not None and self.ledger.room.is_of_client(entry.holder):
+            self._why[told] = None
+        key = entry.head.operation_id
+        self.journal.operations[key] = entry
+        self.journal.touch(key)
+        self.labels.pop(key, None)
 
     def _rivalled(self, entry: Entry) -> None:
         self.journal.touch(entry.head.operation_id)

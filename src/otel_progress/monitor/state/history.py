@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.model.attribute_types import is_amount, is_ratio
+from otel_progress.model.ratio import of_counts, shown_of_counts
+from otel_progress.model.status import Status
 from otel_progress.model.timeline import INFERRED
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger
@@ -76,7 +80,7 @@ class History:
     def event(self, head: Head, record: Record) -> HistoryEvent:
         """A reported event, as it is stored."""
         own, brief = record.own, record.brief
-        stage, ratio = brief.get(s.STAGE_PATH), brief.get(s.RATIO)
+        stage = brief.get(s.STAGE_PATH)
         status = head.status.value if record.event == s.OPERATION_ENDED else own.get(s.NOTE_STATUS)
         return HistoryEvent(
             head.operation_id,
@@ -89,7 +93,7 @@ class History:
             record.text[:TEXT],
             status if isinstance(status, str) else None,
             head.agent,
-            ratio if isinstance(ratio, float) else None,
+            _ratio(brief, head.status),
             json.dumps(own, default=repr) if own else None,
         )
 
@@ -154,3 +158,14 @@ class History:
         reason = entry.snapshot.reason or "nothing more was received from it"
         said = f"counts as {entry.head.status.value}: {reason}"
         self.infer(entry, s.OPERATION_ENDED, said, timestamp=entry.snapshot.timestamp)
+
+
+def _ratio(brief: Mapping[str, Any], status: Status) -> float | None:
+    """The ratio that an event says, or that follows from its counts."""
+    said, completed, total = brief.get(s.RATIO), brief.get(s.COMPLETED), brief.get(s.TOTAL)
+    if is_ratio(said):
+        return float(said)  # type: ignore[arg-type]
+    if not (is_amount(completed) and is_amount(total)) or status is Status.PENDING:
+        return None
+    raw = of_counts(completed, total)
+    return None if raw is None else shown_of_counts(raw, status)

@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
+from otel_progress.model.attribute_types import is_amount, is_whole
 from otel_progress.model.curve import Curve, Points
 from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
@@ -24,11 +25,15 @@ from otel_progress.model.values import finite
 from otel_progress.monitor.intake.mistakes import LATEST
 from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
+from otel_progress.monitor.state.room import OPERATIONS_FULL, PROCESSES_FULL, Room
+
+if TYPE_CHECKING:
+    from otel_progress.monitor.state.holders import Holder
 
 OPERATIONS: Final = 100_000
-"""The most operations in memory; those that ended first are dropped first."""
+"""The most operations in memory; those that ended first are dropped first, then `Room` decides."""
 PROCESSES: Final = 10_000
-"""The most processes in memory; those without running operations are dropped first."""
+"""The most processes in memory; those without running operations are dropped first, then `Room` decides."""
 SHED: Final = 16
 """The most ended operations that are examined to find one that may be dropped."""
 INTERVAL: Final = 5.0
@@ -195,6 +200,7 @@ class Entry:
         presumed: the last reported state, if the end is inferred.
         revision: rises with each change of the ledger.
         rolled: the shown ratio of an operation that left memory, if it was rolled up.
+        holder: who holds it, while it is open and in memory.
         said: the event, if the state came as one.
         keyframe: the newest event of the attempt that carried the whole operation; deltas build on it.
         pending: the newest delta whose keyframe is missing.
@@ -206,6 +212,7 @@ class Entry:
         "curve",
         "head",
         "heard_at",
+        "holder",
         "instance",
         "keyframe",
         "number",
@@ -238,6 +245,7 @@ class Entry:
         self.presumed = presumed
         self.revision = 0
         self.rolled: Shown | None = None
+        self.holder: Holder | None = None
         self.said = said
         self.keyframe: ReportedEvent | None = None if before is None else before.keyframe
         if said is not None and keyframe_of(said) is None:
@@ -312,7 +320,7 @@ def head_of(event: ReportedEvent) -> Head | None:
     """The head of an event; None if it is not a valid event of an operation.
 
     It is valid with an id, a name and a status. The attempt, the sequence and the start time may be missing, but not be
-    of another type, as they say which attempt the event belongs to and which event is the newest.
+    of another type or negative, as they say which attempt the event belongs to and which event is the newest.
     """
     get = event.brief.get
     key, name, status = get(s.OPERATION_ID), get(s.OPERATION_NAME), _STATUSES.get(get(s.STATUS))
@@ -323,8 +331,8 @@ def head_of(event: ReportedEvent) -> Head | None:
         or not 0 < len(key) <= KEY_LENGTH
         or type(name) is not str
         or status is None
-        or type(attempt) is not int
-        or type(sequence) is not int
+        or not is_whole(attempt)
+        or not is_whole(sequence)
         or not (finite(started) or s.START_TIME not in event.brief)
         or (type(parent) is str and len(parent) > KEY_LENGTH)
     ):
@@ -376,12 +384,13 @@ class Ledger:
         processes: by instance.
         children: the ids of the children of each operation.
         unread: the number of invalid events.
-        forgotten: the number of running operations that had to make room.
+        room: who holds how many of them, and who makes room.
         most: the most operations in memory.
+        most_processes: the most processes in memory.
         most_ended: the most ended operations in memory; `recall` finds older ones.
         recall: finds an operation that is not in memory.
         on_change: called with each operation that changed.
-        on_forget: called with each running operation that had to make room.
+        on_aside: called with each open operation that had to make room, and why: one of `room.REASONS`.
         on_drop: called with the id of each operation that left memory.
         on_part: called with the id of each operation that lost a child.
         rolled: the attempt and shown ratio of operations whose ratio is rolled up from children, by id.
@@ -390,15 +399,16 @@ class Ledger:
     """
 
     most: int = OPERATIONS
+    most_processes: int = PROCESSES
     operations: dict[str, Entry] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
     children: dict[str, dict[str, None]] = field(default_factory=dict)
     unread: int = 0
-    forgotten: int = 0
+    room: Room = field(default_factory=Room)
     most_ended: int = OPERATIONS
     recall: Callable[[str], Entry | None] | None = None
     on_change: Callable[[Entry], None] | None = None
-    on_forget: Callable[[Entry], None] | None = None
+    on_aside: Callable[[Entry, str], None] | None = None
     on_drop: Callable[[str], None] | None = None
     on_part: Callable[[str], None] | None = None
     on_rival: Callable[[Entry], None] | None = None
@@ -653,7 +663,7 @@ class Ledger:
             process = replace(known, heard_at=max(now, known.heard_at), interval=interval, beats=True)
         if known is not None and (more := _description(known, resource)):
             process = replace(process, resource={**known.resource, **more})
-        self.processes[instance] = process
+        self.know(process, now)
         return process
 
     def instance_of(self, resource: Mapping[str, Any]) -> str:
@@ -669,6 +679,11 @@ class Ledger:
         if known is None:
             return other if other in self.processes else first
         return other if is_another(known.pid, known.created, resource) else first
+
+    def know(self, process: Process, now: float) -> None:
+        """Hold a process in memory."""
+        self.processes[process.instance] = process
+        self.room.hear(process, now, busy=process.instance in self._open)
 
     def learn(self, process: Process, about: Mapping[str, Any]) -> Process:
         """Something more is known of a process: these attributes of its resource."""
@@ -711,6 +726,9 @@ class Ledger:
         self.operations[key] = entry
         if entry.open:
             self._open.setdefault(entry.instance, {})[key] = None
+            held = None if before is None or before.instance != entry.instance else before.holder
+            process = self.processes.get(entry.instance)
+            entry.holder = self.room.enter(key, entry.instance, process) if held is None else held
         else:
             self._ended[key] = None
             if len(self._ended) > self.most_ended:
@@ -721,11 +739,16 @@ class Ledger:
 
     def _take_out(self, key: str, entry: Entry) -> None:
         self._ended.pop(key, None)
+        if entry.holder is not None:
+            entry.holder.remove(key)
+            entry.holder = None
         running = self._open.get(entry.instance)
         if running is not None:
             running.pop(key, None)
             if not running:
                 del self._open[entry.instance]
+                if entry.instance in self.processes:
+                    self.room.idle[entry.instance] = None
 
     def _orphan(self, key: str, entry: Entry) -> None:
         siblings = self.children.get(entry.head.parent_id or "")
@@ -748,16 +771,24 @@ class Ledger:
                 self._ended[key] = self._ended.pop(key)
 
     def _make_room(self) -> None:
-        self.forget(next(iter(self._ended or self.operations)))
+        ended = next(iter(self._ended), None)
+        if ended is None:
+            self.put_aside(self.room.next_operation(self.processes), OPERATIONS_FULL)
+        else:
+            self._drop(ended)
 
-    def forget(self, key: str) -> None:
-        """Drop an operation from memory, to make room."""
+    def put_aside(self, key: str, why: str) -> None:
+        """Drop an open operation from memory to make room: it is followed again from its next event on."""
         entry = self.operations[key]
-        self._drop(key)
         if entry.open:
-            self.forgotten += 1
-            if self.on_forget is not None:
-                self.on_forget(entry)
+            self.room.counts[why] += 1
+            if self.on_aside is not None:
+                self.on_aside(entry, why)
+        self._drop(key)
+
+    def ended(self) -> list[str]:
+        """The ended operations in memory, those that ended first in front."""
+        return list(self._ended)
 
     def _drop(self, key: str) -> None:
         entry = self.operations.pop(key)
@@ -771,13 +802,13 @@ class Ledger:
             self.on_drop(key)
 
     def _make_room_for_process(self) -> None:
-        if len(self.processes) >= PROCESSES:
-            idle = next((instance for instance in self.processes if instance not in self._open), None)
-            if idle is None:
-                idle = next(iter(self.processes))
-                for key in tuple(self._open.get(idle, ())):
-                    self.forget(key)
-            del self.processes[idle]
+        if len(self.processes) < self.most_processes:
+            return
+        instance = self.room.next_process()
+        for key in tuple(self._open.get(instance, ())):
+            self.put_aside(key, PROCESSES_FULL)
+        del self.processes[instance]
+        self.room.drop_process(instance)
 
 
 def process_of(instance: str, resource: Mapping[str, Any], now: float, interval: float | None = None) -> Process:
@@ -822,7 +853,7 @@ def _draw(entry: Entry) -> None:
         return
     get = entry.said.brief.get
     seconds, completed, told = elapsed_of(entry.said, entry.head), get(s.COMPLETED), get(s.CURVE)
-    if seconds is None or completed is None or not finite(seconds) or not finite(completed):
+    if seconds is None or completed is None or not finite(seconds) or not is_amount(completed):
         return
     if isinstance(told, str):
         try:

@@ -7,7 +7,7 @@ its ancestors and descendants, so that the event meets the stored state. Nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
 from otel_progress.monitor.state.restore import entry_of, process_of, shown_of
@@ -144,8 +144,8 @@ class Loading:
         return one.operation_id not in self._ledger.operations and not self._is_newer(one.operation_id)
 
     def _bring_processes(self, instances: Iterable[str]) -> None:
-        known: dict[str, Any] = self._ledger.processes
+        known = self._ledger.processes
         now, wall = clock.monotonic(), clock.time_ns() / 1e9
         missing = [instance for instance in instances if instance not in known]
         for one in self._store.processes(missing) if missing else ():
-            known[one.instance] = process_of(one, now - max(0.0, wall - one.heard_at))
+            self._ledger.know(process_of(one, now - max(0.0, wall - one.heard_at)), now)

@@ -30,6 +30,7 @@ class StoredOperation(NamedTuple):
         rolled: the shown ratio, if it is rolled up from children; as JSON text.
         keyframe: the event on which the newest one builds, if it does not carry the whole state; as it is read, since
             it is written apart.
+        aside: whether it has not ended, but was put aside: it is stored among those that ended, until it is heard of.
     """
 
     operation_id: str
@@ -51,6 +52,7 @@ class StoredOperation(NamedTuple):
     dead: bool = False
     rolled: str | None = None
     keyframe: bytes | None = None
+    aside: bool = False
 
 
 class HistoryEvent(NamedTuple):

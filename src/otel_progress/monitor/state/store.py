@@ -58,8 +58,9 @@ _DAY: Final = 86_400.0
 _INTEGER: Final = 2**63 - 1
 _OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.InterfaceError)
 """Errors about the data that is written, not about the file."""
-_WRITTEN: Final = StoredOperation._fields[:-1]
-KEPT: Final = ", ".join((*_WRITTEN, "(SELECT k.raw FROM keyframes AS k WHERE k.operation = operations.key)"))
+_WRITTEN: Final = StoredOperation._fields[:-2]
+_IS_ASIDE: Final = f"ended = 1 AND status IN ({', '.join(repr(status) for status in sorted(_OPEN))})"
+KEPT: Final = ", ".join((*_WRITTEN, "(SELECT k.raw FROM keyframes AS k WHERE k.operation = operations.key)", _IS_ASIDE))
 """The columns of a `StoredOperation`, to be read from the table `operations`."""
 _EVENT: Final = ", ".join(HistoryEvent._fields[1:])
 
@@ -298,7 +299,8 @@ class Store:
         with self._transaction() as db:
             self._remove(db, batch.removed)
             if batch.operations:
-                db.executemany(_PUT_OPERATION, [(*kept[:-1], kept.status not in _OPEN) for kept in batch.operations])
+                states = [(*kept[:-2], kept.aside or kept.status not in _OPEN) for kept in batch.operations]
+                db.executemany(_PUT_OPERATION, states)
                 db.execute(_PUT_NUMBER, ("revision", max(kept.revision for kept in batch.operations)))
             self._put_keyframes(db, batch.keyframes)
             strays = self._add_events(db, batch.events)
@@ -377,8 +379,8 @@ class Store:
     def prune(self, now: float, *, seconds: float = 0.25, gone: Callable[[list[str]], None] | None = None) -> int:
         """Remove what is too old or too much, for about `seconds`; call it again while it returns more than 0.
 
-        Ended operations are removed by age, then the oldest by size; of a running one, only events beyond the newest
-        10,000 are removed.
+        Operations that ended or were put aside are removed by age, then the oldest by size; of a running one, only
+        events beyond the newest 10,000 are removed.
 
         Args:
             now: in Unix seconds.
@@ -773,7 +775,7 @@ def _marks(values: Sequence[object]) -> str:
 
 def _kept(row: Sequence[Any]) -> StoredOperation:
     kept = StoredOperation._make(row)
-    return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead))
+    return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead), aside=bool(kept.aside))
 
 
 def _where(query: Query) -> tuple[str, tuple[Any, ...]]:

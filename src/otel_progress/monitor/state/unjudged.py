@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
+from otel_progress.model.fields import UNDERWAY
 from otel_progress.model.health import NOT_MOVING, hold
 from otel_progress.model.snapshot import Snapshot, Wait
 from otel_progress.model.status import Health, Status
@@ -110,11 +111,12 @@ class Unjudged:
         """Seconds without progress, of which at most those count in which the monitor heard, so `since` a time.
 
         The sender's own clock counts where it says less: several events that arrive together happened one by one. What
-        was heard counts where that is less: the sender's clock may have been set.
+        was heard counts where that is less: the sender's clock may have been set. While an update may still wait, the
+        silence counts for nothing.
         """
         known = self._known[entry.head.operation_id]
         at_event = min(entry.head.timestamp - known.said, entry.heard_at - known.heard)
-        found = max(0.0, at_event) + max(0.0, now - entry.heard_at)
+        found = max(0.0, at_event) + _still(entry, now)
         return found if known.proven else max(0.0, min(found, now - since))
 
     def seen(self, entry: Entry, snapshot: Snapshot, now: float, since: float) -> Snapshot:
@@ -122,7 +124,7 @@ class Unjudged:
         known = self._known.get(entry.head.operation_id)
         if known is None:
             return snapshot
-        idle = self.idle(entry, now, since) - max(0.0, now - entry.heard_at)  # at the time of the snapshot
+        idle = self.idle(entry, now, since) - _still(entry, now)  # at the time of the snapshot
         limit, source = _limit(snapshot, known)
         health = Health.SILENT if known.stuck and snapshot.health not in NOT_MOVING else snapshot.health
         wait = snapshot.wait
@@ -159,10 +161,18 @@ class Unjudged:
             return math.inf
         idle = self.idle(entry, now, since)
         if not known.stuck:
+            waits_until = entry.heard_at + (entry.snapshot.update_pause or 0.0) + UNDERWAY
+            if now <= waits_until and not _still(entry, now):
+                return math.nextafter(waits_until, math.inf)
             return now + max(0.0, limit - idle)
         left = [limit / 2 - idle] if idle < limit / 2 else []
         left += [] if known.again is None else [known.again + hold(limit) - now]
         return now + max(0.0, min(left, default=math.inf))
+
+
+def _still(entry: Entry, now: float) -> float:
+    """Seconds since its newest event in which it is known to have made no progress."""
+    return entry.snapshot.still(max(0.0, now - entry.heard_at))
 
 
 def _waits(seen: Snapshot) -> bool:

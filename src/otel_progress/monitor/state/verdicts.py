@@ -18,6 +18,7 @@ from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.states import Label
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import finite
+from otel_progress.monitor.state.aside import ASIDE
 from otel_progress.monitor.state.child_processes import STOPPED, Children, JudgedBranch, Judgement, running
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, elapsed_of
 from otel_progress.monitor.state.unjudged import Unjudged
@@ -186,6 +187,8 @@ class Observer:
 
     def verdict(self, entry: Entry, now: float, snapshot: Snapshot | None = None) -> Verdict:
         """The verdict on an operation, with its evidence."""
+        if self._is_aside(entry):
+            return Verdict(Health.UNKNOWN, detail=ASIDE)
         own = self._own(entry, now, snapshot)
         if own.health is Health.UNKNOWN and own.detail is not None and entry.head.health in NOT_MOVING:
             said = entry.snapshot if snapshot is None else snapshot
@@ -231,6 +234,8 @@ class Observer:
 
     def label(self, entry: Entry, now: float) -> Label:
         """The verdict without evidence; more than the head of an operation is read only if that does not decide it."""
+        if self._is_aside(entry):
+            return Label(Health.UNKNOWN)
         hearing, since = self.hearing(entry, now), max(0.0, now - entry.heard_at)
         if hearing.watching < hearing.allowed and (hearing.silence >= hearing.watching or since >= hearing.watching):
             return Label(Health.UNKNOWN)
@@ -240,6 +245,10 @@ class Observer:
             return Label(entry.head.health)
         verdict = self.verdict(entry, now)
         return Label(verdict.health, verdict.overdue)
+
+    def _is_aside(self, entry: Entry) -> bool:
+        """Whether an operation has not ended, and is in the store only: it was put aside to make room."""
+        return entry.open and not self.is_loading and entry.head.operation_id not in self._ledger.operations
 
     def _is_plain(self, entry: Entry) -> bool:
         """Whether only time can change what was reported; all others are judged by the whole snapshot."""

@@ -54,7 +54,7 @@ class MonitorHealth:
                 out["operations"] = await in_thread(self._listing.counts, identity.owner)
             out |= self.loading(identity.owner)
         if identity is not None and identity.owner is None:
-            out["records"] = {"taken": self._core.taken, "refused": self._core.inbox.refused}
+            out["records"] = {"taken": self._core.taken, "refused": self._core.refused}
             out["readers"] = self._hub.readers
             out["denied"] = self._auth.denied
             if self._views.unshown:

@@ -7,6 +7,7 @@ from typing import Final
 from otel_progress.model.states import STATES, TROUBLE
 from otel_progress.model.status import Health, Status, word
 from otel_progress.monitor.intake.mistakes import KINDS
+from otel_progress.monitor.state.room import REASONS as ASIDE_REASONS
 from otel_progress.monitor.web.openapi_terms import (
     Json,
     boolean,
@@ -44,13 +45,18 @@ def schemas() -> Json:
                 trouble=integer("Running operations in trouble."),
                 stored=integer("Stored operations that ended."),
             ),
-            records=object_of((), taken=integer(), refused=integer()),
+            records=object_of(
+                (),
+                taken=integer("Records that were stored."),
+                refused=integer("Records that were refused although their request was accepted: invalid or too large."),
+            ),
             readers=integer("Connected readers of streams."),
             denied=integer("Requests with an unknown token."),
             unshown=integer("Operations that lists leave out because they cannot be shown."),
             intake=object_of(
-                ("waiting", "no_room", "too_fast", "client_gone", "too_large", "records", "too_slow"),
+                ("waiting", "refused", "no_room", "too_fast", "client_gone", "too_large", "records", "too_slow"),
                 waiting=integer("Requests in the queue."),
+                refused=integer("Requests refused, for whatever reason."),
                 no_room=integer("Requests refused because the queue was full."),
                 too_fast=integer("Requests refused because one client sent too many per second."),
                 client_gone=integer("Requests dropped because the client disconnected while they were queued."),
@@ -61,7 +67,14 @@ def schemas() -> Json:
             mistakes=object_of(
                 ("newest",),
                 newest=text("The last mistake that was told, with its sender."),
+                fields=map_of(integer()),
                 **{kind: integer() for kind in KINDS},
+            ),
+            put_aside=object_of(
+                (),
+                **{reason: integer() for reason in ASIDE_REASONS},
+                newest=text("The last message about operations that were put aside to make room, with its sender."),
+                trouble=text("The same, if it was within the last minute."),
             ),
             redis=object_of(
                 ("published", "dropped", "taken", "skipped", "lost", "lag"),
