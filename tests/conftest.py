@@ -16,6 +16,7 @@ FIRST = (
     "tests/browser",
     "tests/screens",
     "tests/frameworks",
+    "tests/website",
     "tests/unit/test_benchmarks.py",
     "tests/alerts",
     "tests/unit/test_examples.py",

@@ -68,10 +68,13 @@ def repository(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_a_broken_anchor_fails_the_build(tmp_path: Path) -> None:
-    """Links to headings that are missing, in this page or another, fail the build, which names each."""
-    done = build(tmp_path, repository(tmp_path / "repository", "[x](guide.md#no-such-heading) [y](#nor-this)"))
+def test_what_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
+    """Links to missing headings, in this page or another, and a page outside the navigation are named in errors."""
+    copy = repository(tmp_path / "repository", "[x](guide.md#no-such-heading) [y](#nor-this)")
+    (copy / "docs" / "forgotten.md").write_text("# Forgotten\n", encoding="utf-8")
+    done = build(tmp_path, copy)
     assert done.returncode != 0
+    assert "forgotten.md: WARNING: document isn't included in any toctree" in re.sub(r"\x1b\[[\d;]*m", "", done.stderr)
     assert "no-such-heading" in done.stderr
     assert "nor-this" in done.stderr
 

@@ -62,9 +62,9 @@ def is_page(file: str) -> bool:
 
 
 def prepare(source: Path, files: list[str]) -> None:
-    """Tell Sphinx the navigation: each page is in it, or is reached by links alone."""
+    """Tell Sphinx the navigation, which has each page of docs/; other files may be reached by links alone."""
     for file in files:
-        if is_page(file) and file not in LISTED and file != "docs/index.md":
+        if is_page(file) and file not in LISTED and not file.startswith("docs/"):
             page = source / site_path(file)
             page.write_text(ORPHAN + page.read_text(encoding="utf-8"), encoding="utf-8")
     trees = "".join(
