@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_progress.model.status import Status
-
 ALMOST: Final = 0.9999
 """The most that is shown before the end."""
 _NOISE: Final = 1.5
@@ -20,14 +18,14 @@ def of_counts(completed: float | None, total: float | None) -> float | None:
     return min(1.0, completed / total) if completed is not None and total else None
 
 
-def shown_of_counts(raw: float, status: Status) -> float | None:
+def shown_of_counts(raw: float, *, completed: bool, over: bool) -> float | None:
     """The ratio to show of an operation or a stage that reports counts and no ratio.
 
     Only a completed one shows 1. One that ended otherwise shows none if nothing was counted, or all.
     """
-    if status is Status.COMPLETED:
+    if completed:
         return raw
-    if status.final:
+    if over:
         return raw if 0 < raw < ALMOST else None
     return held(None, raw)
 

@@ -345,7 +345,7 @@ def _progress(told: dict[str, Any], status: Status, unit: str, eta: Estimate | N
     if raw is None and status is not Status.PENDING:
         raw = of_counts(told["completed"], told["total"])
         if raw is not None:
-            told["ratio"] = shown_of_counts(raw, status)
+            told["ratio"] = shown_of_counts(raw, completed=status is Status.COMPLETED, over=status.final)
             raw = None if told["ratio"] is None else raw
     return Progress(**{**told, "ratio_raw": raw}, unit=unit, eta=eta)
 

@@ -82,7 +82,7 @@ def test_what_fits_into_no_part_is_named() -> None:
         list(json_parts.parts(json.dumps(grows).encode(), MOST))
 
 
-@pytest.mark.parametrize("body", [b"[" * 10_000, b"]", b"{", b'{"a": tru}', b'{"resourceLogs": [', b"\xff", b'"'])
+@pytest.mark.parametrize("body", [b"[" * 10_000, b"]", b"{", b'{"a": nul}', b'{"resourceLogs": [', b"\xff", b'"'])
 def test_what_is_no_json_is_refused(body: bytes) -> None:
     """Whatever the brackets say."""
     with pytest.raises(json_parts.Unreadable):

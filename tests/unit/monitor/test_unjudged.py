@@ -13,6 +13,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake.requests import Accepted
+from otel_progress.monitor.state import judging
 from otel_progress.monitor.state.unjudged import SHORTEST
 from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock
@@ -276,6 +277,22 @@ def test_stuck_work_is_stuck_after_a_restart(fake: FakeClock, tmp_path: Path, be
         seconds(fake, monitor, 4)
         assert monitor.health("b") == "stuck"
         assert names(monitor.history()).count(s.STALLED) == 1
+
+
+def test_states_of_many_operations_are_kept_as_reported(
+    monitor: Parts, fake: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read of them takes five times the memory: once they are judged, it is released; the verdicts stay."""
+    monkeypatch.setattr(judging, "SNAPSHOTS", 2)
+    node = Emitter(monitor)
+    for number in range(4):
+        node.say(progress__operation__id=str(number))
+    seconds(fake, monitor, 1)
+    entries = list(monitor.core.ledger.operations.values())
+    assert [entry.is_read for entry in entries] == [False] * 4
+    assert len({id(label) for label in monitor.core.labels.values()}) == 1
+    seconds(fake, monitor, 4)
+    assert {monitor.health(str(number)) for number in range(4)} == {"stuck"}
 
 
 def test_dead_outranks_stuck(node: Emitter, fake: FakeClock) -> None:

@@ -215,8 +215,8 @@ def _wrong_order(event: Event) -> Iterator[Mistake]:
 
 
 def _wrong_json(attributes: Mapping[str, Any]) -> Iterator[Mistake]:
-    bad = False
-    for key in JSON_TEXTS & attributes.keys():
+    bad, texts = False, JSON_TEXTS & attributes.keys()
+    for key in texts:
         given = attributes[key]
         if isinstance(given, str):
             try:
@@ -227,7 +227,7 @@ def _wrong_json(attributes: Mapping[str, Any]) -> Iterator[Mistake]:
                 yield Mistake("json", key, words)
             else:
                 yield from _wrong_stages(found) if key == s.STAGES else ()
-    if not bad:
+    if texts and not bad:
         try:
             wire.from_attributes(attributes, 0.0)
         except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:

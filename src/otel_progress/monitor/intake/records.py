@@ -43,6 +43,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.HEALTH: "string_value",
     s.START_TIME: "double_value",
     s.ELAPSED: "double_value",
+    s.IDLE: "double_value",
     s.SLOW_AFTER: "double_value",
     s.START_WITHIN: "double_value",
     s.WAIT_REMAINING: "double_value",

@@ -168,4 +168,4 @@ def _ratio(brief: Mapping[str, Any], status: Status) -> float | None:
     if not (is_amount(completed) and is_amount(total)) or status is Status.PENDING:
         return None
     raw = of_counts(completed, total)
-    return None if raw is None else shown_of_counts(raw, status)
+    return None if raw is None else shown_of_counts(raw, completed=status is Status.COMPLETED, over=status.final)

@@ -8,6 +8,7 @@ from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.states import Label
 from otel_progress.model.status import Health, Status
 from otel_progress.model.units import duration
+from otel_progress.monitor.state.ledger import SNAPSHOTS
 from otel_progress.monitor.state.schedule import Rounds
 
 if TYPE_CHECKING:
@@ -123,6 +124,8 @@ class Judging:
                 if self._ledger.operations.get(entry.head.operation_id) is entry:
                     self._judge(entry, now)
                     self.rounds.looked(entry, now)
+                if len(self._ledger.operations) > SNAPSHOTS:
+                    entry.release_snapshot()
 
     def _judge(self, entry: Entry, now: float) -> None:
         self._observer.advance(entry, now)

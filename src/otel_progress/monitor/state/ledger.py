@@ -36,6 +36,8 @@ PROCESSES: Final = 10_000
 """The most processes in memory; those without running operations are dropped first, then `Room` decides."""
 SHED: Final = 16
 """The most ended operations that are examined to find one that may be dropped."""
+SNAPSHOTS: Final = 10_000
+"""Operations up to which their states stay in memory as they were read, which takes five times as much."""
 INTERVAL: Final = 5.0
 """Seconds between two heartbeats of a process that did not report its interval."""
 RIVALS: Final = 8
@@ -279,6 +281,11 @@ class Entry:
             found = None if self.said is None else read(self.said)
             seen = self._snapshot = bare(self.head) if found is None else found
         return seen
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the state is in memory as it was read, too."""
+        return self._snapshot is not None
 
     def release_snapshot(self) -> None:
         """Keep the state only as it was reported, which takes a fifth of the memory; it is read again when needed."""

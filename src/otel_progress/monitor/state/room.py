@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Any, Final, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model.health import BEATS
 from otel_progress.monitor.state.holders import Holder
-
-if TYPE_CHECKING:
-    from otel_progress.monitor.state.ledger import Process
 
 SILENT_AFTER: Final = 60.0
 """Seconds without a sign of life after which the rows of a process that promises no heartbeats go first."""
@@ -25,6 +22,30 @@ PROCESSES_FULL: Final = "processes"
 BYTES_FULL: Final = "bytes"
 """It was put aside as all operations together were too large."""
 REASONS: Final = (OPERATIONS_FULL, PROCESSES_FULL, BYTES_FULL)
+
+
+class Heard(Protocol):
+    """A process that was heard of, as far as it matters here; see `ledger.Process`."""
+
+    @property
+    def instance(self) -> str:
+        """Its key."""
+
+    @property
+    def resource(self) -> Mapping[str, Any]:
+        """Its resource attributes."""
+
+    @property
+    def heard_at(self) -> float:
+        """When it was last heard of."""
+
+    @property
+    def interval(self) -> float:
+        """The longest silence that it promises, in seconds."""
+
+    @property
+    def beats(self) -> bool:
+        """Whether it promises any."""
 
 
 class Room:
@@ -48,7 +69,7 @@ class Room:
 
     # -- processes
 
-    def hear(self, process: Process, now: float, *, busy: bool) -> None:
+    def hear(self, process: Heard, now: float, *, busy: bool) -> None:
         """A process was heard, or loaded."""
         self._now = max(now, self._now)
         holder = self._holders.get(process.instance)
@@ -74,7 +95,7 @@ class Room:
 
     # -- operations
 
-    def enter(self, operation_id: str, instance: str, process: Process | None) -> Holder:
+    def enter(self, operation_id: str, instance: str, process: Heard | None) -> Holder:
         """An operation is open; returns its holder, from which it is removed when it is not."""
         self.idle.pop(instance, None)
         service = None if process is None else process.resource.get(s.SERVICE_NAME)
@@ -85,7 +106,7 @@ class Room:
         service = None if holder is None else holder.above
         return service is not None and service.above is not None and service.above.name == self.client
 
-    def next_operation(self, processes: Mapping[str, Process]) -> str:
+    def next_operation(self, processes: Mapping[str, Heard]) -> str:
         """The open operation that makes room: the oldest one of whoever has the most.
 
         Of the processes of that service those go first that are silent.
@@ -112,7 +133,7 @@ class Room:
             found += sorted(process.rows, key=lambda key: sizes.get(key, 0), reverse=True)
         return found
 
-    def _is_silent(self, process: Process | None) -> bool:
+    def _is_silent(self, process: Heard | None) -> bool:
         if process is None:
             return False
         allowed = BEATS * process.interval if process.beats else SILENT_AFTER

@@ -90,7 +90,7 @@ class Unjudged:
         """An event of an open operation was heard, and applied."""
         seen, known = entry.snapshot, self._known.get(entry.head.operation_id)
         attempt, mark = (entry.number, entry.head.started_at), _signature(seen)
-        idle = entry.said.attributes.get(s.IDLE) if entry.said is not None else None
+        idle = entry.said.brief.get(s.IDLE) if entry.said is not None else None
         if known is None or known.attempt != attempt:
             known = self._known[seen.operation_id] = _Movement(attempt, mark, seen.timestamp, entry.heard_at)
         elif not finite(idle) and (mark != known.signature or event in _MOVES):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from otel_progress import semconv as s
@@ -244,7 +245,7 @@ class Observer:
         if self._is_plain(entry) and since < _due(entry):
             return Label(entry.head.health)
         verdict = self.verdict(entry, now)
-        return Label(verdict.health, verdict.overdue)
+        return _label(verdict.health, verdict.overdue)
 
     def _is_aside(self, entry: Entry) -> bool:
         """Whether an operation has not ended, and is in the store only: it was put aside to make room."""
@@ -319,6 +320,8 @@ def _early(moment: float) -> float:
     return moment - 8 * math.ulp(moment) if moment < math.inf else moment
 
 
+_label = lru_cache(maxsize=64)(Label)
+"""Many operations share few labels."""
 _NONE: Final = frozenset[str]()
 _NOBODY: Final = Head("", "", Status.RUNNING, Health.UNKNOWN, 0.0)
 _PLAIN: Final = frozenset(

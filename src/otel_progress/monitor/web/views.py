@@ -22,7 +22,7 @@ from otel_progress.model.timeline import TIMED, timeline
 from otel_progress.model.values import Attributes, finite
 from otel_progress.monitor.state import as_of
 from otel_progress.monitor.state.child_processes import JudgedBranch
-from otel_progress.monitor.state.ledger import Entry, Rival, bare
+from otel_progress.monitor.state.ledger import SNAPSHOTS, Entry, Rival, bare
 from otel_progress.monitor.state.rollup import Part, roll_up
 from otel_progress.monitor.state.saved import HistoryEvent
 from otel_progress.monitor.web import owned
@@ -71,8 +71,6 @@ OWNERS: Final = 1_000
 """The most owners whose views are cached."""
 ROWS: Final = 20_000
 """The most rows that are cached as text."""
-SNAPSHOTS: Final = 10_000
-"""Operations up to which the state that a row was made of stays in memory."""
 UNSHOWN: Final = 1_000
 """The most operations that are remembered as impossible to show."""
 _UNSOUND: Final = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, RecursionError)
