@@ -46,6 +46,7 @@ PARTS: Final = (
                     "notebooks",
                 )
             ),
+            "docs/deploy.md",
             "docs/testing.md",
             "docs/pager.md",
             "docs/runbook.md",

@@ -171,6 +171,15 @@ chosen yet; with False none, until the next call. `api.py` installs it."""
 configured = False
 """Whether the program called `configure` itself. Else nothing is raised in work that only integrations see."""
 
+
+def takes_requests(operation: OperationState) -> bool:
+    """Whether its program knows requests to stop: it called `configure`, or made this or one around it itself."""
+    above: HandleState | None = operation
+    while above is not None and above.operation._observed:
+        above = above.operation._parent
+    return above is not None or configured
+
+
 captures_inputs = False
 """Whether integrations keep what tools were asked for, as `configure(capture_inputs=...)` says."""
 

@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from otel_progress.live import hooks
 from otel_progress.live.guard import drops
 from otel_progress.live.records import PLAIN, PLAIN_STAGE, Extras, OperationOptions, StageOptions
 from otel_progress.model.status import Health, Status
@@ -395,14 +394,6 @@ class OperationState(HandleState):
     def request_cancel(self, reason: str | None = None) -> None:
         """Ask it to stop."""
         raise NotImplementedError
-
-    @property
-    def _takes_requests(self) -> bool:
-        """Whether its program knows requests to stop: it called `configure`, or made this or one around it itself."""
-        above: HandleState | None = self
-        while above is not None and above.operation._observed:
-            above = above.operation._parent
-        return above is not None or hooks.configured
 
 
 class StageState(HandleState):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from otel_progress import clock
 from otel_progress.errors import InvalidArgument, InvalidState
-from otel_progress.live import lane, misuse, redaction
+from otel_progress.live import hooks, lane, misuse, redaction
 from otel_progress.live.counting import counted, has_counted
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.diagnosis.reading import is_task
@@ -373,7 +373,7 @@ def _restored(node: HandleState, items: int, unit: str | None, place: Place) -> 
 
 def stop_loops(node: HandleState, request: Request) -> None:
     """Make the open loops of a handle raise at their next item, but none of a program that knows no requests."""
-    spares = not node.operation._takes_requests
+    spares = not hooks.takes_requests(node.operation)
     for each in list(node._lanes or ()):
         if (request.tasks or not _ends_with_task(each.place)) and not (spares and each.observed):
             each.stop(request)

@@ -21,7 +21,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv
-from otel_progress.live import stopping
+from otel_progress.live import hooks, stopping
 from otel_progress.live.context import innermost
 from otel_progress.live.diagnosis.reading import is_task
 from otel_progress.live.diagnosis.source_lines import printable
@@ -161,7 +161,7 @@ def stop(
     """
     cancelled: weakref.WeakSet[Any] = weakref.WeakSet()
     reached = (operation, *(() if below is None else below.below(operation)))
-    asked = [each for each in reached if each._takes_requests]
+    asked = [each for each in reached if hooks.takes_requests(each)]
     for each in asked:
         stopping.ask(each, reason)
     for each in asked:  # the outermost first: what it started in a task group is then cancelled in the group's own way
