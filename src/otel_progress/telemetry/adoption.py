@@ -5,6 +5,7 @@ This is what an integration that watches spans needs of the inside of this packa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -132,6 +133,12 @@ def end(handle: Operation | Stage, status: Status, reason: str | None = None) ->
 def limit(handle: Operation | Stage, seconds: float | None) -> None:
     """Set the usual limit of an adopted handle, whose kind was told late."""
     handle._usual_limit = seconds
+    handle.operation._check_at = 0.0
+
+
+def leave_alone(handle: Operation | Stage, left: bool) -> None:
+    """Judge no idle time of an adopted handle, as what opened its span does other work; or judge it again."""
+    handle._named_limit = math.inf if left else None
     handle.operation._check_at = 0.0
 
 

@@ -113,6 +113,32 @@ def test_a_span_that_is_dropped_is_abandoned_and_not_stuck(app: Program) -> None
     assert "abandoned" in (ended.reason or "")
 
 
+def test_a_span_that_was_forgotten_is_not_stuck(app: Program) -> None:
+    """Its thread works outside of it; once a span begins in it again, its idle time counts again."""
+    forgotten = app.tracer.start_span("execute_tool lost", attributes=TOOL)
+    app.advance(2)
+    for _ in range(30):
+        with app.span("turn"):
+            app.advance(10)
+    assert app.running() == ["execute_tool lost"]
+    assert app.stalls() == []
+    with app.tracer.start_as_current_span("inside", set_span_in_context(forgotten)), app.span("deeper"):
+        app.advance(2)
+    app.advance(121)
+    assert len(app.stalls()) == 1
+    forgotten.end()
+
+
+def test_a_tool_that_begins_a_trace_of_its_own_is_not_left(app: Program) -> None:
+    """A span with a context that was given says nothing about where its thread is: the tool around it still hangs."""
+    with app.span("execute_tool poll", attributes=TOOL):
+        app.advance(2)
+        with app.tracer.start_as_current_span("message", contexts.Context()):
+            app.advance(2)
+        app.advance(121)
+        assert len(app.stalls()) == 1
+
+
 # -- the same work, seen twice
 
 

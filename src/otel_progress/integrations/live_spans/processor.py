@@ -54,6 +54,8 @@ class Entry:
         within: the declared handle that was current then.
         started: when it was opened (s, monotonic).
         handle: its operation or stage, or that of the span around it if it is hidden.
+        implicit: whether the context of its thread or task says what is around it.
+        left: whether its thread or task does other work now, outside of it.
         ended: whether it ended.
         hidden: whether it is the same work as the span around it.
         touched: whether a span in it began or ended since the last look.
@@ -64,12 +66,16 @@ class Entry:
     """
 
     __slots__ = (
-        *("counted", "ended", "handle", "hidden", "key", "kind", "parent", "place", "said", "span", "started"),
-        *("touched", "twin", "within"),
+        *("counted", "ended", "handle", "hidden", "implicit", "key", "kind", "left", "parent", "place", "said"),
+        *("span", "started", "touched", "twin", "within"),
     )
 
-    def __init__(self, key: int, span: Any, parent: Entry | None, place: Place, within: Any, started: float) -> None:
+    def __init__(
+        self, key: int, span: Any, parent: Entry | None, place: Place, within: Any, started: float, implicit: bool
+    ) -> None:
         """Of a span that begins."""
+        self.implicit = implicit
+        self.left = False
         self.key = key
         self.span = span
         self.parent = parent
@@ -100,6 +106,8 @@ class LiveSpans(SpanProcessor):
         self._waiting: deque[Entry] = deque()
         self._refused: deque[Entry] = deque()
         self._shown: dict[int, Entry] = {}
+        self._newest: dict[tuple[int, int], Entry] = {}
+        """The newest span of a thread or task that the context there is around; only while spans are shown."""
         self._looks = 0
         self._rests = True
 
@@ -113,7 +121,7 @@ class LiveSpans(SpanProcessor):
 
     # -- in the threads of the program
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Remember a span that begins."""
         try:
             scope = span.instrumentation_scope
@@ -125,7 +133,8 @@ class LiveSpans(SpanProcessor):
             above = span.parent
             parent = None if above is None else self._open.get(above.span_id)
             key = span.context.span_id
-            self._open[key] = entry = Entry(key, _ref(span), parent, here(), within, clock.monotonic())
+            now, implicit = clock.monotonic(), parent_context is None
+            self._open[key] = entry = Entry(key, _ref(span), parent, here(), within, now, implicit)
             self._fresh.append(entry)
             if parent is not None:
                 parent.touched = True
@@ -220,7 +229,11 @@ class LiveSpans(SpanProcessor):
             return
         self._rests = False
         self._looks += 1
+        if not self._shown or len(self._newest) > FRESH:
+            self._newest.clear()
         for entry in self._new():
+            if entry.implicit and self._shown:
+                self._newest[_where(entry)] = entry
             span = None if entry.ended else entry.span()
             if span is None:
                 self._gone(entry)
@@ -280,6 +293,20 @@ class LiveSpans(SpanProcessor):
         if entry.touched:
             entry.touched = False
             handle.touch()
+        left = not entry.hidden and entry.kind is not Kind.MODEL and self._is_left(entry)
+        if left != entry.left:
+            entry.left = left
+            adoption.leave_alone(handle, left)
+
+    def _is_left(self, entry: Entry) -> bool:
+        """Whether its thread or task went on to other work, which began outside of it, and nothing else works in it.
+
+        Then it was forgotten, or ends somewhere else: that nothing happens in it is no sign of a hang.
+        """
+        newest = self._newest.get(_where(entry))
+        if newest is None or newest.started <= entry.started or entry in _around(newest):
+            return False
+        return not any(entry in _around(other) for other in _values(self._shown))
 
     def _learn(self, entry: Entry, span: Span, handle: Operation | Stage) -> None:
         """A span said more: its kind may be known now."""
@@ -379,6 +406,12 @@ def _values(entries: dict[int, Entry]) -> tuple[Entry, ...]:
         except RuntimeError:
             pass
     return ()
+
+
+def _where(entry: Entry) -> tuple[int, int]:
+    """Identifies the thread and the task that opened it."""
+    place = entry.place
+    return place.thread, 0 if place.task is None else id(place.task())
 
 
 def _around(entry: Entry) -> list[Entry]:
