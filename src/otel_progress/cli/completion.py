@@ -18,7 +18,8 @@ _FILES: Final = ("FILE", "PATH", "DIR", "DB")
 _ABOUT: Final = "Print the completion of commands, options and their values for a shell."
 _EXAMPLE: Final = f"""\
 install:
-  bash   otel-progress completion bash > ~/.local/share/bash-completion/completions/otel-progress
+  bash   mkdir -p ~/.local/share/bash-completion/completions
+         otel-progress completion bash > ~/.local/share/bash-completion/completions/otel-progress
   zsh    otel-progress completion zsh > "${{fpath[1]}}/_{NAME}"
   fish   otel-progress completion fish > ~/.config/fish/completions/{NAME}.fish"""
 

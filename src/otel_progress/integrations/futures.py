@@ -1,6 +1,7 @@
 """Pools of concurrent.futures, multiprocessing and joblib: what one runs is part of what gave it the work.
 
-Threads get the context, as by `carry`; processes get the parent of the operations that start there.
+Threads get the context, as by `carry`; in a program without a line of ours they get nothing but the current handle, as
+other variables would change what it does. Processes get the parent of the operations that start there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from typing import Any, Final
 
 from otel_progress import carry, extract, inject
 from otel_progress.integrations.switch import Patch, Switch
-from otel_progress.live.context import inherited
+from otel_progress.live import hooks
+from otel_progress.live.context import carry_only, inherited
 from otel_progress.live.late import running_here
 
 LIBRARY: Final = ""
@@ -72,13 +74,17 @@ class Carried:
 
 
 def _carrying(plain: Any) -> Any:
-    def give(self: Any, fn: Any, /, *args: Any, **options: Any) -> Any:
+    def give(self: Any, *args: Any, **options: Any) -> Any:
         if _switch.on and not type(self).__module__.startswith("otel_progress."):
             try:
-                fn = _carried(fn, THREADS & {one.__name__ for one in type(self).__mro__})
+                in_thread = THREADS & {one.__name__ for one in type(self).__mro__}
+                if args:
+                    args = _carried(args[0], in_thread), *args[1:]
+                elif "func" in options:  # as multiprocessing names it
+                    options["func"] = _carried(options["func"], in_thread)
             except BaseException:
                 _switch.failed()
-        return plain(self, fn, *args, **options)
+        return plain(self, *args, **options)
 
     return give
 
@@ -88,6 +94,8 @@ def _carried(fn: Any, in_thread: object) -> Any:
     node = running_here()
     if node is None:
         return fn
+    if in_thread and not hooks.takes_requests(node.operation):
+        return carry_only(fn, node)
     with node.use():
         if in_thread:
             return carry(fn)

@@ -66,7 +66,7 @@ class Bar(Late):
         self._start: float = given.get("initial") or 0
         self._desc = given.get("desc") or ""
         self._name = named(str(self._desc), frame)
-        self._manual = 0.0
+        self._manual: float = 0
         self.begins: CodeType | None = None
         """The code of a generator of it that has not begun."""
         self.dropped = False
@@ -84,8 +84,11 @@ class Bar(Late):
         return self._start * self._scale
 
     def count(self, n: Any) -> None:
-        """Count what a bar that is switched off does not."""
-        self._manual += n
+        """Count what a bar that is switched off does not; what is no number is nobody's business there."""
+        try:
+            self._manual += float(n)
+        except (TypeError, ValueError):
+            pass
 
     def read(self) -> tuple[float | None, float | None, str | None]:
         """Its count (unless its loop is counted), total and words."""
@@ -156,11 +159,11 @@ def _init(plain: Any) -> Any:
 
     def __init__(self: Any, *args: Any, **options: Any) -> None:  # noqa: N807
         plain(self, *args, **options)
-        if _switch.on and not hasattr(self, OURS):
+        if _switch.on and OURS not in vars(self):
             try:
                 given = {**dict(zip(names, args)), **options}
                 bar = Bar(self, given | _known(self), sys._getframe(1))
-                setattr(self, OURS, bar)
+                vars(self)[OURS] = bar
                 bar.begin()
             except BaseException:
                 _switch.failed()
@@ -176,7 +179,7 @@ def _known(bar: Any) -> dict[str, Any]:
 
 def _iter(plain: Any) -> Any:
     def __iter__(self: Any) -> Any:  # noqa: N807
-        known: Bar | None = getattr(self, OURS, None)
+        known: Bar | None = vars(self).get(OURS)
         if known is None or not _switch.on or known.lane is not None:
             return plain(self)
         found = plain(self)
@@ -190,7 +193,7 @@ def _iter(plain: Any) -> Any:
 
 def _update(plain: Any) -> Any:
     def update(self: Any, n: Any = 1) -> Any:
-        known: Bar | None = getattr(self, OURS, None)
+        known: Bar | None = vars(self).get(OURS)
         if known is not None and known.lane is None and known.ended is None:
             known.moved()
             if self.disable:
@@ -203,7 +206,7 @@ def _update(plain: Any) -> Any:
 def _close(plain: Any) -> Any:
     def close(self: Any) -> Any:
         found = plain(self)
-        known: Bar | None = getattr(self, OURS, None)
+        known: Bar | None = vars(self).get(OURS)
         if known is not None and known.ended is None:
             try:
                 if known.lane is None or known.lane.ended:
@@ -218,7 +221,7 @@ def _close(plain: Any) -> Any:
 
 def _exit(plain: Any) -> Any:
     def __exit__(self: Any, kind: Any, error: Any, trace: Any) -> Any:  # noqa: N807
-        known: Bar | None = getattr(self, OURS, None)
+        known: Bar | None = vars(self).get(OURS)
         if known is not None and isinstance(error, BaseException) and known.ended is None:
             known.ended = error
             known.end()
@@ -229,7 +232,7 @@ def _exit(plain: Any) -> Any:
 
 def _del(plain: Any) -> Any:
     def __del__(self: Any) -> None:  # noqa: N807
-        known: Bar | None = getattr(self, OURS, None)
+        known: Bar | None = vars(self).get(OURS)
         if known is not None:
             known.dropped = True
         plain(self)

@@ -161,6 +161,23 @@ def outside(what: str) -> None:
     )
 
 
+def carry_only(fn: Callable[P, R], node: HandleState) -> Callable[P, R]:
+    """Return a function that runs `fn` as part of a handle, and with no other variable of this context."""
+
+    def carried(*args: P.args, **kwargs: P.kwargs) -> R:
+        place = here()
+        places: set[Place] = vars(node).setdefault("_carried", set())
+        places.add(place)
+        token = innermost.set(node)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            innermost.reset(token)
+            places.discard(place)
+
+    return carried
+
+
 def carry(fn: Callable[P, R]) -> Callable[P, R]:
     """Return a function that runs `fn` in the current context, in whatever thread it is called.
 

@@ -12,7 +12,7 @@ import functools
 import threading
 from collections.abc import Iterable, Iterator
 from threading import get_ident
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_progress import clock, forks
 from otel_progress.live import context, hooks, preload
@@ -177,6 +177,10 @@ class Late:
         """Whether its end waits for the reason why its loop was left."""
         return self.ended == "left" and now - self._ended_at < GRACE
 
+    def __reduce__(self) -> Any:
+        """A copy of what holds it holds None: what is known belongs to the one that was made."""
+        return _nothing, ()
+
     # -- its life as an operation or a stage
 
     def start(self) -> None:
@@ -271,6 +275,10 @@ def running_here() -> Operation | Stage | None:
         started = (one.node for one in reversed(tuple(_open)) if one.place == place and one.ended is None)
         node = next((one for one in started if one is not None and context.is_alive(one)), None)
     return node
+
+
+def _nothing() -> None:
+    return None
 
 
 def is_all(done: float | None, total: float | None) -> bool:

@@ -270,10 +270,13 @@ def from_attributes(
     trace_id: str | None = None,
     span_id: str | None = None,
     sampled: bool = True,
+    *,
+    derives: bool = False,
 ) -> Snapshot:
     """Return the snapshot that an event carried; `timestamp` is that of the event, in seconds since 1970.
 
-    An attribute with a value of the wrong type is ignored.
+    An attribute with a value of the wrong type is ignored. With `derives` a ratio that is missing follows from the
+    counts: an SDK of ours leaves out only what it does not know, others may leave out what can be computed.
 
     Raises:
         KeyError, ValueError: if the attributes are not those of a snapshot.
@@ -314,8 +317,8 @@ def from_attributes(
         status=status,
         timestamp=timestamp,
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
-        progress=_progress(told, status, str(get(s.UNIT, "item")), eta),
-        stages=tuple(_read_stage(item, timestamp) for item in _loaded(get(s.STAGES), ())),
+        progress=_progress(told, status, str(get(s.UNIT, "item")), eta, derives),
+        stages=tuple(_read_stage(item, timestamp, derives) for item in _loaded(get(s.STAGES), ())),
         folded=_read_folded(_loaded(get(s.STAGES_FOLDED))),
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
@@ -339,10 +342,10 @@ def _loaded(text: str | None, otherwise: Any = None) -> Any:
     return otherwise if text is None else json.loads(text)
 
 
-def _progress(told: dict[str, Any], status: Status, unit: str, eta: Estimate | None) -> Progress:
-    """Return the progress from valid numbers; a ratio that is missing follows from the counts."""
+def _progress(told: dict[str, Any], status: Status, unit: str, eta: Estimate | None, derives: bool) -> Progress:
+    """Return the progress from valid numbers; with `derives` a ratio that is missing follows from the counts."""
     raw = told["ratio"] if told["ratio_raw"] is None else told["ratio_raw"]
-    if raw is None and status is not Status.PENDING:
+    if derives and raw is None and status is not Status.PENDING:
         raw = of_counts(told["completed"], told["total"])
         if raw is not None:
             told["ratio"] = shown_of_counts(raw, completed=status is Status.COMPLETED, over=status.final)
@@ -467,7 +470,7 @@ def _is_timed(status: Status, started_at: object) -> bool:
     return finite(started_at) and status in (Status.RUNNING, Status.WAITING)
 
 
-def _read_stage(item: Mapping[str, Any], now: float) -> StageSnapshot:
+def _read_stage(item: Mapping[str, Any], now: float, derives: bool) -> StageSnapshot:
     get = item.get
     status, elapsed = Status(item["status"]), _seconds(get("elapsed"))
     if elapsed is None:
@@ -482,7 +485,11 @@ def _read_stage(item: Mapping[str, Any], now: float) -> StageSnapshot:
         path=item["path"],
         status=status,
         progress=_progress(
-            stage_numbers(item), status, get("unit", "item"), _read_eta(*item["eta"]) if "eta" in item else None
+            stage_numbers(item),
+            status,
+            get("unit", "item"),
+            _read_eta(*item["eta"]) if "eta" in item else None,
+            derives,
         ),
         planned=get("planned", False),
         elapsed=elapsed,

@@ -69,6 +69,8 @@ class HandleSpans:
         if operation._adopted is not None:
             operation._span = operation._adopted.span
             return
+        if operation._observed and not hooks.takes_requests(operation):
+            return  # spans of a program that knows nothing of us are its own
         if self._tracer is None:
             if self.absent():
                 return
@@ -87,6 +89,8 @@ class HandleSpans:
         """Start the span of a stage; it has the operation's id and name, so that it is found without the root span."""
         if stage._adopted is not None:
             stage._span = stage._adopted.span
+            return
+        if stage._observed and not hooks.takes_requests(stage._op):  # type: ignore[arg-type]
             return
         if self._tracer is None:
             self._tracer = trace.get_tracer(s.SCOPE, VERSION)

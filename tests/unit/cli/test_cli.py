@@ -198,6 +198,8 @@ def test_integrations_start_below_unless_they_are_switched_off() -> None:
     """Each Python below looks for libraries, once; the path of the user stays."""
     after = redirected({"PYTHONPATH": os.pathsep.join(("one", START, "two"))}, OURS)
     assert after["PYTHONPATH"] == os.pathsep.join((START, "one", "two"))
+    here = redirected({"PYTHONPATH": os.pathsep}, OURS)  # an empty entry is the working directory
+    assert here["PYTHONPATH"].split(os.pathsep) == [START, "", ""]
     assert redirected(after, OURS) == after
     off = redirected({"PYTHONPATH": "one", "OTEL_PROGRESS_INSTRUMENT": "none"}, OURS)
     assert (off["PYTHONPATH"], off["OTEL_PROGRESS_INSTRUMENT"]) == ("one", "none")

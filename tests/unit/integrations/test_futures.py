@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import multiprocessing
 import multiprocessing.pool
 import operator
@@ -16,6 +17,7 @@ import pytest
 import otel_progress as progress
 from otel_progress.instrumenting import chosen
 from otel_progress.integrations.futures import Carried
+from otel_progress.live import hooks
 from otel_progress.testing import Capture, capture
 
 
@@ -112,3 +114,24 @@ def test_an_explicit_parent_takes_precedence() -> None:
         assert Carried(parent_of_an_operation, headers)() == other.id
     assert Carried(parent_of_an_operation, headers)() == job.id
     assert parent_of_an_operation() is None
+
+
+def test_a_function_that_is_given_by_name() -> None:
+    """Pools of multiprocessing take `func=`."""
+    with multiprocessing.pool.ThreadPool(1) as pool, progress.operation("job") as job:
+        assert pool.apply_async(func=innermost).get() == job.id
+        assert list(pool.imap(func=lambda _: innermost(), iterable=[1])) == [job.id]
+        with pytest.raises(TypeError):
+            pool.apply_async()
+
+
+def test_other_variables_stay_the_threads_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a program without a line of ours, a pool's thread has its own context, but for what it works for."""
+    variable = contextvars.ContextVar("variable", default="of the worker")
+    monkeypatch.setattr(hooks, "configured", False)
+    with ThreadPoolExecutor(1) as pool, progress.operation("bar") as bar:
+        bar._observed = True
+        variable.set("of the program")
+        assert pool.submit(variable.get).result() == "of the worker"
+        assert pool.submit(innermost).result() == bar.id
+    variable.set("of the worker")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import decimal
 import inspect
 import io
+import pickle
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -456,3 +459,17 @@ def test_what_a_bar_did_before_it_was_shown_is_no_gap(seen: Capture, monkeypatch
     found = ended(seen, "files")
     assert found.progress.rate == pytest.approx(10, rel=0.1)
     assert one._gaps is None
+
+
+def test_a_bar_that_is_switched_off_takes_what_tqdm_takes() -> None:
+    """What is no number is ignored there; the bar can be copied and pickled, and a subclass may answer to any name."""
+    for n in (decimal.Decimal(1), None, "x", [1]):
+        assert tqdm.tqdm(total=10, disable=True).update(n) is None
+    assert list(pickle.loads(pickle.dumps(tqdm.tqdm([1, 2], disable=True)))) == [1, 2]
+    assert list(copy.deepcopy(tqdm.tqdm([1, 2], disable=True))) == [1, 2]
+
+    class Anything(tqdm.tqdm):  # type: ignore[type-arg]
+        def __getattr__(self, name: str) -> Any:
+            return lambda *_: None
+
+    assert list(Anything(range(3), disable=True)) == [0, 1, 2]

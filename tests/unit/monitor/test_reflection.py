@@ -49,6 +49,8 @@ def test_client_builds_a_request_from_what_it_learns(monitor: Served) -> None:
         for key, value in {"id": "by-reflection", "name": "job"}.items():
             record.attributes.add(key=f"progress.operation.{key}").value.string_value = value
         record.attributes.add(key="progress.status").value.string_value = "running"
+        record.attributes.add(key="progress.start_time").value.double_value = 1_700_000_000.0
+        record.attributes.add(key="progress.sequence").value.int_value = 1
         said = channel.unary_unary(f"/{LOGS}/Export")(request.SerializeToString(), timeout=20)
         assert not answer.FromString(said).HasField("partial_success")
     assert monitor.detail("by-reflection")["status"] == "running"

@@ -57,9 +57,10 @@ def _instrument(out: dict[str, str]) -> None:
     """Have each Python below look for libraries that it knows, unless that is switched off."""
     start = os.path.join(os.path.dirname(instrumenting.__file__), "start")
     asked = out.setdefault(INSTRUMENT, "auto").strip().lower()
-    before = [each for each in out.get("PYTHONPATH", "").split(os.pathsep) if each != start]
+    given = out.get("PYTHONPATH", "")
+    before = [each for each in given.split(os.pathsep) if each != start] if given else []  # an empty entry is the cwd
     if asked != "none" and os.pathsep not in start:
-        out["PYTHONPATH"] = os.pathsep.join([start, *filter(None, before)])
+        out["PYTHONPATH"] = os.pathsep.join([start, *before])
 
 
 def endpoints(environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], bool]:

@@ -88,17 +88,19 @@ class Record:
     Attributes:
         base: the keyframe that a delta was put on.
         event: the event name.
+        is_foreign: whether no SDK of ours sent it; then a ratio that is left out follows from the counts.
         time: when it happened, in ns since 1970.
         brief: the attributes that are decoded at once.
         own: the attributes that are not part of the state of its operation.
         trace: the trace id, 16 bytes or none.
     """
 
-    __slots__ = ("_message", "_raw", "base", "brief", "event", "own", "time", "trace")
+    __slots__ = ("_message", "_raw", "base", "brief", "event", "is_foreign", "own", "time", "trace")
 
     def __init__(self, event: str, message: LogRecord) -> None:
         """Read a record with one of our event names."""
         self.event = event
+        self.is_foreign = False
         self.base: Record | None = None
         self.time: int = message.time_unix_nano or message.observed_time_unix_nano or clock.time_ns()
         self.trace: bytes = message.trace_id

@@ -93,7 +93,7 @@ class History:
             record.text[:TEXT],
             status if isinstance(status, str) else None,
             head.agent,
-            _ratio(brief, head.status),
+            _ratio(record, head.status),
             json.dumps(own, default=repr) if own else None,
         )
 
@@ -160,12 +160,13 @@ class History:
         self.infer(entry, s.OPERATION_ENDED, said, timestamp=entry.snapshot.timestamp)
 
 
-def _ratio(brief: Mapping[str, Any], status: Status) -> float | None:
-    """The ratio that an event says, or that follows from its counts."""
+def _ratio(record: Record, status: Status) -> float | None:
+    """The ratio that an event says, or that follows from its counts, as in `wire.from_attributes`."""
+    brief: Mapping[str, Any] = record.brief
     said, completed, total = brief.get(s.RATIO), brief.get(s.COMPLETED), brief.get(s.TOTAL)
     if is_ratio(said):
         return float(said)  # type: ignore[arg-type]
-    if not (is_amount(completed) and is_amount(total)) or status is Status.PENDING:
+    if not record.is_foreign or not (is_amount(completed) and is_amount(total)) or status is Status.PENDING:
         return None
     raw = of_counts(completed, total)
     return None if raw is None else shown_of_counts(raw, completed=status is Status.COMPLETED, over=status.final)

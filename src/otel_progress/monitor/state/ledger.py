@@ -68,6 +68,10 @@ class ReportedEvent(Protocol):
         """When it happened, in ns since 1970."""
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether no SDK of ours sent it."""
+
+    @property
     def brief(self) -> Mapping[str, Any]:
         """The attributes that identify its operation."""
 
@@ -885,7 +889,12 @@ def read(event: ReportedEvent) -> Snapshot | None:
     """The snapshot that an event carries; None if it is invalid."""
     try:
         snapshot = wire.from_attributes(
-            event.attributes, event.time / 1e9, event.trace_id or None, event.span_id or None, event.sampled
+            event.attributes,
+            event.time / 1e9,
+            event.trace_id or None,
+            event.span_id or None,
+            event.sampled,
+            derives=event.is_foreign,
         )
     except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError):
         return None
