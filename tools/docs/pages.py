@@ -63,6 +63,7 @@ PARTS: Final = (
         "How-to: frameworks",
         (
             "docs/how-to/frameworks.md",
+            "docs/how-to/recipes.md",
             "docs/integrations.md",
             "docs/live-spans.md",
             "docs/mcp.md",
