@@ -95,12 +95,13 @@ class Bar(Late):
         bar = self._bar()
         if bar is None:
             return self._read
-        total = getattr(bar, "total", None)
+        about = vars(bar)  # a subclass may answer to any name
+        total = about.get("total")
         done: Any = None
         if self.lane is None or self._scale != 1:
             done = self._start + self.lane.completed if self.lane is not None else bar.n + self._manual
             done *= self._scale
-        desc, postfix = getattr(bar, "desc", None) or self._desc, getattr(bar, "postfix", None)
+        desc, postfix = about.get("desc") or self._desc, about.get("postfix")
         words = ", ".join(str(each).strip().removesuffix(":") for each in (desc, postfix) if each)
         return done, None if total is None else total * self._scale, words or None
 
@@ -173,7 +174,7 @@ def _init(plain: Any) -> Any:
 
 def _known(bar: Any) -> dict[str, Any]:
     """What the bar says of itself; one that is switched off says nothing."""
-    found = {name: getattr(bar, name, None) for name in ("unit", "unit_scale", "initial", "desc")}
+    found = {name: vars(bar).get(name) for name in ("unit", "unit_scale", "initial", "desc")}
     return {name: value for name, value in found.items() if value is not None}
 
 

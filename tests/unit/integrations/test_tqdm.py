@@ -473,3 +473,4 @@ def test_a_bar_that_is_switched_off_takes_what_tqdm_takes() -> None:
             return lambda *_: None
 
     assert list(Anything(range(3), disable=True)) == [0, 1, 2]
+    assert integration._switch.on

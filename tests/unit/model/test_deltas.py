@@ -160,9 +160,9 @@ def test_a_message_that_is_removed_is_gone_and_one_that_comes_back_too(length: i
 
 
 def test_numbers_that_hash_alike_are_told_apart() -> None:
-    """The hash of -1 is that of -2."""
-    first = plain(1, progress=Progress(-1, restored=-1.0))
-    assert seen(first, plain(2, progress=Progress(-2, restored=-2.0))).progress == Progress(-2, restored=-2.0)
+    """The hash of 0 is that of 2**61 - 1."""
+    first = plain(1, progress=Progress(0))
+    assert seen(first, plain(2, progress=Progress(2**61 - 1))).progress == Progress(2**61 - 1)
 
 
 def test_a_wait_of_the_keyframe_that_is_over_is_gone() -> None:

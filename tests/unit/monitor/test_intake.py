@@ -423,6 +423,7 @@ def test_any_language_is_enough(monitor: Served) -> None:
         said |= {} if named else {s.EVENT_NAME: s.UPDATED}
         pairs = [{"key": name, "value": {"stringValue": text}} for name, text in said.items()]
         pairs.append({"key": s.SEQUENCE, "value": {"intValue": "1"}})
+        pairs.append({"key": s.START_TIME, "value": {"doubleValue": 1763750000.0}})
         record = {"timeUnixNano": "1763750000000000000", "attributes": pairs, **named}
         body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}).encode()
         answer = monitor.ask("POST", "/v1/logs", body, {"Content-Type": JSON})

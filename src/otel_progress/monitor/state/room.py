@@ -74,7 +74,7 @@ class Room:
         self._now = max(now, self._now)
         holder = self._holders.get(process.instance)
         if holder is None:
-            path = (self.client, process.resource.get(s.SERVICE_NAME))
+            path = (self.client, _service(process))
             self._holders[process.instance] = self._processes.add(path, process.instance)
             if not busy:
                 self.idle[process.instance] = None
@@ -98,8 +98,7 @@ class Room:
     def enter(self, operation_id: str, instance: str, process: Heard | None) -> Holder:
         """An operation is open; returns its holder, from which it is removed when it is not."""
         self.idle.pop(instance, None)
-        service = None if process is None else process.resource.get(s.SERVICE_NAME)
-        return self._operations.add((self.client, service, instance), operation_id)
+        return self._operations.add((self.client, _service(process), instance), operation_id)
 
     def is_of_client(self, holder: Holder | None) -> bool:
         """Whether the holder of an operation is a process of who sends what is taken now."""
@@ -138,3 +137,9 @@ class Room:
             return False
         allowed = BEATS * process.interval if process.beats else SILENT_AFTER
         return self._now - process.heard_at >= allowed
+
+
+def _service(process: Heard | None) -> str | None:
+    """The name of its service; senders are untrusted, so it may be no text."""
+    name = None if process is None else process.resource.get(s.SERVICE_NAME)
+    return name if isinstance(name, str) else None
