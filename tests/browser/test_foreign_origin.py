@@ -97,15 +97,19 @@ def test_page_says_what_a_program_sends_wrong(browser, tmp_path):
                     "progress.status": "running",
                     **wrong,
                 }.items()
+            ]
+            + [
+                {"key": "progress.sequence", "value": {"intValue": "1"}},
+                {"key": "progress.start_time", "value": {"doubleValue": 1_763_750_000.0}},
             ],
         }
         body = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": "theirs"}, "logRecords": [record]}]}]}
         answer = monitor.ask("POST", "/v1/logs", json.dumps(body).encode(), {"Content-Type": "application/json"})
-        assert b"progress.completed has a wrong type" in answer.body
+        assert b"progress.completed must be a number of at least 0" in answer.body
         assert monitor.get("/health")["mistakes"]["type"] == 1
         context = browser.new_context()
         page = context.new_page()
         page.goto(f"{monitor.monitor.url}/#/operations/a")
         found = page.locator("section[aria-labelledby=mistakes-title]")
-        expect(found).to_contain_text("progress.completed has a wrong type or value, it is the text '12'")
+        expect(found).to_contain_text("progress.completed must be a number of at least 0")
         context.close()

@@ -136,11 +136,15 @@ def value(given: Any) -> AnyValue:
     return AnyValue(double_value=given) if isinstance(given, float) else AnyValue(string_value=given)
 
 
+STARTED = clock.unix()
+"""When all operations of `event` started, unless it is told otherwise (s since 1970)."""
+
+
 def event(
     key: str, name: str = "job", status: str = "running", *, kind: str = s.UPDATED, sequence: int = 1, **more: Any
 ) -> LogRecord:
     """Return a log event of an operation; `more` uses the names of semconv."""
-    said = {s.OPERATION_ID: key, s.OPERATION_NAME: name, s.STATUS: status, s.SEQUENCE: sequence}
+    said = {s.OPERATION_ID: key, s.OPERATION_NAME: name, s.STATUS: status, s.SEQUENCE: sequence, s.START_TIME: STARTED}
     said |= {getattr(s, word): given for word, given in more.items()}
     pairs = [KeyValue(key=word, value=value(given)) for word, given in said.items()]
     moment = clock.time_ns()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from contextlib import ExitStack
@@ -81,11 +82,14 @@ ENDS = {
 }
 
 
-def check_ended(receiver: Receiver, status: str) -> None:
-    """Check that the operation, its stage and its spans ended with this status, and were flushed."""
+def check_ended(receiver: Receiver, status: str, errors: str = "") -> None:
+    """Check that the operation, its stage and its spans ended with this status, and were flushed.
+
+    Spans for which an exit had no time on a busy machine are among those that it counted in its `errors`.
+    """
     assert receiver.ended().get("ending") == status
-    if status != "completed":
-        spans = {span.name: span.status for span in receiver.spans}
+    spans = {span.name: span.status for span in receiver.spans}
+    if status != "completed" and ("ending" in spans or not re.search(r"\d spans? could not be sent", errors)):
         assert spans["ending"] == 2, spans
     assert receiver.doubled() == []
 
@@ -126,7 +130,7 @@ def test_sigterm_handled(protocol: str, options: str) -> None:
         program.process.send_signal(signal.SIGTERM)
         assert program.wait() == (7 if "exits" in options else -signal.SIGTERM)
         assert program.ended - sent < exit_seconds()
-        check_ended(receiver, "interrupted")
+        check_ended(receiver, "interrupted", program.errors)
         assert ("chained" in program.values()) == ("chained" in options)
 
 
