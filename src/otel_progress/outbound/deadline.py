@@ -17,6 +17,7 @@ from __future__ import annotations
 import http.client
 import io
 import math
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -139,19 +140,39 @@ class Limited:
     response_class: type[http.client.HTTPResponse] = Response
     sock: socket.socket | None
     timeout: Any
+    _file: tuple[int, int] | None = None
+    """Identifies what the socket was connected as."""
 
     def connect(self) -> None:
         """Connect, with the TLS handshake, in the time left."""
         limit, before = _here.limit, self.timeout
         if limit is None:
             super().connect()  # type: ignore[misc]
-            return
-        self.timeout = min(limit.left(), _seconds(before))
-        try:
-            super().connect()  # type: ignore[misc]
-        finally:
-            self.timeout = before
-        self._restore_timeout()
+        else:
+            self.timeout = min(limit.left(), _seconds(before))
+            try:
+                super().connect()  # type: ignore[misc]
+            finally:
+                self.timeout = before
+            self._restore_timeout()
+        self._file = None if self.sock is None else _file_of(self.sock)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it can be used again; urllib3 asks before each request."""
+        self._let_go()
+        return bool(super().is_connected)  # type: ignore[misc]
+
+    def close(self) -> None:
+        """Close it, but nothing that has its number now."""
+        self._let_go()
+        super().close()  # type: ignore[misc]
+
+    def _let_go(self) -> None:
+        """Forget a socket that the program closed, as by `os.closerange`: its number may be another file's now."""
+        if self.sock is not None and self._file is not None and _file_of(self.sock) != self._file:
+            self.sock.detach()
+            self.sock = None
 
     def _restore_timeout(self) -> None:
         """Restore the timeout of the connection."""
@@ -161,6 +182,7 @@ class Limited:
     def send(self, data: Any) -> None:
         """Send in the time left."""
         limit = _here.limit
+        self._let_go()
         if limit is not None and self.sock is None:
             self.connect()
         if limit is not None and self.sock is not None:
@@ -168,6 +190,15 @@ class Limited:
         super().send(data)  # type: ignore[misc]
         if limit is not None:
             self._restore_timeout()
+
+
+def _file_of(sock: socket.socket) -> tuple[int, int] | None:
+    """Identifies the file behind a socket; None if it is closed."""
+    try:
+        found = os.fstat(sock.fileno())
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class Plain(Limited, http.client.HTTPConnection):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
@@ -173,3 +175,65 @@ def test_a_connection_goes_on_with_its_own_timeout_afterwards() -> None:
 def test_retry_after(given: str, seconds: float | None) -> None:
     """`Retry-After` is a number of seconds or a date; anything else is ignored."""
     assert seconds_of(given, 10.0) == seconds
+
+
+class KeepsOpen(BaseHTTPRequestHandler):
+    """Answers each request of a connection."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer."""
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """The address of a server that keeps connections open."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), KeepsOpen) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_connection_that_the_program_closed_is_let_go(address: str) -> None:
+    """After `os.closerange`, as of a daemon, its number may be a file of the program: nothing is sent there, or closed."""
+    mine, other = socket.socketpair()
+    with mine, other, Session() as session:
+        assert session.ask("GET", address, HELD, 1024).status == 200
+        (pool,) = session.get_adapter(address).poolmanager.pools._container.values()  # type: ignore[attr-defined]
+        (connection,) = [each for each in pool.pool.queue if each is not None]
+        number = connection.sock.fileno()
+        os.dup2(mine.fileno(), number)  # which closes what was there
+        assert session.ask("GET", address, HELD, 1024).status == 200
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            other.recv(1)
+        os.fstat(number)
+        os.close(number)
+
+
+def test_a_connection_of_http_client_that_the_program_closed_is_let_go(address: str) -> None:
+    """The same, also where it is closed."""
+    mine, other = socket.socketpair()
+    with mine, other:
+        connection = Plain(address.removeprefix("http://"))
+        connection.request("GET", "/")
+        connection.getresponse().read()
+        assert connection.sock is not None
+        number = connection.sock.fileno()
+        os.dup2(mine.fileno(), number)
+        connection.close()
+        os.fstat(number)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 200
+        connection.close()
+        os.close(number)
