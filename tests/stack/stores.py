@@ -127,9 +127,16 @@ class VictoriaLogs(Backend):
         if status != http.client.OK:
             raise BackendError(f"victorialogs answered {status}: {answer.decode(errors='replace')}")
 
-    def written(self) -> bool:
-        """Return whether received data is on its disk, with its index; it writes each second."""
-        return all(list(self.data.glob(f"partitions/*/{kind}/*/metadata.json")) for kind in ("datadb", "indexdb"))
+    def parts(self) -> set[Path]:
+        """Return the parts of data and of the index that are on its disk; it writes new ones each second."""
+        return {
+            part for kind in ("datadb", "indexdb") for part in self.data.glob(f"partitions/*/{kind}/*/metadata.json")
+        }
+
+    def written(self, before: Collection[Path] = ()) -> bool:
+        """Return whether data that came after these parts is on its disk, with an index."""
+        kinds = {part.parent.parent.name for part in self.parts().difference(before)}
+        return "datadb" in kinds and ("indexdb" in kinds or bool(before))
 
     def count(self, logsql: str, what: str = "count()") -> float:
         """Return the number of records that match a LogsQL query, or another LogsQL statistic."""
