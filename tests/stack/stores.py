@@ -8,6 +8,7 @@ import copy
 import http.client
 import json
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
