@@ -58,19 +58,8 @@ class Late:
     """
 
     __slots__ = (
-        *(
-            "_began_ns",
-            "_context",
-            "_count",
-            "_ended_at",
-            "_last",
-            "_looked",
-            "_made_at",
-            "_moved_at",
-            "_outer",
-            "_read",
-        ),
-        *("around", "began", "ended", "group", "lane", "node", "place"),
+        *("_began_ns", "_context", "_count", "_ended_at", "_last", "_looked", "_made_at", "_moved_at", "_outer"),
+        *("_read", "around", "began", "ended", "group", "lane", "node", "place"),
     )
 
     def __init__(self) -> None:

@@ -345,12 +345,18 @@ def _loaded(text: str | None, otherwise: Any = None) -> Any:
 def _progress(told: dict[str, Any], status: Status, unit: str, eta: Estimate | None, derives: bool) -> Progress:
     """Return the progress from valid numbers; with `derives` a ratio that is missing follows from the counts."""
     raw = told["ratio"] if told["ratio_raw"] is None else told["ratio_raw"]
-    if derives and raw is None and status is not Status.PENDING:
-        raw = of_counts(told["completed"], told["total"])
-        if raw is not None:
-            told["ratio"] = shown_of_counts(raw, completed=status is Status.COMPLETED, over=status.final)
-            raw = None if told["ratio"] is None else raw
+    if derives and raw is None:
+        raw, told["ratio"] = ratios_of(told["completed"], told["total"], status)
     return Progress(**{**told, "ratio_raw": raw}, unit=unit, eta=eta)
+
+
+def ratios_of(completed: float | None, total: float | None, status: Status) -> tuple[float | None, float | None]:
+    """Return the raw ratio and the one to show that follow from counts of at least 0; both None if there is none."""
+    raw = None if status is Status.PENDING else of_counts(completed, total)
+    if raw is None:
+        return None, None
+    shown = shown_of_counts(raw, completed=status is Status.COMPLETED, over=status.final)
+    return (None, None) if shown is None else (raw, shown)
 
 
 def _read_folded(given: Any) -> tuple[tuple[str, int, float], ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import rich.progress
 import tqdm
 import tqdm.rich
+from bar_parts import move_and_hang
 from rich.console import Console
 
 import otel_progress as progress
@@ -126,22 +126,9 @@ def test_a_task_that_another_thread_moves_is_stuck_at_the_line_of_that_thread(
     seen: Capture, console: Console, how: str
 ) -> None:
     """The thread that moved it last works on it, not the one that added it."""
-    moved, gate = threading.Event(), threading.Event()
-
-    def work_that_hangs() -> None:
-        getattr(shown, how)(task, advance=3)
-        moved.set()
-        gate.wait(60)
-
     with progress.operation("job", stall_after=10), rich.progress.Progress(console=console) as shown:
         task = shown.add_task("files", total=4)
-        seen.advance(2)
-        worker = threading.Thread(target=work_that_hangs)
-        worker.start()
-        assert moved.wait(60)
-        seen.advance(30)
-        gate.set()
-        worker.join(60)
+        move_and_hang(seen, lambda: getattr(shown, how)(task, advance=3))
     stalled = seen.of(semconv.STALLED)[0].snapshot
     assert counts(stalled.stages[0]) == (3, 4)
     assert "work_that_hangs" in str(stalled.stuck_at)

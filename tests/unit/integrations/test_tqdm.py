@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import tqdm.asyncio
 import tqdm.std
+from bar_parts import move_and_hang
 from tqdm.contrib.concurrent import process_map, thread_map
 
 import otel_progress as progress
@@ -396,23 +397,9 @@ def test_an_error_of_ours_leaves_the_loop_alone(
 
 def test_a_bar_that_another_thread_moves_is_stuck_at_the_line_of_that_thread(seen: Capture) -> None:
     """The thread that moved it last works on it, not the one that made it."""
-    moved, gate = threading.Event(), threading.Event()
-
-    def work_that_hangs() -> None:
-        for _ in range(5):
-            one.update()
-        moved.set()
-        gate.wait(60)
-
     with progress.operation("job", stall_after=10):
         one = bar(total=20, desc="files")
-        seen.advance(2)
-        worker = threading.Thread(target=work_that_hangs)
-        worker.start()
-        assert moved.wait(60)
-        seen.advance(30)
-        gate.set()
-        worker.join(60)
+        move_and_hang(seen, lambda: [one.update() for _ in range(5)])
         one.close()
     stalled = seen.of(semconv.STALLED)[0].snapshot
     assert (stalled.stages[0].path, counts(stalled.stages[0])) == ("files", (5, 20, "item"))

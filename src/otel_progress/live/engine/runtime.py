@@ -187,7 +187,8 @@ def _interrupt_all(reason: str, deadline: float) -> None:
         for number, operation in enumerate(registry.operations(), 1):
             if error is not None and operation._observed:
                 operation._finish(ending(error), words(error), error)
-            operation._finish(Status.INTERRUPTED, reason, None)
+            else:
+                operation._finish(Status.INTERRUPTED, reason, None)
             interrupted.add(operation)
             if number % INTERRUPTS == 0 and clock.monotonic() >= deadline:
                 break

@@ -96,7 +96,7 @@ class CoreLimits:
     """How much the core holds.
 
     Attributes:
-        held_bytes: the most bytes of all operations in memory; beyond it those of whoever holds most make room.
+        held_bytes: the most bytes of all operations in memory; beyond it the client with the most gives up its own.
         unsaved: the most operations that wait for a store that cannot write; beyond it nothing is accepted.
         slice: the operations loaded at a time after a start.
         traces: the most traces of other programs that are followed.

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.attribute_types import is_amount, is_ratio
-from otel_progress.model.ratio import of_counts, shown_of_counts
-from otel_progress.model.status import Status
 from otel_progress.model.timeline import INFERRED
+from otel_progress.model.wire import ratios_of
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger
 from otel_progress.monitor.state.listener import ALERTING
 from otel_progress.monitor.state.saved import HistoryEvent
 
 if TYPE_CHECKING:
+    from otel_progress.model.status import Status
     from otel_progress.monitor.state.store import Store
 
 THIN: Final = 1.0
@@ -166,7 +166,6 @@ def _ratio(record: Record, status: Status) -> float | None:
     said, completed, total = brief.get(s.RATIO), brief.get(s.COMPLETED), brief.get(s.TOTAL)
     if is_ratio(said):
         return float(said)  # type: ignore[arg-type]
-    if not record.is_foreign or not (is_amount(completed) and is_amount(total)) or status is Status.PENDING:
+    if not record.is_foreign or not (is_amount(completed) and is_amount(total)):
         return None
-    raw = of_counts(completed, total)
-    return None if raw is None else shown_of_counts(raw, completed=status is Status.COMPLETED, over=status.final)
+    return ratios_of(completed, total, status)[1]

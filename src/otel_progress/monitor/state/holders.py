@@ -1,8 +1,8 @@
-"""Who holds how many rows, so that whoever holds the most makes room first.
+"""How many rows each client, service and process has, so that the one with the most gives up its own first.
 
-Rows are counted for each holder on a path, such as a client, a service of it, a process of that service. The holder
-that makes room is found from the top: of the clients the one with the most rows, of its services the one with the
-most, and so on. So many processes that one client invents are one holder, however few rows each of them has.
+Rows are counted on each step of a path: a client, one of its services, one of that service's processes. What gives up a
+row is found from the top: the client with the most rows, then its service with the most, then that one's process. All
+processes that a client makes up count as that client, however few rows each of them has.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Who makes room when the ledger is full: whoever holds the most, so that a flood of one client hurts nobody else.
+"""Which row leaves a full ledger: one of the client that has the most, so that a flood of one hurts nobody else.
 
 A client is who sent it (token and address), and holds rows in the name of its services and their processes.
 """
