@@ -8,7 +8,6 @@ import copy
 import http.client
 import json
 import time
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -128,16 +127,15 @@ class VictoriaLogs(Backend):
         if status != http.client.OK:
             raise BackendError(f"victorialogs answered {status}: {answer.decode(errors='replace')}")
 
-    def parts(self) -> set[Path]:
-        """Return the parts of data and of the index that are on its disk; it writes new ones each second."""
-        return {
-            part for kind in ("datadb", "indexdb") for part in self.data.glob(f"partitions/*/{kind}/*/metadata.json")
-        }
-
-    def written(self, before: Collection[Path] = ()) -> bool:
-        """Return whether data that came after these parts is on its disk, with an index."""
-        kinds = {part.parent.parent.name for part in self.parts().difference(before)}
-        return "datadb" in kinds and ("indexdb" in kinds or bool(before))
+    def written(self) -> bool:
+        """Return whether data and its index are on its disk; a part that `parts.json` does not list is lost."""
+        return all(
+            any(
+                json.loads(listed.read_text() or "[]") or ()
+                for listed in self.data.glob(f"partitions/*/{kind}/parts.json")
+            )
+            for kind in ("datadb", "indexdb")
+        )
 
     def count(self, logsql: str, what: str = "count()") -> float:
         """Return the number of records that match a LogsQL query, or another LogsQL statistic."""

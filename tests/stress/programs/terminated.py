@@ -79,6 +79,9 @@ def child(state, ready):
         native()
     if state == "executes":
         os.execv(sys.executable, [sys.executable, "-c", "import time; time.sleep(60)"])
+    if state.startswith("theirs"):
+        for _ in range(600):
+            time.sleep(0.1)  # Python misses a signal right before a system call, and nothing of ours insists on theirs
     time.sleep(60)
 
 

@@ -29,6 +29,7 @@ class Said(NamedTuple):
     trace_id: str = "1" * 32
     span_id: str = "2" * 16
     sampled: bool = True
+    is_foreign: bool = False
 
     @property
     def brief(self) -> dict[str, Any]:
@@ -300,12 +301,13 @@ COUNTS: list[tuple[str, int, int, float | None, float | None]] = [
 def test_ratio_that_is_not_said_follows_from_the_counts(
     status: str, completed: int, total: int, ratio: float | None, raw: float | None
 ) -> None:
-    """Of an operation and of a stage; only completed work shows all of it, and what ended otherwise not more."""
+    """Of what another SDK sent; only completed work shows all of it, and what ended otherwise not more."""
     ledger = Ledger()
     stage = {"path": "a", "status": status, "completed": completed, "total": total}
     event = said(snap(7))
     given = {s.STATUS: status, s.COMPLETED: completed, s.TOTAL: total, s.STAGES: json.dumps([stage])}
-    ledger.hear(resource(), [event._replace(attributes={**event.attributes, **given})], 1.0)
+    told = event._replace(attributes={**event.attributes, **given}, is_foreign=True)
+    ledger.hear(resource(), [told], 1.0)
     seen = ledger.operations["a"].snapshot
     wanted = Progress(completed, total, ratio=ratio, ratio_raw=raw)
     assert (seen.progress, seen.stages[0].progress) == (wanted, wanted)

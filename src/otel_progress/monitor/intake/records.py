@@ -97,10 +97,10 @@ class Record:
 
     __slots__ = ("_message", "_raw", "base", "brief", "event", "is_foreign", "own", "time", "trace")
 
-    def __init__(self, event: str, message: LogRecord) -> None:
+    def __init__(self, event: str, message: LogRecord, *, is_foreign: bool = False) -> None:
         """Read a record with one of our event names."""
         self.event = event
-        self.is_foreign = False
+        self.is_foreign = is_foreign
         self.base: Record | None = None
         self.time: int = message.time_unix_nano or message.observed_time_unix_nano or clock.time_ns()
         self.trace: bytes = message.trace_id
@@ -298,13 +298,16 @@ def groups(parcel: Parcel, is_due: Due = lambda *_: True) -> Iterator[Group]:
         resource = resource_attributes(by_resource.resource, parcel.allowance)
         for by_scope in by_resource.scope_logs:
             unknown: list[str] = []
-            found, void = _records(by_scope.log_records, is_due, parcel, unknown)
+            is_foreign = by_scope.scope.name != s.SCOPE
+            found, void = _records(by_scope.log_records, is_due, parcel, unknown, is_foreign=is_foreign)
             if parcel.largest > RECORD_SMALL:
                 found = _bounded(found, parcel.allowance)
             yield Group(resource, by_scope.scope.name, tuple(found), void, tuple(unknown))
 
 
-def _records(messages: Any, is_due: Due, parcel: Parcel, unknown: list[str]) -> tuple[list[Record], int]:
+def _records(
+    messages: Any, is_due: Due, parcel: Parcel, unknown: list[str], *, is_foreign: bool
+) -> tuple[list[Record], int]:
     """Our events without void updates, and the number of these."""
     is_large, left = parcel.largest > RECORD_SMALL, parcel.allowance.left
     found: list[Record] = []
@@ -328,7 +331,7 @@ def _records(messages: Any, is_due: Due, parcel: Parcel, unknown: list[str]) -> 
         if left < 0 or (is_large and has_too_many_parts(message)):
             parcel.allowance.refused += 1
             continue
-        record = Record(event, message)
+        record = Record(event, message, is_foreign=is_foreign)
         found.append(record)
         said = record.brief.get(s.SEQUENCE)
         if event == s.OPERATION_STARTED:

@@ -363,9 +363,6 @@ class Core:
     def _hear(self, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool) -> None:
         """Take the events of one process."""
         group = with_judge(group)
-        if group.scope != s.SCOPE:
-            for record in group.records:
-                record.is_foreign = True
         for name in group.unknown:
             self._complain(unknown_event(name), group)
         for key in keys_of(group.resource):
