@@ -205,3 +205,28 @@ def test_capture_is_apart_from_a_ticker_that_runs() -> None:
         while len(rounds) == seen:
             assert not threading.Event().wait(0.01)
         outside.stop()
+
+
+FORKS = """
+import multiprocessing
+
+import otel_progress as progress
+from otel_progress.testing import capture
+
+
+def work(number):
+    with progress.operation("child"):
+        return number + 1
+
+
+with capture(), progress.operation("parent"):
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        print(pool.map(work, [1, 2, 3]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork")
+def test_a_process_forks_while_a_capture_is_open() -> None:
+    """Code under test may use pools of processes."""
+    done = subprocess.run([sys.executable, "-c", FORKS], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[2, 3, 4]\n", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,6 +105,8 @@ class Memory:
         self.metrics_receiver = Receiver()
         self._spans = InMemorySpanExporter()
         resource = Resource({s.SERVICE_NAME: "test", s.SERVICE_INSTANCE_ID: "test"})
+        # In a forked child the provider starts a pool: the lock of pools must be free by then, so its hook comes first.
+        importlib.import_module("concurrent.futures.thread")
         self.tracer_provider = TracerProvider(resource=resource, id_generator=_Counting(), shutdown_on_exit=False)
         self.tracer_provider.add_span_processor(SimpleSpanProcessor(self._spans))
         self._reader = InMemoryMetricReader()
