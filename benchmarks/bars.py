@@ -11,7 +11,7 @@ import rich.progress
 import tqdm
 
 import otel_progress as progress
-from benchmarks.harness import Cost, Row, compare, full_or_short, nanoseconds
+from benchmarks.harness import Cost, Row, compare, full_or_short, nanoseconds, tell
 from otel_progress.instrumenting import chosen
 
 ITEMS = full_or_short(200_000, 5_000)
@@ -91,3 +91,7 @@ def rows() -> list[Row]:
         loop_row("rich", "rich", lambda items: rich.progress.track(items, total=ITEMS, console=console)),
         bar_row(),
     ]
+
+
+if __name__ == "__main__":
+    tell(*rows())

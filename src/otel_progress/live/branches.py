@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.live import hooks
 from otel_progress.live.running import STAGES, children, host_of, innermost, is_inside
-from otel_progress.model.snapshot import Wait
+from otel_progress.model.reported import Wait
 from otel_progress.model.status import Status
 
 if TYPE_CHECKING:

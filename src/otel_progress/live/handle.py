@@ -31,7 +31,7 @@ from otel_progress.live.track import AsyncTracked, Tracked, tracked
 from otel_progress.live.waits import Waiting
 from otel_progress.model import feed, values
 from otel_progress.model.origin import of_the_job
-from otel_progress.model.snapshot import Note
+from otel_progress.model.reported import Note
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import EMPTY, Number
 

@@ -23,6 +23,7 @@ modules: Final = [
     "live.engine.runtime",
     "live.engine.listeners",
     "live.executor",
+    "model.json_keys",
     "model.summary",
 ]
 """The modules to import; `api.py` adds the decorators."""

@@ -6,8 +6,8 @@ import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
+from otel_progress.model.reported import Wait
 from otel_progress.model.resources import Resources
-from otel_progress.model.snapshot import Wait
 from otel_progress.model.tallies import Failures, Tallies
 from otel_progress.model.values import EMPTY, Attributes, Number
 

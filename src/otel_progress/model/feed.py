@@ -6,7 +6,7 @@ from collections.abc import MutableSequence
 from dataclasses import replace
 from typing import Final
 
-from otel_progress.model.fields import Note
+from otel_progress.model.reported import Note
 
 RUNNING: Final = frozenset({"running", "started", "in progress", "in_progress"})
 """Statuses of a note about an ongoing activity; a later note with the same text and stage ends it."""

@@ -1,4 +1,4 @@
-"""The parts of a snapshot as immutable values: progress, waits, notes, branches, stages, operation fields."""
+"""The parts of a snapshot as immutable values: progress, branches, stages, operation fields."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
+from otel_progress.model.reported import Note, Wait
 from otel_progress.model.resources import Resources
 from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status
@@ -100,31 +101,6 @@ class Progress:
         if left > 0 and eta.source in ("rate", "history"):
             return max(min(unreported, IN_HAND * eta.eta), eta.eta * min(1.0, IN_HAND / left))
         return eta.eta / 2 if self.ratio is not None and eta.source == "rate" else math.inf
-
-
-@dataclass(frozen=True)
-class Wait:
-    """A declared wait: its reason, how long it has lasted, and when it is overdue (seconds)."""
-
-    reason: str
-    elapsed: float
-    overdue_after: float | None = None
-
-
-@dataclass(frozen=True)
-class Note:
-    """A line of the activity feed; `timestamp` is in seconds since 1970.
-
-    A note with the status `running` (or `started`, `in progress`) reports an ongoing activity. A later note with the
-    same text in the same stage replaces it and keeps its `started_at` (seconds since 1970).
-    """
-
-    timestamp: float
-    text: str
-    status: str | None = None
-    stage: str | None = None
-    attributes: Attributes = field(default_factory=no_attributes)
-    started_at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from otel_progress.model.fields import (
     StageSnapshot,
     Wait,
 )
-from otel_progress.model.json_keys import of_snapshot
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes, finite, no_attributes
 
@@ -63,6 +62,8 @@ class Snapshot(SnapshotFields):
         `estimated_completion`, `updated_at`; see `docs/guide.md`. The keys `progress_percentage`, `metadata`,
         `timestamp`, `health`, `health_reason` and `progress.eta.eta` are deprecated; the next version removes them.
         """
+        from otel_progress.model.json_keys import of_snapshot
+
         return of_snapshot(self)
 
 
