@@ -21,6 +21,8 @@ SHOWN: Final = 200
 KNOWN: Final = 100
 """Troubles that are remembered."""
 DOCTOR: Final = "run `otel-progress doctor`"
+MISDIRECTED: Final = 421
+"""The HTTP status of a receiver that does not answer to the name in the request."""
 _SETTINGS: Final = "\x04"
 """The type of the HTTP/2 frame that a server sends first; it is the fourth byte."""
 _LOOPBACK: Final = ("localhost", "::1")
@@ -75,6 +77,8 @@ def of_grpc(endpoint: Endpoint, signal: str, code: str, details: str) -> Trouble
 
 def of_status(endpoint: Endpoint, signal: str, status: int, said: str) -> Trouble:
     """Explain an HTTP status."""
+    if status == MISDIRECTED:
+        return _trouble(endpoint, "other_name", f"HTTP {status}")
     if status in (401, 403):
         return _trouble(endpoint, "refused_us", f"HTTP {status}")
     if status in (404, 405):
@@ -122,6 +126,10 @@ def _trouble(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") ->
             f"{_other_port(address, 4317)}set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
         ),
         "web_page": (f"a web server answers at {address}, not a receiver of OTLP", "check the address"),
+        "other_name": (
+            f"{address} is not known there by this name ({said})",
+            f"start the monitor with --allowed-host {host}",
+        ),
         "refused_us": (f"{address} refuses us ({said})", "set OTEL_EXPORTER_OTLP_HEADERS"),
         "no_service": (f"{address} takes no {signal} ({said})", "check the address"),
     }.get(kind, (f"{address} does not take {signal or 'what it is sent'} ({said})", ""))

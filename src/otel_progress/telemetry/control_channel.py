@@ -27,7 +27,7 @@ from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.outbound.loopback import is_loopback
-from otel_progress.outbound.trouble import of_error
+from otel_progress.outbound.trouble import MISDIRECTED, of_error
 from otel_progress.settings import Endpoint
 
 log = logging.getLogger("otel_progress")
@@ -52,7 +52,7 @@ OTLP_HTTP: Final = 4318
 REFUSALS: Final = 100
 """URLs that are remembered as having refused us, and are not asked again."""
 _NO_CHANNEL: Final = frozenset({404, 405, 410})
-_NO_RIGHT: Final = frozenset({401, 403})
+_NO_RIGHT: Final = frozenset({401, 403, MISDIRECTED})
 _ABOUT_BODY: Final = frozenset({400, 413, 422})
 _NO_PROXY: Final[Any] = {"http": None, "https": None, "all": None}
 

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from otel_progress import cli, instrumenting, procfs, settings
 from otel_progress.cli import main
+from otel_progress.cli.monitor import state_folder
 from otel_progress.cli.query import view_model
 from otel_progress.cli.run import environment, monitor_host, py_spy
 from otel_progress.cli.run.environment import endpoints, mute, redirected
@@ -419,3 +421,14 @@ def test_list_is_cut_on_a_terminal_alone() -> None:
     columns = [Column("ID", [("a", "")], 1), Column("DOING", [told], 7)]
     assert table(columns, None)[1][-1] == told
     assert sum(len(text) for text, _ in table(columns, 60)[1]) == 59
+
+
+def test_a_user_without_a_home_has_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither HOME nor an entry in the list of users: a container with another user, a minimal init."""
+
+    def nobody(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    assert state_folder({}).parent == Path(tempfile.gettempdir())
+    assert state_folder({"XDG_STATE_HOME": "/state"}) == Path("/state/otel-progress")
