@@ -40,7 +40,7 @@ runs. Nothing else is needed. State and history are kept in a file and survive a
 _EXAMPLE: Final = f"""\
 example:
   otel-progress monitor --open
-  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_PROGRESS_CONFIGURE=true python job.py      (in another terminal)
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_PROGRESS_CONFIGURE=true python job.py   (elsewhere)
   otel-progress watch                                                  (the same, in the terminal)
 
   otel-progress monitor --forward http://collector:4318                forward everything to a Collector
@@ -208,7 +208,7 @@ def _webhook(given: argparse.Namespace, environ: Mapping[str, str]) -> WebhookOp
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
-    """The folder of this product in the user's state folder; a user without a home has one in that for temporary files."""
+    """The folder of this product in the user's state folder; without a home, in the folder for temporary files."""
     state = environ.get("XDG_STATE_HOME")
     if state:
         return Path(state) / "otel-progress"
