@@ -28,7 +28,7 @@ LARGEST: Final = 256 * 1024
 
 def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
     """A stored operation, as an entry; one that is presumed lost may still be heard of again."""
-    record = parse_record(kept.raw)
+    record = parse_record(kept.raw, is_foreign=kept.is_foreign)
     keyframe = _keyframe_in(kept, record)
     if keyframe is not None and keyframe_of(record) is not None:
         record.build_on(keyframe)
@@ -66,7 +66,7 @@ def _keyframe_in(kept: StoredOperation, record: Record) -> Record | None:
     named = keyframe_of(record)
     if kept.keyframe is None or (named is None and not kept.presumed):
         return None
-    found = parse_record(kept.keyframe)
+    found = parse_record(kept.keyframe, is_foreign=kept.is_foreign)
     same = found.brief.get(s.START_TIME) == record.brief.get(s.START_TIME)
     return found if same and named in (None, found.brief.get(s.SEQUENCE)) else None
 
@@ -110,6 +110,7 @@ def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperati
         entry.presumed is not None,
         head.operation_id in dead,
         rolled_of(ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
+        isinstance(entry.said, Record) and entry.said.is_foreign,
         aside=entry.open and head.operation_id not in ledger.operations,
     )
 
