@@ -338,7 +338,7 @@ class Core:
             return Accepted()
         for parcel in job.envelope.parcels():
             for group in self._groups(parcel, now):
-                self._hear(group, batch, stored, now, own=job.own)
+                self._hear(group, batch, stored, now, own=job.own, port=sender.port)
             self._weigh_touched()
             if job.own and parcel.signal in self._forwards:
                 batch.outgoing.append((parcel.signal, parcel.body))
@@ -360,8 +360,17 @@ class Core:
         elif parcel.signal == "traces":
             yield from self._traces.groups(parcel, self.is_ours, self.ledger.find, now, self._owns)
 
-    def _hear(self, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool) -> None:
-        """Take the events of one process."""
+    def _hear(
+        self,
+        group: records.Group,
+        batch: Batch,
+        stored: list[StoredEvent],
+        now: float,
+        *,
+        own: bool,
+        port: int | None,
+    ) -> None:
+        """Take the events of one process, which came from this port of this machine."""
         group = with_judge(group)
         for name in group.unknown:
             self._complain(unknown_event(name), group)
@@ -399,7 +408,7 @@ class Core:
             self._saved_at[instance] = now
             self.journal.processes.add(instance)
         if own and self.watcher is not None:
-            self.watcher.notice(process, _delay(group))
+            self.watcher.notice(process, _delay(group), port)
             if self.ledger.processes[instance].seen != process.seen:
                 self.journal.processes.add(instance)
 
