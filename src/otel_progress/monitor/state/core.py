@@ -38,6 +38,7 @@ from otel_progress.monitor.intake.requests import (
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.archive import Archive
 from otel_progress.monitor.state.aside import Aside
+from otel_progress.monitor.state.attempts import is_same_attempt
 from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
@@ -458,10 +459,10 @@ class Core:
     ) -> None:
         """Take one event of an operation."""
         self._load_for(record)
-        if record.event == s.OPERATION_ENDED and self._is_second_end(record):
+        if record.event == s.OPERATION_ENDED and self._is_second_end(record, instance):
             return
         known = self.ledger.operations.get(str(record.brief.get(s.OPERATION_ID)))
-        told = _is_told_loss(known, record)
+        told = _is_told_loss(known, record, instance)
         was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
@@ -499,7 +500,7 @@ class Core:
             if isinstance(key, str):
                 self.loading.meet(key, parent if isinstance(parent, str) else None)
 
-    def _is_second_end(self, record: Record) -> bool:
+    def _is_second_end(self, record: Record, instance: str) -> bool:
         """Whether the end of this attempt was reported by another process before; an inferred end does not count.
 
         An event right before the end may show that the operation is over, too, but does not report the end.
@@ -510,7 +511,7 @@ class Core:
             return False
         mine = known.head
         reported = isinstance(known.said, Record) and known.said.event == s.OPERATION_ENDED
-        same = (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
+        same = is_same_attempt(mine, head, known.instance == instance)
         return reported and same and (mine.sequence, mine.status) != (head.sequence, head.status)
 
     def _correct_start(self, operation_id: str) -> None:
@@ -737,15 +738,14 @@ class Core:
                 self.judging.restore(entry, now)
 
 
-def _is_told_loss(known: Entry | None, record: Record) -> bool:
+def _is_told_loss(known: Entry | None, record: Record, instance: str) -> bool:
     """Whether it is the proof that an operation was lost, which is said already."""
     if known is None or known.presumed is None or known.head.status is not Status.LOST:
         return False
     head = head_of(record)
     if head is None or record.event != s.OPERATION_ENDED or head.status is not Status.LOST:
         return False
-    mine = known.presumed.head
-    return (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
+    return is_same_attempt(known.presumed.head, head, known.instance == instance)
 
 
 def with_judge(group: records.Group) -> records.Group:

@@ -14,6 +14,7 @@ from otel_progress.model.curve import Curve
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces
+from otel_progress.monitor.state.attempts import is_same_attempt
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, Seen, bare, head_of, keyframe_of
 from otel_progress.monitor.state.ledger import process_of as make_process
 from otel_progress.monitor.state.rollup import Shown
@@ -67,7 +68,8 @@ def _keyframe_in(kept: StoredOperation, record: Record) -> Record | None:
     if kept.keyframe is None or (named is None and not kept.presumed):
         return None
     found = parse_record(kept.keyframe, is_foreign=kept.is_foreign)
-    same = found.brief.get(s.START_TIME) == record.brief.get(s.START_TIME)
+    its, own = head_of(found), head_of(record)
+    same = its is not None and own is not None and is_same_attempt(its, own, same_process=True)
     return found if same and named in (None, found.brief.get(s.SEQUENCE)) else None
 
 
