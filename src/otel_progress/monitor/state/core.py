@@ -50,7 +50,7 @@ from otel_progress.monitor.state.mutes import Answer, Mutes
 from otel_progress.monitor.state.process_keys import declared_instance, keys_of, promised_interval
 from otel_progress.monitor.state.restore import keyframe_to_keep
 from otel_progress.monitor.state.room import BYTES_FULL
-from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
+from otel_progress.monitor.state.saved import Batch, Mute, Query, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
 from otel_progress.monitor.state.store import StoreError
@@ -75,6 +75,8 @@ SAVE_EVERY: Final = 30.0
 """Seconds between two writes of when a process was last heard of."""
 ABOVE: Final = 16
 """The most ancestors of an operation whose rows change with it."""
+SPANS_LATE: Final = 600.0
+"""Seconds after the end of an operation for which spans of its trace are waited for over a start of the monitor."""
 TRACES: Final = 100_000
 """The most traces that are known to belong to operations of ours."""
 LEAP: Final = 1 << 20
@@ -197,6 +199,7 @@ class Core:
         self.loading = Loading(store, self.ledger, self._loaded, self.journal.holds, limits.slice)
         self.archive = Archive(store, self.ledger, self.journal, self.loading)
         self.ledger.recall = self.archive.operation
+        self._recall_traces()
         self.load_more()
 
     # -- for other threads
@@ -548,7 +551,7 @@ class Core:
             self.journal.remove(trace.hex())
 
     def _note_trace(self, trace: bytes) -> None:
-        if trace in self._own_traces:
+        if not trace or trace in self._own_traces:
             return
         if len(self._own_traces) >= TRACES:
             del self._own_traces[next(iter(self._own_traces))]
@@ -709,6 +712,13 @@ class Core:
             self.faults.current = str(error)
             self._load_at = clock.monotonic() + TICK
         self.observer.is_loading = not self.loading.done
+
+    def _recall_traces(self) -> None:
+        """Spans of operations that ended before the start may still come: they are no operations of their own."""
+        with contextlib.suppress(StoreError):
+            for kept in self._store.ended(Query(since=clock.unix() - SPANS_LATE), ENDED)[0]:
+                if not kept.instance.startswith(MARK):
+                    self._note_trace(records.parse_record(kept.raw).trace)
 
     def _recall_stall(self, entry: Entry, now: float) -> None:
         """An operation that the monitor judges was loaded: it may have been stuck already."""
