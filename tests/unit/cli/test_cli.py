@@ -381,6 +381,18 @@ def test_who_listens_on_a_port_is_named() -> None:
     assert procfs.listener(port) is None
 
 
+@linux
+def test_connection_is_found_by_its_process_and_port() -> None:
+    """A connection belongs to the process that opened it, by its port there, until it is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as client:
+            port = client.getsockname()[1]
+            assert procfs.has_connection(os.getpid(), port)
+            assert not procfs.has_connection(os.getppid(), port)
+            assert not procfs.has_connection(os.getpid(), server.getsockname()[1])
+        assert not procfs.has_connection(os.getpid(), port)
+
+
 def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
     """A lost operation that counted nothing itself shows 12 of 20 in its last stage, and no 0%."""
     from otel_progress.cli.query.cells import counted, percent

@@ -255,14 +255,14 @@ def _owner(attributes: str) -> str | None:
 _short_owner = lru_cache(maxsize=10_000)(_owner)
 
 
-def parse_record(raw: bytes) -> Record:
-    """Read a record from its protobuf bytes.
+def parse_record(raw: bytes, *, is_foreign: bool = False) -> Record:
+    """Read a record from its protobuf bytes, which do not say whether an SDK of ours sent it.
 
     Raises:
         DecodeError: if they are not a log record.
     """
     message = LogRecord.FromString(raw)
-    return Record(_event_name(message), message)
+    return Record(_event_name(message), message, is_foreign=is_foreign)
 
 
 class Group(NamedTuple):
