@@ -11,10 +11,11 @@ import contextlib
 import functools
 import threading
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import otel_progress as progress
+from otel_progress import clock
 from otel_progress.integrations.switch import Switch, captured, observed
 from otel_progress.live.registry import registry
 
@@ -164,7 +165,7 @@ def _retries(request: Any = None, reason: Any = None, **_: Any) -> None:
 def _seconds_to(when: Any) -> float:
     """The seconds to a retry, of a number of seconds or a time; 0 if that is not known."""
     if isinstance(when, datetime):
-        return (when - datetime.now(when.tzinfo)).total_seconds()
+        return when.timestamp() - clock.time_ns() / 1e9
     return float(when) if isinstance(when, (int, float)) else 0.0
 
 
@@ -173,7 +174,7 @@ def _pauses(key: str, operation: progress.Operation, seconds: float) -> None:
     if seconds <= 2 * AHEAD or len(_paused) >= RUNNING:
         operation.cancel("it is tried again")
         return
-    due = datetime.now().astimezone() + timedelta(seconds=seconds)
+    due = datetime.fromtimestamp(clock.time_ns() / 1e9 + seconds).astimezone()
     wait = operation.waiting(f"its retry at {due:%H:%M:%S}", overdue_after=seconds)
     timer = threading.Timer(min(seconds - AHEAD, threading.TIMEOUT_MAX), _tried_again, (key,))
     timer.daemon = True
