@@ -119,6 +119,11 @@ class LiveView(WatchView):
         if self._thread.ident is None:
             self._thread.start()
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether the monitor does not answer."""
+        return self._down is not None
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Draw nothing meanwhile; the terminal is as it was."""

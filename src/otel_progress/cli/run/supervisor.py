@@ -100,6 +100,7 @@ class Supervisor:
         self._endpoints, self._guessed = endpoints(environ)
         self._forwarders: list[Forwarder] = []
         if follower is not None:
+            follower.host.say = self._say
             self._endpoints = follower.host.others(self._endpoints)
             self._forwarders.append(follower.forwarder)
         forwarder = Forwarder(self._endpoints, merge_metrics=newest_now)
