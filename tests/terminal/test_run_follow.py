@@ -618,6 +618,8 @@ def test_no_successor_for_a_monitor_that_stays(real: Monitor, tmp_path: Path) ->
         real.start()
         terminal.see("1 running", real.url, timeout=30)
         assert "a monitor runs" not in terminal.text
+        terminal.signal(signal.SIGTERM)
+        terminal.exit_code(30)
 
 
 def test_summary_needs_no_monitor(real: Monitor, tmp_path: Path) -> None:

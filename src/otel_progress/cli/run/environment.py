@@ -82,6 +82,12 @@ def endpoints(environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], bool]:
     return found, guessed
 
 
+def absent(environ: Mapping[str, str], found: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
+    """The default endpoint of each signal for which no endpoint was found: nothing listens there yet."""
+    known = read(environ=environ).endpoints
+    return {signal: known[signal] for signal in SIGNALS if signal not in found}
+
+
 def mute(environ: Mapping[str, str]) -> str:
     """Why the command can't report its operations; empty if it can."""
     settings: Settings = read(environ=environ)

@@ -255,7 +255,10 @@ class MonitorHost:
 
     def _made_of(self, path: Path, port: int, tokens: Mapping[str, auth.Identity]) -> Monitor:
         options = Options(path, port=port, grpc_port=None, tokens=tokens, temporary=True)
-        return Monitor(options, lambda line: self.say(line))
+        return Monitor(options, self._tell)
+
+    def _tell(self, line: str) -> None:
+        self.say(line)
 
 
 def _host_of(url: str) -> str:
