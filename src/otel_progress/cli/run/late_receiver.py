@@ -34,7 +34,7 @@ class LateReceiver(Forwarder):
         return any(queue.delivered for queue in self.queues.values())
 
     def flush(self, timeout: float) -> dict[str, list[bytes]]:
-        """Send what waits within the timeout (seconds) if the receiver answers, and stop; returns the rest, by signal."""
+        """Send what waits within the timeout (seconds) if the receiver answers, and stop; returns the rest."""
         return super().flush(timeout if self.answers else 0.0)
 
     def losses(self) -> list[str]:
