@@ -431,11 +431,29 @@ for number in (1, 2):
 def test_ctrl_c_without_an_operation_interrupts(place: Place) -> None:
     """Where nothing can be cancelled the command gets SIGINT, as without us."""
     with place.follow(ALONE) as terminal:
-        terminal.see("begins", "no operation runs", "Ctrl+C interrupts")
+        terminal.see("begins", "the command has started, no operation yet", "Ctrl+C interrupts")
         terminal.type("\x03")
         assert terminal.exit_code(30) == 7
         assert "interrupted" in terminal.text.splitlines()
         assert "no operation was reported" in terminal.text
+
+
+def test_what_is_known_while_no_operation_runs(place: Place) -> None:
+    """Before the first operation, after the last one, and after the command, each is said as it is."""
+    source = """
+until("begin")
+with progress.operation("survey", id="survey-1"):
+    until("end")
+until("leave")
+"""
+    with place.follow(BEGIN + source) as terminal:
+        terminal.see("the command has started, no operation yet")
+        place.allow("begin")
+        terminal.see("survey-1", "1 running")
+        place.allow("end")
+        terminal.see("1 operation ended, none runs now", "Ctrl+C interrupts")
+        place.allow("leave")
+        assert terminal.exit_code(30) == 0
 
 
 def test_ctrl_c_interrupts_who_can_not_be_asked(place: Place) -> None:
