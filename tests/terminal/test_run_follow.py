@@ -484,7 +484,7 @@ except KeyboardInterrupt:
     print("saved all")
 """
     with place.follow(source) as terminal:
-        terminal.see("/100000", "1 running")
+        terminal.see("/100000", "1 running", "Ctrl+C interrupts (KeyboardInterrupt)")
         terminal.type("\x03")
         assert terminal.exit_code(30) == 0
         assert "saved all" in terminal.text

@@ -205,9 +205,17 @@ class LiveView(WatchView):
         else:
             runs = self._board.running
             line = self._board.state() if runs else ((self._idle(), "dim"),)
-            does = "" if self._until is not None else f"{DOT}Ctrl+C {'cancels' if runs else 'interrupts'}"
-            line = (*line, (f"{DOT}{self._client.url}{does}", "dim"))
+            line = (*line, (f"{DOT}{self._client.url}{self._ctrl_c()}", "dim"))
         return [cut(line, self._screen.rich.width)]
+
+    def _ctrl_c(self) -> str:
+        """What the first Ctrl+C does; empty once the command has ended."""
+        if self._until is not None:
+            return ""
+        running = [entry.snapshot for entry in self._heard.all() if entry.open]
+        if any(not one.observed for one in running):
+            return f"{DOT}Ctrl+C cancels"
+        return f"{DOT}Ctrl+C interrupts{' (KeyboardInterrupt)' if running else ''}"
 
     def _idle(self) -> str:
         """What is known of a command while the monitor shows none of its operations."""
