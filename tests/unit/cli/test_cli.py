@@ -188,6 +188,7 @@ def test_command_sends_to_us_whatever_was_configured() -> None:
         "OTEL_PROGRESS_CONFIGURE": "true",
         "OTEL_PROGRESS_HEARTBEAT": "5",
         "OTEL_PROGRESS_INSTRUMENT": "auto",
+        "OTEL_PROGRESS_RUN": OURS,
         "PYTHONPATH": START,
     }
     assert redirected({"OTEL_PROGRESS_CONFIGURE": "false"}, OURS)["OTEL_PROGRESS_CONFIGURE"] == "false"
