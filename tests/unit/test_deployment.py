@@ -78,16 +78,97 @@ def test_the_collector_finds_its_configuration(objects: dict[tuple[str, str], di
 
 
 def test_services_reach_their_pods(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
-    """Each Service selects the pods of its name, at ports that these name."""
-    for (kind, name), service in objects.items():
+    """Each Service selects the pods of one workload, at ports that these name."""
+    workloads = [one for (kind, _), one in objects.items() if kind in ("Deployment", "StatefulSet")]
+    for (kind, _), service in objects.items():
         if kind != "Service":
             continue
-        workload = objects.get(("Deployment", name)) or objects["StatefulSet", name]
+        wanted = service["spec"]["selector"]
+        (workload,) = [one for one in workloads if one["spec"]["selector"]["matchLabels"] == wanted]
         template = workload["spec"]["template"]
-        assert service["spec"]["selector"].items() <= template["metadata"]["labels"].items()
-        assert workload["spec"]["selector"]["matchLabels"] == service["spec"]["selector"]
+        assert wanted.items() <= template["metadata"]["labels"].items()
         ports = {one["name"] for one in template["spec"]["containers"][0]["ports"]}
         assert {one["targetPort"] for one in service["spec"]["ports"]} <= ports
+
+
+def test_gateways_have_names_and_stay(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """A headless Service names each gateway; they are spread, leave one after another, and have time to start."""
+    gateway = objects["StatefulSet", "otel-progress-gateway"]["spec"]
+    headless = objects["Service", gateway["serviceName"]]["spec"]
+    assert headless["clusterIP"] == "None"
+    assert headless["selector"] == gateway["selector"]["matchLabels"]
+    budget = objects["PodDisruptionBudget", "otel-progress-gateway"]["spec"]
+    assert budget["selector"] == gateway["selector"]
+    assert 0 < budget["maxUnavailable"] < gateway["replicas"]
+    pod = gateway["template"]["spec"]
+    assert [one["labelSelector"] for one in pod["topologySpreadConstraints"]] == [gateway["selector"]]
+    startup = pod["containers"][0]["startupProbe"]
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 300
+
+
+def test_the_collectors_are_scraped_under_the_name_in_the_rules(
+    objects: dict[tuple[str, str], dict[str, Any]],
+) -> None:
+    """The ServiceMonitor selects one Service with its port, and sets the job by which the rules know Collectors."""
+    monitor = objects["ServiceMonitor", "otel-progress-gateway"]
+    wanted = monitor["spec"]["selector"]["matchLabels"].items()
+    chosen = [
+        one for (kind, _), one in objects.items() if kind == "Service" and wanted <= one["metadata"]["labels"].items()
+    ]
+    (service,) = chosen
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["port"] in {one["name"] for one in service["spec"]["ports"]}
+    rules = (ROOT / "grafana" / "alerts" / "rules.yaml").read_text(encoding="utf-8")
+    named = set(re.findall(r'job="([\w-]+)"', rules))
+    assert [(one["targetLabel"], {one["replacement"]}) for one in endpoint["relabelings"]] == [("job", named)]
+
+
+def test_the_job_of_the_page_fits_the_gateway(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """It runs below `otel-progress run`, at an address of the gateway's Service, with what TLS and token need."""
+    job = next(one for one in manifests("how-to/kubernetes.md") if one.get("kind") == "CronJob")
+    pod = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["command"][:3] == ["otel-progress", "run", "--"]
+    variables = {one["name"]: one for one in container["env"]}
+    assert variables["OTEL_EXPORTER_OTLP_ENDPOINT"]["value"] in addresses(objects)
+    secret = variables["OTEL_EXPORTER_OTLP_HEADERS"]["valueFrom"]["secretKeyRef"]
+    page = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
+    made = re.search(rf"create secret generic {secret['name']} (.*)", page)
+    assert made is not None
+    assert f'--from-literal={secret["key"]}="authorization=Bearer%20$TOKEN"' in made[1]
+    (mount,), (volume,) = container["volumeMounts"], pod["volumes"]
+    assert (mount["name"], volume["secret"]["secretName"]) == (volume["name"], secret["name"])
+    (item,) = volume["secret"]["items"]
+    assert f"--from-file={item['key']}" in made[1]
+    assert variables["OTEL_EXPORTER_OTLP_CERTIFICATE"]["value"] == f"{mount['mountPath']}/{item['path']}"
+
+
+def test_pages_name_addresses_that_exist(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Each address of a program in the namespace is a Service's with its port and its protocol; both are named."""
+    named = set()
+    for name in ("deploy.md", "how-to/kubernetes.md"):
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        named |= set(re.findall(r"https?://[\w.-]+\.svc:\d+", text))
+    assert named == addresses(objects)
+
+
+def manifests(page: str) -> list[dict[str, Any]]:
+    """Return what the YAML blocks of a page hold."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    return [yaml.safe_load(one) for one in re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)]
+
+
+def addresses(objects: dict[tuple[str, str], dict[str, Any]]) -> set[str]:
+    """Return where programs send OTLP over HTTP: to Services with a cluster address, by TLS where the pods have it."""
+    found = set()
+    for (kind, name), service in objects.items():
+        if kind != "Service" or service["spec"].get("clusterIP") == "None":
+            continue
+        secure = "tls:" in objects["ConfigMap", "otel-progress-collector"]["data"]["gateway.yaml"]
+        scheme = "https" if secure and ("StatefulSet", name) in objects else "http"
+        (port,) = [one["port"] for one in service["spec"]["ports"] if one["name"] == "otlp-http"]
+        found.add(f"{scheme}://{name}.{service['metadata']['namespace']}.svc:{port}")
+    return found
 
 
 def test_pods_have_no_rights(objects: dict[tuple[str, str], dict[str, Any]]) -> None:

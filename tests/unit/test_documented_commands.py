@@ -1,21 +1,17 @@
-"""Commands, options and manifests in README.md and docs/ are real."""
+"""Commands and options in README.md and docs/ are real."""
 
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from tools.docs.command_line import parsers
 
 from otel_progress.cli import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-KUBERNETES = (ROOT / "docs" / "how-to" / "kubernetes.md").read_text(encoding="utf-8")
 OPTIONS = {name: set(parser._option_string_actions) for name, parser in parsers().items()}
 
 
@@ -42,24 +38,3 @@ def test_commands_are_found() -> None:
         "```sh\nA=1 otel-progress list --json  # all\n```\nand `otel-progress run -f -- job --fast`, `otel-progress==1`"
     )
     assert commands(text) == [("list", ["--json"]), ("run", [])]
-
-
-def test_manifest_of_a_job_is_a_cron_job() -> None:
-    """The manifest parses, and starts the program below `otel-progress run`."""
-    found = re.search(r"^```yaml\n(.*?)^```", KUBERNETES, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    job = yaml.safe_load(found[1])
-    assert job["kind"] == "CronJob"
-    (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    assert container["command"][:3] == ["otel-progress", "run", "--"]
-
-
-def test_script_of_the_page_makes_a_prometheus_rule() -> None:
-    """The script of the page turns the rules into a PrometheusRule with the same groups."""
-    found = re.search(r"<<'PY'\n(.*?)^PY$", KUBERNETES, re.MULTILINE | re.DOTALL)
-    assert found is not None
-    rules = ROOT / "grafana" / "alerts" / "rules.yaml"
-    made = subprocess.run([sys.executable, "-c", found[1], str(rules)], capture_output=True, text=True, check=True)
-    resource = yaml.safe_load(made.stdout)
-    assert resource["kind"] == "PrometheusRule"
-    assert resource["spec"] == yaml.safe_load(rules.read_text(encoding="utf-8"))
