@@ -28,13 +28,8 @@ from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.outbound.loopback import is_loopback
-<<<<<<< HEAD
 from otel_progress.outbound.trouble import MISDIRECTED, of_error
-from otel_progress.settings import Endpoint
-=======
-from otel_progress.outbound.trouble import of_error
 from otel_progress.settings import Endpoint, run_endpoint
->>>>>>> h18
 
 log = logging.getLogger("otel_progress")
 WAIT: Final = 20.0
