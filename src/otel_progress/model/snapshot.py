@@ -8,13 +8,12 @@ from typing import Any, Final
 from otel_progress import semconv
 from otel_progress.model.fields import (
     Branch,
-    Note,
     Progress,
     SnapshotFields,
     SpanIds,
     StageSnapshot,
-    Wait,
 )
+from otel_progress.model.reported import Note, Wait
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes, finite, no_attributes
 
