@@ -838,6 +838,15 @@ def test_health_tells_what_was_not_taken(monitor: Served) -> None:
     }
 
 
+def test_records_share_the_names_of_their_attributes() -> None:
+    """A hundred thousand operations in memory have the name of an attribute once, not once for each of them."""
+    first, second = (
+        record for group in groups(parse("logs", logs(event("a"), event("b")))) for record in group.records
+    )
+    assert first.brief.keys() == second.brief.keys()
+    assert all(one is other for one, other in zip(sorted(first.brief), sorted(second.brief), strict=True))
+
+
 @pytest.mark.parametrize(
     ("sender", "port"),
     [

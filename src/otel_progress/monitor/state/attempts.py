@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-if TYPE_CHECKING:
-    from otel_progress.monitor.state.ledger import Head
+from otel_progress.model.status import Status
 
 ROUNDED: Final = 0.001
 """Seconds by which start times of one attempt may differ in any case: some are rounded to the millisecond."""
@@ -15,7 +14,27 @@ _DIGITS: Final = 5
 """The digits of a difference of two times since 1970 that are exact."""
 
 
-def is_same_attempt(one: Head, other: Head, same_process: bool) -> bool:
+class Said(Protocol):
+    """What an event says of its attempt; named as in `Head`."""
+
+    @property
+    def status(self) -> Status:
+        """The status of its operation."""
+
+    @property
+    def timestamp(self) -> float:
+        """When it happened, in Unix seconds."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt, as its process counts."""
+
+    @property
+    def started_at(self) -> float | None:
+        """When the attempt began, in Unix seconds; None if it has not, or if that is unknown."""
+
+
+def is_same_attempt(one: Said, other: Said, same_process: bool) -> bool:
     """Whether both belong to one attempt; before its start, an attempt is identified by its number and process.
 
     Within a process a start of less than a second later is the same one, unless the first run was over by then.
@@ -30,13 +49,6 @@ def is_same_attempt(one: Head, other: Head, same_process: bool) -> bool:
     return same_process and apart < JITTER and not (_is_over(one, other) or _is_over(other, one))
 
 
-def _is_over(one: Head, other: Head) -> bool:
+def _is_over(one: Said, other: Said) -> bool:
     """Whether one had ended when the other began."""
     return one.status.final and other.started_at is not None and one.timestamp <= other.started_at
-
-
-def with_known_start(head: Head, known: Head, same_process: bool) -> Head:
-    """The head of an event with the start time that is known of its attempt; unchanged if it is of another one."""
-    if head.started_at == known.started_at or head.started_at is None or known.started_at is None:
-        return head
-    return head._replace(started_at=known.started_at) if is_same_attempt(known, head, same_process) else head

@@ -23,7 +23,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.intake.mistakes import LATEST
-from otel_progress.monitor.state.attempts import is_same_attempt, with_known_start
+from otel_progress.monitor.state.attempts import is_same_attempt
 from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.room import OPERATIONS_FULL, PROCESSES_FULL, Room
@@ -849,7 +849,11 @@ def _settled(head: Head, known: Entry | None, instance: str) -> Head:
     """The head of an event with the start that is known of its attempt; a trace learns its start from its spans."""
     if known is None or instance.startswith(MARK):
         return head
-    return with_known_start(head, (known.presumed or known).head, known.instance == instance)
+    before = (known.presumed or known).head
+    if head.started_at in (None, before.started_at) or before.started_at is None:
+        return head
+    same = is_same_attempt(before, head, known.instance == instance)
+    return head._replace(started_at=before.started_at) if same else head
 
 
 def _since(snapshot: Snapshot, started_at: float | None) -> Snapshot:
