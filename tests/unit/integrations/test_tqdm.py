@@ -54,6 +54,28 @@ def counts(found: Any) -> tuple[Any, Any, Any]:
     return found.progress.completed, found.progress.total, found.progress.unit
 
 
+@pytest.mark.parametrize("disable", [False, True])
+def test_the_program_is_asked_for_a_length_as_often_as_by_tqdm(disable: bool, seen: Capture) -> None:
+    """A `__len__` may be slow, or count its calls."""
+    asked: list[int] = []
+
+    class Rows(list[int]):
+        def __len__(self) -> int:
+            asked.append(1)
+            return super().__len__()
+
+    def calls() -> int:
+        asked.clear()
+        rows = iter(bar(Rows([1, 2, 3]), desc="rows", disable=disable))
+        assert [next(rows) for _ in range(3)] == [1, 2, 3]
+        assert next(rows, None) is None
+        return len(asked)
+
+    with_us = calls()
+    chosen.stop()
+    assert with_us == calls()
+
+
 def test_a_loop_is_an_operation(seen: Capture) -> None:
     """It is counted item by item, its name has no numbers, and its description is the message."""
     for i in bar(range(10), desc="Epoch 2/3"):
