@@ -100,6 +100,10 @@ class Late:
         """Units done (None where its loop counts), units in all, and what it does, in words."""
         return None, None, None
 
+    def size(self, iterable: Iterable[Any]) -> int | None:
+        """The items of its loop, as far as known."""
+        return length(iterable)
+
     def over(self) -> str | None:
         """How it ended if nobody said so: its loop is over."""
         opened = self.lane
@@ -133,7 +137,7 @@ class Late:
     def loop(self, iterable: Iterable[T], total: int | None) -> Iterator[T]:
         """Its loop over an iterable, in the thread that calls this."""
         self.place = here()
-        self.lane = opened = Lane(length(iterable) if total is None else total, None, self.place, False, self.began)
+        self.lane = opened = Lane(self.size(iterable) if total is None else total, None, self.place, False, self.began)
         opened.named = total is not None
         opened.observed = True
         if self.node is not None:
