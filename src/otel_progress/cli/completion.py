@@ -102,7 +102,8 @@ def _option(action: argparse.Action) -> Option:
 
 
 def _values(action: argparse.Action) -> tuple[str, ...]:
-    return tuple(str(one) for one in action.choices or getattr(action, OFFERED, ()))
+    values = getattr(action, OFFERED, ()) if action.choices is None else action.choices
+    return tuple(map(str, values))
 
 
 def _is_file(action: argparse.Action) -> bool:
