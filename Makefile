@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 SCREENS := $(VENV)/screens
 # Agent frameworks, for tests/frameworks: as large.
 FRAMEWORKS := $(VENV)/frameworks
-# Sphinx, for `make docs`.
+# Sphinx, for `make docs`, which needs nothing else.
 DOCS := $(VENV)/docs
 RELEASE := $(VENV)/release
 
@@ -46,10 +46,11 @@ $(FRAMEWORKS)/.ready: requirements-frameworks.txt | $(READY)
 	@$(VENV)/bin/uv pip install --quiet --python $(FRAMEWORKS)/bin/python --no-deps --editable .
 	@touch $@
 
-$(DOCS)/.ready: requirements-docs.txt | $(READY)
-	@echo "setting up $(DOCS); this happens once and takes a few seconds"
-	@$(VENV)/bin/uv venv --quiet --clear --python $(RUN) $(DOCS)
-	@$(VENV)/bin/uv pip install --quiet --python $(DOCS)/bin/python -r requirements-docs.txt
+$(DOCS)/.ready: requirements-docs.txt pyproject.toml
+	@echo "setting up $(DOCS); this happens once and takes about half a minute"
+	@$(PYTHON) -m venv --clear $(DOCS)
+	@$(DOCS)/bin/python -m pip --quiet --disable-pip-version-check install -r requirements-docs.txt
+	@$(DOCS)/bin/python -m pip --quiet --disable-pip-version-check install --constraint requirements-dev.txt --editable '.[all]'
 	@touch $@
 
 demo: $(READY)  ## run a monitor with its page, and jobs that work, wait, fail, hang, loop and are killed
@@ -112,7 +113,7 @@ incident: $(READY)  ## play an incident on the programs that `make stack` instal
 	$(RUN) -m benchmarks.incident
 
 docs: $(DOCS)/.ready  ## build the documentation as a site in build/site; a broken link, anchor or reference fails
-	@$(RUN) -m tools.docs
+	@$(DOCS)/bin/python -m tools.docs
 
 coverage: $(READY)  ## list the lines and branches that no unit test reaches
 	$(RUN) -m coverage run -m pytest tests/unit

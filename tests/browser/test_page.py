@@ -118,15 +118,34 @@ def test_refresh_goes_on(open_page):
     assert page.locator("html").get_attribute("data-theme") is None
 
 
+def test_most_urgent_operation_is_open(open_page, world):
+    """While nobody has chosen an operation, the first one in trouble is open, once; its address is not taken."""
+    page = open_page()
+    expect(page.locator("h1")).to_have_text("crawl")
+    assert page.url.endswith("#/")
+    page.keyboard.press("Escape")
+    expect(page.locator(".detail")).to_contain_text("Choose an operation")
+    world.put("survey-1", verdict={"health": "silent", "reason": "no progress for 30 s"})
+    expect(page).to_have_title("(6 in trouble) otel-progress")
+    expect(page.locator(".detail")).to_contain_text("Choose an operation")
+
+
+def test_narrow_page_begins_with_the_list(open_page):
+    """Where an operation would cover the list, none is open until it is chosen."""
+    page = open_page(viewport={"width": 390, "height": 844})
+    expect(page).to_have_title("(5 in trouble) otel-progress")
+    expect(row(page, "crawl-7f3a")).to_be_visible()
+
+
 def test_keyboard(open_page):
     """Everything can be done by keyboard: move, open, go back, search, fold, cancel, help."""
     page = open_page()
+    expect(page.locator("h1")).to_have_text("crawl")
     page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.keyboard.press("k")
     expect(row(page, "crawl-7f3a")).to_have_class(re.compile("cursor"))
-    page.keyboard.press("j")
-    page.keyboard.press("j")
-    page.keyboard.press("k")
-    page.keyboard.press("k")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("crawl")
     assert page.url.endswith("#/operations/crawl-7f3a")

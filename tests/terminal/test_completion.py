@@ -97,6 +97,8 @@ def test_commands_options_and_values(ask: object, tmp_path: Path) -> None:
     assert ask(tmp_path, "wat") == {"watch"}
     assert ask(tmp_path, "monitor", "--webhook-f") == {"--webhook-format"}
     assert ask(tmp_path, "report", "--format", "mark") == {"markdown"}
+    assert ask(tmp_path, "list", "--verdict", "stu") == {"stuck"}
+    assert ask(tmp_path, "monitor", "--webhook-format", "sl") == {"slack"}
     assert ask(tmp_path, "hooks", "clau") == {"claude-code"}
     assert ask(tmp_path, "monitor", "--db", "sta") == {"state.db"}
 

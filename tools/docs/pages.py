@@ -34,29 +34,24 @@ PARTS: Final = (
     Part(
         "How-to: tasks",
         (
-            *(
-                f"docs/how-to/{name}.md"
-                for name in (
-                    "reported-stuck",
-                    "nothing-arrives",
-                    "too-many-series",
-                    "behind-a-proxy",
-                    "kubernetes",
-                    "serverless",
-                    "notebooks",
-                )
-            ),
-            "docs/deploy.md",
-            "docs/testing.md",
-            "docs/pager.md",
-            "docs/runbook.md",
+            "docs/how-to/nothing-arrives.md",
+            "docs/how-to/reported-stuck.md",
             "docs/resume.md",
-            "docs/workflows.md",
             "docs/failures.md",
             "docs/reports.md",
+            "docs/how-to/notebooks.md",
             "docs/handlers.md",
             "docs/web-app.md",
+            "docs/workflows.md",
+            "docs/testing.md",
             "docs/migrate.md",
+            "docs/deploy.md",
+            "docs/pager.md",
+            "docs/runbook.md",
+            "docs/how-to/kubernetes.md",
+            "docs/how-to/serverless.md",
+            "docs/how-to/behind-a-proxy.md",
+            "docs/how-to/too-many-series.md",
         ),
     ),
     Part(

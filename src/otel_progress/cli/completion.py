@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from otel_progress.cli.parsing import describe
+from otel_progress.cli.parsing import OFFERED, describe
 
 SHELLS: Final = ("bash", "zsh", "fish")
 NAME: Final = "otel-progress"
@@ -102,7 +102,8 @@ def _option(action: argparse.Action) -> Option:
 
 
 def _values(action: argparse.Action) -> tuple[str, ...]:
-    return tuple(str(one) for one in action.choices or ())
+    values = getattr(action, OFFERED, ()) if action.choices is None else action.choices
+    return tuple(map(str, values))
 
 
 def _is_file(action: argparse.Action) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from otel_progress.cli.parsing import between, describe
+from otel_progress.cli.parsing import between, describe, offer
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.model.redact import Redact, by_name, guarded
 from otel_progress.model.secrets import mask_secrets
@@ -84,7 +84,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     add("--forward", metavar="URL", help="forward all OTLP to this endpoint; what can't be sent waits on disk")
     add("--redis", metavar="URL", help="share state with other monitors through a Redis Stream")
     add("--webhook", metavar="URL", help="post ended, failed, stalled, recovered and lost operations as JSON")
-    add("--webhook-format", metavar="NAME", help="generic, slack, teams or discord (default generic)")
+    form = add("--webhook-format", metavar="NAME", help="generic, slack, teams or discord (default generic)")
+    offer(form, ("generic", "slack", "teams", "discord"))
     add("--webhook-events", metavar="KINDS", help="such as failed,lost, or all (default: ends and trouble)")
     add("--webhook-dead-letters", metavar="FILE", help="keep what the webhook did not take, to send it again")
     add("--webhook-addresses", metavar="WHICH", help="what it may reach: public, private or any (default private)")

@@ -31,6 +31,15 @@ def describe(parser: argparse.ArgumentParser, about: str, example: str) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
 
 
+OFFERED: Final = "offered"
+"""The attribute of an option with the values that shells complete, where others are allowed, too, or lists of them."""
+
+
+def offer(option: argparse.Action, values: Iterable[str]) -> None:
+    """Have shells complete these values of an option."""
+    setattr(option, OFFERED, tuple(values))
+
+
 def first_word(given: Sequence[str]) -> str | None:
     """The first argument that is not an option: the command."""
     return next((word for word in given if not word.startswith("-")), None)

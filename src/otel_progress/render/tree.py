@@ -418,6 +418,8 @@ def _bar(row: TreeRow, size: int) -> Line:
     if row.ratio is None or not size:
         return ((" " * (size and size + 2), ""),)
     full, half = divmod(int(row.ratio * size * 2), 2)
+    if row.ratio < 1 and full + half == size:  # beside 99%, no bar looks full
+        full, half = size - 1, 0
     filled = "━" * full + "╾" * half
     return (("  " + filled, row.style.removeprefix("bold ")), ("─" * (size - len(filled)), "bright_black"))
 

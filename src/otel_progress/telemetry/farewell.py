@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from otel_progress.live.guard import say, tell_once
 from otel_progress.outbound.trouble import Trouble, is_late_answer_of_run
+from otel_progress.settings import run_endpoint
 from otel_progress.telemetry.outbox import Unsent
 from otel_progress.telemetry.pipeline import Pipeline
 
@@ -55,7 +56,8 @@ class Farewell:
             if is_late_answer_of_run(of_spans):
                 spans, of_spans = 0, None
             of_metrics = self._pipeline.trouble_of_metrics
-            running = 0 if is_late_answer_of_run(of_metrics) else self._running()
+            told = is_late_answer_of_run(of_metrics) or (of_metrics is None and bool(run_endpoint()))
+            running = 0 if told else self._running()  # `run` knows of an end by its event
             if running:
                 trouble = trouble or of_metrics
             text = line(events, spans, trouble or of_spans, running)

@@ -18,9 +18,11 @@ from otel_progress.cli import main
 from otel_progress.cli.query.client import Client, ConnectionLost
 from otel_progress.cli.query.exit_codes import NO_MONITOR, NOT_FOUND, CommandError
 from otel_progress.cli.recover import command, lines
+from otel_progress.cli.recover.recoverable import of_store
 from otel_progress.durable.holder import this_process
 from otel_progress.durable.sqlite import SqliteStore
 from otel_progress.durable.store import Batch, Claim, Lease, Summary
+from otel_progress.render.words import joined
 
 HERE = this_process()
 COMMAND = (sys.executable, "job.py")
@@ -90,6 +92,16 @@ def test_what_did_not_come_to_its_end_is_listed(store: SqliteStore) -> None:
         "failed": "failed",
     }
     assert found(store, Told())["failed"].reason == "ValueError: 7"
+
+
+def test_statuses_are_counted_where_there_are_several(store: SqliteStore) -> None:
+    """Lost and interrupted ones are told apart in a last line, as other commands list them apart."""
+    for key, status in (("a", "lost"), ("b", "interrupted"), ("c", "lost")):
+        end(store, key, status)
+    said = [joined(line) for line in lines.listed(list(of_store(store)), 0, "work.db", None, 0.0)]
+    assert "2 lost, 1 interrupted" in said
+    lost = [one for one in of_store(store) if one.status == "lost"]
+    assert not any("2 lost" in joined(line) for line in lines.listed(lost, 0, "work.db", None, 0.0))
 
 
 def test_each_tells_how_far_it_was_and_how_it_began(

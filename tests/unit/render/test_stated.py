@@ -7,10 +7,11 @@ import pytest
 import otel_progress as progress
 from otel_progress.cli.query.cells import percent
 from otel_progress.cli.query.rows import snapshot_of
-from otel_progress.model.snapshot import Progress
+from otel_progress.model.snapshot import Progress, Snapshot
+from otel_progress.model.status import Status
 from otel_progress.monitor.web.row_json import progress_json
 from otel_progress.render.plain import progressed
-from otel_progress.render.tree import TreeNode, TreeOptions, rows_of
+from otel_progress.render.tree import TreeLayout, TreeNode, TreeOptions, rows_of
 from otel_progress.testing import Capture
 
 
@@ -52,3 +53,16 @@ def test_stated(given: Progress, stated: float | None) -> None:
     assert given.stated == stated
     row = {"id": "a", "name": "a", "status": "running", "progress": progress_json(given, None)}
     assert snapshot_of(row, 0.0).progress.stated == stated
+
+
+@pytest.mark.parametrize(("ratio", "full"), [(0.99, False), (0.9999, False), (1.0, True)])
+def test_bar_looks_full_only_at_the_end(ratio: float, full: bool) -> None:
+    """Beside 99%, the last cell of the bar is empty, whatever its length."""
+    one = Snapshot("a-1", "a", Status.RUNNING, 0.0, progress=Progress(ratio=ratio, ratio_raw=ratio))
+    rows = rows_of([TreeNode(0, "a", one)], TreeOptions(0, 3))
+    for width in (60, 80, 100, 120):
+        (line,) = TreeLayout().lines(rows, width, 5, 0)
+        bar = "".join(sign for sign in "".join(text for text, _ in line) if sign in "━╾─")
+        assert bar
+        assert (set(bar) == {"━"}) is full
+        assert full or bar.endswith("─")

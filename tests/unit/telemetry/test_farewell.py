@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from benchmarks.attacks.zoo import KINDS, Bad
@@ -19,6 +21,7 @@ from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 from otel_progress.model.snapshot import Event
 from otel_progress.outbound.trouble import Trouble
+from otel_progress.telemetry import farewell
 from otel_progress.telemetry.farewell import Farewell, line
 from otel_progress.telemetry.outbox import EncodedEvent, Outbox, Unsent
 from otel_progress.telemetry.pipeline import Pipeline
@@ -230,3 +233,17 @@ def test_what_run_took_is_not_unsent(is_run: bool) -> None:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         said = last_words(endpoint, run=endpoint if is_run else "http://127.0.0.1:1")
     assert bool(said) is not is_run
+
+
+@pytest.mark.parametrize(
+    ("run", "said"), [("http://127.0.0.1:1", ""), ("", "1 last metric of an operation could not be")]
+)
+def test_last_metrics_below_run_are_not_missed(run: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run` knows of an end by its event, so metrics for which there was no time are not worth a line."""
+    monkeypatch.setenv("OTEL_PROGRESS_RUN", run)
+    lines: list[str] = []
+    monkeypatch.setattr(farewell, "say", lambda text, *given: lines.append(text % given))
+    pipeline = SimpleNamespace(unsent=lambda *, final: (Unsent(), None), trouble_of_metrics=None)
+    Farewell(cast("Pipeline", pipeline), lambda: (0, None), lambda: (0, 0), lambda: 1).say(final=True)
+    assert "".join(lines).startswith(said)
+    assert bool(lines) is bool(said)

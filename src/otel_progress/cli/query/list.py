@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Final, NamedTuple
 
 from otel_progress import clock
-from otel_progress.cli.parsing import whole
+from otel_progress.cli.parsing import offer, whole
 from otel_progress.cli.parsing import words as some_of
 from otel_progress.cli.query.cells import ago, counted, doing, icon, muted_words, percent, remaining, spent, state
 from otel_progress.cli.query.client import Client
@@ -40,10 +40,12 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `list`."""
     common_options(parser, _ABOUT, _EXAMPLE)
     add = parser.add_argument
-    add("--status", type=some_of(STATUSES), metavar="A,B", help=f"only these: {', '.join(STATUSES)}")
+    status = add("--status", type=some_of(STATUSES), metavar="A,B", help=f"only these: {', '.join(STATUSES)}")
+    offer(status, STATUSES)
     verdicts = ", ".join(OPEN_STATES)
     about = f"only these: {verdicts}; `trouble` selects every state that is marked"
-    add("--verdict", type=some_of(VERDICTS, STUCK), metavar="A,B", help=about)
+    verdict = add("--verdict", type=some_of(VERDICTS, STUCK), metavar="A,B", help=about)
+    offer(verdict, (STUCK_WORD, *VERDICTS[1:]))
     add("--name", metavar="NAME", help="only operations of this name")
     add("--search", metavar="TEXT", help="only if the id or the name contains this text")
     about = "at most N operations, from 1 to 10000 (default: %(default)s)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +38,9 @@ def listed(found: Sequence[Recoverable], more: int, where: str, why: str | None,
         out += [*_operation(one, now, bool(where)), ()]
     if not found:
         out.append((("nothing was interrupted or lost", ""),))
+    kinds = Counter(one.status for one in found)
+    if len(kinds) > 1:  # `list --status lost` names fewer
+        out.append(((", ".join(f"{count:,} {status}" for status, count in kinds.most_common()), "dim"),))
     if more:
         out.append(((f"+ {more:,} more; --limit N shows more", "dim"),))
     if why is not None:

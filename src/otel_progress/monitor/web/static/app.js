@@ -9,6 +9,7 @@ import { Filters, List, Nothing } from "./list.js";
 import { connect, filling, link, loaded, retryNow, troubleWhileHidden, trouble } from "./live.js";
 import { detail, selected } from "./selection.js";
 import { announcement, counts, inTrouble, isEmpty, layout, running, tick, ticking } from "./state.js";
+import "./urgent.js";
 import { GROUPS, clockTime, number } from "./words.js";
 
 const LIGHTS = { open: ["good", "Live"], connecting: ["dim", "Connecting"], paused: ["dim", "Paused"], off: ["dim", "Off"], retrying: ["bad", "Reconnecting"] };

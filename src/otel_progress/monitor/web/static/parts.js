@@ -8,8 +8,11 @@ export function Bar({ value, tone = "run", live = true, label }) {
   const known = value != null;
   return html`<div class=${`bar tone-${tone}${known ? "" : live ? " bar-open" : " bar-none"}`} role="progressbar" aria-label=${label ?? "progress"}
     aria-valuemin=${known ? 0 : undefined} aria-valuemax=${known ? 100 : undefined} aria-valuenow=${known ? value : undefined}>
-    <div class="bar-fill" style=${{ width: `${known ? value : live ? 100 : 0}%` }}></div></div>`;
+    <div class="bar-fill" style=${{ width: `${known ? bar(value) : live ? 100 : 0}%` }}></div></div>`;
 }
+
+/** The width of a bar in percent: only 100% looks full. */
+const bar = (value) => (value < 100 ? Math.min(value, 97) : 100);
 
 /** The bar of a row, in the colour of its state. */
 export function RowBar({ row }) {
