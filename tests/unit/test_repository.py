@@ -51,6 +51,8 @@ def test_tested_versions_are_those_promised() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
     assert jobs["test"]["strategy"]["matrix"]["python"] == promised
     assert f"for v in {' '.join(promised)};" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in ("stability", "platforms"):
+        assert f"{promised[0]} to {promised[-1]}" in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
 
 
 def test_changelog_dates_each_version() -> None:
