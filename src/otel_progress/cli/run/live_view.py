@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.rows import GONE, ObservedSnapshot, Row, items, label_of, later_of, mapping
 from otel_progress.cli.query.subscription import Item, Subscription
 from otel_progress.cli.query.view_model import STAGES, EndedRun, ViewModel
-from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
+from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on, fitted
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.units import duration, stopwatch
 from otel_progress.render import plain
@@ -186,12 +187,12 @@ class LiveView(WatchView):
 
     def _foot(self) -> list[Line]:
         """How many run, what Ctrl+C does or did, and whether the connection is lost."""
-        said, restarts_at = self.asked(), self.restarts_at
+        said, restarts_at, width = self.asked(), self.restarts_at, self._screen.rich.width
         if restarts_at is not None:
             left = max(0.0, restarts_at - clock.monotonic())
             line: Line = ((f"the command restarts in {duration(left)}", "bold yellow"), (f"{DOT}Ctrl+C ends it", "dim"))
         elif said:
-            line = ((said, "bold yellow"),)
+            return [((part, "bold yellow"),) for part in textwrap.wrap(said, width - 1)]
         elif self._failed:
             line = ((self._failed, "yellow"),)
         elif self._down is not None:
@@ -201,9 +202,9 @@ class LiveView(WatchView):
             runs = self._board.running
             began = f"{stopwatch(clock.monotonic() - self._began)}{DOT}no operation runs"
             does = "cancels" if runs else "interrupts"
-            line = self._board.state() if runs else ((began, "dim"),)
-            line = (*line, (f"{DOT}{self._client.url}{DOT}Ctrl+C {does}", "dim"))
-        return [cut(line, self._screen.rich.width)]
+            state = self._board.state() if runs else ((began, "dim"),)
+            line = fitted([state, ((self._client.url, "dim"),), ((f"Ctrl+C {does}", "dim"),)], width)
+        return [cut(line, width)]
 
     # -- at the end
 
