@@ -13,6 +13,8 @@ PROC: Final = Path("/proc")
 CGROUPS: Final = Path("/sys/fs/cgroup")
 MACHINE_ID: Final = Path("/etc/machine-id")
 _ISO: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)")
+_ESTABLISHED: Final = "01"
+_LISTENING: Final = "0A"
 GONE: Final = "ZX"
 """The states of a dead process whose parent has not collected it yet."""
 STATES: Final = {
@@ -269,7 +271,7 @@ class Holder:
 
 def listener(port: int, proc: Path = PROC) -> Holder | None:
     """The process that listens on a TCP port of this machine; None if there is none, or it is another user's."""
-    sockets = {f"socket:[{inode}]" for name in ("tcp", "tcp6") for inode in _listening(proc / "net" / name, port)}
+    sockets = _sockets(port, _LISTENING, proc)
     if not sockets:
         return None
     for folder in proc.glob("[0-9]*/fd"):
@@ -282,6 +284,15 @@ def listener(port: int, proc: Path = PROC) -> Holder | None:
     return None
 
 
+def has_connection(pid: int, port: int, proc: Path = PROC) -> bool:
+    """Whether a process holds the TCP connection that comes from this port; False if that cannot be seen."""
+    sockets = _sockets(port, _ESTABLISHED, proc)
+    try:
+        return bool(sockets) and any(_target(link) in sockets for link in (proc / str(pid) / "fd").iterdir())
+    except OSError:
+        return False  # it ended, or belongs to another user
+
+
 def _target(link: Path) -> str:
     """Where a link leads; empty for a file that was closed since its folder was listed."""
     try:
@@ -290,11 +301,16 @@ def _target(link: Path) -> str:
         return ""
 
 
-def _listening(table: Path, port: int) -> list[str]:
-    """The inodes of the sockets that listen on a port."""
+def _sockets(port: int, state: str, proc: Path) -> set[str]:
+    """The TCP sockets with this local port in this state, as links in the folder of a process name them."""
+    tables = (proc / "net" / name for name in ("tcp", "tcp6"))
+    return {f"socket:[{inode}]" for table in tables for inode in _inodes(table, port, state)}
+
+
+def _inodes(table: Path, port: int, state: str) -> list[str]:
     try:
         lines = table.read_text(encoding="ascii", errors="replace").splitlines()[1:]
     except OSError:
         return []
     rows = (line.split() for line in lines)
-    return [row[9] for row in rows if len(row) > 9 and row[3] == "0A" and row[1].endswith(f":{port:04X}")]
+    return [row[9] for row in rows if len(row) > 9 and row[3] == state and row[1].endswith(f":{port:04X}")]

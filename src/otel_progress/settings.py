@@ -57,6 +57,8 @@ STORES: Final = "OTEL_PROGRESS_STORES"
 """The variable that names the checkpoint store."""
 QUIET: Final = "OTEL_PROGRESS_QUIET"
 """The variable that keeps programs silent that nobody watches."""
+RUN: Final = "OTEL_PROGRESS_RUN"
+"""The variable in which `otel-progress run` names its own endpoint to the command."""
 _PROPAGATED: Final = ("TRACEPARENT", "TRACESTATE", "BAGGAGE")
 DEFAULT_ENDPOINTS: Final = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 
@@ -302,6 +304,11 @@ def is_quiet() -> bool:
     """Whether a program that nobody watches says nothing of it."""
     env = Environment(os.environ)
     return env.text(QUIET).lower() not in ("", "0", "false") or env.flag("OTEL_SDK_DISABLED")
+
+
+def run_endpoint() -> str:
+    """The address of the `otel-progress run` that started this process; empty without one."""
+    return Environment(os.environ).text(RUN)
 
 
 def sees_unsampled() -> bool:

@@ -210,6 +210,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         hooks.on_change,
         hooks.on_trouble,
         hooks.on_tick,
+        hooks.on_process_end,
         process.at_exit,
         forks.in_child,
         listeners.to_all,

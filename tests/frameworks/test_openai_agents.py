@@ -23,9 +23,10 @@ def test_a_tool_that_hangs(ask: Ask, tool: str) -> None:
 
 
 def test_a_tool_that_raises(ask: Ask) -> None:
-    """A tool whose error goes to the model is a failed stage of an operation that completes."""
+    """A tool whose error goes to the model is a failed stage, with that error, of an operation that completes."""
     seen = healthy(ask("a_tool_that_raises"))
-    assert seen.stage("weather/breaks")["status"] == "failed"
+    tool = seen.stage("weather/breaks")
+    assert (tool["status"], tool["reason"]) == ("failed", "ConnectionError: no route")
     assert seen.operation["status"] == "completed"
 
 

@@ -18,6 +18,8 @@ def test_pydantic_ai(ask: Ask, tool: str) -> None:
     assert seen.operation["health"] == "silent"
     assert f"span_programs.py:{line_of(tool)} in {tool}" in seen.operation["stuck_at"]
     assert seen.stage(f"execute_tool {tool}")["status"] == "running"
+    assert seen.operation["stage"] == f"execute_tool {tool}"
+    assert seen.operation["current_step"] in (None, f"execute_tool {tool}")
     assert seen.operation["usage"]["input_tokens"] > 0
 
 

@@ -13,8 +13,8 @@ from tests.terminal.screens import ROOT, command, environment
 class Monitor:
     """The real one, on a port and with a file of its own; it can be killed and started again."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, 0
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.folder, self.port = folder, port
         self.start()
 
     @property

@@ -431,11 +431,29 @@ for number in (1, 2):
 def test_ctrl_c_without_an_operation_interrupts(place: Place) -> None:
     """Where nothing can be cancelled the command gets SIGINT, as without us."""
     with place.follow(ALONE) as terminal:
-        terminal.see("begins", "no operation runs", "Ctrl+C interrupts")
+        terminal.see("begins", "the command has started, no operation yet", "Ctrl+C interrupts")
         terminal.type("\x03")
         assert terminal.exit_code(30) == 7
         assert "interrupted" in terminal.text.splitlines()
         assert "no operation was reported" in terminal.text
+
+
+def test_what_is_known_while_no_operation_runs(place: Place) -> None:
+    """Before the first operation, after the last one, and after the command, each is said as it is."""
+    source = """
+until("begin")
+with progress.operation("survey", id="survey-1"):
+    until("end")
+until("leave")
+"""
+    with place.follow(BEGIN + source) as terminal:
+        terminal.see("the command has started, no operation yet")
+        place.allow("begin")
+        terminal.see("survey-1", "1 running")
+        place.allow("end")
+        terminal.see("1 operation ended, none runs now", "Ctrl+C interrupts")
+        place.allow("leave")
+        assert terminal.exit_code(30) == 0
 
 
 def test_ctrl_c_interrupts_who_can_not_be_asked(place: Place) -> None:
@@ -466,7 +484,7 @@ except KeyboardInterrupt:
     print("saved all")
 """
     with place.follow(source) as terminal:
-        terminal.see("/100000", "1 running")
+        terminal.see("/100000", "1 running", "Ctrl+C interrupts (KeyboardInterrupt)")
         terminal.type("\x03")
         assert terminal.exit_code(30) == 0
         assert "saved all" in terminal.text
@@ -577,6 +595,49 @@ def test_monitor_that_is_killed_and_comes_back(real: Monitor, tmp_path: Path) ->
         assert "✓ survey-1 completed after" in terminal.text
         assert terminal.text.count("✓ survey-1") == 1
     wait_until(lambda: asked(real.url, "/operations/survey-1")["status"] == "completed")
+
+
+def test_monitor_of_another_command_has_a_successor(place: Place) -> None:
+    """When the command ends whose monitor two `run -f` share, the other one goes on with a monitor that knows all."""
+    source = """
+with progress.operation(os.environ["WHICH"], id=os.environ["WHICH"]):
+    until(os.environ["WHICH"])
+    with progress.stage("rest", total=2, unit="file") as rest:
+        rest.advance()
+        until("all")
+"""
+    with place.follow(BEGIN + source, env={"WHICH": "first"}) as first:
+        first.see("first", "1 running")
+        with place.follow(BEGIN + source, env={"WHICH": "second"}) as second:
+            second.see("second", "1 running")
+            assert "a monitor runs" not in second.text
+            place.allow("all")
+            place.allow("first")
+            assert first.exit_code(30) == 0
+            second.see("a monitor runs as long as the command", "1 running", timeout=30)
+            assert "connection lost" not in second.until(lambda text: "connection lost" not in text)
+            assert asked(place.url, "/operations/second")["status"] == "running"
+            assert asked(place.url, "/operations/first")["status"] == "completed"
+            (place.folder / "all").unlink()
+            place.allow("second")
+            second.see("rest", "1/2 files")
+            second.type("\x03")
+            assert second.exit_code(30) != 0
+            assert "second cancelled after" in second.text
+
+
+def test_no_successor_for_a_monitor_that_stays(real: Monitor, tmp_path: Path) -> None:
+    """The port of a monitor that was started by itself is left alone while it is away: it is about to come back."""
+    place = Place(tmp_path, real.url)
+    with place.follow(BEGIN + DEAF) as terminal:
+        terminal.see("survey-1", "1 running")
+        real.kill()
+        terminal.see("connection lost, retrying in 2 s", timeout=30)
+        real.start()
+        terminal.see("1 running", real.url, timeout=30)
+        assert "a monitor runs" not in terminal.text
+        terminal.signal(signal.SIGTERM)
+        terminal.exit_code(30)
 
 
 def test_summary_needs_no_monitor(real: Monitor, tmp_path: Path) -> None:

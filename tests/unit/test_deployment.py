@@ -203,6 +203,24 @@ def test_the_image_is_of_this_version(objects: dict[tuple[str, str], dict[str, A
     assert {image.rpartition(":")[2] for image in images} == {VERSION, collector[1]}
 
 
+def test_the_monitor_has_a_folder_of_its_own(objects: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """A cluster makes the root of a volume writable by a group, which the monitor refuses for its file."""
+    pod = objects["Deployment", "otel-progress-monitor"]["spec"]["template"]["spec"]
+    [container] = pod["containers"]
+    assert pod["securityContext"]["fsGroup"]
+    db = Path(container["args"][container["args"].index("--db") + 1])
+    mounts = [Path(mount["mountPath"]) for mount in container["volumeMounts"] if mount["name"] == "data"]
+    assert [mount for mount in mounts if mount in db.parent.parents] == mounts
+
+
+def test_the_image_has_the_user_that_runs_it() -> None:
+    """Its group, too, has the number that the manifests and the pages name."""
+    container = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+    assert "groupadd --gid 10001" in container
+    assert "--uid 10001 --gid 10001" in container
+    assert "USER 10001:10001" in container
+
+
 def test_commands_exist() -> None:
     """What the container and the service start is a command of ours, with options that it has."""
     parser = argparse.ArgumentParser()

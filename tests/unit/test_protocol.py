@@ -71,6 +71,27 @@ def test_each_rule_of_a_reader_has_a_vector() -> None:
     assert asked <= tested | {"what-an-event-carries"}, asked - tested
 
 
+OPTIONAL = ("keyframes-and-deltas", "run-series", "the-control-channel")
+"""The sections with rules for emitters that only those need who do more."""
+
+
+def test_rules_for_emitters_are_in_one_section() -> None:
+    """What an emitter must do is in one section, the minimum first, and each sentence of the page stands there once."""
+    sections = {
+        title.lower().replace(" ", "-"): text
+        for title, text in re.findall(r"^## (.+)\n((?:(?!^## ).*\n?)*)", PAGE, re.MULTILINE)
+    }
+    first, *others = sections
+    assert first == "what-your-emitter-must-do"
+    assert re.findall(r"^### (.+)$", sections[first], re.MULTILINE) == ["The minimum", "Beyond the minimum"]
+    assert all(f"(#{name})" in sections[first] for name in OPTIONAL)
+    for name in others:
+        if name not in OPTIONAL:
+            assert re.search(r"[Ee]mitter[^.|,]*\b(MUST|SHOULD)\b", sections[name]) is None, name
+    sentences = [one.strip() for one in re.split(r"[.|\n]+\s", PAGE) if len(one.split()) > 5]
+    assert len(sentences) == len(set(sentences))
+
+
 def test_the_example_is_taken(monitor: Parts) -> None:
     """The request of the minimum is accepted without a mistake, and is a running operation with its count."""
     text = next(text for text in re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL) if "resourceLogs" in text)

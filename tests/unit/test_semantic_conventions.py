@@ -250,6 +250,10 @@ def seen() -> Iterator[Capture]:
         cadence.fixed = 10.0
         with progress.operation("paced"):
             captured.advance(2)
+        bar = progress.operation("bar")
+        bar._observed = True
+        with bar:
+            captured.look()
         yield captured
     assert limit.size == 8
 

@@ -147,7 +147,7 @@ def test_every_variable_that_the_module_names_is_tested() -> None:
         and re.fullmatch(r"OTEL_[A-Z_]*[A-Z]", node.value)
     }
     apart = {"OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PROGRESS_CONFIGURE", "OTEL_PROGRESS_HANDLERS", "OTEL_PROGRESS_STORES"}
-    apart |= {"OTEL_PROGRESS_INSTRUMENT", "OTEL_PROGRESS_UNSAMPLED_SPANS", "OTEL_PROGRESS_QUIET"}
+    apart |= {"OTEL_PROGRESS_INSTRUMENT", "OTEL_PROGRESS_UNSAMPLED_SPANS", "OTEL_PROGRESS_QUIET", "OTEL_PROGRESS_RUN"}
     assert named == set(STANDARD) | apart | {"OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES"}
 
 

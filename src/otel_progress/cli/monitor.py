@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import sys
+import tempfile
 import threading
 import webbrowser
 from collections.abc import Mapping
@@ -38,7 +40,7 @@ runs. Nothing else is needed. State and history are kept in a file and survive a
 _EXAMPLE: Final = f"""\
 example:
   otel-progress monitor --open
-  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 python job.py      (in another terminal)
+  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_PROGRESS_CONFIGURE=true python job.py   (elsewhere)
   otel-progress watch                                                  (the same, in the terminal)
 
   otel-progress monitor --forward http://collector:4318                forward everything to a Collector
@@ -206,10 +208,15 @@ def _webhook(given: argparse.Namespace, environ: Mapping[str, str]) -> WebhookOp
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
-    """The folder of this product in the user's state folder."""
+    """The folder of this product in the user's state folder; without a home, in the folder for temporary files."""
     state = environ.get("XDG_STATE_HOME")
-    folder = Path(state) if state else Path(environ.get("HOME") or "~").expanduser() / ".local" / "state"
-    return folder / "otel-progress"
+    if state:
+        return Path(state) / "otel-progress"
+    try:
+        home = Path(environ.get("HOME") or "~").expanduser()
+    except RuntimeError:  # no HOME, and the user is not in the list of users
+        return Path(tempfile.gettempdir()) / f"otel-progress-{os.getuid() if hasattr(os, 'getuid') else 'state'}"
+    return home / ".local" / "state" / "otel-progress"
 
 
 def default_db(environ: Mapping[str, str]) -> Path:
@@ -248,7 +255,7 @@ def _greet(monitor: Monitor) -> None:
         f"  page     {monitor.url}{monitor.auth.link() if monitor.auth.needs_token else ''}",
         f"  OTLP     {monitor.url} (http/protobuf and JSON){grpc}",
         f"  kept in  {monitor.path}",
-        f"  send     OTEL_EXPORTER_OTLP_ENDPOINT={monitor.url} python job.py",
+        f"  send     OTEL_EXPORTER_OTLP_ENDPOINT={monitor.url} OTEL_PROGRESS_CONFIGURE=true python job.py",
         "Ctrl+C ends it; its state is kept.",
     ]
     if monitor.auth.needs_token:

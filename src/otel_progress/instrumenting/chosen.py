@@ -95,6 +95,8 @@ class Chosen:
 def start(given: object) -> None:
     """Put on these integrations, in the place of those that were on.
 
+    Neither case nor spaces around a name matter.
+
     Raises:
         InvalidArgument: if it is neither a name, `auto`, `none`, nor a list of names, or if one is unknown; then
             nothing is changed.
@@ -104,7 +106,7 @@ def start(given: object) -> None:
         given = given.split(",")
     if isinstance(given, (bytes, Mapping)) or not isinstance(given, Iterable):
         raise InvalidArgument(f'instrument must be "auto", "none" or a list, such as ["tqdm"], not {given!r}')
-    names = [str(one).strip() for one in given]
+    names = [str(one).strip().lower() for one in given]
     chosen = {one.name: one for name in names for one in _named(name)}
     with _lock:
         _is_chosen = True
@@ -167,16 +169,16 @@ def _named(name: str) -> Iterator[Chosen]:
 
 
 def _registered() -> dict[str, EntryPoint]:
-    """The entry points of other packages by name."""
+    """The entry points of other packages by name, in small letters."""
     from importlib.metadata import entry_points
 
-    return {one.name: one for one in entry_points(group=GROUP) if one.name not in BUILT_IN}
+    return {name: one for one in entry_points(group=GROUP) if (name := one.name.lower()) not in BUILT_IN}
 
 
 def _loaded(entry: EntryPoint) -> Chosen | None:
     """The integration of another package; one that can't be imported is told and left out."""
     try:
-        return Chosen(entry.name, entry.load())
+        return Chosen(entry.name.lower(), entry.load())
     except Exception as error:
         say("integration %s of another package is off: %s can't be used: %s", entry.name, entry.value, error)
         return None

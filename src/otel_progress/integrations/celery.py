@@ -1,6 +1,7 @@
 """Celery: each task is an operation in its worker, below the operation that sent it.
 
-Tasks of a chain are below the one that sent the chain. A retry ends an attempt, as another worker may run the next one.
+Tasks of a chain are below the one that sent the chain. An attempt that will be tried again waits for that, and ends
+just before, as another worker may run the next one.
 A task that is revoked is asked to stop, and waiting for a result is a declared wait.
 """
 
@@ -8,11 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import threading
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import otel_progress as progress
+from otel_progress import clock
 from otel_progress.integrations.switch import Switch, captured, observed
+from otel_progress.live.registry import registry
 
 LIBRARY: Final = "celery"
 TESTED: Final = ("5.3", "6")
@@ -21,6 +26,8 @@ CARRIED: Final = "otel_progress"
 """The header of a message that carries the parent."""
 RUNNING: Final = 10_000
 """The most tasks that are followed in one process; further ones are not seen."""
+AHEAD: Final = 1.0
+"""Seconds before a retry at which the attempt before it ends, so that nobody hears of its end after the next start."""
 
 switch = Switch("celery")
 
@@ -34,7 +41,18 @@ class Task(NamedTuple):
     used: contextlib.ExitStack
 
 
+class Pause(NamedTuple):
+    """An attempt that will be tried again: its operation, its declared wait, and what ends both."""
+
+    operation: progress.Operation
+    wait: Any
+    timer: threading.Timer
+
+
 _running: dict[str, Task] = {}
+_retry_in: dict[str, float] = {}
+"""Seconds to the retry of a task that runs here and asked for it."""
+_paused: dict[str, Pause] = {}
 _plain: dict[str, Any] = {}
 
 
@@ -57,6 +75,7 @@ def uninstall() -> None:
     from celery.result import AsyncResult
 
     switch.on = False
+    _no_pauses()
     if _plain:
         AsyncResult.get = _plain.pop("get")
         for name, call in _CALLS.items():
@@ -84,14 +103,18 @@ def _starts(task_id: str = "", task: Any = None, args: Any = None, kwargs: Any =
         return
     try:
         request = task.request
+        _tried_again(str(task_id))
+        if retries := getattr(request, "retries", 0):
+            registry.know_attempts({str(task_id): int(retries)})  # which other workers ran
         given = getattr(request, CARRIED, None) or (getattr(request, "headers", None) or {}).get(CARRIED)
         carried = given if isinstance(given, Mapping) else None
         parent = None if carried is None else progress.extract(carried)
+        following = _following(request)
         operation = observed(progress.operation(str(task.name), id=str(task_id), parent=parent))
         operation.start()
         used = contextlib.ExitStack()
         used.enter_context(operation.use())
-        _running[str(task_id)] = Task(operation, carried, _following(request), used)
+        _running[str(task_id)] = Task(operation, carried, following, used)
         kept = captured({"args": args, "kwargs": kwargs})
         if kept is not None:
             operation.set(arguments=kept)
@@ -105,6 +128,7 @@ def _ends(task_id: str = "", state: Any = None, retval: Any = None, **_: Any) ->
     if running is None:
         return
     operation = running.operation
+    pause = _retry_in.pop(str(task_id), 0.0)
     try:
         running.used.close()
         if state == "SUCCESS":
@@ -112,7 +136,7 @@ def _ends(task_id: str = "", state: Any = None, retval: Any = None, **_: Any) ->
         elif state == "FAILURE":
             operation.fail(retval if isinstance(retval, BaseException) else None)
         elif state == "RETRY":
-            operation.cancel("it is tried again")
+            _pauses(str(task_id), operation, pause)
         else:
             operation.cancel(str(state or "it ended without a state").lower())
     except BaseException:
@@ -133,6 +157,46 @@ def _retries(request: Any = None, reason: Any = None, **_: Any) -> None:
     if switch.on and running is not None:
         try:
             running.operation.note(f"will be tried again: {reason}", "warning")
+            _retry_in[str(request.id)] = _seconds_to(getattr(reason, "when", None))
+        except BaseException:
+            switch.failed()
+
+
+def _seconds_to(when: Any) -> float:
+    """The seconds to a retry, of a number of seconds or a time; 0 if that is not known."""
+    if isinstance(when, datetime):
+        return when.timestamp() - clock.time_ns() / 1e9
+    return float(when) if isinstance(when, (int, float)) else 0.0
+
+
+def _pauses(key: str, operation: progress.Operation, seconds: float) -> None:
+    """An attempt waits until it is tried again, in whatever worker, and ends just before."""
+    if seconds <= 2 * AHEAD or len(_paused) >= RUNNING:
+        operation.cancel("it is tried again")
+        return
+    due = datetime.fromtimestamp(clock.time_ns() / 1e9 + seconds).astimezone()
+    wait = operation.waiting(f"its retry at {due:%H:%M:%S}", overdue_after=seconds)
+    timer = threading.Timer(min(seconds - AHEAD, threading.TIMEOUT_MAX), _tried_again, (key,))
+    timer.daemon = True
+    timer.name = "otel-progress-retry"
+    _paused[key] = Pause(operation, wait, timer)
+    wait.__enter__()
+    timer.start()
+
+
+def _tried_again(key: str, reason: str = "it is tried again") -> None:
+    paused = _paused.pop(key, None)
+    if paused is not None:
+        paused.timer.cancel()
+        paused.wait.__exit__(None, None, None)
+        paused.operation.cancel(reason)
+
+
+def _no_pauses(**_: Any) -> None:
+    """This worker ends; another one may try again."""
+    for key in tuple(_paused):
+        try:
+            _tried_again(key, "it will be tried again, and its worker ended")
         except BaseException:
             switch.failed()
 
@@ -164,4 +228,6 @@ _CALLS: Final = {
     "task_postrun": _ends,
     "task_retry": _retries,
     "task_revoked": _revoked,
+    "worker_process_shutdown": _no_pauses,
+    "worker_shutdown": _no_pauses,
 }

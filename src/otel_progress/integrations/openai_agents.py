@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from otel_progress import Operation, Stage, operation, semconv, stage
 from otel_progress.integrations import seen
-from otel_progress.integrations.switch import Switch, call_of, captured, observed
+from otel_progress.integrations.switch import Patch, Switch, call_of, captured, observed
 from otel_progress.integrations.usual_limits import MODEL, NODE, STREAM, TOOL
 
 LIBRARY: Final = "openai-agents"
@@ -33,6 +33,8 @@ STREAMING: Final = (
 )
 """The models whose streamed tokens are counted."""
 
+ERRORS: Final = "agents.util._error_tracing"
+"""The module by which the SDK tells a span of an error, while it handles that."""
 SCOPES: Final = ("openinference.instrumentation.openai_agents",)
 """Spans of the same work."""
 
@@ -40,6 +42,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 switch: Final = Switch("openai_agents")
 _processors: list[Any] = []
 _before: dict[type, Any] = {}
+_attached: Final = Patch()
 
 
 def install() -> None:
@@ -54,6 +57,8 @@ def install() -> None:
     provider = get_trace_provider()
     if "create_trace" not in vars(provider):
         provider.create_trace = _kept(provider)
+    if ERRORS in sys.modules:
+        _attached.put(sys.modules[ERRORS], {"attach_error_to_current_span": _attaching})
     for module, name in STREAMING:
         model = getattr(sys.modules.get(module), name, None)
         if model is not None and model not in _before:
@@ -70,6 +75,7 @@ def uninstall() -> None:
     for model, before in _before.items():
         model.stream_response = before  # type: ignore[attr-defined]
     _before.clear()
+    _attached.restore()
     _forget()
 
 
@@ -136,7 +142,7 @@ def _processor(base: Any) -> Any:
 class Entry:
     """A trace or a span that is open; one that is not shown has no handle."""
 
-    __slots__ = ("__weakref__", "above", "error_before", "handle", "open", "stream", "used")
+    __slots__ = ("__weakref__", "above", "error_before", "handle", "open", "raised", "stream", "used")
 
     def __init__(self, above: Entry | None) -> None:
         """Inside another one."""
@@ -146,6 +152,7 @@ class Entry:
         self.stream: Stage | None = None
         self.open: weakref.WeakSet[Entry] = weakref.WeakSet()
         self.error_before = sys.exc_info()[1]
+        self.raised: BaseException | None = None
 
 
 class Spans:
@@ -222,7 +229,9 @@ class Spans:
         if data.type == "handoff" and host is not None:
             host.note(f"handed off to {data.to_agent}", "ok")
         if handle is not None and not handle.status.final:  # else what it was part of ended before
-            if data.type == "function" and data.input is not None:
+            if data.type == "function" and data.input is None:
+                entry.raised = None  # the run keeps what may be sensitive out of traces
+            elif data.type == "function":
                 call = call_of(data.name, data.input, span.error or data.output)
                 if call is not None:
                     handle.step(call)
@@ -245,6 +254,12 @@ class Spans:
             entry.stream = observed(stage("stream", parent=entry.handle, unit="token"), STREAM).start()
         entry.stream.advance()
 
+    def raised(self, key: str, error: BaseException | None) -> None:
+        """A tool raised what its model hears of, and the SDK keeps out of the trace."""
+        entry = self._open.get(key)
+        if entry is not None and error is not entry.error_before:
+            entry.raised = error
+
     def _end(self, entry: Entry, said: Any) -> None:
         """End a handle, with the error that the SDK names, or else the one that leaves the block of the span."""
         for left in tuple(entry.open):
@@ -262,8 +277,15 @@ class Spans:
         if handle is None:
             return
         if said and error is None:
-            handle.fail(str(said.get("message") or "failed"))
+            handle.fail(entry.raised or _reason(said))
         handle.__exit__(None if error is None else type(error), error, None)
+
+
+def _reason(said: Any) -> str:
+    """What the SDK says of an error: its message, and the text of the exception that a tool raised."""
+    about = said.get("data")
+    raised = about.get("error") if isinstance(about, dict) else None
+    return ": ".join(str(part) for part in (said.get("message"), raised) if part) or "failed"
 
 
 def _operate(entry: Entry, trace: Any, name: str, agent: str | None) -> Operation:
@@ -309,6 +331,24 @@ def _counted(stream_response: Any) -> Any:
             await events.aclose()
 
     return counted
+
+
+def _attaching(plain: Any) -> Any:
+    def attach_error_to_current_span(error: Any) -> Any:
+        _raised()
+        return plain(error)
+
+    return attach_error_to_current_span
+
+
+@_guarded
+def _raised() -> None:
+    from agents.tracing import get_current_span
+
+    key = getattr(get_current_span(), "span_id", None)
+    for processor in _processors:
+        if key is not None:
+            processor.seen.raised(key, sys.exc_info()[1])
 
 
 @_guarded

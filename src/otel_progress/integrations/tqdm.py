@@ -6,9 +6,10 @@ moved by `update()` are read. What Gradio or a subclass puts around tqdm's metho
 
 from __future__ import annotations
 
+import math
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType, FrameType, GeneratorType
 from typing import Any, Final
 
@@ -53,7 +54,10 @@ def uninstall() -> None:
 class Bar(Late):
     """What we know of a bar."""
 
-    __slots__ = ("_bar", "_desc", "_manual", "_name", "_scale", "_start", "_unit", "begins", "dropped")
+    __slots__ = (
+        *("_bar", "_desc", "_manual", "_name", "_names_total", "_scale", "_start", "_unit"),
+        *("begins", "dropped"),
+    )
 
     def __init__(self, bar: Any, given: dict[str, Any], frame: FrameType) -> None:
         """Of a bar that was just made with these options, called from this frame."""
@@ -64,6 +68,7 @@ class Bar(Late):
         unit = given.get("unit") or "it"
         self._unit = UNITS.get(unit, unit.strip() or None)
         self._start: float = given.get("initial") or 0
+        self._names_total = given.get("total") is not None
         self._desc = given.get("desc") or ""
         self._name = named(str(self._desc), frame)
         self._manual: float = 0
@@ -82,6 +87,14 @@ class Bar(Late):
     def initial(self) -> float:
         """Where it began."""
         return self._start * self._scale
+
+    def size(self, _: Iterable[Any]) -> int | None:
+        """The items of its loop, as the bar asked for them: a `__len__` of the program is called once."""
+        bar = self._bar()
+        total: Any = None if bar is None else vars(bar).get("total")
+        if not isinstance(total, (int, float)) or not math.isfinite(total):
+            return None
+        return int(total - self._start if self._names_total else total)
 
     def count(self, n: Any) -> None:
         """Count what a bar that is switched off does not; what is no number is nobody's business there."""

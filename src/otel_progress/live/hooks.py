@@ -222,6 +222,9 @@ def nobody() -> None:
 on_first: Callable[[], None] | None = None
 """Called in the caller's thread when an operation starts, until it is None: the first one may have to configure."""
 
+on_process_end: list[Callable[[float], None]] = []
+"""Called first when the process ends by itself, in the thread that ends it, with the seconds that they may wait."""
+
 on_expect: Callable[[], None] = nobody
 """Called when an operation with `start_within` is created, if events are wanted."""
 

@@ -6,22 +6,20 @@ item on, by the same lane as that of `track`. The ticker starts what has lasted,
 
 from __future__ import annotations
 
-import atexit
 import contextvars
-import functools
 import threading
 from collections.abc import Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_progress import clock, forks
-from otel_progress.live import context, hooks, preload
+from otel_progress.live import context, crashes, hooks, preload
 from otel_progress.live.counting import life, restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import tell_once
 from otel_progress.live.handles import Operation, Stage
 from otel_progress.live.lane import Lane, loop
-from otel_progress.live.outcome import ending, uncaught, words
+from otel_progress.live.outcome import ending, words
 from otel_progress.live.track import length
 from otel_progress.model.status import Status
 
@@ -35,11 +33,15 @@ SHORT: Final = 1.0
 """Seconds that work lasts, at least, before it is shown."""
 MOST: Final = 1_000
 """Work that is watched at the same time."""
+LOOKS: Final = 0.1
+"""Seconds that a look waits for another thread's look, at most; a signal handler may look while its thread does."""
 NEAR: Final = 64
 """Work that is looked at to find what is around it."""
 _open: Final[dict[Late, None]] = {}
 """Work that has not ended, in the order of its beginnings."""
 _configuring: threading.Thread | None = None
+_looking = threading.Lock()
+"""Held by a thread that looks, so that no two start the same work."""
 
 
 class Late:
@@ -98,6 +100,10 @@ class Late:
         """Units done (None where its loop counts), units in all, and what it does, in words."""
         return None, None, None
 
+    def size(self, iterable: Iterable[Any]) -> int | None:
+        """The items of its loop, as far as known."""
+        return length(iterable)
+
     def over(self) -> str | None:
         """How it ended if nobody said so: its loop is over."""
         opened = self.lane
@@ -121,18 +127,27 @@ class Late:
         _open[self] = None
         if look not in hooks.on_tick:
             hooks.on_tick.append(look)
+        if last_look not in hooks.on_process_end:
+            hooks.on_process_end.append(last_look)
+        if crashed not in crashes.heard:
+            crashes.heard.append(crashed)
+        crashes.watch_threads()
         preload.get("live.engine.runtime").ensure()
-        _look_at_exit()
 
     def loop(self, iterable: Iterable[T], total: int | None) -> Iterator[T]:
         """Its loop over an iterable, in the thread that calls this."""
         self.place = here()
-        self.lane = opened = Lane(length(iterable) if total is None else total, None, self.place, False, self.began)
+        self.lane = opened = Lane(self.size(iterable) if total is None else total, None, self.place, False, self.began)
         opened.named = total is not None
         opened.observed = True
         if self.node is not None:
             self._show_lane(self.node)
         return loop(iterable, opened)
+
+    @property
+    def thread(self) -> int:
+        """The thread that ends it: that of its loop, else the one that made it."""
+        return (self._made_at if self.lane is None else self.place).thread
 
     def moved(self) -> None:
         """It moves without a loop, in the thread that calls this."""
@@ -147,11 +162,18 @@ class Late:
             self.ended = how
             self._ended_at = clock.monotonic()
             self._last = self.read()
-        if not later and _open.pop(self, self) is None:
+        if not later and not self.is_to_be_shown() and _open.pop(self, self) is None:
             _finish(self)
 
+    def is_to_be_shown(self) -> bool:
+        """Whether it ended before it was shown, although it lasted, and what was around it still runs."""
+        if self.node is not None or self._ended_at - self.began < SHORT:
+            return False
+        outer = None if self._outer is None else self._outer.node
+        return all(one is None or context.is_alive(one) for one in (self.around, outer))
+
     def ends_with(self, error: BaseException | None) -> None:
-        """The process ends, by an exception that nobody caught or without one."""
+        """Its process or its thread ends, by an exception that nobody caught or without one."""
         if error is not None and self.ended in (None, "left"):
             self.ended, self._last = error, self._last or self.read()
             self.end()
@@ -276,15 +298,22 @@ def is_all(done: float | None, total: float | None) -> bool:
 
 
 def look(now: float) -> None:
-    """Start what has lasted, read what was started, end what has ended; the ticker calls it."""
+    """Start what has lasted, read what was started, end what has ended; for the ticker and the end of a process."""
+    if _looking.acquire(timeout=LOOKS):
+        try:
+            _look(now)
+        finally:
+            _looking.release()
+
+
+def _look(now: float) -> None:
     for one in tuple(_open):
         try:
             how = one.over() if one.ended is None else None
             if how is not None:
                 one.end(how, later=how == "left")
             elif one.ended is not None:
-                if not one.is_held(now) and _open.pop(one, one) is None:
-                    _finish(one)
+                _end(one, now)
             elif one.node is not None:
                 one.show()
             else:
@@ -306,28 +335,50 @@ def _show(one: Late) -> None:
         _configuring.start()
 
 
-@functools.cache
-def _look_at_exit() -> None:
-    """Say what has ended before the end of the process interrupts what has not."""
-    atexit.register(_last_look)
+def _end(one: Late, now: float) -> None:
+    """End it; what lasted is shown even if it ended before it was."""
+    if one.is_held(now):
+        return
+    if one.is_to_be_shown():
+        _show(one)
+        if one.node is None and _configuring is not None:
+            return  # until that is done
+    if _open.pop(one, one) is None:
+        _finish(one)
 
 
-def _last_look() -> None:
-    error = uncaught()
-    for one in tuple(_open):
+def last_look(timeout: float) -> None:
+    """Say what has ended before the end of the process interrupts what has not; waits at most `timeout` seconds."""
+    _all_end_with(crashes.uncaught(), tuple(_open))
+    look(clock.monotonic())
+    thread = _configuring
+    if thread is not None and _open:
+        thread.join(timeout)
+        look(clock.monotonic())
+
+
+def crashed(error: BaseException) -> None:
+    """An exception ends this thread, and with it the loops that it ran and the bars that it made."""
+    me = get_ident()
+    _all_end_with(error, [one for one in tuple(_open) if one.thread == me])
+
+
+def _all_end_with(error: BaseException | None, those: Iterable[Late]) -> None:
+    for one in those:
         try:
             one.ends_with(error)
         except Exception:
             tell_once("the end of a progress bar could not be told")
-    look(clock.monotonic())
 
 
 def _configure() -> None:
     global _configuring
     first = hooks.on_first
-    if first is not None:
-        first()
-    _configuring = None
+    try:
+        if first is not None:
+            first()
+    finally:
+        _configuring = None
 
 
 def _finish(one: Late) -> None:
@@ -349,8 +400,9 @@ def _finish(one: Late) -> None:
 
 def _after_fork_in_child() -> None:
     """The work of the parent is the parent's."""
-    global _configuring
+    global _configuring, _looking
     _open.clear()
+    _looking = threading.Lock()
     _configuring = None
 
 

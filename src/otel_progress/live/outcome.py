@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from itertools import islice
 from typing import Final
 
@@ -102,14 +101,6 @@ def why(reason: str | None, asked: str | None) -> str | None:
     if asked is None or reason not in (None, "CancelledError", "Cancelled"):
         return reason
     return f"cancelled: {asked}"
-
-
-def uncaught() -> BaseException | None:
-    """The exception that ends this process, as nobody caught it; None while nobody knows of one."""
-    if hasattr(sys, "ps1"):
-        return None  # in a session at a prompt it ended nothing
-    error = getattr(sys, "last_exc", None) or getattr(sys, "last_value", None)
-    return error if isinstance(error, BaseException) else None
 
 
 def words(error: BaseException | None) -> str | None:

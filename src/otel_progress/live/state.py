@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from otel_progress.live.records import Adopted, DeclaredWait, Gaps, LearnedLimits, NestedCounts, TrailEntry, Used
     from otel_progress.model.curve import Curve
     from otel_progress.model.estimate import Pace
+    from otel_progress.model.fields import Progress
     from otel_progress.model.loop import Loop
     from otel_progress.model.outline import StageSoFar
     from otel_progress.model.snapshot import Note, Snapshot
@@ -334,8 +335,10 @@ class OperationState(HandleState):
     _keyframe: int | None = None
     """The number of its last event that carried the whole state; None if the next one must. Written: ticker; `request`
     of keyframes sets it to None. Read: ticker, telemetry."""
-    _estimated: frozenset[str] = frozenset()
-    """What readers have an estimate of while updates wait (`engine/estimates.py`). Written and read: ticker."""
+    _estimated: tuple[tuple[str, Progress], ...] = ()
+    """The estimates that readers were told last (`engine/estimates.py`). Written and read: ticker."""
+    _estimated_at = 0.0
+    """When that was (s, monotonic). Written and read: ticker."""
     _by_pace = False
     """Whether paces alone gave the estimates of its last snapshot. Written and read: ticker."""
     _has_news = False

@@ -79,7 +79,7 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
     (is_amount, (s.COMPLETED, s.RESTORED, s.TOTAL, s.RATE)),
     (is_ratio, (s.RATIO, s.RATIO_RAW)),
     (is_whole, (s.OPERATION_ATTEMPT, s.SEQUENCE, s.KEYFRAME, s.SPAN_START_TIME, s.ETA_RUNS)),
-    (_is_bool, (s.CANCEL_REQUESTED, s.OVERDUE, s.SPAN_PARENT_REMOTE)),
+    (_is_bool, (s.CANCEL_REQUESTED, s.OBSERVED, s.OVERDUE, s.SPAN_PARENT_REMOTE)),
     (
         _is_text,
         (

@@ -258,6 +258,7 @@ class SnapshotFields:
     resources: Resources | None = None
     child_outcomes: Attributes = field(default_factory=no_attributes)
     update_pause: float | None = None
+    observed: bool = False
 
     def still(self, later: float) -> float:
         """Return in how many of the `later` seconds after its time it is known to have made no progress.

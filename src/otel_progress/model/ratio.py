@@ -14,8 +14,8 @@ A total that is estimated anew all the time, with an error of up to a fifth eith
 
 
 def of_counts(completed: float | None, total: float | None) -> float | None:
-    """The raw ratio of counts of at least 0; None if they say nothing, or more was done than there is."""
-    return completed / total if completed is not None and total and completed <= total else None
+    """The raw ratio of counts of at least 0, at most 1; None if they say nothing."""
+    return min(1.0, completed / total) if completed is not None and total else None
 
 
 def shown_of_counts(raw: float, *, completed: bool, over: bool) -> float | None:

@@ -8,13 +8,12 @@ from typing import Any, Final
 from otel_progress import semconv
 from otel_progress.model.fields import (
     Branch,
-    Note,
     Progress,
     SnapshotFields,
     SpanIds,
     StageSnapshot,
-    Wait,
 )
+from otel_progress.model.reported import Note, Wait
 from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes, finite, no_attributes
 
@@ -45,7 +44,8 @@ class Snapshot(SnapshotFields):
     `overdue` is true if a declared wait is past its own limit.
 
     `update_pause` says for how many seconds after this moment an event that tells nothing but new counts may wait
-    before it is sent; None if it does not wait.
+    before it is sent; None if it does not wait. `observed` is true if only an integration sees the operation, so that
+    its program takes no requests to stop.
 
     `components` has records by component and outcome, `failures` the messages of failed records with their number,
     `curve` completed units over time (seconds since the start, units), `resources` what its process used meanwhile,

@@ -85,7 +85,7 @@ STATE: Final = frozenset(
         *(key for key, _, _ in (*_TIMES, *_PROGRESS) if key != s.ELAPSED),
         *(key for key, _ in _JSON),
         *(s.OPERATION_ID, s.OPERATION_NAME, s.STATUS, s.HEALTH, s.UNIT, s.OVERDUE, s.LAST_HEARTBEAT),
-        *(s.ETA, s.ETA_LOW, s.ETA_HIGH, s.ETA_SOURCE, s.ETA_RUNS, s.CANCEL_REQUESTED),
+        *(s.ETA, s.ETA_LOW, s.ETA_HIGH, s.ETA_SOURCE, s.ETA_RUNS, s.CANCEL_REQUESTED, s.OBSERVED),
         *(s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED, s.COMPONENTS, s.FAILURES, s.RESOURCES),
         *(s.WAIT_REASON, s.WAIT_DURATION, s.WAIT_REMAINING, s.LOOP, s.BRANCHES),
         *(s.SPAN_START_TIME, s.SPAN_KIND, s.SPAN_PARENT_ID, s.SPAN_PARENT_REMOTE),
@@ -144,6 +144,8 @@ def state_of(snapshot: Snapshot) -> dict[str, Scalar]:
         out[s.LAST_HEARTBEAT] = seconds(snapshot.heartbeat_at)
     if snapshot.cancel_requested:
         out[s.CANCEL_REQUESTED] = True
+    if snapshot.observed:
+        out[s.OBSERVED] = True
     out |= _evidence(snapshot)
     if snapshot.span is not None:
         out |= _span(snapshot.span)
@@ -326,6 +328,7 @@ def from_attributes(
         overdue=bool(get(s.OVERDUE, False)),
         branches=_read_branches(_loaded(get(s.BRANCHES))),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
+        observed=bool(get(s.OBSERVED, False)),
         span=span,
         repeated=tuple(from_list(item) for item in _loaded(get(s.STAGES_REPEATED), ())),
         sequence=get(s.SEQUENCE, 0),

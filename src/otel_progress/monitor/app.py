@@ -92,6 +92,7 @@ class Options:
         client_rate: requests per second that one client of another machine may send; 0 for no limit.
         capture_inputs: whether the inputs of tools, which hooks of agents post, are shown.
         redact: what texts of such hooks pass through.
+        temporary: whether it ends with a command, as a monitor of `run -f` does.
     """
 
     db: Path
@@ -111,6 +112,7 @@ class Options:
     client_rate: float = RATE
     capture_inputs: bool = False
     redact: Redact = mask_secrets
+    temporary: bool = False
 
 
 class Monitor:
@@ -215,7 +217,7 @@ class Monitor:
             self.control,
             self.auth,
             VERSION,
-            (*of_core, self.integrity.health, self.outlets.health, *relay),
+            (*of_core, self.integrity.health, self.outlets.health, self._lifetime, *relay),
             wishes=self.wishes,
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
@@ -232,6 +234,9 @@ class Monitor:
     def _intake_health(self) -> dict[str, Any]:
         slow = bodies().given_up + (0 if self._grpc is None else self._grpc.given_up)
         return {"intake": {**self.core.inbox.statistics(), "too_slow": slow}}
+
+    def _lifetime(self) -> dict[str, Any]:
+        return {"temporary": True} if self._options.temporary else {}
 
     async def take(self, envelope: Envelope) -> Accepted:
         """Accept a request; returns once it is stored."""

@@ -30,6 +30,7 @@ from otel_progress.monitor.sessions import (
     Secrets,
 )
 from otel_progress.outbound.loopback import is_loopback
+from otel_progress.outbound.trouble import MISDIRECTED
 
 SEND, READ, CONTROL = "send", "read", "control"
 RIGHTS: Final = frozenset({SEND, READ, CONTROL})
@@ -181,12 +182,22 @@ class Auth:
         scheme = headers.get("authorization", "").partition(" ")[0]
         return self.session_of(headers) if self._tokens and scheme.lower() != "bearer" else None
 
-    def refuse(self, path: str, headers: Headers) -> str | None:
-        """Why a request is refused by its origin; None if it is allowed."""
+    def refuse(self, path: str, headers: Headers) -> tuple[int, str] | None:
+        """Why a request is refused by its origin, as a status and words; None if it is allowed."""
+        other = self.other_name(headers)
+        if other is not None:
+            return MISDIRECTED, f"the monitor is not known as {other[:100]!r}; allow the name with --allowed-host"
+        why = self._why_not(path, headers)
+        return None if why is None else (403, why)
+
+    def other_name(self, headers: Headers) -> str | None:
+        """The name by which a request calls this monitor, if it is none of its names: DNS may point any name here."""
         hosts = headers.getlist("host")
         host = hosts[0].lower() if len(hosts) == 1 else ""
-        if self._hosts is not None and not self._is_us(host):
-            return f"the monitor is not known as {host[:100]!r}; allow the name with --allowed-host"
+        return None if self._hosts is None or self._is_us(host) else host
+
+    @staticmethod
+    def _why_not(path: str, headers: Headers) -> str | None:
         if _is_for_programs(path) and any(name in headers for name in BROWSER):
             return "requests from web pages are not accepted here"
         is_page = path == "/" or path.startswith(_PAGE)
@@ -234,9 +245,13 @@ class Guard:
         path = raw.partition(b"?")[0].decode("latin-1") if raw else scope["path"]
         scope = {**scope, "path": path}  # not decoded: an id is one path segment, whatever it contains
         safe = safely(send, scope)
-        why = self._auth.refuse(path, headers)
-        if why is not None:
-            await deny(403, why, scope, receive, safe)
+        refused = self._auth.refuse(path, headers)
+        if refused is not None and not _is_probe(path, scope, refused[0]):
+            await deny(*refused, scope, receive, safe)
+            return
+        if refused is not None:  # a probe knows the address alone, and hears only whether the monitor is well
+            scope["identity"] = scope["session"] = None
+            await self._app(scope, receive, safe)
             return
         identity = self._auth.who(headers)
         if identity is None and not _is_free(path, scope):
@@ -260,6 +275,13 @@ def _is_free(path: str, scope: Scope) -> bool:
     if scope["type"] != "http":
         return False
     return path in _FREE or path.startswith(_PAGE)
+
+
+def _is_probe(path: str, scope: Scope, status: int) -> bool:
+    """Whether this asks for nothing but `/health`, by another name than ours, as Kubernetes and load balancers do."""
+    return (
+        status == MISDIRECTED and path == "/health" and scope["type"] == "http" and scope["method"] in ("GET", "HEAD")
+    )
 
 
 def _is_for_programs(path: str) -> bool:

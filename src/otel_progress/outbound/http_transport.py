@@ -100,7 +100,7 @@ class HttpTransport:
         if status < 400:
             return Answer(False, retry=True, reason=reason, trouble=page or wrong)
         if status not in RETRYABLE:
-            wrong = wrong if status in (401, 403) else page or wrong
+            wrong = wrong if status in (401, 403, trouble.MISDIRECTED) else page or wrong
             about, large = status in ABOUT_DATA, status == TOO_LARGE
             return Answer(False, about_data=about, too_large=large, reason=reason, trouble=wrong)
         wait = seconds_of(reply.headers.get("Retry-After", ""), clock.unix())

@@ -43,6 +43,8 @@ class SignalQueue(ABC):
         """Requests that were given up."""
         self.refused = 0
         """Items that the receiver rejected from requests that it accepted."""
+        self.delivered = False
+        """Whether the receiver has taken a request."""
         self.reason = ""
         """What the receiver last answered to a request that it did not accept, or why there was no answer."""
         self.offered: Callable[[str], None] | None = None
@@ -135,6 +137,7 @@ class SignalQueue(ABC):
         self.refused += answer.rejected
         if answer.control is not None and self.offered is not None:
             self.offered(answer.control)
+        self.delivered = self.delivered or answer.delivered
         if answer.delivered or self._worthless(answer):
             self._pop(answer.delivered)
             self._failures, self._not_before = 0, 0.0

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from otel_progress import clock, forks
-from otel_progress.settings import Endpoint
+from otel_progress.settings import Endpoint, run_endpoint
 
 log = logging.getLogger("otel_progress")
 
@@ -20,7 +20,11 @@ SHOWN: Final = 200
 """Characters of a receiver's answer that are logged."""
 KNOWN: Final = 100
 """Troubles that are remembered."""
+SILENT: Final = "silent"
+"""The kind of trouble with a receiver that took a request and did not answer in time."""
 DOCTOR: Final = "run `otel-progress doctor`"
+MISDIRECTED: Final = 421
+"""The HTTP status of a receiver that does not answer to the name in the request."""
 _SETTINGS: Final = "\x04"
 """The type of the HTTP/2 frame that a server sends first; it is the fourth byte."""
 _LOOPBACK: Final = ("localhost", "::1")
@@ -50,7 +54,7 @@ def of_error(endpoint: Endpoint, error: BaseException) -> Trouble:
     names = {type(part).__name__ for part in _chain(error)}
     said = " ".join(str(part) for part in _chain(error))
     if "ReadTimeout" in names or "ReadTimeoutError" in names:
-        return _trouble(endpoint, "silent")
+        return _trouble(endpoint, SILENT)
     if "ConnectTimeoutError" in names or "ConnectTimeout" in names:
         return _trouble(endpoint, "unreachable")
     if any(str(getattr(part, "line", ""))[3:4] == _SETTINGS for part in _chain(error)):
@@ -58,10 +62,15 @@ def of_error(endpoint: Endpoint, error: BaseException) -> Trouble:
     return _of_words(endpoint, said) or _trouble(endpoint, "failed", f"{type(error).__name__}: {_last(error)}")
 
 
+def is_late_answer_of_run(trouble: Trouble | None) -> bool:
+    """Whether `otel-progress run` took a request and did not answer in time: it reports itself what it lacks."""
+    return trouble is not None and trouble.kind == SILENT and trouble.address == run_endpoint()
+
+
 def of_grpc(endpoint: Endpoint, signal: str, code: str, details: str) -> Trouble:
     """Explain a gRPC status."""
     if code == "DEADLINE_EXCEEDED":
-        return _trouble(endpoint, "silent")
+        return _trouble(endpoint, SILENT)
     if "Expected SETTINGS frame" in details or "http1" in details.lower():
         return _trouble(endpoint, "port_of_http")
     if "http2 header with status" in details or "content-type: text/html" in details:
@@ -75,6 +84,8 @@ def of_grpc(endpoint: Endpoint, signal: str, code: str, details: str) -> Trouble
 
 def of_status(endpoint: Endpoint, signal: str, status: int, said: str) -> Trouble:
     """Explain an HTTP status."""
+    if status == MISDIRECTED:
+        return _trouble(endpoint, "other_name", f"HTTP {status}")
     if status in (401, 403):
         return _trouble(endpoint, "refused_us", f"HTTP {status}")
     if status in (404, 405):
@@ -108,7 +119,7 @@ def _trouble(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") ->
     host = urlsplit(address).hostname or ""
     wrong, cure = {
         "refused": (f"nothing listens at {address}", _start(endpoint, address, host)),
-        "silent": (f"{address} does not answer within {endpoint.timeout:g} s", ""),
+        SILENT: (f"{address} does not answer within {endpoint.timeout:g} s", ""),
         "unreachable": (f"{address} can't be reached", "check the address"),
         "name": (f"the name {host} does not resolve", "check the address"),
         "no_tls": _no_tls(endpoint, address),
@@ -122,6 +133,10 @@ def _trouble(endpoint: Endpoint, kind: str, said: str = "", signal: str = "") ->
             f"{_other_port(address, 4317)}set OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
         ),
         "web_page": (f"a web server answers at {address}, not a receiver of OTLP", "check the address"),
+        "other_name": (
+            f"{address} is not known there by this name ({said})",
+            f"start the monitor with --allowed-host {host}",
+        ),
         "refused_us": (f"{address} refuses us ({said})", "set OTEL_EXPORTER_OTLP_HEADERS"),
         "no_service": (f"{address} takes no {signal} ({said})", "check the address"),
     }.get(kind, (f"{address} does not take {signal or 'what it is sent'} ({said})", ""))
@@ -192,7 +207,7 @@ class Reporter:
     def begin(self, trouble: Trouble) -> None:
         """Something was not delivered for this reason."""
         with self._lock:
-            if trouble in self._open or len(self._open) >= KNOWN:
+            if trouble in self._open or len(self._open) >= KNOWN or is_late_answer_of_run(trouble):
                 return
             now = clock.monotonic()
             due = now - self._logged_at.get(trouble, -REPEAT_AFTER) >= REPEAT_AFTER

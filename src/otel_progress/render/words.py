@@ -141,15 +141,17 @@ def joined(line: Line) -> str:
 
 
 def counted(progress: Progress) -> str:
-    """`1,102/1,812 files`."""
+    """`1,102/1,812 files`; without a unit `3/10`, `10 items`, or `10 done` for the unit `1`."""
     if progress.completed is None:
         return ""
-    of = progress.total or progress.completed
-    unit = "" if progress.unit in ("item", "1", *units.BYTES) else f" {plural(clean(progress.unit), of)}"
-    text = amount(progress.completed, progress.unit)
-    if progress.total and progress.total != progress.completed:
-        text += f"/{amount(progress.total, progress.unit)}"
-    return text + unit
+    done, of, named = progress.completed, progress.total, progress.unit
+    text = amount(done, named)
+    if of and of != done:
+        text += f"/{amount(of, named)}"
+        unit = "" if named in ("item", "1") else plural(clean(named), of)
+    else:
+        unit = "done" if named == "1" else plural(clean(named), done)
+    return text if named in units.BYTES or not unit else f"{text} {unit}"
 
 
 class Calm:

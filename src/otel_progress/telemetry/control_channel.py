@@ -21,14 +21,15 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
+from otel_progress.live import hooks
 from otel_progress.live.engine import process, wishes
 from otel_progress.live.engine.commands import Commands
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import registry
 from otel_progress.outbound.backoff import STANDARD, Backoff
 from otel_progress.outbound.loopback import is_loopback
-from otel_progress.outbound.trouble import of_error
-from otel_progress.settings import Endpoint
+from otel_progress.outbound.trouble import MISDIRECTED, of_error
+from otel_progress.settings import Endpoint, run_endpoint
 
 log = logging.getLogger("otel_progress")
 WAIT: Final = 20.0
@@ -52,7 +53,7 @@ OTLP_HTTP: Final = 4318
 REFUSALS: Final = 100
 """URLs that are remembered as having refused us, and are not asked again."""
 _NO_CHANNEL: Final = frozenset({404, 405, 410})
-_NO_RIGHT: Final = frozenset({401, 403})
+_NO_RIGHT: Final = frozenset({401, 403, MISDIRECTED})
 _ABOUT_BODY: Final = frozenset({400, 413, 422})
 _NO_PROXY: Final[Any] = {"http": None, "https": None, "all": None}
 
@@ -212,10 +213,10 @@ class Channel:
         return not running and wanted and _in_flight()
 
     def _warn(self, what: str, text: str, *args: object) -> None:
-        """Log a warning, once for each kind."""
+        """Log a warning, once for each kind; where nobody at this program can act on it, as information."""
         if what not in self._warned:
             self._warned.add(what)
-            log.warning(text, *args)
+            log.log(_level(), text, *args)
 
     # -- the thread
 
@@ -247,7 +248,7 @@ class Channel:
                 failures = 0
                 if "failed" in self._warned:
                     self._warned.discard("failed")
-                    log.warning("the control channel at %s answers again", address.shown)
+                    log.log(_level(), "the control channel at %s answers again", address.shown)
                 continue
             failures += 1
             if failures == STREAK and reason:
@@ -311,6 +312,12 @@ class Channel:
             proxies=_NO_PROXY if address.local else None,
         )
         return reply.status, reply.body
+
+
+def _level() -> int:
+    """The level of messages: programs without a line of ours take no requests, and `run` shows how its monitor is."""
+    asked = any(hooks.takes_requests(operation) for operation in registry.operations())
+    return logging.WARNING if asked and not run_endpoint() else logging.INFO
 
 
 def _in_flight() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from otel_progress.live.guard import say, tell_once
-from otel_progress.outbound.trouble import Trouble
+from otel_progress.outbound.trouble import Trouble, is_late_answer_of_run
 from otel_progress.telemetry.outbox import Unsent
 from otel_progress.telemetry.pipeline import Pipeline
 
@@ -37,6 +37,8 @@ class Farewell:
     def say(self, final: bool, *, replaced: bool = False) -> None:
         """Log what is unsent, if anything and if it changed; after a `final` call nothing more is logged.
 
+        What `otel-progress run` took without answering in time is not unsent.
+
         If the configuration is `replaced`, the next one gets what was not emitted yet.
         """
         if self._over:
@@ -47,10 +49,15 @@ class Farewell:
             if not replaced:
                 ends, others = self._unreported()
                 events = Unsent(events.ends + ends, events.others + others)
+            if is_late_answer_of_run(trouble):
+                events, trouble = Unsent(), None
             spans, of_spans = self._spans()
-            running = self._running()
+            if is_late_answer_of_run(of_spans):
+                spans, of_spans = 0, None
+            of_metrics = self._pipeline.trouble_of_metrics
+            running = 0 if is_late_answer_of_run(of_metrics) else self._running()
             if running:
-                trouble = trouble or self._pipeline.trouble_of_metrics
+                trouble = trouble or of_metrics
             text = line(events, spans, trouble or of_spans, running)
         except Exception:
             tell_once("what could not be sent is not known")

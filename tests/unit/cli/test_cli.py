@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 
 from otel_progress import cli, instrumenting, procfs, settings
 from otel_progress.cli import main
+from otel_progress.cli.monitor import state_folder
 from otel_progress.cli.query import view_model
 from otel_progress.cli.run import environment, monitor_host, py_spy
 from otel_progress.cli.run.environment import endpoints, mute, redirected
@@ -186,6 +188,7 @@ def test_command_sends_to_us_whatever_was_configured() -> None:
         "OTEL_PROGRESS_CONFIGURE": "true",
         "OTEL_PROGRESS_HEARTBEAT": "5",
         "OTEL_PROGRESS_INSTRUMENT": "auto",
+        "OTEL_PROGRESS_RUN": OURS,
         "PYTHONPATH": START,
     }
     assert redirected({"OTEL_PROGRESS_CONFIGURE": "false"}, OURS)["OTEL_PROGRESS_CONFIGURE"] == "false"
@@ -379,6 +382,18 @@ def test_who_listens_on_a_port_is_named() -> None:
     assert procfs.listener(port) is None
 
 
+@linux
+def test_connection_is_found_by_its_process_and_port() -> None:
+    """A connection belongs to the process that opened it, by its port there, until it is closed."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname()) as client:
+            port = client.getsockname()[1]
+            assert procfs.has_connection(os.getpid(), port)
+            assert not procfs.has_connection(os.getppid(), port)
+            assert not procfs.has_connection(os.getpid(), server.getsockname()[1])
+        assert not procfs.has_connection(os.getpid(), port)
+
+
 def test_list_tells_what_the_stage_had_of_one_that_ended() -> None:
     """A lost operation that counted nothing itself shows 12 of 20 in its last stage, and no 0%."""
     from otel_progress.cli.query.cells import counted, percent
@@ -419,3 +434,14 @@ def test_list_is_cut_on_a_terminal_alone() -> None:
     columns = [Column("ID", [("a", "")], 1), Column("DOING", [told], 7)]
     assert table(columns, None)[1][-1] == told
     assert sum(len(text) for text, _ in table(columns, 60)[1]) == 59
+
+
+def test_a_user_without_a_home_has_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither HOME nor an entry in the list of users: a container with another user, a minimal init."""
+
+    def nobody(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    assert state_folder({}).parent == Path(tempfile.gettempdir())
+    assert state_folder({"XDG_STATE_HOME": "/state"}) == Path("/state/otel-progress")

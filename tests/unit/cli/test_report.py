@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -136,6 +138,18 @@ def test_the_file_of_a_monitor(
     assert cli.main(["report", "nightly-1"]) == 4
     assert "nightly-01" in capsys.readouterr().err
     assert path.read_bytes() == before
+
+
+def test_the_file_of_an_older_monitor(
+    progress_capture: Capture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that lacks what later versions store is read as well as it can be."""
+    scenes.nightly(progress_capture, days=2)
+    path = store_file(progress_capture.events, tmp_path / "monitor.db")
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("ALTER TABLE operations DROP COLUMN is_foreign; DROP TABLE keyframes;")
+    assert cli.main(["report", "--name", "nightly", "--db", str(path), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["number"] == 2
 
 
 def test_thousands_of_runs_are_read_in_slices(

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import otel_progress as progress
+from otel_progress import settings
 from otel_progress.errors import InvalidArgument
 from otel_progress.instrumenting import chosen
 from otel_progress.instrumenting.imports import BUILT_IN, PASSIVE, watch
@@ -87,6 +88,29 @@ def test_an_import_before_or_after_makes_no_difference(make: Make, library: Path
     assert theirs.calls == ["install", "uninstall"]
     chosen.start("theirs")
     assert theirs.calls == ["install", "uninstall", "install"]
+
+
+@pytest.mark.parametrize("given", ["AUTO", " Auto ", ["AUTO "], "THEIRS", " Theirs", [" theirs"], "NONE, Theirs "])
+def test_neither_case_nor_spaces_matter(given: object, make: Make, library: Path) -> None:
+    """Names are the same in code and in the environment, however they are written."""
+    theirs = make("Theirs")
+    importlib.import_module(LIBRARY)
+    chosen.start(given)
+    assert theirs.calls == ["install"]
+    chosen.start("None ")
+    assert theirs.calls == ["install", "uninstall"]
+
+
+@pytest.mark.parametrize("given", ["AUTO", " Auto , none"])
+def test_neither_case_nor_spaces_matter_in_the_environment(
+    given: str, make: Make, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`AUTO` is all integrations."""
+    theirs = make("Theirs")
+    importlib.import_module(LIBRARY)
+    monkeypatch.setenv("OTEL_PROGRESS_INSTRUMENT", given)
+    chosen.start_named(settings.integrations())
+    assert theirs.calls == ["install"]
 
 
 def test_a_module_that_is_executed_again_is_patched_again(make: Make, library: Path) -> None:

@@ -62,6 +62,13 @@ def flaky(self: Any) -> str:
     return "done"
 
 
+@shop.task(name="shop.patient", bind=True, max_retries=3)
+def patient(self: Any, countdown: float) -> str:
+    if self.request.retries < 1:
+        raise self.retry(countdown=countdown, exc=ValueError("no answer"))
+    return "done"
+
+
 def _keep_logging(**_: Any) -> None:
     """A receiver of this signal is asked in place of Celery's own set-up."""
 
@@ -151,6 +158,41 @@ def test_retries_are_attempts(app: Celery, seen: Capture) -> None:
     assert {one.parent_id for one in tasks} == {caller.id}
     notes = [str(event.attributes) for event in seen.of(semconv.NOTE)]
     assert any("no answer" in note for note in notes)
+
+
+def test_a_pause_before_a_retry_is_a_declared_wait(app: Celery, seen: Capture) -> None:
+    """It says until when, and the attempt ends just before the next one may start, in whatever worker."""
+    sent = app.tasks["shop.patient"].delay(3.0)
+    assert sent.get(timeout=SECONDS) == "done"
+    tasks = ends(seen, 2)
+    assert [(one.attempt, one.status.value) for one in tasks] == [(1, "cancelled"), (2, "completed")]
+    (wait,) = seen.of(semconv.WAIT_STARTED)
+    assert wait.snapshot.operation_id == sent.id
+    assert str(wait.attributes[semconv.WAIT_REASON]).startswith("its retry at ")
+    assert len(seen.of(semconv.WAIT_ENDED)) == 1
+    assert tasks[0].reason == "it is tried again"
+
+
+def test_a_worker_that_ends_before_a_retry(app: Celery, seen: Capture) -> None:
+    """The attempt is not lost: it says that it will be tried again."""
+    app.tasks["shop.patient"].delay(1_000_000)
+    pause = threading.Event()
+    for _ in range(2_000):
+        seen.look()
+        if seen.of(semconv.WAIT_STARTED):
+            break
+        pause.wait(0.01)
+    assert not seen.of(semconv.OPERATION_ENDED)
+    signals.worker_process_shutdown.send(sender=None)
+    (task,) = ends(seen, 1)
+    assert (task.status.value, task.reason) == ("cancelled", "it will be tried again, and its worker ended")
+
+
+def test_an_attempt_that_another_worker_began(app: Celery, seen: Capture) -> None:
+    """Its number counts the retries in all workers."""
+    app.tasks["shop.add"].apply((1, 2), retries=4)
+    (task,) = ends(seen, 1)
+    assert task.attempt == 5
 
 
 def test_eager_tasks(app: Celery, seen: Capture) -> None:

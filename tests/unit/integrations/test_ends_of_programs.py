@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +11,20 @@ from typing import Any
 
 import pytest
 
-BEGIN = """
+PARTS = """
 import sys, time
 import otel_progress
 from otel_progress.handlers.jsonlines import JsonLines
 from tqdm import tqdm
 
-otel_progress.configure(handlers=[JsonLines(sys.argv[1])], instrument=["tqdm", "live_spans"])
+def configure():
+    otel_progress.configure(handlers=[JsonLines(sys.argv[1])], instrument=["tqdm", "live_spans"])
 
-def shown(_):
-    while not otel_progress.operations():
+def shown(_, count=1):
+    while len(otel_progress.operations()) < count:
         time.sleep(0.05)
 """
+BEGIN = PARTS + "configure()"
 LOOP = """
 def read():
     for number in tqdm(range(50), desc="files"):
@@ -45,10 +48,10 @@ shown(span)
 """
 
 
-def end_of(source: str, tmp_path: Path) -> dict[str, Any]:
+def end_of(source: str, tmp_path: Path, begin: str = BEGIN) -> dict[str, Any]:
     """Run a program; returns the end of its only operation."""
     kept = tmp_path / "events.jsonl"
-    command = [sys.executable, "-c", BEGIN + source, str(kept)]
+    command = [sys.executable, "-c", begin + source, str(kept)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     events = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     ends: list[dict[str, Any]] = [event for event in events if event["event"] == "progress.operation.ended"]
@@ -77,3 +80,106 @@ def test_what_was_open_ends_as_its_program(
     """By an exception that nobody caught it has failed; a bar that nobody closed has completed if all is done."""
     found = end_of(source.replace("{last}", last), tmp_path)["snapshot"]
     assert (found["name"], found["status"], found["reason"]) == ("files", status, reason)
+
+
+FORKED = """
+import os
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+    sys.exit()
+configure()
+for number in tqdm(range(2), desc="files"):
+    shown(number)
+os._exit(0)
+"""
+CHILD = """
+import multiprocessing
+
+def work():
+    configure()
+    for number in tqdm(range(2), desc="files"):
+        shown(number)
+    {last}
+
+try:
+    raise KeyError("handled by the parent")
+except KeyError:
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+process.join()
+"""
+UNSEEN = """
+import multiprocessing
+from otel_progress.live import hooks
+
+def work():
+    configure()
+    first, hooks.on_first = hooks.on_first, lambda: (time.sleep(1), setattr(hooks, "on_first", None))
+    for number in tqdm(range(2), desc="files"):
+        time.sleep(0.8)
+
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join()
+"""
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can't fork")
+
+
+@forks
+@pytest.mark.parametrize("source", [FORKED, CHILD.replace("{last}", "pass"), UNSEEN])
+def test_what_ended_in_a_forked_child_is_never_lost(source: str, tmp_path: Path) -> None:
+    """Neither by `os._exit`, nor at the end of multiprocessing's own way, nor if it ended before it could be shown."""
+    found = end_of(source, tmp_path, PARTS)["snapshot"]
+    assert (found["name"], found["status"], found["reason"]) == ("files", "completed", None)
+
+
+@forks
+def test_what_a_child_left_open_by_a_crash_has_failed(tmp_path: Path) -> None:
+    """With the exception that ended the child."""
+    crash = CHILD.replace(
+        "        shown(number)\n", "        shown(number)\n        raise ValueError('no such file')\n"
+    )
+    found = end_of(crash.replace("{last}", "pass"), tmp_path, PARTS)["snapshot"]
+    assert (found["name"], found["status"], found["reason"]) == ("files", "failed", "ValueError: no such file")
+
+
+THREAD = """
+import threading
+threading.excepthook = lambda args: print("theirs", args.exc_value, flush=True)
+
+def crash():
+    {work}
+
+other = tqdm(total=2, desc="others")
+thread = threading.Thread(target=crash, name="crashing")
+thread.start()
+thread.join()
+other.update(2)
+other.close()
+time.sleep(1)
+"""
+LOOPS = """for number in tqdm(range(9), desc="files"):
+        shown(number, 2)
+        raise ValueError("no such file")"""
+MOVES = """bar = tqdm(total=9, desc="files")
+    bar.update()
+    other.update()
+    shown(bar, 2)
+    raise ValueError("no such file")"""
+
+
+@pytest.mark.parametrize("work", [LOOPS, MOVES])
+def test_what_a_thread_left_open_by_a_crash_has_failed(work: str, tmp_path: Path) -> None:
+    """The program goes on; another thread's bar is none of its business, even if the thread moved it."""
+    kept = tmp_path / "events.jsonl"
+    command = [sys.executable, "-c", BEGIN + THREAD.replace("{work}", work), str(kept)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    events = [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
+    ends = {
+        event["snapshot"]["name"]: (event["snapshot"]["status"], event["snapshot"]["reason"])
+        for event in events
+        if event["event"] == "progress.operation.ended"
+    }
+    assert ends == {"files": ("failed", "ValueError: no such file"), "others": ("completed", None)}, done.stderr
+    assert done.stdout == "theirs no such file\n"

@@ -10,12 +10,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import anyio.to_thread
 import pytest
 from live_span_parts import AGENT, MODEL, TOOL, Program, beside, program
 from opentelemetry import context as contexts
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -392,3 +393,34 @@ def test_nothing_is_imported_or_started_by_the_import() -> None:
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
     assert live_spans.LIBRARY == "opentelemetry-sdk"
+
+
+class Unready(TracerProvider):
+    """A provider of the program: its constructor ends after that of the SDK, and nobody may call it before."""
+
+    def __init__(self) -> None:
+        super().__init__(shutdown_on_exit=False)
+        self.ready = True
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("add_span_processor", "sampler", "force_flush", "shutdown", "get_tracer"):
+            assert "ready" in object.__getattribute__(self, "__dict__"), name
+        return super().__getattribute__(name)
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        assert self.ready
+        super().add_span_processor(span_processor)
+
+
+@pytest.mark.parametrize("unsampled", ["false", "true"])
+def test_a_provider_is_touched_only_by_its_own_code_while_it_is_built(
+    unsampled: str, app: Program, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the constructor of a subclass sets after the SDK's is needed by its methods; its spans are seen all the same."""
+    monkeypatch.setenv("OTEL_PROGRESS_UNSAMPLED_SPANS", unsampled)
+    provider = Unready()
+    span = provider.get_tracer("theirs").start_span("long")
+    app.advance(2)
+    assert app.running() == ["long"]
+    span.end()
+    assert not caplog.records

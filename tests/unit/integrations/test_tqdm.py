@@ -9,9 +9,11 @@ import inspect
 import io
 import pickle
 import threading
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +54,44 @@ def ended(seen: Capture, name: str) -> Snapshot:
 
 def counts(found: Any) -> tuple[Any, Any, Any]:
     return found.progress.completed, found.progress.total, found.progress.unit
+
+
+@pytest.mark.parametrize("disable", [False, True])
+def test_the_program_is_asked_for_a_length_as_often_as_by_tqdm(disable: bool, seen: Capture) -> None:
+    """A `__len__` may be slow, or count its calls."""
+    asked: list[int] = []
+
+    class Rows(list[int]):
+        def __len__(self) -> int:
+            asked.append(1)
+            return super().__len__()
+
+    def calls() -> int:
+        asked.clear()
+        rows = iter(bar(Rows([1, 2, 3]), desc="rows", disable=disable))
+        assert [next(rows) for _ in range(3)] == [1, 2, 3]
+        assert next(rows, None) is None
+        return len(asked)
+
+    with_us = calls()
+    chosen.stop()
+    assert with_us == calls()
+
+
+def failing() -> Iterator[int]:
+    yield 1
+    raise ValueError("in the iterable")
+
+
+@pytest.mark.parametrize("rows", [[1, 2], failing()])
+def test_an_error_of_a_loop_has_no_line_of_ours(rows: Any, seen: Capture) -> None:
+    """The traceback is that of the program and of tqdm, whether the body of the loop raises or its iterable."""
+    with pytest.raises(ValueError, match="in the") as caught:
+        for row in bar(rows):
+            if row == 2:
+                raise ValueError("in the body")
+    files = [entry.filename for entry in traceback.extract_tb(caught.value.__traceback__)]
+    assert not [one for one in files if one.startswith(str(Path(progress.__file__).parent))]
 
 
 def test_a_loop_is_an_operation(seen: Capture) -> None:

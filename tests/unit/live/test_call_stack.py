@@ -101,6 +101,22 @@ def in_sleep(job: Job) -> None:
         time.sleep(0.05)  # in sleep
 
 
+@pytest.mark.parametrize("file", ["<string>", "<job 7>", "<template>"])
+def test_code_without_a_file_is_shown_by_its_line(file: str) -> None:
+    """As of `exec` in a thread where nothing else is the user's: it is no library's, and better than nothing."""
+    told: queue.SimpleQueue[Place] = queue.SimpleQueue()
+    stop = threading.Event()
+    known: dict[str, Any] = {"told": told, "here": here, "stop": stop}
+    exec(compile("def work():\n    told.put(here())\n    stop.wait()\n", file, "exec"), known)
+    thread = threading.Thread(target=known["work"], daemon=True)
+    thread.start()
+    place = told.get(timeout=WAIT)
+    found = until(lambda: where([place]), lambda found: found.at == f"{file}:3 in work")
+    assert found.mine
+    stop.set()
+    thread.join(WAIT)
+
+
 def in_recv(job: Job) -> None:
     one, other = socket.socketpair()
     job.on_release.append(lambda: one.send(b"x"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 
 import pytest
 
@@ -161,3 +162,24 @@ def test_the_rate_falls_while_a_unit_takes_longer() -> None:
     pace.observe(47.5, 10.0)
     assert pace.rate is not None
     assert pace.rate < 0.95 * before
+
+
+@pytest.mark.parametrize("kind", ["plan", "slow units"])
+def test_an_eta_that_readers_run_down_themselves_is_not_sent_again(progress_capture: Capture, kind: str) -> None:
+    """While nothing is counted and the ETA is what readers see anyway, keyframes are all that is sent."""
+    plan = [StagePlan("a", expected=1800), StagePlan("b", expected=7200)]
+    with progress.operation("job", **{"plan": plan} if kind == "plan" else {"total": 10}, stall_after=1e6) as op:
+        with progress.stage("a") if kind == "plan" else nullcontext():
+            for _ in range(3):
+                progress_capture.advance(100)
+                if kind != "plan":
+                    op.advance()
+            before = len(progress_capture.logs)
+            for _ in range(90):
+                progress_capture.advance(1)
+                own, seen = op.snapshot().progress.eta, read(progress_capture, op).eta
+                assert own is not None
+                assert seen is not None
+                assert seen.eta == pytest.approx(own.eta, abs=2, rel=0.06)
+        sent = [one.attributes for one in progress_capture.logs[before:] if semconv.OPERATION_ID in one.attributes]
+    assert len([one for one in sent if semconv.KEYFRAME in one]) <= 3

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import otel_progress as progress
-from otel_progress import OperationCancelled
+from otel_progress import OperationCancelled, semconv
 from otel_progress.live.engine import commands, watchdog
 from otel_progress.live.registry import registry
 from otel_progress.testing import Capture
@@ -192,3 +192,49 @@ def test_a_task_cancelled_by_a_scope_says_why(progress_capture: Capture) -> None
             asyncio.run(main())
     snapshot = one.snapshot()
     assert [snapshot.reason, snapshot.stages[0].reason] == ["cancelled: enough"] * 2
+
+
+@pytest.mark.parametrize("how", ["monitor", "owner"])
+def test_a_coroutine_in_a_workers_loop_that_awaits_forever(how: str, progress_capture: Capture) -> None:
+    """It is cancelled where it awaits, if hooks of the worker opened and close its operation in its task, as taskiq's
+    do; the worker and its other tasks go on.
+    """
+    opened: dict[str, Any] = {}
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    async def work(name: str, job: Callable[[], Any]) -> BaseException | None:
+        opened[name] = progress.operation(name, attributes={semconv.OWNER: "ann"}).__enter__()
+        error: BaseException | None = None
+        try:
+            await job()
+        except BaseException as raised:
+            error = raised
+        opened[name].__exit__(None if error is None else type(error), error, None)
+        return error
+
+    async def worker() -> list[BaseException | None]:
+        done = asyncio.Event()
+        tasks = [asyncio.create_task(work("stuck", hang)), asyncio.create_task(work("well", done.wait))]
+        while len(opened) < len(tasks):
+            await asyncio.sleep(0)
+        await asyncio.to_thread(ask)
+        ended, _ = await asyncio.wait(tasks[:1], timeout=20)
+        assert ended, "it still awaits"
+        done.set()
+        return [await task for task in tasks]
+
+    def ask() -> None:
+        if how == "owner":
+            key = opened["stuck"].id
+            commands.obey({"kind": "cancel-owned", "owner": "ann", "operation_id": key, "reason": "enough"})
+        else:
+            stop_by(how, opened["stuck"])
+
+    stuck, well = asyncio.run(worker())
+    assert (type(stuck), well) == (asyncio.CancelledError, None)
+    progress_capture.look()
+    ends = progress_capture.ended("stuck"), progress_capture.ended("well")
+    assert [one.status.value for one in ends] == ["cancelled", "completed"]
+    assert "enough" in str(ends[0].reason)

@@ -12,6 +12,8 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
+from otel_progress.monitor.intake.records import groups
+from otel_progress.monitor.intake.requests import parse
 from otel_progress.monitor.state.ledger import Ledger
 from otel_progress.testing import FakeClock
 
@@ -65,6 +67,67 @@ def test_numbers_rise_with_start_times(said: list[tuple[int, int]]) -> None:
         assert entry.number == (before + 1 if newer else before)
         assert (entry.head.started_at or 0) - AT == max(starts) * 100.0
         before = entry.number
+
+
+# -- start times that differ by rounding
+
+END = AT + 9.7
+
+
+@st.composite
+def rounded_runs(draw: st.DrawFn) -> list[Snapshot]:
+    """The events of one run, each with its start rounded otherwise, in any order; the last one ends it."""
+    began = AT + 0.4567891
+    starts = st.sampled_from(
+        [began, round(began, 6), round(began, 3), float(int(began * 1000)) / 1000, AT, began - 0.3]
+    )
+    events = [
+        Snapshot("a", "w", Status.RUNNING, AT + 1 + number, sequence=number, started_at=draw(starts))
+        for number in range(1, 6)
+    ]
+    events.append(Snapshot("a", "w", Status.COMPLETED, END, sequence=6, started_at=draw(starts)))
+    return draw(st.permutations(events))
+
+
+@given(rounded_runs())
+def test_start_time_that_is_rounded_otherwise_makes_no_attempt(events: list[Snapshot]) -> None:
+    """In whatever order they come, the events of a process with about the same start are one attempt, and end once."""
+    ledger = Ledger()
+    for event in events:
+        for group in groups(parse("logs", request_of(event_of(event)))):
+            ledger.hear(group.resource, group.records, 1.0)
+    entry = ledger.operations["a"]
+    assert (entry.number, entry.head.status, entry.head.sequence, entry.rivals) == (1, Status.COMPLETED, 6, None)
+    assert entry.head.started_at == entry.snapshot.started_at == round(events[0].started_at or 0.0, 6)
+
+
+def test_rounded_start_stays_the_first_one_in_state_and_history(monitor: Parts) -> None:
+    """State, history and what follows a restart name the start that came first."""
+    for sequence, began in enumerate((0.4567891, 0.457, 0.456, 0.0), 1):
+        monitor.say(run(began, sequence), event=s.NOTE)
+        monitor.restart()
+    assert number(monitor) == 1
+    assert {(one.attempt, one.started_at) for one in monitor.history()} == {(1, round(AT + 0.4567891, 6))}
+    assert monitor.row()["started_at"] == round(AT + 0.4567891, 6)
+
+
+def test_second_run_within_a_second_is_an_attempt_if_the_first_one_was_over(monitor: Parts) -> None:
+    """A process that tries again at once begins a new attempt, although the start is less than a second later."""
+    first = Snapshot("a", "w", Status.FAILED, AT + 0.2, sequence=2, started_at=AT)
+    monitor.say(first, event=s.OPERATION_ENDED)
+    monitor.say(
+        Snapshot("a", "w", Status.RUNNING, AT + 0.3, sequence=1, started_at=AT + 0.3), event=s.OPERATION_STARTED
+    )
+    assert (number(monitor), monitor.row()["status"]) == (2, "running")
+
+
+def test_two_processes_are_one_attempt_only_within_a_millisecond(monitor: Parts) -> None:
+    """Another process that starts the id within a second is another run; one that repeats the start in ms is not."""
+    monitor.say(run(0.0001), event=s.OPERATION_STARTED)
+    monitor.say(run(0.0004, 2, Status.LOST), event=s.OPERATION_ENDED, instance="observer")
+    assert (number(monitor), monitor.row()["status"]) == (1, "lost")
+    monitor.say(run(0.5), event=s.OPERATION_STARTED, instance="p2")
+    assert (number(monitor), monitor.row()["status"]) == (2, "running")
 
 
 # -- two at once

@@ -164,6 +164,7 @@ def test_sessions_that_are_over_make_room_first(fake: FakeClock) -> None:
 
 
 HERE = "127.0.0.1:4318"
+NOT_KNOWN = "the monitor is not known as 'evil.example'; allow the name with --allowed-host"
 GUARDED = [
     ("a program", "/operations", {"host": HERE}, True),
     ("by name", "/operations", {"host": "localhost:4318"}, True),
@@ -205,6 +206,7 @@ def test_guard_tells_ours_from_others(who: str, path: str, headers: dict[str, st
 
 def test_two_hosts_or_origins_are_none() -> None:
     """What is said twice could be read in two ways."""
+    assert auth().refuse("/operations", Headers({"host": "evil.example"})) == (421, NOT_KNOWN)
     twice = [(b"host", HERE.encode()), (b"host", b"evil.example")]
     assert auth().refuse("/operations", Headers(raw=twice)) is not None
     twice = [(b"host", HERE.encode()), (b"origin", f"http://{HERE}".encode()), (b"origin", b"http://evil")]

@@ -93,3 +93,21 @@ def test_state_is_that_of_the_vector(monitor: Parts, fake: FakeClock, name: str)
             assert state(monitor, key) is None, (number, key)
         if wanted.get("warns"):
             assert monitor.core.mistakes.health(), number
+
+
+@pytest.mark.parametrize("name", VECTORS)
+def test_restart_of_the_reader_changes_no_state(monitor: Parts, fake: FakeClock, name: str) -> None:
+    """What a monitor shows of operations, stages and counts after a request, it shows after a restart, too."""
+    for number, step in enumerate(read(name)["steps"]):
+        pass_to(monitor, fake, step["at"])
+        if "send" not in step:
+            continue
+        deliver(monitor, step["send"])
+        monitor.tick()
+        shown = {key: state(monitor, key) for key in monitor.core.ledger.operations}
+        monitor.restart()
+        for key, before in shown.items():
+            after = state(monitor, key)
+            assert before is not None
+            assert after is not None
+            assert {**after, "state": None} == {**before, "state": None}, (number, key)  # nothing was heard yet

@@ -110,6 +110,18 @@ def test_the_answer_is_that_of_asgi(served: Served, signal: str, body: bytes, he
         assert answer(connection) == mine
 
 
+@pytest.mark.parametrize(("path", "status"), [("/health", 200), ("/operations", 421), ("/", 421)])
+def test_a_probe_calls_the_monitor_by_any_name(served: Served, path: str, status: int) -> None:
+    """Kubernetes and load balancers know the address of a pod alone: `/health` says whether it is well, and no more."""
+    with served.connect() as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 10.1.2.3:4318\r\n\r\n".encode())
+        found, _, body = answer(connection)
+    assert found == status
+    if path == "/health":
+        assert json.loads(body)["status"] == "ok"
+        assert "records" not in json.loads(body)
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -119,7 +131,7 @@ def test_the_answer_is_that_of_asgi(served: Served, signal: str, body: bytes, he
         ({"Content_Type": "text/plain"}, 415),
         ({"Content_Encoding": "br"}, 415),
         ({"Content_Length": str(direct.SMALL + 1)}, None),
-        ({"Host": "evil.example"}, None),
+        ({"Host": "evil.example"}, 421),
     ],
 )
 def test_what_is_unusual_is_left_to_asgi(served: Served, headers: dict[str, str], status: int | None) -> None:

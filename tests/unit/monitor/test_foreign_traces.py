@@ -516,6 +516,10 @@ class Machine:
         """No."""
         return False
 
+    def has_connection(self, pid: int, port: int) -> bool:
+        """No."""
+        return False
+
 
 @pytest.fixture
 def machine(monitor: Parts) -> Machine:

@@ -38,7 +38,7 @@ from otel_progress.monitor.intake import requests
 from otel_progress.monitor.intake import server as monitor_intake
 from otel_progress.monitor.intake.grpc import SERVICES
 from otel_progress.monitor.intake.records import RECORD_BYTES, Record, groups
-from otel_progress.monitor.intake.requests import Accepted, Parcel, Refused, count_records, inflate, parse
+from otel_progress.monitor.intake.requests import Accepted, Parcel, Refused, Sender, count_records, inflate, parse
 from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state import store
 from otel_progress.monitor.state.ledger import head_of, read
@@ -836,3 +836,27 @@ def test_health_tells_what_was_not_taken(monitor: Served) -> None:
         "records",
         "too_slow",
     }
+
+
+def test_records_share_the_names_of_their_attributes() -> None:
+    """A hundred thousand operations in memory have the name of an attribute once, not once for each of them."""
+    first, second = (
+        record for group in groups(parse("logs", logs(event("a"), event("b")))) for record in group.records
+    )
+    assert first.brief.keys() == second.brief.keys()
+    assert all(one is other for one, other in zip(sorted(first.brief), sorted(second.brief), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("sender", "port"),
+    [
+        (Sender(("127.0.0.1", 5000)), 5000),
+        (Sender("ipv6:%5B::1%5D:5001"), 5001),
+        (Sender(("10.0.0.1", 5002), address="10.0.0.1"), None),
+        (Sender("redis"), None),
+        (Sender(), None),
+    ],
+)
+def test_port_of_a_sender_is_known_on_this_machine(sender: Sender, port: int | None) -> None:
+    """The port of a connection says which process of this machine sent a request, by HTTP and by gRPC."""
+    assert sender.port == port

@@ -64,6 +64,10 @@ class Machine:
         """Whether only the kernel knows of it."""
         return pid in self.hidden and pid in self.alive
 
+    def has_connection(self, pid: int, port: int) -> bool:
+        """None has."""
+        return False
+
 
 class Scene:
     """A machine with a monitor that can be stopped and started; one job with pid 7 ran for ten seconds."""

@@ -280,6 +280,10 @@ class Machine:
         """None is."""
         return False
 
+    def has_connection(self, pid: int, port: int) -> bool:
+        """None has."""
+        return False
+
 
 def test_both_are_reached_by_the_instance_id_that_they_send(monitor: Parts) -> None:
     """A process polls for commands with its instance id; the monitor's own key of it leads there."""

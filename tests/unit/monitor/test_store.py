@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -603,6 +604,16 @@ def test_migration_keeps_what_is_stored(path: Path, monkeypatch: pytest.MonkeyPa
         assert store.events("o7") == [(8, event("o7", 1, text="moved"))]
         assert store._read("PRAGMA user_version") == [(len(scripts),)]
         store.close()
+
+
+def test_older_file_tells_by_who_judges_which_events_another_sdk_sent(path: Path) -> None:
+    """A file from before that was stored is read: what the monitor judges was sent by no SDK of ours."""
+    processes = [StoredProcess(key, f'{{"progress.judged_by": "{key}"}}', 1.0) for key in ("monitor", "process")]
+    operations = [kept(one.instance, instance=one.instance) for one in processes]
+    with_store(path, lambda store: store.write(Batch(operations=operations, processes=processes)))
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript("ALTER TABLE operations DROP COLUMN is_foreign; PRAGMA user_version = 5;")
+    with_store(path, lambda store: check([one.is_foreign for one in open_in(store)] == [True, False]))
 
 
 def test_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from monitor_parts import Parts, event_of, request_of
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
@@ -17,6 +18,9 @@ from otel_progress.model.snapshot import Progress, Snapshot, SpanIds
 from otel_progress.model.status import Status
 from otel_progress.model.units import duration
 from otel_progress.monitor.intake import records, requests
+from otel_progress.monitor.intake.request_queue import Job
+from otel_progress.monitor.intake.requests import Envelope, Sender
+from otel_progress.monitor.state.ledger import Process
 from otel_progress.monitor.state.watcher import Watcher
 from otel_progress.outbound import otlp
 from otel_progress.outbound.certificate import Exit
@@ -32,6 +36,7 @@ class Machine:
     def __init__(self) -> None:
         self.alive: dict[int, procfs.ProcessStat] = {}
         self.kills: int | None = 0
+        self.connections: set[tuple[int, int]] = set()
 
     def start(self, pid: int, at: int = 10) -> None:
         self.alive[pid] = procfs.ProcessStat(pid, at, "S")
@@ -56,6 +61,9 @@ class Machine:
 
     def is_hidden(self, pid: int) -> bool:
         return False
+
+    def has_connection(self, pid: int, port: int) -> bool:
+        return (pid, port) in self.connections
 
 
 class Scene:
@@ -207,6 +215,49 @@ def test_what_a_collector_holds_has_its_time(scene: Scene) -> None:
     scene.say(2, Status.COMPLETED, sequence=2)
     scene.run(6)
     assert (scene.lost, scene.watcher.waiting) == (["o3"], False)
+
+
+def test_what_a_process_holds_itself_is_gone_with_it(scene: Scene) -> None:
+    """Events that waited in the memory of a process that sends them itself hold up no proof, neither its nor others'."""
+    for pid in (2, 3):
+        scene.machine.start(pid)
+        scene.say(pid)
+    scene.machine.connections = {(2, 5002)}
+    scene.run(6)
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 5.0, 5002)
+    scene.kill(2)
+    scene.kill(3)
+    scene.run(1)
+    assert scene.lost == ["o2", "o3"]
+
+
+def test_what_came_by_the_connection_of_another_process_may_be_under_way(scene: Scene) -> None:
+    """Where a Collector of this machine passed late events on, the end of the process is waited for."""
+    scene.machine.start(2)
+    scene.say(2)
+    scene.machine.connections = {(9, 5002)}
+    scene.run(6)
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 5.0, 5002)
+    scene.kill(2)
+    scene.run(4)
+    assert scene.lost == []
+    scene.run(2)
+    assert scene.lost == ["o2"]
+
+
+def test_one_that_sends_itself_waits_for_nobody_else(scene: Scene) -> None:
+    """The delay of a Collector between other processes and the monitor holds up no proof of what does without one."""
+    for pid in (2, 3):
+        scene.machine.start(pid)
+        scene.say(pid)
+    scene.machine.connections = {(2, 5002)}
+    scene.run(6)
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 1.0, 5002)
+    scene.watcher.notice(scene.watcher.ledger.processes["p3"], 5.0, 5003)
+    scene.kill(2)
+    scene.kill(3)
+    scene.run(1)
+    assert scene.lost == ["o2"]
 
 
 def test_what_waited_for_the_watcher_itself_was_not_late(scene: Scene) -> None:
@@ -479,3 +530,19 @@ def test_processes_that_run_nothing_are_forgotten(scene: Scene) -> None:
         scene.kill(pid)
     scene.watcher.tick()
     assert list(scene.watcher._known) == ["p1"]
+
+
+def test_core_tells_how_late_events_came_and_from_where(monitor: Parts) -> None:
+    """The watcher learns the port of this machine that a request came from, to see who sends by itself."""
+    told: list[tuple[float, int | None]] = []
+
+    class Listening(Watcher):
+        def notice(self, process: Process, late: float = 0.0, port: int | None = None) -> None:
+            told.append((late, port))
+
+    monitor.core.watcher = Listening(lambda *_: None, lambda _: None, probe=Machine(), ledger=monitor.core.ledger)
+    started = Snapshot("a", "work", Status.RUNNING, clock.unix() - 5, started_at=clock.unix() - 5, sequence=1)
+    body = request_of(event_of(started, s.OPERATION_STARTED))
+    for sender in (Sender(("127.0.0.1", 5000)), Sender(("10.0.0.1", 5000), address="10.0.0.1")):
+        monitor.core.work([Job(Envelope("logs", body, sender=sender), lambda _: None, True)])
+    assert told == [(pytest.approx(5.0), 5000), (pytest.approx(5.0), None)]

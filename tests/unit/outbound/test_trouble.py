@@ -159,6 +159,7 @@ def test_no_tls(web: ThreadingHTTPServer, protocol: str) -> None:
         (401, b"no", "refuses us (HTTP 401)"),
         (403, PAGE, "refuses us (HTTP 403)"),
         (404, b"no", "takes no logs (HTTP 404)"),
+        (421, b"no", "by this name (HTTP 421): start the monitor with --allowed-host 127.0.0.1"),
         (503, PAGE, "does not take logs (HTTP 503)"),
         (503, b"busy", "does not take logs (HTTP 503 busy)"),
     ],

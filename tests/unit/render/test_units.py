@@ -161,8 +161,12 @@ def test_one_has_no_plural() -> None:
 
 
 def test_counts_in_a_column() -> None:
-    """A count says its total while that is not reached."""
+    """A count says its total while that is not reached, and never stands without a word for what it counts."""
     assert counted(Progress(3, 10, "file")) == "3/10 files"
     assert counted(Progress(10, 10, "file")) == "10 files"
-    assert counted(Progress(3, None)) == "3"
+    assert counted(Progress(3, None)) == "3 items"
+    assert counted(Progress(1, None)) == "1 item"
+    assert counted(Progress(3, 10)) == "3/10"
+    assert counted(Progress(10, 10)) == "10 items"
+    assert counted(Progress(3, None, "1")) == "3 done"
     assert counted(Progress()) == ""

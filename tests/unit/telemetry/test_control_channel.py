@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import dataclasses
 import json
+import logging
 import os
 import socket
 import ssl
@@ -1326,6 +1327,26 @@ def test_a_failure_is_told_once_a_streak(
         assert "HTTP 503" in caplog.text
         server.status = 200
         until(lambda: server.asked, "it goes on")
+
+
+@pytest.mark.parametrize("where", ["a program without a line of ours", "below run"])
+def test_what_nobody_can_act_on_is_no_warning(
+    where: str,
+    server: Monitor,
+    running: progress.Operation,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Programs that take no requests, and those below `run`, which says it itself, show nothing of the channel."""
+    if where == "below run":
+        monkeypatch.setenv("OTEL_PROGRESS_RUN", at(server).url)
+    else:
+        monkeypatch.setattr(running, "_observed", True)
+        monkeypatch.setattr(hooks, "configured", False)
+    server.status = 403
+    with caplog.at_level(logging.INFO, "otel_progress"), opened(at(server), backoff=QUICK):
+        until(lambda: "refuses us" in caplog.text, "it is logged")
+    assert [record.levelno for record in caplog.records] == [logging.INFO]
 
 
 def test_a_moment_without_an_answer_is_not_told(

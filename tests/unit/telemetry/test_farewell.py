@@ -43,12 +43,17 @@ def closed() -> Iterator[str]:
         yield f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
-def last_words(endpoint: str, more: str = "", code: int = 0) -> list[str]:
+def last_words(endpoint: str, more: str = "", code: int = 0, run: str = "") -> list[str]:
     """The lines on stderr of a job about what it could not send."""
     environ = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
     ran = subprocess.run(
         [sys.executable, "-c", JOB.format(more=more)],
-        env={**environ, "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TIMEOUT": "0.3"},
+        env={
+            **environ,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "0.3",
+            "OTEL_PROGRESS_RUN": run,
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -216,3 +221,12 @@ def test_ends_evicted_on_their_way_are_counted() -> None:
         outbox.add(EncodedEvent(semconv.OPERATION_ENDED, str(number), b"x"))
     assert outbox.unsent() == Unsent(ends=5)
     assert outbox.give_up() == Unsent(ends=5)
+
+
+@pytest.mark.parametrize("is_run", [True, False])
+def test_what_run_took_is_not_unsent(is_run: bool) -> None:
+    """A receiver that takes a request and does not answer in time has it if it is `otel-progress run`."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # connections are accepted, and never answered
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        said = last_words(endpoint, run=endpoint if is_run else "http://127.0.0.1:1")
+    assert bool(said) is not is_run

@@ -16,6 +16,7 @@ from otel_progress.cli.doctor.configuration import address, shown
 from otel_progress.cli.doctor.findings import Problem, problem
 from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.transport import connect
+from otel_progress.outbound.trouble import MISDIRECTED
 from otel_progress.settings import Endpoint
 
 if TYPE_CHECKING:
@@ -178,6 +179,8 @@ def _judge(signal: str, endpoint: Endpoint, response: Reply) -> Problem | None:
     if 300 <= status < 400:
         target = shown(response.headers.get("Location", "nowhere"))
         return problem("redirected", f"{said}: it points to {target}")
+    if status == MISDIRECTED:
+        return problem("other_name", f"{said} {words}", host=address(endpoint)[0])
     if status in (401, 403):
         return _judge_refusal(status, said, endpoint, response.headers.get("WWW-Authenticate", ""))
     if status == 407:

@@ -137,6 +137,11 @@ KINDS: Final = {
         "the receiver denies access (403)",
         "Ask for permission to write {signal}, or use another token in OTEL_EXPORTER_OTLP_HEADERS.",
     ),
+    "other_name": Kind(
+        _ERROR,
+        "the receiver does not answer to this name (421)",
+        "Start the monitor with --allowed-host {host}, or name the receiver as it knows itself.",
+    ),
     "redirected": Kind(_ERROR, "the receiver redirects requests", "Name the address it points to in {variable}."),
     "proxy": Kind(
         _ERROR,

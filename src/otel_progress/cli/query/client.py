@@ -23,6 +23,7 @@ from otel_progress.cli.query.options import DEFAULT_URL, LIST_MOST
 from otel_progress.cli.tls import speaks_tls
 from otel_progress.outbound import loopback
 from otel_progress.outbound.deadline import Plain, Tls, within
+from otel_progress.outbound.trouble import MISDIRECTED
 from otel_progress.render.words import clean
 from otel_progress.settings import Environment
 
@@ -223,8 +224,8 @@ class Client:
             if error.code == 401:
                 wrong = "does not take this token" if self.token else "wants a token"
                 raise CommandError(f"the monitor at {self.url} {wrong}: {_LETS_IN}", NO_MONITOR) from answered
-            if error.code in (403, 404):
-                raise CommandError(str(answered), NO_MONITOR if error.code == 403 else NOT_FOUND) from answered
+            if error.code in (403, 404, MISDIRECTED):
+                raise CommandError(str(answered), NOT_FOUND if error.code == 404 else NO_MONITOR) from answered
             raise answered from error
         except http.client.BadStatusLine as error:
             if str(getattr(error, "line", ""))[3:4] == _SETTINGS:

@@ -159,5 +159,5 @@ def _doing(one: Snapshot, row: Row) -> words.Span:
 def _nothing(client: Client, *, filtered: bool) -> list[words.Line]:
     if filtered:
         return [(("nothing matches; `otel-progress list` shows all", "dim"),)]
-    send = f"    OTEL_EXPORTER_OTLP_ENDPOINT={client.url} python job.py"
+    send = f"    OTEL_EXPORTER_OTLP_ENDPOINT={client.url} OTEL_PROGRESS_CONFIGURE=true python job.py"
     return [((f"the monitor at {client.url} knows no operation yet; send some with", ""),), ((send, "bold"),)]

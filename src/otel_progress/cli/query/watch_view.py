@@ -183,7 +183,7 @@ class WatchView:
             return []
         elif not self._board.running:
             line = (("nothing runs yet", "bold"), (f"{DOT}Ctrl+C leaves", "dim"))
-            how = f"OTEL_EXPORTER_OTLP_ENDPOINT={self._client.url} python job.py"
+            how = f"OTEL_EXPORTER_OTLP_ENDPOINT={self._client.url} OTEL_PROGRESS_CONFIGURE=true python job.py"
             return [
                 cut(line, self._screen.rich.width),
                 cut((("send with  ", "dim"), (how, "")), self._screen.rich.width),

@@ -25,7 +25,7 @@ from otel_progress.monitor.state.as_of import at
 from otel_progress.monitor.state.ledger import Entry
 from otel_progress.monitor.state.restore import entry_of
 from otel_progress.monitor.state.saved import HistoryEvent, StoredOperation
-from otel_progress.monitor.state.store import KEPT
+from otel_progress.monitor.state.store import COLUMNS
 from otel_progress.monitor.web.detail_json import attempts_json
 from otel_progress.reports.run import Attempt, Run, Told, pauses_of
 
@@ -44,8 +44,6 @@ HEARTBEAT: Final = 15.0
 SLICE: Final = 500
 """Runs that are read at once."""
 KNOWN: Final = 2_000
-_OLD: Final = ", ".join((*StoredOperation._fields[:-2], "NULL", "0"))
-"""The columns of an operation in a file of an earlier version."""
 _EVENT: Final = ", ".join(HistoryEvent._fields[1:])
 _LIVES: Final = (semconv.OPERATION_STARTED, semconv.OPERATION_ENDED)
 
@@ -70,11 +68,13 @@ class StoreFile:
             raise CommandError(f"{what}; --db names the file of a monitor, --file one of JSON lines", USAGE)
         try:
             self._db, ours, self._alone = _opened(path.resolve())
-            dead = any(row[1] == "dead" for row in self._db.execute("PRAGMA table_info(operations)"))
-            self._columns = KEPT if list(self._db.execute("PRAGMA table_info(keyframes)")) else _OLD
+            there = {row[1] for row in self._db.execute("PRAGMA table_info(operations)")} | {"aside"}
+            if list(self._db.execute("PRAGMA table_info(keyframes)")):
+                there.add("keyframe")
+            self._columns = ", ".join(sql if name in there else "NULL" for name, sql in COLUMNS.items())
         except sqlite3.Error as error:
             raise self._unreadable(error) from None
-        if not ours or not dead:
+        if not ours or "dead" not in there:
             raise CommandError(f"{path} is no database of a monitor of this version", USAGE)
 
     def close(self) -> None:
@@ -254,7 +254,7 @@ def _journal(path: Path) -> bool:
 
 def _kept(row: Sequence[Any]) -> StoredOperation:
     kept = StoredOperation._make(row)
-    return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead))
+    return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead), is_foreign=bool(kept.is_foreign))
 
 
 def _snapshot(row: Sequence[Any]) -> Snapshot | None:

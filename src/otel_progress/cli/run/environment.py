@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from otel_progress import instrumenting
-from otel_progress.settings import CONFIGURE, HEARTBEAT, INSTRUMENT, SIGNALS, Endpoint, Settings, read
+from otel_progress.settings import CONFIGURE, HEARTBEAT, INSTRUMENT, RUN, SIGNALS, Endpoint, Settings, read
 
 _ALL: Final = "OTEL_EXPORTER_OTLP"
 _OURS: Final = (
@@ -40,6 +40,7 @@ def redirected(environ: Mapping[str, str], endpoint: str) -> dict[str, str]:
         for what in _OURS:
             out.pop(f"{prefix}_{what}", None)
     out[f"{_ALL}_ENDPOINT"], out[f"{_ALL}_PROTOCOL"] = endpoint, "http/protobuf"
+    out[RUN] = endpoint
     out.setdefault(CONFIGURE, "true")
     out.setdefault(HEARTBEAT, f"{TO_RUN:g}")
     _instrument(out)
@@ -80,6 +81,12 @@ def endpoints(environ: Mapping[str, str]) -> tuple[dict[str, Endpoint], bool]:
             guessed = True
         found[signal] = endpoint
     return found, guessed
+
+
+def absent(environ: Mapping[str, str], found: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
+    """The default endpoint of each signal for which no endpoint was found: nothing listens there yet."""
+    known = read(environ=environ).endpoints
+    return {signal: known[signal] for signal in SIGNALS if signal not in found}
 
 
 def mute(environ: Mapping[str, str]) -> str:

@@ -114,10 +114,13 @@ class Follower:
             child.send(received.number)
 
     def tick(self, child: Child) -> None:
-        """Check for the foreground, and for the results of Ctrl+C."""
+        """Check for the foreground, for the monitor, and for the results of Ctrl+C."""
         assert self._stop is not None
+        assert self._view is not None
         if self._terminal is not None:
             self._terminal.take_keys()
+        if self._view.is_blind:
+            self.host.lost()
         self._stop.tick(child)
 
     def _pause(self, child: Child) -> None:

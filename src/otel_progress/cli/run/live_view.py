@@ -17,7 +17,7 @@ from otel_progress.cli.query.subscription import Item, Subscription
 from otel_progress.cli.query.view_model import STAGES, EndedRun, ViewModel
 from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on, fitted
 from otel_progress.model.snapshot import Progress
-from otel_progress.model.units import duration, stopwatch
+from otel_progress.model.units import duration, plural, stopwatch
 from otel_progress.render import plain
 from otel_progress.render.diversion import on_terminal
 from otel_progress.render.overlay import Overlay, PlainOverlay
@@ -120,6 +120,11 @@ class LiveView(WatchView):
         if self._thread.ident is None:
             self._thread.start()
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether the monitor does not answer."""
+        return self._down is not None
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Draw nothing meanwhile; the terminal is as it was."""
@@ -200,11 +205,31 @@ class LiveView(WatchView):
             line = ((self._lost(left), "bold yellow"), (f"  {self._down.reason}; the command goes on", "yellow"))
         else:
             runs = self._board.running
-            began = f"{stopwatch(clock.monotonic() - self._began)}{DOT}no operation runs"
-            does = "cancels" if runs else "interrupts"
-            state = self._board.state() if runs else ((began, "dim"),)
-            line = fitted([state, ((self._client.url, "dim"),), ((f"Ctrl+C {does}", "dim"),)], width)
+            state = self._board.state() if runs else ((self._idle(), "dim"),)
+            key = self._ctrl_c()
+            line = fitted([state, ((self._client.url, "dim"),), ((key, "dim"),)], width) if key else state
         return [cut(line, width)]
+
+    def _ctrl_c(self) -> str:
+        """What the first Ctrl+C does; empty once the command has ended."""
+        if self._until is not None:
+            return ""
+        running = [entry.snapshot for entry in self._heard.all() if entry.open]
+        if any(not one.observed for one in running):
+            return "Ctrl+C cancels"
+        return f"Ctrl+C interrupts{' (KeyboardInterrupt)' if running else ''}"
+
+    def _idle(self) -> str:
+        """What is known of a command while the monitor shows none of its operations."""
+        for_so_long = stopwatch(clock.monotonic() - self._began)
+        if self._until is not None:
+            return f"{for_so_long}{DOT}the command has ended"
+        known = self._heard.all()
+        if any(entry.open for entry in known):
+            return f"{for_so_long}{DOT}an operation has started"
+        if known:
+            return f"{for_so_long}{DOT}{len(known):,} {plural('operation', len(known))} ended, none runs now"
+        return f"{for_so_long}{DOT}the command has started, no operation yet"
 
     # -- at the end
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from otel_progress import procfs
+from otel_progress import clock, procfs
 from otel_progress.cli.monitor import TOKEN, default_db
 from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse, client_of, is_loopback
 from otel_progress.cli.query.exit_codes import CommandError
@@ -25,6 +25,9 @@ from otel_progress.settings import SIGNALS, Endpoint
 
 START_SECONDS: Final = 15.0
 STOP_SECONDS: Final = 8.0
+LET_GO_SECONDS: Final = 10.0
+"""Seconds that a monitor which ends may hold its file after its port."""
+AGAIN_SECONDS: Final = 0.25
 NAMED: Final = "OTEL_PROGRESS_MONITOR"
 CONTROL: Final = "OTEL_PROGRESS_CONTROL"
 Say = Callable[[str], None]
@@ -71,7 +74,10 @@ class MonitorThread:
 
 
 class MonitorHost:
-    """The monitor that `run -f` uses; it is stopped at the end if it is ours."""
+    """The monitor that `run -f` uses; it is stopped at the end if it is ours.
+
+    One that ends with the command of another `run -f` has a successor here, at the same address and with the same file.
+    """
 
     def __init__(self, environ: Mapping[str, str], say: Say) -> None:
         """Find the monitor, or start one.
@@ -79,16 +85,20 @@ class MonitorHost:
         Raises:
             ProgressError: if the named one can't be used; the text says what to do.
         """
-        self._say = say
+        self.say = say
         self._environ = environ
         self._hosted: MonitorThread | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._closing = threading.Event()
+        self._successor: threading.Thread | None = None
+        self._temporary = False
         self.client = client_of(argparse.Namespace(url=None, token_file=None), environ)
         try:
             why = self._why_not()
             if why is not None:
                 self._host(why)
-            self._pid = self._asked_pid()
+            self._pid: int | None = None
+            self._learn()
         except BaseException:
             self.close()
             raise
@@ -121,8 +131,21 @@ class MonitorHost:
         """The endpoints that are not this monitor."""
         return {signal: way for signal, way in ways.items() if not self._is_here(way.url)}
 
+    def lost(self) -> None:
+        """The monitor no longer answers: if it ended with the command of another `run -f`, one of ours succeeds it.
+
+        That is done in a thread; called again meanwhile, this does nothing.
+        """
+        busy = self._successor is not None and self._successor.is_alive()
+        if self._temporary and self._hosted is None and not busy and not self._closing.is_set():
+            self._successor = threading.Thread(target=self._succeed, name="otel-progress-successor", daemon=True)
+            self._successor.start()
+
     def close(self) -> None:
         """Stop the monitor if it is ours; its state is kept."""
+        self._closing.set()
+        if self._successor is not None:
+            self._successor.join(START_SECONDS)
         if self._hosted is not None:
             self._hosted.stop()
         if self._folder is not None:
@@ -139,12 +162,16 @@ class MonitorHost:
             return str(error)
         return None
 
-    def _asked_pid(self) -> int | None:
+    def _learn(self) -> bool:
+        """Ask the monitor who it is; whether it answers."""
         try:
-            pid = self.client.ask("/health").get("pid")
+            told = self.client.ask("/health")
         except (CommandError, ConnectionLost, ErrorResponse):
-            return None
-        return pid if isinstance(pid, int) else None
+            return False
+        pid = told.get("pid")
+        self._pid = pid if isinstance(pid, int) else None
+        self._temporary = told.get("temporary") is True
+        return True
 
     def _is_here(self, url: str) -> bool:
         """Whether a URL is this monitor: by its address, or because the same process listens there."""
@@ -164,15 +191,38 @@ class MonitorHost:
         if named and (taken or not local):
             raise ProgressError(f"{why}; or unset {NAMED}: then one is started here")
         if taken:
-            self._say(f"{why.partition(': ')[0]}; another one is started")
+            self.say(f"{why.partition(': ')[0]}; another one is started")
         monitor = self._made(0 if taken else _address(self.url)[1])
         if monitor is None:
             return
+        self._start(monitor)
+        self.client = Client(monitor.url, self.client.token)
+
+    def _start(self, monitor: Monitor) -> None:
         self._hosted = MonitorThread(monitor)
         self._hosted.start()
-        self.client = Client(monitor.url, self.client.token)
         link = monitor.auth.link() if monitor.auth.needs_token else ""
-        self._say(f"a monitor runs as long as the command; its page is {monitor.url}{link}")
+        self.say(f"a monitor runs as long as the command; its page is {monitor.url}{link}")
+
+    def _succeed(self) -> None:
+        """Start a monitor where the last one was, unless somebody is quicker."""
+        deadline = clock.monotonic() + LET_GO_SECONDS
+        while not self._closing.is_set():
+            last = clock.monotonic() >= deadline
+            try:
+                if not listens(self.url):
+                    self._start(self._with_file(_address(self.url)[1], elsewhere=last))
+                    return
+                if self._learn():
+                    return  # another command's monitor, or one that stays
+            except (StoreError, InvalidArgument):
+                pass  # the last one still has its file, or the next one its port
+            except ProgressError as error:
+                self.say(str(error))
+                return
+            if last:
+                return
+            self._closing.wait(AGAIN_SECONDS)
 
     def _made(self, port: int) -> Monitor | None:
         """A monitor, on another port where somebody was quicker; None where that one is a monitor."""
@@ -183,17 +233,32 @@ class MonitorHost:
                 raise
         return None if self._why_not() is None else self._with_file(0)
 
-    def _with_file(self, port: int) -> Monitor:
+    def _with_file(self, port: int, *, elsewhere: bool = True) -> Monitor:
+        """A monitor with the file that all monitors of this user share, or with one of its own if `elsewhere`.
+
+        Raises:
+            InvalidArgument: if the port is in use.
+            StoreError: if another monitor has the file, and it may be no other one.
+        """
         tokens = {}
         if self._environ.get(TOKEN):
             tokens[auth.checked(self._environ[TOKEN], TOKEN)] = auth.ANYBODY
         try:
-            return Monitor(Options(default_db(self._environ), port=port, grpc_port=None, tokens=tokens), self._say)
+            return self._made_of(default_db(self._environ), port, tokens)
         except StoreError as error:
-            self._say(f"{error}; the history of this run is not kept")
+            if not elsewhere:
+                raise
+            self.say(f"{error}; the history of this run is not kept")
         self._folder = tempfile.TemporaryDirectory(prefix="otel-progress-")
         path = Path(self._folder.name) / "monitor.db"
-        return Monitor(Options(path, port=port, grpc_port=None, tokens=tokens), self._say)
+        return self._made_of(path, port, tokens)
+
+    def _made_of(self, path: Path, port: int, tokens: Mapping[str, auth.Identity]) -> Monitor:
+        options = Options(path, port=port, grpc_port=None, tokens=tokens, temporary=True)
+        return Monitor(options, self._tell)
+
+    def _tell(self, line: str) -> None:
+        self.say(line)
 
 
 def _host_of(url: str) -> str:

@@ -14,7 +14,8 @@ from otel_progress.cli.run.between_starts import BetweenStarts
 from otel_progress.cli.run.child import Child, start
 from otel_progress.cli.run.control_offer import ControlOffer
 from otel_progress.cli.run.deaths import Stores
-from otel_progress.cli.run.environment import endpoints, mute, redirected
+from otel_progress.cli.run.environment import absent, endpoints, mute, redirected
+from otel_progress.cli.run.late_receiver import LateReceiver
 from otel_progress.cli.run.remarks import Remarks
 from otel_progress.cli.run.signals import Signals
 from otel_progress.cli.run.spawning import NotStarted
@@ -100,14 +101,19 @@ class Supervisor:
         self._endpoints, self._guessed = endpoints(environ)
         self._forwarders: list[Forwarder] = []
         if follower is not None:
+            follower.host.say = self._say
             self._endpoints = follower.host.others(self._endpoints)
             self._forwarders.append(follower.forwarder)
+        missing = absent(environ, self._endpoints) if follower is None else {}
+        self._late = LateReceiver(missing)
+        self._forwarders.append(self._late)
         forwarder = Forwarder(self._endpoints, merge_metrics=newest_now)
         self._forwarders.append(forwarder)
         self._spool = Spool(state_folder(environ) / UNSENT)
-        self._control = ControlOffer(None if follower is not None else self._endpoints.get("logs"))
-        if "logs" in forwarder.queues:
-            forwarder.queues["logs"].offered = self._control.offered
+        self._control = ControlOffer(None if follower is not None else {**missing, **self._endpoints}.get("logs"))
+        for queues in (forwarder.queues, self._late.queues):
+            if "logs" in queues:
+                queues["logs"].offered = self._control.offered
         self._redact = redaction(environ)
         self._unsent: list[SpoolQueue] = []
         self._watcher = Watcher(self._put, self._say, look_into=self._look_into)
@@ -283,7 +289,7 @@ class Supervisor:
     def _tell_losses(self) -> None:
         """Print the losses that were not printed yet."""
         losses, self._watcher.losses = self._watcher.losses, []
-        told = any(forwarder.queues for forwarder in self._forwarders)
+        told = self._late.answers or any(one.queues for one in self._forwarders if one is not self._late)
         untold = "" if told else " (no endpoint is configured: it is reported here only)"
         for loss in losses[:LINES]:
             self._say(f"lost: {words(loss.snapshot)} - {loss.exit.reason}{untold}")
@@ -301,7 +307,11 @@ def _greet(targets: Mapping[str, Endpoint], *, guessed: bool, verbose: bool, fol
     if guessed and targets:
         say(f"no endpoint is configured; telemetry goes to {_where(targets)}, where something listens")
     elif verbose and (targets or not followed):
-        say(f"telemetry goes to {_where(targets)}" if targets else "no endpoint is configured, and none is found")
+        say(
+            f"telemetry goes to {_where(targets)}"
+            if targets
+            else "no endpoint is configured, and nothing listens at the default one yet"
+        )
 
 
 def say(line: str) -> None:

@@ -72,16 +72,22 @@ def uninstall() -> None:
 
 
 def _add(provider: Any, spans: LiveSpans) -> None:
-    """Have a provider tell of its spans, once; a sampler that drops them counts for tracers that exist already."""
+    """Have a provider tell of its spans, once; a sampler that drops them counts for tracers that exist already.
+
+    Only the SDK's part of it is touched: the constructor of a subclass may not have ended.
+    """
+    from opentelemetry.sdk.trace import TracerProvider
+
     from otel_progress.integrations.live_spans.sampler import Recording
     from otel_progress.telemetry import adoption
 
     try:
-        if adoption.sees_unsampled() and not isinstance(provider.sampler, Recording):
-            provider.sampler = Recording(provider.sampler)
-        known = getattr(getattr(provider, "_active_span_processor", None), "_span_processors", ())
+        built = vars(provider)
+        if adoption.sees_unsampled() and not isinstance(built["sampler"], Recording):
+            built["sampler"] = Recording(built["sampler"])
+        known = getattr(built.get("_active_span_processor"), "_span_processors", ())
         if spans not in known:
-            provider.add_span_processor(spans)
+            TracerProvider.add_span_processor(provider, spans)
     except Exception:
         adoption.tell_once("a tracer provider takes no further processor; its spans are not shown")
 

@@ -53,6 +53,7 @@ _BY_SPAN: Final = {SpanKind.SERVER: Kind.SERVER, SpanKind.CONSUMER: Kind.CONSUME
 _OPENINFERENCE_KIND: Final = "openinference.span.kind"
 _MCP_METHOD: Final = "mcp.method.name"
 _HOSTS: Final = ("server.address", "net.peer.name", "http.host", "url.full", "http.url")
+_ABOUT: Final = {Kind.MODEL: s.MODEL_NAMES, Kind.TOOL: s.TOOL_NAMES}
 _ASGI: Final = (" http receive", " http send", " websocket receive", " websocket send")
 _BARE: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "HTTP"})
 
@@ -85,9 +86,9 @@ def agent_of(span: ReadableSpan) -> str | None:
 
 
 def message_of(span: ReadableSpan, kind: Kind) -> str | None:
-    """What a span is about, where its name does not say it: the model, the host of a request, the agent."""
+    """What a span is about, where its name does not say it: the model, the tool, the host of a request, the agent."""
     said: Mapping[str, Any] = span.attributes or {}
-    keys = s.MODEL_NAMES if kind is Kind.MODEL else _HOSTS if span.name in _BARE else (s.GEN_AI_AGENT,)
+    keys = _ABOUT.get(kind) or (_HOSTS if span.name in _BARE else (s.GEN_AI_AGENT,))
     found = next((str(said[key]) for key in keys if said.get(key)), None)
     return None if found is None or found in span.name else found
 

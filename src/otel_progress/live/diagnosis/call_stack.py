@@ -46,9 +46,10 @@ class Where(NamedTuple):
     stack: str
     """The stack as text, innermost first: the user's lines, with libraries condensed."""
     at: str
-    """The innermost line of the user's code, as `worker.py:12 in fetch`; of a library if there is none."""
+    """The innermost line of the user's code, as `worker.py:12 in fetch`; without one, of code without a file, as
+    `<string>:3 in work`; else of a library."""
     mine: bool = True
-    """Whether that line is of the user's code."""
+    """Whether that line is no library's."""
 
 
 def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | None:
@@ -131,9 +132,10 @@ class _Look:
             lines += [section.title + ":", *("  " + line for line in told(section.spots, most))]
         text = "\n".join(lines)
         mine = next((section.mine for section in sections if section.mine), None)
-        text, at = redaction.masked("stack", text), redaction.masked("stack", str(mine or sections[0].spots[0]))
+        best = mine or next((one for section in sections for one in section.spots if one.generated), None)
+        text, at = redaction.masked("stack", text), redaction.masked("stack", str(best or sections[0].spots[0]))
         text = text if len(text) <= STACK_LENGTH else text[: STACK_LENGTH - 1] + "…"
-        return _Seen(Where(text, printable(at, AT_LENGTH), mine is not None), mine is not None)
+        return _Seen(Where(text, printable(at, AT_LENGTH), best is not None), mine is not None)
 
     def leading(self, places: Sequence[Place]) -> list[Place]:
         """The places in their order, but first those that show for whom they wait."""

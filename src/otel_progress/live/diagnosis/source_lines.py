@@ -62,6 +62,12 @@ class Spot(NamedTuple):
         known = self.file
         return not known.library and not known.ours
 
+    @property
+    def generated(self) -> bool:
+        """Whether it is code without a file, as of `exec`, and not frozen into Python."""
+        path = self.code.co_filename
+        return path.startswith("<") and not path.startswith("<frozen ")
+
     def __str__(self) -> str:
         """As `worker.py:12 in fetch`."""
         return f"{self.file.name}:{self.line} in {printable(self.code.co_name, NAME_LENGTH)}"

@@ -19,9 +19,9 @@ from otel_progress.model.status import Health
 if TYPE_CHECKING:
     from otel_progress.live.diagnosis.places import Place
     from otel_progress.live.state import HandleState, OperationState, StuckBranch
-    from otel_progress.model.fields import Wait
     from otel_progress.model.health import Verdict
     from otel_progress.model.loop import Loop
+    from otel_progress.model.reported import Wait
 
 MOST: Final = 16
 """Branches that a snapshot holds: the worst, and one that moves if any does."""

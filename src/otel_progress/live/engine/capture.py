@@ -111,6 +111,7 @@ def _capture(operation: OperationState, now: float, now_ns: int, survey: Survey,
         resources=resources.sampler.of(operation, end),
         child_outcomes=_child_outcomes(operation),
         update_pause=operation._update_pause or None,
+        observed=not hooks.takes_requests(operation),
     )
 
 

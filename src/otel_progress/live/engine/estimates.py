@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from otel_progress.live.engine import outlines
 from otel_progress.live.engine.progress import progress_of
 from otel_progress.live.registry import registry
 from otel_progress.live.survey import Survey
+from otel_progress.model.units import left, rate
 
 if TYPE_CHECKING:
     from otel_progress.live.state import OperationState
@@ -22,9 +24,15 @@ LATE_ENDS: Final = 1.0
 """The same for an ETA by a plan or by earlier runs whose end may come at any time, as it changes without any unit."""
 ENDED_FOR: Final = 0.01
 """Seconds that a rate or ETA has ended for when an update reports it."""
+NEAR: Final = 1.0
+"""Seconds by which an ETA that readers see may differ from the one that there is."""
+CLOSE: Final = 0.05
+"""The same as a share of it, where that is more; its words are the same as well."""
 FOREVER: Final = float("inf")
 Seen: TypeAlias = "list[tuple[str, Progress]]"
 """The progress of what runs, by its path."""
+Told: TypeAlias = "tuple[tuple[str, Progress], ...]"
+"""What readers were told of estimates."""
 
 
 def shown(snapshot: Snapshot) -> Seen:
@@ -89,8 +97,46 @@ def still_holds(operation: OperationState, now: float, check: float) -> float | 
     return _next_look(paces, now, check, late)
 
 
-def estimated(seen: Seen) -> frozenset[str]:
-    """What there are estimates of."""
-    rates = (f"rate of {path}" for path, one in seen if one.rate is not None)
-    etas = (f"eta of {path}" for path, one in seen if one.eta is not None)
-    return frozenset((*rates, *etas))
+def estimated(seen: Seen) -> Told:
+    """That of which there are estimates."""
+    return tuple((path, one) for path, one in seen if one.rate is not None or one.eta is not None)
+
+
+def has_ended(told: Told, seen: Seen) -> bool:
+    """Whether readers were told an estimate that there is no more."""
+    now = dict(seen)
+    return any(
+        (found := now.get(path)) is None
+        or (one.rate is not None and found.rate is None)
+        or (one.eta is not None and found.eta is None)
+        for path, one in told
+    )
+
+
+def is_as_told(told: Told, later: float, pause: float | None, seen: Seen) -> bool:
+    """Whether readers see what is seen now, as they run the ETA down themselves.
+
+    Args:
+        told: the estimates that they were told.
+        later: seconds since then.
+        pause: for how many seconds an update was said to wait.
+        seen: what there is now.
+    """
+    now = dict(estimated(seen))
+    if now.keys() != {path for path, _ in told}:
+        return False
+    return all(_shows_same(one.after(later, pause), now[path]) for path, one in told)
+
+
+def _shows_same(known: Progress, now: Progress) -> bool:
+    """Whether both look alike: the same but for a rate and an ETA that are said in the same words."""
+    if replace(known, eta=None, rate=None) != replace(now, eta=None, rate=None):
+        return False
+    if rate(known.rate, known.unit) != rate(now.rate, now.unit):
+        return False
+    if known.eta is None or now.eta is None or known.eta.source != now.eta.source:
+        return known.eta is now.eta
+    if abs(known.eta.eta - now.eta.eta) > max(NEAR, CLOSE * now.eta.eta):
+        return False
+    said = left(known.eta.eta, known.eta.low, known.eta.high)
+    return left(now.eta.eta, now.eta.low, now.eta.high, said) == said

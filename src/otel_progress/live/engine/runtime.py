@@ -13,15 +13,15 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock, forks, settings
-from otel_progress.live import context, hooks
+from otel_progress.live import context, crashes, hooks
 from otel_progress.live.diagnosis import vitals
 from otel_progress.live.diagnosis.places import here
-from otel_progress.live.engine import learning, process, resources
+from otel_progress.live.engine import learning, process, raw_exit, resources
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.termination import Termination
 from otel_progress.live.engine.ticker import FOREVER, Ticker
 from otel_progress.live.guard import tell_once
-from otel_progress.live.outcome import ending, uncaught, words
+from otel_progress.live.outcome import ending, words
 from otel_progress.live.registry import FORK_WAIT, registry
 from otel_progress.live.reporting import announce
 from otel_progress.model.status import Status
@@ -99,6 +99,7 @@ def _hook() -> None:
         registry.after_fork_in_child()  # that fork happened before the hooks
     vitals.prepare()
     atexit.register(_exit)
+    raw_exit.watch(_leave)
     # Python calls hooks of a child in the order of registration, and ours uses a pool: its lock must be free by then.
     importlib.import_module("concurrent.futures.thread")
     if hasattr(os, "register_at_fork"):
@@ -181,7 +182,7 @@ def _interrupt_all(reason: str, deadline: float) -> None:
     Short operations that ended before, and wait to be reported, may be thousands. Called in the ticker's thread.
     """
     interrupted = set()
-    error = uncaught() if reason == ENDED else None
+    error = crashes.uncaught() if reason == ENDED else None
     process.interrupts = True
     try:
         for number, operation in enumerate(registry.operations(), 1):
@@ -207,6 +208,10 @@ def finish_process(interrupt: str, *, final: bool = False) -> None:
     """
     global _waited
     since = clock.monotonic()
+    if final:
+        _tell_ends((EXIT_SECONDS - _waited) / 2)
+        _waited += clock.monotonic() - since
+        since = clock.monotonic()
     finish(max(0.1, EXIT_SECONDS - _waited), interrupt)
     _waited += clock.monotonic() - since
     for call in tuple(process.at_last):
@@ -243,6 +248,30 @@ termination = Termination(_wake, hand_over, _all_sent)
 
 def _exit() -> None:
     finish_process(ENDED, final=True)
+
+
+def _exit_of_child() -> None:
+    crashes.child_ends()
+    _exit()
+
+
+def _tell_ends(timeout: float) -> None:
+    """Have what ended say so."""
+    for call in tuple(hooks.on_process_end):
+        try:
+            call(max(0.0, timeout))
+        except Exception:
+            tell_once("what ended just before the process could not be told")
+
+
+def _leave(timeout: float) -> None:
+    """The process ends by `os._exit`: send what ended; what runs is left open."""
+    if registry.pid != os.getpid():
+        return
+    deadline = clock.monotonic() + timeout
+    _tell_ends(timeout / 2)
+    if not _all_sent():
+        hand_over(max(0.0, deadline - clock.monotonic()))
 
 
 def _before_fork() -> None:
@@ -320,4 +349,4 @@ def _begin_child(_: object = None) -> None:
     util = sys.modules.get("multiprocessing.util")
     if util is not None and not _finalized:
         _finalized = True
-        util.Finalize(None, _exit, exitpriority=100)
+        util.Finalize(None, _exit_of_child, exitpriority=100)

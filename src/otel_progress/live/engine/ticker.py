@@ -24,7 +24,17 @@ from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.capture import capture
 from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
-from otel_progress.live.engine.estimates import ESTIMATE_ENDS, by_pace, estimated, next_end, of_now, shown, still_holds
+from otel_progress.live.engine.estimates import (
+    ESTIMATE_ENDS,
+    by_pace,
+    estimated,
+    has_ended,
+    is_as_told,
+    next_end,
+    of_now,
+    shown,
+    still_holds,
+)
 from otel_progress.live.engine.loops import loops_of
 from otel_progress.live.engine.sampling import moved_plainly
 from otel_progress.live.engine.sampling import sample as look_at
@@ -394,7 +404,7 @@ class Ticker:
     def _look_at_estimates(self, operation: OperationState, now: float) -> None:
         """An estimate of an operation may have ended: if it has, an update says so, whatever the cadence."""
         if self._is_heard_here or self._is_due(operation):
-            self.budget.waiting.setdefault(operation, self._rounds)
+            self._tell_estimates(operation, now)
         elif not operation._estimated:  # there is one now: the next update tells it
             operation._has_news, operation._estimate_ends = True, FOREVER
         elif (again := still_holds(operation, now, max(ESTIMATE_ENDS, operation._update_at - now))) is not None:
@@ -402,12 +412,24 @@ class Ticker:
         elif self._checks < CHECKS:
             self._checks += 1
             seen = of_now(operation, now)
-            if operation._estimated - estimated(seen):
+            if has_ended(operation._estimated, seen):
                 self._hurry(operation)
             else:
                 operation._estimate_ends = next_end(
                     operation, seen, now, max(ESTIMATE_ENDS, operation._update_at - now)
                 )
+
+    def _tell_estimates(self, operation: OperationState, now: float) -> None:
+        """Send an update of estimates that readers would not see as they are; nothing else has changed."""
+        if self._checks >= CHECKS:
+            return
+        self._checks += 1
+        seen, pause = of_now(operation, now), operation._update_pause
+        if is_as_told(operation._estimated, now - operation._estimated_at, pause or None, seen):
+            check = ESTIMATE_ENDS if self._is_heard_here else max(ESTIMATE_ENDS, pause)
+            operation._estimate_ends = next_end(operation, seen, now, check)
+        else:
+            self.budget.waiting.setdefault(operation, self._rounds)
 
     def _tell_overdue(self, operation: OperationState, now: float) -> None:
         """Report each declared wait once that is past its limit, and the start of a folded one that lasts."""
@@ -554,7 +576,7 @@ class Ticker:
                 keyframes.sent(operation, operation._sequence, self._looked_at, self.keyframe_interval)
             operation._has_news = operation._hurries = False
             operation._update_at = self._looked_at + operation._update_pause
-            operation._estimated = estimated(shown(snapshot)) if operation._update_pause else frozenset()
+            operation._estimated, operation._estimated_at = estimated(shown(snapshot)), clock.monotonic()
             operation._shows_wait = short_waits.shows(snapshot)
             if operation._shows_wait and not operation._pauses:
                 self._hurry(operation)  # it ended meanwhile
@@ -624,7 +646,7 @@ def _spoken_for(operation: OperationState) -> HandleState:
 
 def _ends_an_estimate(operation: OperationState, snapshot: Snapshot) -> bool:
     """Whether readers know an estimate of an operation that a snapshot has no more."""
-    return bool(operation._estimated) and bool(operation._estimated - estimated(shown(snapshot)))
+    return bool(operation._estimated) and has_ended(operation._estimated, shown(snapshot))
 
 
 def _because(verdict: Verdict) -> Attributes:

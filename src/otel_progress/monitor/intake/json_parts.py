@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
@@ -49,19 +51,37 @@ def parts(body: bytes, most: int) -> Iterator[bytes]:
         request = json.loads(around)
     except (ValueError, RecursionError) as error:
         raise Unreadable(str(error)) from None
-    begin, some, size, total = b"", list[bytes](), 0, 0
-    for field, piece in _pieces(body, request, lists, most - MARGIN):
-        total += len(piece)
-        if total > GROWS * len(body):
-            raise TooLargePart(f"what is around its records has {len(around)} bytes, and is repeated too often")
-        before = f"{{{json.dumps(field)}: [".encode()
-        if some and (before != begin or size + len(piece) + 1 > most - MARGIN):
-            yield begin + b",".join(some) + b"]}"
+    is_divided = False
+    pieces = _bounded(_pieces(body, request, lists, most - MARGIN), GROWS * len(body), len(around))
+    for field, found in groupby(pieces, key=itemgetter(0)):
+        for some in _gathered((piece for _, piece in found), most - MARGIN):
+            is_divided = True
+            yield f"{{{json.dumps(field)}: [".encode() + some + b"]}"
+    if not is_divided:
+        yield around
+
+
+def _gathered(pieces: Iterable[bytes], room: int) -> Iterator[bytes]:
+    """As many pieces as have room each time, one at least, with commas between them."""
+    some, size = list[bytes](), 0
+    for piece in pieces:
+        if some and size + len(piece) + 1 > room:
+            yield b",".join(some)
             some, size = [], 0
-        begin = before
         some.append(piece)
         size += len(piece) + 1
-    yield begin + b",".join(some) + b"]}" if some else around
+    if some:
+        yield b",".join(some)
+
+
+def _bounded(pieces: Iterator[tuple[str, bytes]], most: int, around: int) -> Iterator[tuple[str, bytes]]:
+    """The pieces, as long as they have no more than `most` bytes together."""
+    total = 0
+    for field, piece in pieces:
+        total += len(piece)
+        if total > most:
+            raise TooLargePart(f"what is around its records has {around} bytes, and is repeated too often")
+        yield field, piece
 
 
 def _pieces(body: bytes, request: Any, lists: _Lists, most: int) -> Iterator[tuple[str, bytes]]:
@@ -81,17 +101,11 @@ def _joined(body: bytes, records: list[tuple[int, int]], before: bytes, most: in
     """A resource with some of the records each time."""
     after = b"]}]}"
     room = most - len(before) - len(after)
-    some: list[bytes] = []
-    size = 0
-    for start, end in records:
-        if end - start > room:
-            raise TooLargePart(f"a record has {end - start} bytes; at most {room} are accepted")
-        if some and size + end - start + 1 > room:
-            yield before + b",".join(some) + after
-            some, size = [], 0
-        some.append(body[start:end])
-        size += end - start + 1
-    yield before + b",".join(some) + after
+    largest = max((end - start for start, end in records), default=0)
+    if largest > room:
+        raise TooLargePart(f"a record has {largest} bytes; at most {room} are accepted")
+    for some in _gathered((body[start:end] for start, end in records), room):
+        yield before + some + after
 
 
 def _begun(text: str) -> str:

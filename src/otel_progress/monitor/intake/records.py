@@ -59,6 +59,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.JUDGED_BY: "string_value",
 }
 """The attributes that are decoded at once, with their usual type; the others are decoded on demand."""
+_USUAL: Final[Mapping[str, tuple[str, str]]] = {name: (name, form) for name, form in _BRIEF.items()}
 _OWN: Final = s.EVENT_ATTRIBUTES | {s.EXIT_CODE, s.EXIT_SIGNAL, s.EXIT_OUT_OF_MEMORY, s.EXIT_STDERR}
 _WHOLE: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID, s.CURVE})
 """Texts that mean something else, or nothing, once they are cut."""
@@ -108,16 +109,17 @@ class Record:
         self._raw = b""
         self.brief: dict[str, Any] = {}
         self.own: dict[str, Any] = _NOTHING
-        brief, usual = self.brief, _BRIEF.get
+        brief, usual = self.brief, _USUAL.get
         plain = event in _PLAIN
         for pair in message.attributes:  # all of them: OTLP attributes have no order
             key = pair.key
-            form = usual(key)
-            if form is not None:
+            known = usual(key)
+            if known is not None:
+                name, form = known  # all records share it: a name of its own would take as much memory as its value
                 value = pair.value
                 found = getattr(value, form) or _scalar(value)
                 if found is not None or value.WhichOneof(_KIND) is not None:  # without a value it counts as missing
-                    brief[key] = found
+                    brief[name] = found
             elif not plain and _is_own(event, key):
                 if self.own is _NOTHING:
                     self.own = {}
@@ -255,14 +257,14 @@ def _owner(attributes: str) -> str | None:
 _short_owner = lru_cache(maxsize=10_000)(_owner)
 
 
-def parse_record(raw: bytes) -> Record:
-    """Read a record from its protobuf bytes.
+def parse_record(raw: bytes, *, is_foreign: bool = False) -> Record:
+    """Read a record from its protobuf bytes, which do not say whether an SDK of ours sent it.
 
     Raises:
         DecodeError: if they are not a log record.
     """
     message = LogRecord.FromString(raw)
-    return Record(_event_name(message), message)
+    return Record(_event_name(message), message, is_foreign=is_foreign)
 
 
 class Group(NamedTuple):

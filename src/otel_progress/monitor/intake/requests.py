@@ -160,6 +160,15 @@ class Sender:
     is_gone: Callable[[], bool] = lambda: False
     address: str | None = None
 
+    @property
+    def port(self) -> int | None:
+        """The port that the connection comes from, if that is this machine; None if it is another one, or unknown."""
+        if self.address is not None:
+            return None
+        connection = self.connection
+        last = connection[-1] if isinstance(connection, tuple) else str(connection).rpartition(":")[2]
+        return int(last) if str(last).isdecimal() else None
+
 
 def address_of(host: str | None) -> str | None:
     """The address of a sender; None for this machine."""

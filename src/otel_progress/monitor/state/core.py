@@ -38,6 +38,7 @@ from otel_progress.monitor.intake.requests import (
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.archive import Archive
 from otel_progress.monitor.state.aside import Aside
+from otel_progress.monitor.state.attempts import is_same_attempt
 from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
@@ -49,7 +50,7 @@ from otel_progress.monitor.state.mutes import Answer, Mutes
 from otel_progress.monitor.state.process_keys import declared_instance, keys_of, promised_interval
 from otel_progress.monitor.state.restore import keyframe_to_keep
 from otel_progress.monitor.state.room import BYTES_FULL
-from otel_progress.monitor.state.saved import Batch, Mute, StoredOperation
+from otel_progress.monitor.state.saved import Batch, Mute, Query, StoredOperation
 from otel_progress.monitor.state.shown_ratio import ShownRatios
 from otel_progress.monitor.state.stalls import OVERRULABLE, Stalls
 from otel_progress.monitor.state.store import StoreError
@@ -74,6 +75,8 @@ SAVE_EVERY: Final = 30.0
 """Seconds between two writes of when a process was last heard of."""
 ABOVE: Final = 16
 """The most ancestors of an operation whose rows change with it."""
+SPANS_LATE: Final = 600.0
+"""Seconds after the end of an operation for which spans of its trace are waited for over a start of the monitor."""
 TRACES: Final = 100_000
 """The most traces that are known to belong to operations of ours."""
 LEAP: Final = 1 << 20
@@ -196,6 +199,7 @@ class Core:
         self.loading = Loading(store, self.ledger, self._loaded, self.journal.holds, limits.slice)
         self.archive = Archive(store, self.ledger, self.journal, self.loading)
         self.ledger.recall = self.archive.operation
+        self._recall_traces()
         self.load_more()
 
     # -- for other threads
@@ -338,7 +342,7 @@ class Core:
             return Accepted()
         for parcel in job.envelope.parcels():
             for group in self._groups(parcel, now):
-                self._hear(group, batch, stored, now, own=job.own)
+                self._hear(group, batch, stored, now, own=job.own, port=sender.port)
             self._weigh_touched()
             if job.own and parcel.signal in self._forwards:
                 batch.outgoing.append((parcel.signal, parcel.body))
@@ -360,8 +364,17 @@ class Core:
         elif parcel.signal == "traces":
             yield from self._traces.groups(parcel, self.is_ours, self.ledger.find, now, self._owns)
 
-    def _hear(self, group: records.Group, batch: Batch, stored: list[StoredEvent], now: float, *, own: bool) -> None:
-        """Take the events of one process."""
+    def _hear(
+        self,
+        group: records.Group,
+        batch: Batch,
+        stored: list[StoredEvent],
+        now: float,
+        *,
+        own: bool,
+        port: int | None,
+    ) -> None:
+        """Take the events of one process, which came from this port of this machine."""
         group = with_judge(group)
         for name in group.unknown:
             self._complain(unknown_event(name), group)
@@ -399,7 +412,7 @@ class Core:
             self._saved_at[instance] = now
             self.journal.processes.add(instance)
         if own and self.watcher is not None:
-            self.watcher.notice(process, _delay(group))
+            self.watcher.notice(process, _delay(group), port)
             if self.ledger.processes[instance].seen != process.seen:
                 self.journal.processes.add(instance)
 
@@ -449,10 +462,10 @@ class Core:
     ) -> None:
         """Take one event of an operation."""
         self._load_for(record)
-        if record.event == s.OPERATION_ENDED and self._is_second_end(record):
+        if record.event == s.OPERATION_ENDED and self._is_second_end(record, instance):
             return
         known = self.ledger.operations.get(str(record.brief.get(s.OPERATION_ID)))
-        told = _is_told_loss(known, record)
+        told = _is_told_loss(known, record, instance)
         was_held = record.brief.get(s.OPERATION_ID) in self.stalls.held  # the end drops it
         head = self.ledger.take(record, instance, now)
         if head is None:
@@ -490,7 +503,7 @@ class Core:
             if isinstance(key, str):
                 self.loading.meet(key, parent if isinstance(parent, str) else None)
 
-    def _is_second_end(self, record: Record) -> bool:
+    def _is_second_end(self, record: Record, instance: str) -> bool:
         """Whether the end of this attempt was reported by another process before; an inferred end does not count.
 
         An event right before the end may show that the operation is over, too, but does not report the end.
@@ -501,7 +514,7 @@ class Core:
             return False
         mine = known.head
         reported = isinstance(known.said, Record) and known.said.event == s.OPERATION_ENDED
-        same = (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
+        same = is_same_attempt(mine, head, known.instance == instance)
         return reported and same and (mine.sequence, mine.status) != (head.sequence, head.status)
 
     def _correct_start(self, operation_id: str) -> None:
@@ -538,7 +551,7 @@ class Core:
             self.journal.remove(trace.hex())
 
     def _note_trace(self, trace: bytes) -> None:
-        if trace in self._own_traces:
+        if not trace or trace in self._own_traces:
             return
         if len(self._own_traces) >= TRACES:
             del self._own_traces[next(iter(self._own_traces))]
@@ -700,6 +713,13 @@ class Core:
             self._load_at = clock.monotonic() + TICK
         self.observer.is_loading = not self.loading.done
 
+    def _recall_traces(self) -> None:
+        """Spans of operations that ended before the start may still come: they are no operations of their own."""
+        with contextlib.suppress(StoreError):
+            for kept in self._store.ended(Query(since=clock.unix() - SPANS_LATE), ENDED)[0]:
+                if not kept.instance.startswith(MARK):
+                    self._note_trace(records.parse_record(kept.raw).trace)
+
     def _recall_stall(self, entry: Entry, now: float) -> None:
         """An operation that the monitor judges was loaded: it may have been stuck already."""
         since = self.stalls.stuck_since(entry)
@@ -728,15 +748,14 @@ class Core:
                 self.judging.restore(entry, now)
 
 
-def _is_told_loss(known: Entry | None, record: Record) -> bool:
+def _is_told_loss(known: Entry | None, record: Record, instance: str) -> bool:
     """Whether it is the proof that an operation was lost, which is said already."""
     if known is None or known.presumed is None or known.head.status is not Status.LOST:
         return False
     head = head_of(record)
     if head is None or record.event != s.OPERATION_ENDED or head.status is not Status.LOST:
         return False
-    mine = known.presumed.head
-    return (mine.attempt, mine.started_at) == (head.attempt, head.started_at)
+    return is_same_attempt(known.presumed.head, head, known.instance == instance)
 
 
 def with_judge(group: records.Group) -> records.Group:

@@ -105,6 +105,7 @@ class Judging:
 
     def forget(self, operation_id: str) -> None:
         """An operation is held in memory no more."""
+        self.labels.pop(operation_id, None)
         self._stalls.forget(operation_id)
         self.rounds.forget(operation_id)
 

@@ -23,6 +23,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.intake.mistakes import LATEST
+from otel_progress.monitor.state.attempts import is_same_attempt
 from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.room import OPERATIONS_FULL, PROCESSES_FULL, Room
@@ -283,7 +284,7 @@ class Entry:
         seen = self._snapshot  # another thread may release it
         if seen is None:
             found = None if self.said is None else read(self.said)
-            seen = self._snapshot = bare(self.head) if found is None else found
+            seen = self._snapshot = bare(self.head) if found is None else _since(found, self.head.started_at)
         return seen
 
     @property
@@ -447,6 +448,7 @@ class Ledger:
             self.unread += 1
             return None
         named, before = keyframe_of(event), self.find(head.operation_id)
+        head = _settled(head, before, instance)
         known = None if before is None else self._run_of(before, head, instance)
         if known is None:  # of another attempt, or unknown: what a delta says itself is better than nothing
             self._apply(head, instance, now, event, None)
@@ -455,7 +457,7 @@ class Ledger:
             self._complete(event, head, instance, now)
         elif known.keyframe is not None and known.keyframe.brief.get(s.SEQUENCE) == named:
             event.build_on(known.keyframe)
-            head = head_of(event) or head
+            head = _settled(head_of(event) or head, before, instance)
             self._apply(head, instance, now, event, None)
         elif known.is_partial:
             self._apply(head, instance, now, event, None)
@@ -472,7 +474,7 @@ class Ledger:
         """What its process reported of an operation, if an event is of the same attempt; else None."""
         known = entry.presumed or entry
         same = entry.instance == instance
-        return known if same and _same_attempt(known.head, head, same) else None
+        return known if same and is_same_attempt(known.head, head, same) else None
 
     def _keep(self, known: Entry, head: Head, delta: ReportedEvent, now: float) -> None:
         """Keep the newest delta whose keyframe is missing: the state stays, and its operation is alive."""
@@ -493,7 +495,7 @@ class Ledger:
         found = head_of(delta)
         if found is not None:
             known = Entry(head, instance, now, said=keyframe, before=entry)
-            found = found._replace(owner=entry.head.owner or keyframe.owner)
+            found = found._replace(owner=entry.head.owner or keyframe.owner, started_at=head.started_at)
             completed = Entry(found, instance, now, said=delta, before=known)
             _draw(completed)
             self._put(completed)
@@ -515,7 +517,7 @@ class Ledger:
         known = (before.presumed or before).head  # reported by the process itself, or by somebody with proof
         same = before.instance == instance
         spans = before.instance.startswith(MARK) and instance.startswith(MARK)
-        again = spans or _same_attempt(known, head, same)  # a trace runs once, whenever its first span began
+        again = spans or is_same_attempt(known, head, same)  # a trace runs once, whenever its first span began
         if again:
             if not _follows(known, head):
                 return before
@@ -555,7 +557,7 @@ class Ledger:
         rivals = entry.rivals or {}
         known = rivals.get(instance)
         if head.status.final:
-            if known is not None and _same_attempt(known.head, head, True):
+            if known is not None and is_same_attempt(known.head, head, True):
                 self._part(entry, instance)
             return
         if known is None:
@@ -843,13 +845,22 @@ def _description(known: Process, resource: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in resource.items() if key.startswith(s.DESCRIBING) and key not in known.resource}
 
 
-def _same_attempt(one: Head, other: Head, same_process: bool) -> bool:
-    """Whether both belong to one attempt; before its start, an attempt is identified by its number and process."""
-    if one.attempt != other.attempt:
-        return False
-    if one.started_at is None or other.started_at is None:
-        return same_process
-    return one.started_at == other.started_at
+def _settled(head: Head, known: Entry | None, instance: str) -> Head:
+    """The head of an event with the start that is known of its attempt; a trace learns its start from its spans."""
+    if known is None or instance.startswith(MARK):
+        return head
+    before = (known.presumed or known).head
+    if head.started_at in (None, before.started_at) or before.started_at is None:
+        return head
+    same = is_same_attempt(before, head, known.instance == instance)
+    return head._replace(started_at=before.started_at) if same else head
+
+
+def _since(snapshot: Snapshot, started_at: float | None) -> Snapshot:
+    """A snapshot with the start that is known of its attempt."""
+    if started_at is None or snapshot.started_at in (None, started_at):
+        return snapshot
+    return replace(snapshot, started_at=started_at)
 
 
 def elapsed_of(event: ReportedEvent, head: Head) -> float | None:

@@ -14,6 +14,7 @@ from otel_progress.model.curve import Curve
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces
+from otel_progress.monitor.state.attempts import is_same_attempt
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, Seen, bare, head_of, keyframe_of
 from otel_progress.monitor.state.ledger import process_of as make_process
 from otel_progress.monitor.state.rollup import Shown
@@ -28,7 +29,7 @@ LARGEST: Final = 256 * 1024
 
 def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
     """A stored operation, as an entry; one that is presumed lost may still be heard of again."""
-    record = parse_record(kept.raw)
+    record = parse_record(kept.raw, is_foreign=kept.is_foreign)
     keyframe = _keyframe_in(kept, record)
     if keyframe is not None and keyframe_of(record) is not None:
         record.build_on(keyframe)
@@ -66,8 +67,9 @@ def _keyframe_in(kept: StoredOperation, record: Record) -> Record | None:
     named = keyframe_of(record)
     if kept.keyframe is None or (named is None and not kept.presumed):
         return None
-    found = parse_record(kept.keyframe)
-    same = found.brief.get(s.START_TIME) == record.brief.get(s.START_TIME)
+    found = parse_record(kept.keyframe, is_foreign=kept.is_foreign)
+    its, own = head_of(found), head_of(record)
+    same = its is not None and own is not None and is_same_attempt(its, own, same_process=True)
     return found if same and named in (None, found.brief.get(s.SEQUENCE)) else None
 
 
@@ -110,6 +112,7 @@ def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperati
         entry.presumed is not None,
         head.operation_id in dead,
         rolled_of(ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
+        isinstance(entry.said, Record) and entry.said.is_foreign,
         aside=entry.open and head.operation_id not in ledger.operations,
     )
 

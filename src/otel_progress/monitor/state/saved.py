@@ -28,6 +28,7 @@ class StoredOperation(NamedTuple):
         presumed: whether its end is inferred, not proven.
         dead: whether its process was reported dead.
         rolled: the shown ratio, if it is rolled up from children; as JSON text.
+        is_foreign: whether no SDK of ours sent the newest event; then a missing ratio follows from the counts.
         keyframe: the event on which the newest one builds, if it does not carry the whole state; as it is read, since
             it is written apart.
         aside: whether it has not ended, but was put aside: it is stored among those that ended, until it is heard of.
@@ -51,6 +52,7 @@ class StoredOperation(NamedTuple):
     presumed: bool = False
     dead: bool = False
     rolled: str | None = None
+    is_foreign: bool = False
     keyframe: bytes | None = None
     aside: bool = False
 

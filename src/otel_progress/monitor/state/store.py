@@ -60,8 +60,13 @@ _OURS: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.Interf
 """Errors about the data that is written, not about the file."""
 _WRITTEN: Final = StoredOperation._fields[:-2]
 _IS_ASIDE: Final = f"ended = 1 AND status IN ({', '.join(repr(status) for status in sorted(_OPEN))})"
-KEPT: Final = ", ".join((*_WRITTEN, "(SELECT k.raw FROM keyframes AS k WHERE k.operation = operations.key)", _IS_ASIDE))
-"""The columns of a `StoredOperation`, to be read from the table `operations`."""
+COLUMNS: Final[Mapping[str, str]] = {
+    **dict(zip(_WRITTEN, _WRITTEN)),
+    "keyframe": "(SELECT k.raw FROM keyframes AS k WHERE k.operation = operations.key)",
+    "aside": _IS_ASIDE,
+}
+"""The fields of a `StoredOperation`, each with the SQL that reads it from the table `operations`."""
+_KEPT: Final = ", ".join(COLUMNS.values())
 _EVENT: Final = ", ".join(HistoryEvent._fields[1:])
 
 
@@ -532,7 +537,7 @@ class Store:
 
     def open_slice(self, after: int, last: int, limit: int) -> tuple[list[StoredOperation], int]:
         """Operations that have not ended, by a range of keys, and the key to continue after."""
-        sql = f"SELECT key, {KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
+        sql = f"SELECT key, {_KEPT} FROM operations WHERE ended = 0 AND key > ? AND key <= ? ORDER BY key LIMIT ?"
         rows = self._read(sql, (after, last, limit))
         return [_kept(row[1:]) for row in rows], rows[-1][0] if rows else last
 
@@ -543,18 +548,18 @@ class Store:
         wanted = list(dict.fromkeys(parent_ids))
         for at in range(0, len(wanted), 500):
             some = wanted[at : at + 500]
-            sql = f"SELECT {KEPT} FROM operations WHERE parent_id IN ({_marks(some)}) {only}ORDER BY key DESC LIMIT ?"
+            sql = f"SELECT {_KEPT} FROM operations WHERE parent_id IN ({_marks(some)}) {only}ORDER BY key DESC LIMIT ?"
             found += [_kept(row) for row in self._read(sql, (*some, limit - len(found)))]
         return found
 
     def recall(self, operation_id: str) -> StoredOperation | None:
         """An operation; None if it is not stored."""
-        found = self._read(f"SELECT {KEPT} FROM operations WHERE operation_id = ?", (operation_id,))
+        found = self._read(f"SELECT {_KEPT} FROM operations WHERE operation_id = ?", (operation_id,))
         return _kept(found[0]) if found else None
 
     def children(self, parent_id: str, limit: int) -> list[StoredOperation]:
         """The children of an operation, the newest first."""
-        sql = f"SELECT {KEPT} FROM operations WHERE parent_id = ? ORDER BY key DESC LIMIT ?"
+        sql = f"SELECT {_KEPT} FROM operations WHERE parent_id = ? ORDER BY key DESC LIMIT ?"
         return [_kept(row) for row in self._read(sql, (parent_id, limit))]
 
     def processes(self, instances: Iterable[str]) -> list[StoredProcess]:
@@ -582,7 +587,7 @@ class Store:
         if cursor is not None:
             where += " AND (timestamp, operation_id) < (?, ?)"
             given += _from_cursor(cursor)
-        sql = f"SELECT {KEPT} FROM operations WHERE {where} ORDER BY timestamp DESC, operation_id DESC LIMIT ?"
+        sql = f"SELECT {_KEPT} FROM operations WHERE {where} ORDER BY timestamp DESC, operation_id DESC LIMIT ?"
         rows = [_kept(row) for row in self._read(sql, (*given, limit + 1))]
         if len(rows) <= limit:
             return rows, None
@@ -775,7 +780,9 @@ def _marks(values: Sequence[object]) -> str:
 
 def _kept(row: Sequence[Any]) -> StoredOperation:
     kept = StoredOperation._make(row)
-    return kept._replace(presumed=bool(kept.presumed), dead=bool(kept.dead), aside=bool(kept.aside))
+    return kept._replace(
+        presumed=bool(kept.presumed), dead=bool(kept.dead), is_foreign=bool(kept.is_foreign), aside=bool(kept.aside)
+    )
 
 
 def _where(query: Query) -> tuple[str, tuple[Any, ...]]:

@@ -39,6 +39,8 @@ QUIET: Final = 0.3
 """Seconds without data from a process that is gone, before its operations are ended."""
 DRAIN_MOST: Final = 3.0
 """Seconds after which they are ended in any case."""
+PROMPT: Final = 0.5
+"""Seconds after which an event was not sent at once."""
 LATE_MOST: Final = 30.0
 """Seconds of delay beyond which telemetry was not delayed but cut off."""
 LATE_KEPT: Final = 600.0
@@ -79,6 +81,9 @@ class Probe(Protocol):
     def is_hidden(self, pid: int) -> bool:
         """Whether a process with this pid may be alive although `look` doesn't find it."""
 
+    def has_connection(self, pid: int, port: int) -> bool:
+        """Whether a process holds the TCP connection that comes from this port."""
+
 
 @dataclass
 class _WatchedProcess:
@@ -102,6 +107,10 @@ class _WatchedProcess:
     """Whether it was seen before the start of the monitor, and not heard since."""
     presumed: tuple[str, ...] = ()
     """The operations that are presumed lost and not certified yet."""
+    sends_itself: bool | None = None
+    """Whether it was seen to send by a connection of its own, so that what is late waited in its memory and ends with
+    it; None if nobody has looked.
+    """
 
 
 class Gone(NamedTuple):
@@ -199,20 +208,32 @@ class Watcher:
             for group in groups:
                 self._notice(self.ledger.hear(group.resource, group.records, clock.monotonic()))
 
-    def notice(self, process: Process, late: float = 0.0) -> None:
+    def notice(self, process: Process, late: float = 0.0, port: int | None = None) -> None:
         """The ledger took events of this process; `late` is how many seconds after they happened.
 
         A Collector in between may hold events for seconds, so the end of an operation may arrive long after its process
-        is gone. Nothing is concluded before as much time has passed as other events needed.
+        is gone. Nothing is concluded before as much time has passed as other events needed. A process that sends by a
+        connection of its own, from `port` of this machine, has nothing under way once it is gone.
         """
         with self._lock:
             self._notice(process)
+            if late > PROMPT and self._sends_itself(process.instance, port):
+                return
             now = clock.monotonic()
             if late > now - self._began:
                 return  # it waited for us
             late = min(late, LATE_MOST)
             if process.instance in self._known and (late >= self._late or now - self._late_at > LATE_KEPT):
                 self._late, self._late_at = late, now
+
+    def _sends_itself(self, instance: str, port: int | None) -> bool:
+        """Whether a known process sends by a connection of its own; looked up once, as it takes a millisecond."""
+        known = self._known.get(instance)
+        if known is None or port is None:
+            return False
+        if known.sends_itself is None:
+            known.sends_itself = self._probe.has_connection(known.seen.pid, port)
+        return known.sends_itself
 
     def _notice(self, process: Process) -> None:
         known = self._known.get(process.instance)
@@ -411,7 +432,8 @@ class Watcher:
         if known.gone_at is None or not self.ledger.is_busy(instance):
             return False
         heard_at = self.ledger.processes[instance].heard_at
-        return now - max(known.gone_at, heard_at) >= self._quiet + self._late
+        late = 0.0 if known.sends_itself else self._late
+        return now - max(known.gone_at, heard_at) >= self._quiet + late
 
     def _overdue(self, instances: list[str], now: float) -> bool:
         return any(now - (self._known[key].gone_at or now) > self._quiet + DRAIN_MOST for key in instances)

@@ -214,7 +214,7 @@ def _programs() -> Json:
                     PROTOBUF: {"schema": text("A google.rpc.Status.", format="binary")},
                 },
             }
-            for status in (400, 401, 403, 408, 413, 415, 429, 503)
+            for status in (400, 401, 403, 408, 413, 415, 421, 429, 503)
         }
         told = {s.CONTROL_HEADER: "The path of the control channel."} if signal == "logs" else {}
         good = {

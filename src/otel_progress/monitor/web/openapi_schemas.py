@@ -39,6 +39,7 @@ def schemas() -> Json:
             product=text(const="otel-progress"),
             version=text(),
             pid=integer(),
+            temporary=boolean("Present if it ends with a command, as a monitor of `run -f` does."),
             operations=object_of(
                 ("running", "trouble", "stored"),
                 running=integer(),

@@ -17,6 +17,7 @@ ERRORS: Final = {
     409: "The operation has ended, another attempt runs, or its process is unreachable or refused.",
     413: "The body is too large.",
     415: "The content type is not supported.",
+    421: "The `Host` of the request is none of the monitor's names; `--allowed-host` allows one.",
     429: "Too many requests are waiting to be stored; `Retry-After` says when to retry.",
     501: "A package that this needs is not installed where the monitor runs.",
     503: "Overloaded, shutting down, or unable to store; retry.",
@@ -126,7 +127,7 @@ def response(about: str, schema: Json | None = None, kind: str = JSON, **headers
 def responses(good: Mapping[int, Json], *wrong: int) -> Json:
     """All responses of a route: the good ones, and what can be wrong with a request."""
     found = {str(status): said for status, said in good.items()}
-    found |= {str(status): response(ERRORS[status], ref("Error")) for status in (*wrong, 403)}
+    found |= {str(status): response(ERRORS[status], ref("Error")) for status in (*wrong, 403, 421)}
     return dict(sorted(found.items()))
 
 

@@ -216,13 +216,14 @@ const some = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 export const number = (value) => (Number.isInteger(value) || Math.abs(value) >= 1000 ? whole : some).format(value);
 
 const BYTES = new Set(["By", "B"]);
-/** An amount in a unit: "452 of 1,000 files", "7.3 MB". */
+/** An amount in a unit: "452 of 1,000 files", "7.3 MB", "3 done". */
 export function amount(progress) {
   if (progress?.completed == null) return "";
   const { completed, total, unit } = progress;
   if (BYTES.has(unit)) return total == null ? size(completed) : `${size(completed)} of ${size(total)}`;
   const numbers = total == null ? number(completed) : `${number(completed)} of ${number(total)}`;
-  return unit && unit !== "1" ? `${numbers} ${plural(unit, total ?? completed)}` : numbers;
+  if (unit && unit !== "1") return `${numbers} ${plural(unit, total ?? completed)}`;
+  return total == null ? `${numbers} done` : numbers;
 }
 
 /** Bytes, with one decimal from 1 kB. */
