@@ -34,6 +34,7 @@ MODULES: Final[dict[str, tuple[str, ...]]] = {
     "otel_progress.handlers.webhook": ("WebhookHandler",),
     "otel_progress.integrations.live_spans": (),
     "otel_progress.integrations.switch": ("Switch",),
+    "otel_progress.outbound.signatures": ("key_of",),
     "otel_progress.outbound.webhook": ("headers", "sign", "verify"),
 }
 """The public modules, and their public names: those of `__all__` if none are given."""

@@ -27,9 +27,9 @@ from .test_sdk import PROGRAM, STATE, Run, events, last, points
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-FORWARD, SINGLE, AGENT, GATEWAY, SCRAPE, FREE = (
+FORWARD, SINGLE, AGENT, GATEWAY, SCRAPE, FREE, METRICS = (
     CONFIGS / f"{name}.yaml"
-    for name in ("forward", "single", "agent", "gateway", "prometheus-scrape", "jaeger-victorialogs")
+    for name in ("forward", "single", "agent", "gateway", "prometheus-scrape", "jaeger-victorialogs", "metrics-only")
 )
 COMBINATIONS = (
     (LOCAL,),
@@ -40,12 +40,17 @@ COMBINATIONS = (
     (SINGLE, FREE, SCRAPE),
     (SINGLE, GATEWAY),
     (SINGLE, GATEWAY, SCRAPE),
+    (SINGLE, METRICS),
+    (SINGLE, SCRAPE, METRICS),
+    (SINGLE, GATEWAY, METRICS),
     (AGENT,),
 )
 """The variables for each file: all that the files' headers name."""
 README = CONFIGS / "README.md"
 TOKEN = "7d6f0c1e"
 SELF = "OTEL_PROGRESS_SELF_PORT"
+SMALLEST = "262144"
+"""The least `OTEL_PROGRESS_QUEUE`, in bytes."""
 
 pytestmark = [pytest.mark.timeout(120)]
 
@@ -162,6 +167,45 @@ def test_single_passes_all_on(collector_binary: Path, collector: Collector, tmp_
         assert own["otelcol_exporter_queue_capacity"] == 3 * 2**30
 
 
+def test_metrics_only_takes_all_and_keeps_metrics(collector_binary: Path, collector: Collector, tmp_path: Path) -> None:
+    """Without stores for traces and logs these are accepted without end, and nothing waits; metrics are sent."""
+    env = {"OTEL_PROGRESS_QUEUE": SMALLEST}
+    with collector_with(collector_binary, tmp_path / "single", SINGLE, METRICS, backend=collector, env=env) as single:
+        assert {post_log(single) for _ in range(150)} == {200}
+        with Run(single, "http/protobuf", "work", "op-1") as program:
+            program.line("ready")
+            collector.wait_for(lambda: points(collector, "progress.run.active", operation_id="op-1"))
+            program.end()
+        assert own_metrics(single)["otelcol_exporter_queue_capacity"] == int(SMALLEST)
+    assert not collector.logs()
+    assert not collector.spans()
+
+
+@pytest.mark.parametrize("configs", [(SINGLE,), (SINGLE, FREE), (AGENT,)], ids=lambda files: files[-1].stem)
+def test_smallest_queue_is_the_one_in_the_table(
+    collector_binary: Path, certificates: Path, configs: Sequence[Path]
+) -> None:
+    """A queue of the documented least size is accepted, one of a byte less is not."""
+    assert f"At least {SMALLEST}" in README.read_text(encoding="utf-8")
+    env = {"OTEL_PROGRESS_GATEWAYS": "[127.0.0.1:4317]", "OTEL_PROGRESS_TLS": str(certificates)}
+    command = [collector_binary, "validate", *(f"--config={file}" for file in configs)]
+    codes = []
+    for size in (SMALLEST, str(int(SMALLEST) - 1)):
+        given = {**os.environ, **env, "OTEL_PROGRESS_TOKEN": TOKEN, "OTEL_PROGRESS_QUEUE": size}
+        codes.append(subprocess.run(command, env=given, capture_output=True, timeout=60, check=False).returncode == 0)
+    assert codes == [True, False]
+
+
+def post_log(collector: Collector) -> int:
+    """Send a log event of 5 kB, and return the status of the answer."""
+    record = {"timeUnixNano": "1", "body": {"stringValue": "x" * 5000}}
+    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
+    connection = http.client.HTTPConnection(urlsplit(collector.http_endpoint).netloc, timeout=10)
+    with contextlib.closing(connection):
+        connection.request("POST", "/v1/logs", body, {"Content-Type": "application/json"})
+        return connection.getresponse().status
+
+
 def test_single_loses_nothing_over_outage_and_kill(
     collector_binary: Path, collector: Collector, tmp_path: Path
 ) -> None:
@@ -195,15 +239,8 @@ def test_full_queue_is_told(collector_binary: Path, tmp_path: Path, certificates
         "OTEL_PROGRESS_TOKEN": TOKEN,
         "OTEL_PROGRESS_TLS": str(certificates),
     }
-    record = {"timeUnixNano": "1", "body": {"stringValue": "x" * 5000}}
-    body = json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]})
     with collector_with(collector_binary, tmp_path, config, env=env) as full:
-        statuses = []
-        for _ in range(150):
-            connection = http.client.HTTPConnection(urlsplit(full.http_endpoint).netloc, timeout=10)
-            with contextlib.closing(connection):
-                connection.request("POST", "/v1/logs", body, {"Content-Type": "application/json"})
-                statuses.append(connection.getresponse().status)
+        statuses = [post_log(full) for _ in range(150)]
     taken = statuses.index(503)
     assert taken > 10
     assert statuses == [200] * taken + [503] * (150 - taken)

@@ -237,3 +237,23 @@ def test_commands_exist() -> None:
         assert set(re.findall(r"--[\w-]+", line)) <= known
     assert re.search(r"^USER [1-9]", container, re.MULTILINE)
     assert "HEALTHCHECK" in container
+
+
+def test_the_image_keeps_its_health_check() -> None:
+    """Each documented command makes an image of Docker's format: OCI's has no health check."""
+    for path in (DEPLOY / "Containerfile", ROOT / "docs" / "deploy.md"):
+        builds = re.findall(r"podman build.*", path.read_text(encoding="utf-8"))
+        assert builds
+        assert all("--format docker" in one for one in builds)
+
+
+def test_the_image_is_made_of_pinned_parts() -> None:
+    """Packages are those of the lock; what is copied, and nothing else, passes the ignore file."""
+    container = (DEPLOY / "Containerfile").read_text(encoding="utf-8")
+    copied = re.findall(r"^COPY (.*) /tmp/$", container, re.MULTILINE)
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ignored[1] == "*"
+    assert {line.removeprefix("!") for line in ignored[2:]} == set(copied[0].split())
+    (lock,) = re.findall(r"--constraint /tmp/(\S+)", container)
+    assert lock in copied[0].split()
+    assert (ROOT / lock).is_file()

@@ -38,3 +38,13 @@ def test_commands_are_found() -> None:
         "```sh\nA=1 otel-progress list --json  # all\n```\nand `otel-progress run -f -- job --fast`, `otel-progress==1`"
     )
     assert commands(text) == [("list", ["--json"]), ("run", [])]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda it: it.stem)
+def test_page_installs_what_run_needs(page: Path) -> None:
+    """A page whose commands install the package, and that starts a program by `run`, installs the extra for it."""
+    text = page.read_text(encoding="utf-8")
+    starts = re.search(r"otel-progress run (?:-\S+ )*(?:-- )?[a-z]", text)
+    if starts and re.search(r"^(\$ )?pip install .*otel-progress", text, re.MULTILINE):
+        extras = re.findall(r"pip install [^#\n]*otel-progress\[([\w,]+)\]", text)
+        assert any("monitor" in one for one in extras)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from otel_progress.version import VERSION
+
 ROOT = Path(__file__).parents[2]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
@@ -49,6 +51,19 @@ def test_tested_versions_are_those_promised() -> None:
     jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))["jobs"]
     assert jobs["test"]["strategy"]["matrix"]["python"] == promised
     assert f"for v in {' '.join(promised)};" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page in ("stability", "platforms"):
+        assert f"{promised[0]} to {promised[-1]}" in (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+
+
+def test_changelog_dates_each_version() -> None:
+    """Each version in CHANGELOG.md has a date, or is unreleased; README.md says so as long as this version is."""
+    headings = re.findall(r"^## (.*)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings.pop(0) == "Unreleased"
+    versions = dict(heading.split(" - ") for heading in headings)
+    for date in versions.values():
+        assert re.fullmatch(r"\d{4}-\d\d-\d\d|unreleased", date)
+    said = "not released yet" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert said == (versions[VERSION] == "unreleased")
 
 
 def test_documented_targets_exist() -> None:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from otel_progress.cli import guide, streams
+from otel_progress.cli import first_process, guide, streams
 from otel_progress.cli.parsing import first_word, parse
 from otel_progress.errors import InvalidArgument
 from otel_progress.version import VERSION
@@ -50,6 +50,7 @@ COMMANDS: Final = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    first_process.end_at_sigterm()
     streams.fill()
     given = list(sys.argv[1:] if argv is None else argv)
     if not given:

@@ -58,6 +58,8 @@ def main(arguments: argparse.Namespace) -> int:
     except OSError as error:
         return _say(f"{clean(arguments.file)} can't be sent: {error.strerror or error}", FAILED)
     unread = found.unreadable
+    if not any(found):
+        return _say(clean(f"nothing to send: no dead letters in {arguments.file}"), 0)
     arrived = f"{_several(found.arrived, 'delivery', 'deliveries')} arrived"
     left = f", {_several(found.failed, 'stays', 'stay')} in {arguments.file}" if found.failed else ""
     others = _several(unread, "line that is no dead letter stays", "lines that are no dead letters stay")

@@ -160,6 +160,8 @@ def resend(path: str | os.PathLike[str], post: Callable[[DeadLetter], str | None
     """
     here = files.resolve(path)
     aside = Path(f"{here}{SENDING}")
+    if here.parent.is_dir() and not os.path.lexists(here) and not os.path.lexists(aside):
+        return Resent()  # nothing failed yet, or all was sent
     _check(here, aside)
     with _sole_sender(aside):
         interrupted, more = _check(here, aside)

@@ -43,8 +43,20 @@ def test_letters_arrive_with_their_ids(hook: Hook, file: Path, capsys: pytest.Ca
         assert post.headers["webhook-id"] == id
     assert capsys.readouterr().out == "2 deliveries arrived\n"
     assert not file.exists()
-    assert main(["resend", str(file), "--webhook", hook.url]) == 1
-    assert "can't be sent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["empty", "sent before"])
+def test_nothing_to_send_is_no_failure(
+    hook: Hook, file: Path, exists: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file whose letters all arrived is gone; a timer that runs the command again sees success."""
+    file.write_bytes(b"")
+    if not exists:
+        file.unlink()
+    assert main(["resend", str(file), "--webhook", hook.url]) == 0
+    assert "nothing to send" in capsys.readouterr().out
+    assert file.exists() is False
+    assert hook.posts == []
 
 
 def test_a_refused_one_stays_and_the_next_is_tried(

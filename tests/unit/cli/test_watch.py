@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from io import StringIO
 from itertools import pairwise
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -19,8 +20,8 @@ from otel_progress.cli.query.show import sections
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
 from otel_progress.cli.query.subscription import Item
 from otel_progress.cli.query.view_model import LINES, ViewModel, event_line
-from otel_progress.cli.query.watch_view import WatchView
-from otel_progress.cli.run.live_view import FollowedViewModel, OwnOperations
+from otel_progress.cli.query.watch_view import WatchView, fitted
+from otel_progress.cli.run.live_view import FollowedViewModel, LiveView, OwnOperations
 from otel_progress.model.snapshot import Branch, Progress, Snapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.web.detail_json import branch_json
@@ -463,6 +464,30 @@ def test_nothing_is_said_before_the_list_is_there() -> None:
     assert seen._foot() == []
     seen._take(Item("loaded", []))
     assert "nothing runs yet" in seen._foot()[0][0][0]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(32, "2 running \u00b7 URL \u00b7 Ctrl+C leaves"), (31, "2 running \u00b7 Ctrl+C leaves"), (20, "Ctrl+C leaves")],
+)
+def test_what_a_key_does_is_shown_at_each_width(width: int, shown: str) -> None:
+    """Where the line at the foot does not fit, the address goes first, then the counts."""
+    parts: list[Line] = [(("2 running", "bold"),), (("URL", "dim"),), (("Ctrl+C leaves", "dim"),)]
+    assert "".join(words for words, _ in fitted(parts, width)) == shown
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_what_the_next_ctrl_c_does_is_never_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`run -f` shows all that Ctrl+C did and does: on one line, or on more."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    said = "asked survey-1 to stop: received; press Ctrl+C again to interrupt, a third time to kill"
+    watcher: Any = SimpleNamespace(operations=list, ledger=SimpleNamespace(operations={}))
+    view = LiveView(Client("http://127.0.0.1:1"), StringIO(), watcher)
+    view.asked = lambda: said
+    lines = ["".join(words for words, _ in line) for line in view._foot()]
+    assert " ".join(lines) == said
+    assert len(lines) == (1 if width > len(said) else 2)
+    assert all(len(line) < width for line in lines)
 
 
 def test_trouble_fits_first(progress_capture: Capture) -> None:

@@ -72,8 +72,9 @@ def test_resending_keeps_what_fails_again(tmp_path: Path) -> None:
     assert ids(file) == ["b"]
     assert resend(file, lambda _: None) == Resent(1, 0, 0)
     assert not file.exists()
+    assert resend(file, lambda _: None) == Resent()
     with pytest.raises(FileNotFoundError):
-        resend(file, post)
+        resend(tmp_path / "no folder" / "dead.jsonl", lambda _: None)
 
 
 SPOILT = [b"\xff\xfe", b'{"id": 1}', b"[]", b"[" * 100_000, b'{"reason":']

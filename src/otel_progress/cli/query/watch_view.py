@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import sys
+from collections.abc import Sequence
 from typing import IO, Any, Final
 
 from otel_progress import clock, settings
@@ -188,7 +189,8 @@ class WatchView:
                 cut((("send with  ", "dim"), (how, "")), self._screen.rich.width),
             ]
         else:
-            line = (*self._board.state(), (f"{DOT}{self._client.url}{DOT}Ctrl+C leaves", "dim"))
+            parts: list[Line] = [self._board.state(), ((self._client.url, "dim"),), (("Ctrl+C leaves", "dim"),)]
+            line = fitted(parts, self._screen.rich.width)
         return [cut(line, self._screen.rich.width)]
 
     def _lost(self, pause: float) -> str:
@@ -223,6 +225,17 @@ def reader_left(out: IO[str]) -> bool:
         return any(event & (select.POLLERR | select.POLLNVAL) for _, event in poll.poll(0))
     except (OSError, ValueError):
         return False
+
+
+def fitted(parts: Sequence[Line], width: int) -> Line:
+    """Join parts by dots; where they are too wide, the last one stays and those before it go, from the right."""
+    *others, last = parts
+    while others:
+        line = [piece for part in others for piece in (*part, (DOT, "dim"))]
+        if sum(len(words) for words, _ in (*line, *last)) < width:
+            return (*line, *last)
+        others.pop()
+    return last
 
 
 def cut(line: Line, width: int) -> Line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.rows import GONE, ObservedSnapshot, Row, items, label_of, later_of, mapping
 from otel_progress.cli.query.subscription import Item, Subscription
 from otel_progress.cli.query.view_model import STAGES, EndedRun, ViewModel
-from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on
+from otel_progress.cli.query.watch_view import HERTZ, WatchView, cut, drawn_on, fitted
 from otel_progress.model.snapshot import Progress
 from otel_progress.model.units import duration, plural, stopwatch
 from otel_progress.render import plain
@@ -191,12 +192,12 @@ class LiveView(WatchView):
 
     def _foot(self) -> list[Line]:
         """How many run, what Ctrl+C does or did, and whether the connection is lost."""
-        said, restarts_at = self.asked(), self.restarts_at
+        said, restarts_at, width = self.asked(), self.restarts_at, self._screen.rich.width
         if restarts_at is not None:
             left = max(0.0, restarts_at - clock.monotonic())
             line: Line = ((f"the command restarts in {duration(left)}", "bold yellow"), (f"{DOT}Ctrl+C ends it", "dim"))
         elif said:
-            line = ((said, "bold yellow"),)
+            return [((part, "bold yellow"),) for part in textwrap.wrap(said, width - 1)]
         elif self._failed:
             line = ((self._failed, "yellow"),)
         elif self._down is not None:
@@ -204,9 +205,10 @@ class LiveView(WatchView):
             line = ((self._lost(left), "bold yellow"), (f"  {self._down.reason}; the command goes on", "yellow"))
         else:
             runs = self._board.running
-            line = self._board.state() if runs else ((self._idle(), "dim"),)
-            line = (*line, (f"{DOT}{self._client.url}{self._ctrl_c()}", "dim"))
-        return [cut(line, self._screen.rich.width)]
+            state = self._board.state() if runs else ((self._idle(), "dim"),)
+            key = self._ctrl_c()
+            line = fitted([state, ((self._client.url, "dim"),), ((key, "dim"),)], width) if key else state
+        return [cut(line, width)]
 
     def _ctrl_c(self) -> str:
         """What the first Ctrl+C does; empty once the command has ended."""
@@ -214,8 +216,8 @@ class LiveView(WatchView):
             return ""
         running = [entry.snapshot for entry in self._heard.all() if entry.open]
         if any(not one.observed for one in running):
-            return f"{DOT}Ctrl+C cancels"
-        return f"{DOT}Ctrl+C interrupts{' (KeyboardInterrupt)' if running else ''}"
+            return "Ctrl+C cancels"
+        return f"Ctrl+C interrupts{' (KeyboardInterrupt)' if running else ''}"
 
     def _idle(self) -> str:
         """What is known of a command while the monitor shows none of its operations."""
