@@ -188,7 +188,7 @@ def test_smallest_queue_is_the_one_in_the_table(
     """A queue of the documented least size is accepted, one of a byte less is not."""
     assert f"At least {SMALLEST}" in README.read_text(encoding="utf-8")
     env = {"OTEL_PROGRESS_GATEWAYS": "[127.0.0.1:4317]", "OTEL_PROGRESS_TLS": str(certificates)}
-    command = [collector_binary, "validate", *(f"--config={file}" for file in configs)]
+    command: list[Path | str] = [collector_binary, "validate", *(f"--config={file}" for file in configs)]
     codes = []
     for size in (SMALLEST, str(int(SMALLEST) - 1)):
         given = {**os.environ, **env, "OTEL_PROGRESS_TOKEN": TOKEN, "OTEL_PROGRESS_QUEUE": size}
