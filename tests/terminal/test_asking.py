@@ -258,7 +258,7 @@ def test_list_asks_what_was_asked_for(capsys: pytest.CaptureFixture[str], stuck:
 def test_list_of_nothing(capsys: pytest.CaptureFixture[str], monitor: Stub) -> None:
     """A monitor that heard of nothing yet says how to send."""
     code, told, _ = ask(capsys, "list", "--url", monitor.url)
-    assert (code, f"OTEL_EXPORTER_OTLP_ENDPOINT={monitor.url} python" in told) == (0, True)
+    assert (code, f"OTEL_EXPORTER_OTLP_ENDPOINT={monitor.url} OTEL_PROGRESS_CONFIGURE=true python" in told) == (0, True)
 
 
 def test_list_as_json(capsys: pytest.CaptureFixture[str], stuck: Stub) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from otel_progress.integrations.naming import named
 from otel_progress.integrations.switch import Patch, Switch
-from otel_progress.live.late import Late
+from otel_progress.live.late import Late, is_all
 
 LIBRARY: Final = "tqdm"
 TESTED: Final = ("4.60", "5")
@@ -56,7 +56,7 @@ class Bar(Late):
 
     __slots__ = (
         *("_bar", "_desc", "_manual", "_name", "_names_total", "_scale", "_start", "_unit"),
-        *("begins", "dropped"),
+        *("begins", "dropped", "is_asynchronous"),
     )
 
     def __init__(self, bar: Any, given: dict[str, Any], frame: FrameType) -> None:
@@ -75,6 +75,8 @@ class Bar(Late):
         self.begins: CodeType | None = None
         """The code of a generator of it that has not begun."""
         self.dropped = False
+        self.is_asynchronous: bool | None = None
+        """Whether `async for` moves it; None before it moved."""
 
     def name(self) -> str:
         """Its first description without numbers, else the function that made it."""
@@ -210,6 +212,8 @@ def _update(plain: Any) -> Any:
         known: Bar | None = vars(self).get(OURS)
         if known is not None and known.lane is None and known.ended is None:
             known.moved()
+            if known.is_asynchronous is None:
+                known.is_asynchronous = sys._getframe(1).f_code.co_name == "__anext__"
             if self.disable:
                 known.count(n)
         return plain(self, n)
@@ -224,13 +228,24 @@ def _close(plain: Any) -> Any:
         if known is not None and known.ended is None:
             try:
                 if known.lane is None or known.lane.ended:
-                    known.end(later=known.dropped)
+                    known.end(_why(known, sys._getframe(1).f_code), later=known.dropped)
                 # else the ticker hears that the loop is over: this may run in a finalizer
             except BaseException:
                 _switch.failed()
         return found
 
     return close
+
+
+def _why(known: Bar, caller: CodeType) -> str | BaseException:
+    """Why a bar ends that is closed by this code: an `async for` ends it itself, if it is not left before."""
+    if caller.co_name == "__anext__":
+        error = sys.exc_info()[1]
+        return "completed" if error is None or isinstance(error, (StopIteration, StopAsyncIteration)) else error
+    if not (known.dropped and known.is_asynchronous):
+        return "completed"
+    done, total, _ = known.seen()
+    return "completed" if is_all(done, total) else "left"
 
 
 def _exit(plain: Any) -> Any:

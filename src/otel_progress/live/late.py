@@ -7,6 +7,7 @@ item on, by the same lane as that of `track`. The ticker starts what has lasted,
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 from collections.abc import Iterable, Iterator
 from threading import get_ident
@@ -100,6 +101,15 @@ class Late:
         """Units done (None where its loop counts), units in all, and what it does, in words."""
         return None, None, None
 
+    def seen(self) -> tuple[float | None, float | None, str | None]:
+        """The same; a total that is none, such as infinity, is unknown."""
+        done, total, words = self.read()
+        try:
+            is_known = total is not None and 0 <= total < math.inf
+        except TypeError:
+            is_known = False
+        return done, total if is_known else None, words
+
     def size(self, iterable: Iterable[Any]) -> int | None:
         """The items of its loop, as far as known."""
         return length(iterable)
@@ -161,7 +171,7 @@ class Late:
         if self.ended is None:
             self.ended = how
             self._ended_at = clock.monotonic()
-            self._last = self.read()
+            self._last = self.seen()
         if not later and not self.is_to_be_shown() and _open.pop(self, self) is None:
             _finish(self)
 
@@ -175,7 +185,7 @@ class Late:
     def ends_with(self, error: BaseException | None) -> None:
         """Its process or its thread ends, by an exception that nobody caught or without one."""
         if error is not None and self.ended in (None, "left"):
-            self.ended, self._last = error, self._last or self.read()
+            self.ended, self._last = error, self._last or self.seen()
             self.end()
         elif (how := self.ended or self.over()) is not None:
             self.end(how)
@@ -197,7 +207,7 @@ class Late:
     def start(self) -> None:
         """Start it as a stage of what runs around it, else as an operation."""
         parent = self._parent()
-        done, total, words = self._read = self.read()
+        done, total, words = self._read = self.seen()
         initial = self.initial()
         node: Operation | Stage
         if parent is None:
@@ -261,7 +271,7 @@ class Late:
 
     def show(self) -> None:
         """Report what changed since the last look."""
-        node, found = self.node, self.read() if self._last is None else self._last
+        node, found = self.node, self.seen() if self._last is None else self._last
         if node is None:
             return
         self._looked = True

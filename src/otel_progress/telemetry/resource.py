@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import uuid
 from collections.abc import Mapping
 from typing import Any, Final
@@ -22,11 +23,20 @@ _OF_PROCESS: Final = (s.PROCESS_PID, s.PROCESS_CREATED, s.PROCESS_COMMAND_ARGS, 
 
 def detect(given: Mapping[str, Any], *, forked: bool) -> Resource:
     """The resource of this process: what is given, the standard variables, the host, the process and an instance id."""
-    resource = Resource.create(dict(given)).merge(Resource(_process()))
+    resource = _created(dict(given)).merge(Resource(_process()))
     resource = Resource({s.HOST_NAME: socket.gethostname()}).merge(resource)
     if forked or s.SERVICE_INSTANCE_ID not in resource.attributes:
         resource = resource.merge(Resource({s.SERVICE_INSTANCE_ID: _instance_id()}))
     return Resource(redaction.attributes(resource.attributes))
+
+
+def _created(given: dict[str, Any]) -> Resource:
+    """The SDK's resource; once the interpreter ends, when no pool may start, without what detectors know."""
+    try:
+        return Resource.create(given)
+    except RuntimeError:
+        named = {s.SERVICE_NAME: f"unknown_service:{os.path.basename(sys.executable or 'python')}"}
+        return Resource(named).merge(resources.OTELResourceDetector().detect()).merge(Resource(given))
 
 
 def exported(tracers: Any, resource: Resource, *, forked: bool) -> dict[str, Value]:

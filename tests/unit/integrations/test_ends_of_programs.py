@@ -183,3 +183,39 @@ def test_what_a_thread_left_open_by_a_crash_has_failed(work: str, tmp_path: Path
     }
     assert ends == {"files": ("failed", "ValueError: no such file"), "others": ("completed", None)}, done.stderr
     assert done.stdout == "theirs no such file\n"
+
+
+BELOW_RUN = {
+    "joins": """
+import threading
+for thread in threading.enumerate():
+    if thread is not threading.main_thread():
+        thread.join()
+print(threading.active_count())
+""",
+    "pickles": """
+import os, pickle
+print(1 if pickle.loads(pickle.dumps(os._exit)) is os._exit else 2)
+""",
+    "ends": "print(1)",
+    "executes": """
+import os, sys
+os.execv(sys.executable, [sys.executable, "-c", "print(1)"])
+""",
+}
+
+
+@pytest.mark.parametrize("last", BELOW_RUN)
+def test_a_program_below_run_is_as_without(last: str) -> None:
+    """It may wait for all of its threads, hand on `os._exit`, end within the first look at its bar, or execute another."""
+    source = (
+        "import time\nfrom rich.progress import Progress, TextColumn\nshown = Progress(TextColumn(''))\n"
+        "for _ in shown.track(range(11)):\n    time.sleep(0.1)\n"
+    )
+    command = [sys.executable, "-m", "otel_progress", "run", "--", sys.executable, "-c", source + BELOW_RUN[last]]
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=100, check=False, env={**os.environ, **endpoint}
+    )
+    assert (done.stdout, done.returncode) == ("1\n", 0), done.stderr
+    assert "Traceback" not in done.stderr

@@ -55,6 +55,17 @@ def test_a_task_is_an_operation(seen: Capture, console: Console) -> None:
     assert (counts(found), found.status, found.message) == ((4, 4), Status.COMPLETED, "Downloading 1/3")
 
 
+@pytest.mark.parametrize("total", [float("inf"), float("nan")])
+def test_a_total_that_is_none_is_unknown(seen: Capture, console: Console, total: float) -> None:
+    """rich takes any number; the task is seen all the same."""
+    with rich.progress.Progress(rich.progress.TextColumn("{task.description}"), console=console) as shown:
+        task = shown.add_task("stream", total=total)
+        for _ in range(4):
+            seen.advance(0.5)
+            shown.advance(task)
+    assert counts(ended(seen, "stream")) == (4, None)
+
+
 def test_tasks_of_one_display_are_side_by_side(seen: Capture, console: Console) -> None:
     """Each is a stage of what runs around them."""
     with progress.operation("job"), rich.progress.Progress(console=console) as shown:

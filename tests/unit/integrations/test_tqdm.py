@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import decimal
 import inspect
@@ -307,6 +308,40 @@ def test_async_loops(seen: Capture) -> None:
     asyncio.run(main())
     assert counts(ended(seen, "stream")) == (4, 4, "item")
     assert counts(ended(seen, "tasks")) == (4, 4, "item")
+
+
+@pytest.mark.parametrize(
+    ("last", "status", "why"),
+    [
+        ("break", Status.CANCELLED, "left early"),
+        ("body", Status.CANCELLED, "left"),
+        ("source", Status.FAILED, "KeyError"),
+    ],
+)
+def test_an_async_loop_that_does_not_end_by_itself_has_not_completed(
+    seen: Capture, last: str, status: Status, why: str
+) -> None:
+    """As a loop with `for`: left by `break` or by an error in its body, or failed with its source."""
+
+    async def items() -> Any:
+        for i in range(9):
+            if last == "source" and i == 5:
+                raise KeyError("row")
+            yield i
+
+    async def main() -> None:
+        async for i in tqdm.asyncio.tqdm(items(), total=9, desc="stream", file=io.StringIO()):
+            seen.advance(0.5)
+            if last == "break" and i == 5:
+                break
+            if last == "body" and i == 5:
+                raise ValueError
+
+    with contextlib.suppress(ValueError, KeyError):
+        asyncio.run(main())
+    seen.advance(1)
+    found = ended(seen, "stream")
+    assert (found.status, why in (found.reason or "")) == (status, True), found
 
 
 def test_bars_in_threads_are_apart(seen: Capture) -> None:

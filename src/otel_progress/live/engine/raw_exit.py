@@ -1,4 +1,4 @@
-"""`os._exit`, which runs no hooks at the end of a process: it waits briefly until what ended has been sent.
+"""`os._exit` and `os.execv`, which run no hooks: they wait briefly until what ended has been sent.
 
 Children made by `os.fork` end that way. A copy that somebody imported before, as by `from os import _exit`, does not
 wait.
@@ -12,19 +12,26 @@ from collections.abc import Callable
 from typing import Any, Final
 
 SECONDS: Final = 0.2
-"""Seconds that `os._exit` waits, at most."""
+"""Seconds that such a call waits, at most."""
 
 
 @functools.cache
 def watch(leave: Callable[[float], object]) -> None:
-    """Have `os._exit` call `leave` with the seconds that it may take; whatever it raises, the process ends."""
-    plain: Any = os._exit
+    """Have them call `leave` with the seconds that it may take; whatever it raises, they do what they do."""
+    for name in ("_exit", "execv", "execve"):  # all others of `os` call these
+        plain = getattr(os, name, None)
+        if plain is not None:
+            setattr(os, name, _after(leave, plain))
 
+
+def _after(leave: Callable[[float], object], plain: Any) -> Any:
     @functools.wraps(plain)
-    def _exit(status: int) -> None:
+    def call(*args: Any, **options: Any) -> Any:
         try:
             leave(SECONDS)
-        finally:
-            plain(status)
+        except BaseException:
+            pass  # there is nobody left to hear of it
+        return plain(*args, **options)
 
-    os._exit = _exit  # type: ignore[assignment]
+    call.__module__ = "os"  # where pickle finds it
+    return call

@@ -16,7 +16,7 @@ from otel_progress import clock, forks, settings
 from otel_progress.live import context, crashes, hooks
 from otel_progress.live.diagnosis import vitals
 from otel_progress.live.diagnosis.places import here
-from otel_progress.live.engine import learning, process, raw_exit, resources
+from otel_progress.live.engine import learning, own_threads, process, raw_exit, resources
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.termination import Termination
 from otel_progress.live.engine.ticker import FOREVER, Ticker
@@ -100,6 +100,8 @@ def _hook() -> None:
     vitals.prepare()
     atexit.register(_exit)
     raw_exit.watch(_leave)
+    if hooks.on_first is not None:  # below `run`: the program may know nothing of us
+        own_threads.hide()
     # Python calls hooks of a child in the order of registration, and ours uses a pool: its lock must be free by then.
     importlib.import_module("concurrent.futures.thread")
     if hasattr(os, "register_at_fork"):
