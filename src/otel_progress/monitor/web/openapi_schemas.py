@@ -213,9 +213,11 @@ def _row_fields() -> Json:
         "pid": integer(),
         "started_at": time(),
         "timestamp": time(
-            "The time to which `elapsed`, `idle` and `wait` refer: the time of the response while the process is "
-            "heard, otherwise that of its last sign of life; for an ended operation, its end."
+            "The time to which `elapsed`, `idle` and `wait` refer, by the clock of the process: the time of the "
+            "response while the process is heard, otherwise that of its last sign of life; for an ended operation, its "
+            "end."
         ),
+        "as_of": time("When `elapsed`, `idle` and `wait` were computed, by the monitor's clock; absent once it ended."),
         "said_at": time("When its newest event happened."),
         "elapsed": seconds("At `timestamp`."),
         "idle": seconds("At `timestamp`."),

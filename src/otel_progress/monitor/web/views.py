@@ -174,6 +174,7 @@ class Views:
         gone = self._core.observer.later(entry, now)
         later, still = gone - made, entry.snapshot.still(gone) - entry.snapshot.still(made)
         found = {name: value for name, value in known.items() if name != "at"}
+        found["as_of"] = round(clock.unix(), 3)
         for name in ("timestamp", "elapsed"):
             if name in found:
                 found[name] += later

@@ -54,8 +54,8 @@ export function faceOf(row) {
   return isFinal(row) ? STATUS[row.status] ?? STATUS.completed : GROUP[groupOf(row)];
 }
 
-/** Seconds since the timestamp of a running row; 0 if its clocks stand still. */
-export const since = (row, now) => (isFinal(row) || GONE.has(groupOf(row)) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
+/** Seconds since the monitor made a running row; 0 if its clocks stand still. */
+export const since = (row, now) => (isFinal(row) || GONE.has(groupOf(row)) || (row.as_of ?? row.timestamp) == null ? 0 : Math.max(0, now - (row.as_of ?? row.timestamp)));
 const GONE = new Set(["dead", "frozen", "unknown"]);
 /** Its elapsed seconds. */
 export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed + since(row, now));
