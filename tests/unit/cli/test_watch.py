@@ -316,6 +316,13 @@ def test_nested_values_are_json() -> None:
     }
 
 
+def test_loss_that_is_not_proven_is_called_presumed() -> None:
+    """A reader sees which loss the next event undoes."""
+    lost = {**ROW, "status": "lost", "ended": True, "reason": "its process is gone"}
+    assert snapshot_of(lost).reason == "its process is gone"
+    assert snapshot_of({**lost, "presumed": True}).reason == "presumed, its process is gone"
+
+
 # -- what a watcher knows
 
 

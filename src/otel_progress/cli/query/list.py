@@ -16,7 +16,7 @@ from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
 from otel_progress.cli.query.options import LIST_MOST, common_options
-from otel_progress.cli.query.rows import Row, items, number, snapshot_of
+from otel_progress.cli.query.rows import Row, items, number, snapshot_of, text
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.states import ANY_TROUBLE, OPEN_STATES
 from otel_progress.model.status import STUCK_WORD, Health, Status
@@ -153,9 +153,9 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
 
 
 def _doing(one: Snapshot, row: Row) -> words.Span:
-    """What it does, after who muted it."""
+    """What it does, after who muted it, and before what else is wrong."""
     said, style = doing(one)
-    return "; ".join(filter(None, (muted_words(row), said))), style
+    return "; ".join(filter(None, (muted_words(row), said, text(row.get("warning"))))), style
 
 
 def _nothing(client: Client, *, filtered: bool) -> list[words.Line]:

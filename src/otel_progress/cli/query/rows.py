@@ -86,7 +86,7 @@ def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
         parent_id=text(row.get("parent_id")),
         health=health,
         health_reason=reason,
-        reason=text(row.get("reason")),
+        reason=_reason(row),
         hint=text(row.get("hint")),
         started_at=number(row.get("started_at")),
         elapsed=number(row.get("elapsed")) or 0.0,
@@ -116,6 +116,12 @@ def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
         return found
     now = later_of(found, later)
     return replace(now, health_reason=_evidence(now, row, later))
+
+
+def _reason(row: Row) -> str | None:
+    """Why it ended; a loss that is not proven is called presumed."""
+    reason = text(row.get("reason"))
+    return f"presumed, {reason or 'its process was not heard of'}" if row.get("presumed") else reason
 
 
 def _evidence(now: Snapshot, row: Row, later: float) -> str | None:

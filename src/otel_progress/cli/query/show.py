@@ -174,6 +174,8 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     # Without trouble, only the state of the child that it waits for.
     reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
     lines: list[Line] = [((f"  {muted}", "dim"),)] if muted else []
+    if warning := text(detail.get("warning")):
+        lines.append(((f"  {warning}", "yellow"),))
     if reason:
         lines.append(((f"  {spelled(reason)}", bad[1] if bad else "dim"),))
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))

@@ -57,6 +57,7 @@ def row_json(
             "trouble": True if state in TROUBLE or is_unheard_trouble(state, entry) else None,
             "verdict": None if verdict is None else verdict_json(verdict),
             "reason": short_text(seen.reason),
+            "presumed": True if entry.presumed is not None and seen.status is Status.LOST else None,
             "hint": short_text(seen.hint),
             "attempt": entry.number,
             "parent_id": seen.parent_id,

@@ -239,6 +239,8 @@ class Views:
         also = self._also(entry)
         if also:
             out |= {"also_running": also, "warning": warning_text(entry, process, also)}
+        elif entry.open and (wrong := self._core.clocks.warning(entry.instance)) is not None:
+            out["warning"] = wrong
         return out
 
     def _also(self, entry: Entry) -> list[Json]:
