@@ -340,7 +340,7 @@ export function troubleOf(row, now) {
     return idle == null ? spelled(verdict.reason ?? "no progress") : said(`no progress for ${lasting(idle)}`);
   }
   if (group === "overdue" || group === "waiting") return row.wait ? said(waitOf(row.wait, since(row, now))) : verdict.reason ?? "";
-  if (group === "ended") return row.reason ?? "";
+  if (group === "ended") return row.presumed ? `presumed, ${row.reason ?? "its process was not heard of"}` : row.reason ?? "";
   return group === "progressing" || group === "pending" ? "" : spelled(verdict.reason ?? "");
 }
 
