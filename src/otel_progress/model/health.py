@@ -122,7 +122,7 @@ def judge(snapshot: SnapshotFields, now: float, hearing: Hearing | None = None, 
     if seen.status.final:
         return Verdict(Health.PROGRESSING)
     if hearing is not None:
-        outside = _outside(snapshot, now, hearing)
+        outside = _outside(snapshot, now, hearing, judges=judges)
         if outside is not None:
             return outside
     if seen.status is Status.PENDING:
@@ -240,12 +240,14 @@ def _only(seen: SnapshotFields) -> Branch:
     )
 
 
-def _outside(snapshot: SnapshotFields, now: float, hearing: Hearing) -> Verdict | None:
-    """Return unknown or dead, if what was heard of the process proves it."""
+def _outside(snapshot: SnapshotFields, now: float, hearing: Hearing, *, judges: bool = False) -> Verdict | None:
+    """Return unknown or dead, if what was heard of the process proves it.
+
+    An observer that judges knows how long it has heard of no progress since it listens, once it hears the process.
+    """
     allowed = hearing.allowed
-    if hearing.watching < allowed and (
-        hearing.silence >= hearing.watching or now - snapshot.timestamp >= hearing.watching
-    ):
+    is_old = not judges and now - snapshot.timestamp >= hearing.watching
+    if hearing.watching < allowed and (hearing.silence >= hearing.watching or is_old):
         detail = f"the monitor was not listening until {hearing.watching:.0f} s ago"
         return Verdict(Health.UNKNOWN, "heartbeat", hearing.silence, allowed, clock="heartbeat", detail=detail)
     if hearing.silence >= allowed:

@@ -207,7 +207,7 @@ class Monitor:
     def application(self) -> Guard:
         """The ASGI application: OTLP, the API, the page."""
         relay = () if self.relay is None else (self.relay.health,)
-        of_core = (self._intake_health, self.core.mistakes.health, self.core.aside.health)
+        of_core = (self._intake_health, self.core.mistakes.health, self.core.clocks.health, self.core.aside.health)
         api = Api(
             self.core,
             self._store,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import otel_progress as progress
 from otel_progress import clock, semconv
 from otel_progress.cli.query.client import Client, is_loopback
+from otel_progress.cli.query.list import write_list
 from otel_progress.cli.query.rows import NamedBranch, label_of, labels_of, shown, snapshot_of
 from otel_progress.cli.query.show import sections
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
@@ -133,6 +134,24 @@ DETAIL = [
 ]
 
 
+class Listed:
+    """A monitor that answers with these rows."""
+
+    def __init__(self, rows: list[dict[str, object]]) -> None:
+        self.rows = rows
+
+    def check(self) -> None:
+        pass
+
+    def operations(self, **query: object) -> dict[str, object]:
+        return {"operations": self.rows}
+
+
+def entry_of(own: Snapshot) -> object:
+    """What `run -f` knows of an operation that was just heard."""
+    return SimpleNamespace(open=True, snapshot=own, heard_at=clock.monotonic())
+
+
 def test_clocks_go_on() -> None:
     """Between two rows elapsed and idle grow and the ETA shrinks; while it waits, idle stands still."""
     later = snapshot_of(ROW, 5.0)
@@ -150,10 +169,9 @@ def test_followed_operation_shows_the_higher_ratio() -> None:
     """`run -f` shows its own events with the monitor's percentage, which continues from that of the children."""
 
     class Heard:
-        def same_run(self, told: Snapshot) -> Snapshot:
-            return Snapshot(
-                told.operation_id, "survey", Status.RUNNING, 100.0, progress=Progress(1, 12, "chunk", 1 / 12, 1 / 12)
-            )
+        def same_run(self, told: Snapshot) -> object:
+            progress = Progress(1, 12, "chunk", 1 / 12, 1 / 12)
+            return entry_of(Snapshot(told.operation_id, "survey", Status.RUNNING, 100.0, progress=progress))
 
     board = FollowedViewModel(Heard(), draws=True)
     board.changed([ROW])
@@ -246,7 +264,7 @@ def test_one_clock_in_one_format() -> None:
         "b: no progress for 39 s, stall_after is 30 s"
     )
     verdict = {"health": "dead", "reason": "its process was not heard of for 20 s, 15 s are allowed"}
-    assert "not heard of for 23 s, 15 s are" in str(snapshot_of({**ROW, "verdict": verdict}, 60.0, 3.0).health_reason)
+    assert "not heard of for 23 s, 15 s are" in str(snapshot_of({**ROW, "verdict": verdict}, 3.0).health_reason)
 
 
 def test_branches_in_trouble_are_named() -> None:
@@ -296,6 +314,13 @@ def test_nested_values_are_json() -> None:
         "c": '[{"d": "ü"}]',
         "e": "true",
     }
+
+
+def test_loss_that_is_not_proven_is_called_presumed() -> None:
+    """A reader sees which loss the next event undoes."""
+    lost = {**ROW, "status": "lost", "ended": True, "reason": "its process is gone"}
+    assert snapshot_of(lost).reason == "its process is gone"
+    assert snapshot_of({**lost, "presumed": True}).reason == "presumed, its process is gone"
 
 
 # -- what a watcher knows
@@ -382,7 +407,7 @@ def test_frozen_is_one_word(progress_capture: Capture) -> None:
 
     class Heard:
         def same_run(self, told: Snapshot) -> object:
-            return own
+            return entry_of(own)
 
     board = FollowedViewModel(cast("OwnOperations", Heard()), draws=True)
     whole = board._whole(told)
@@ -414,9 +439,43 @@ def test_the_clock_of_the_monitor_is_used(progress_capture: Capture) -> None:
 
     board = ViewModel(draws=True)
     board.server_time(clock.unix() + 1000.0)
-    board.changed([row(timestamp=clock.unix() + 990.0, elapsed=5.0)])
+    board.changed([row(as_of=clock.unix() + 990.0, elapsed=5.0)])
     progress_capture.clock.sleep(3)
     assert board.branches(clock.monotonic(), 10)[0][0].snapshot.elapsed == pytest.approx(18.0)
+
+
+@pytest.mark.parametrize("wrong", [-120.0, 120.0])
+def test_wrong_clock_of_an_emitter_changes_no_duration(progress_capture: Capture, wrong: float) -> None:
+    """`watch`, `list` and `show` add to a duration only what passed since the monitor made the row."""
+    now = clock.unix()
+    given = row(timestamp=now + wrong, started_at=now + wrong - 5.0, as_of=now - 1.0, elapsed=5.0, idle=2.0)
+    board = ViewModel(draws=True)
+    board.changed([given])
+    assert board.branches(clock.monotonic(), 10)[0][0].snapshot.elapsed == pytest.approx(5.0), "nothing is known yet"
+    board.server_time(now)
+    board.changed([{**given, "revision": 2}])
+    progress_capture.clock.sleep(3)
+    assert board.branches(clock.monotonic(), 10)[0][0].snapshot.elapsed == pytest.approx(9.0)
+    out = StringIO()
+    write_list(cast("Client", Listed([given])), {}, 10, out)
+    assert " 0:05 " in out.getvalue()
+    assert out.getvalue().rstrip().endswith("5 s ago")
+    head, facts = ["\n".join(words(part)) for part in sections(given, [], 80, [])][:2]
+    assert "running for 5 s" in head
+    assert "(5 s ago)" in facts
+
+
+def test_wrong_clock_of_a_followed_command_changes_no_duration(progress_capture: Capture) -> None:
+    """`run -f` adds to its own snapshot what passed since it was received."""
+    own = Snapshot("a", "a", Status.RUNNING, clock.unix() - 120.0, elapsed=5.0, started_at=1.0)
+
+    class Heard:
+        def same_run(self, told: Snapshot) -> object:
+            return entry_of(own)
+
+    board = FollowedViewModel(cast("OwnOperations", Heard()), draws=True)
+    whole = board._whole(snapshot_of(row()))
+    assert whole.elapsed == pytest.approx(5.0)
 
 
 @pytest.mark.parametrize(("health", "grown"), [("dead", 0), ("unknown", 0), ("stuck", 60), ("progressing", 60)])
@@ -445,7 +504,7 @@ def test_evidence_of_a_child_has_its_own_clock() -> None:
     """Where a child in another process is the cause, its time is told, not that of the operation that waits for it."""
     reason = "waits for child sub/1 in another process, which is stuck (no progress for 34 s, stall_after is 4 s)"
     verdict = {"health": "stuck", "reason": reason, "child": "1"}
-    told = snapshot_of({**ROW, "idle": 300.0, "verdict": verdict}, 5.0, 5.0).health_reason
+    told = snapshot_of({**ROW, "idle": 300.0, "verdict": verdict}, 5.0).health_reason
     assert told == reason.replace("34 s", "39 s")
 
 

@@ -67,6 +67,8 @@ TAKEN: list[tuple[str, dict[str, Any], str]] = [
     ("json", {"progress__stages": "[{"}, "progress.stages must be JSON, it is the text '[{'"),
     ("json", {"progress__stages": '[{"name": "x"}]'}, "a stage in progress.stages needs `path` and `status`"),
     ("event_name", {"event": "progress.started"}, "'progress.started' is no event name"),
+    ("event_name", {"event": ""}, "an event needs its name"),
+    ("attribute_name", {"progress__complete": 3}, "'progress.complete' is no attribute"),
     ("not_final", {"event": s.OPERATION_ENDED}, "progress.operation.ended needs a progress.status of completed"),
     ("heartbeat_interval", {"event": s.PROCESS_HEARTBEAT}, "a heartbeat needs progress.heartbeat.interval"),
     ("heartbeat_interval", {"event": s.PROCESS_HEARTBEAT, "progress__heartbeat__interval": 0}, "in seconds above 0"),
@@ -101,6 +103,25 @@ def test_what_is_ignored_is_told_once(monitor: Parts, kind: str, about: dict[str
     assert monitor.core.refused == 0
 
 
+def test_sender_without_identity_is_told(monitor: Parts) -> None:
+    """Its processes can't be told apart; a pid is enough."""
+    answers = []
+    for about in ({"service.name": "node"}, {"service.name": "node", s.PROCESS_PID: 7}):
+        record = event_of(Snapshot("a", "work", Status.RUNNING, WALL), **{s.SEQUENCE: 1, s.START_TIME: WALL})
+        answers += monitor.take(otlp.envelope(otlp.resource(about), otlp.scope("theirs", ""), [record]))
+    assert "a resource needs service.instance.id" in answers[0].reason
+    assert answers[1] == Accepted()
+    assert monitor.core.mistakes.counts["instance"] == 1
+
+
+def test_logs_of_a_program_are_no_events_without_a_name(monitor: Parts) -> None:
+    """A log line may name the operation in which it was written."""
+    moment = clock.time_ns()
+    line = otlp.log_record("", moment, moment, 9, "said", otlp.attributes(6, {s.OPERATION_ID: "a"}), None, None, False)
+    assert monitor.take(request_of(line)) == [Accepted()]
+    assert monitor.core.mistakes.health() == {}
+
+
 def test_mistakes_are_told_by_field(monitor: Parts) -> None:
     """The second wrong attribute of a sender is told, too, although its kind is the same."""
     first = take(monitor, progress__ratio=7.0)
@@ -132,8 +153,8 @@ def test_page_shows_what_its_sender_gets_wrong(monitor: Parts) -> None:
 
 
 def test_own_events_and_other_logs_are_no_mistakes(monitor: Parts) -> None:
-    """Ordinary log records have no names or other ones, and what our SDK sends is not examined again."""
-    take(monitor, event="")
+    """Ordinary log records have no state of an operation, or other names; what our SDK sends is not examined again."""
+    take(monitor, event="", progress__status=None)
     take(monitor, event="user.login")
     take(monitor)
     assert monitor.core.mistakes.health() == {}

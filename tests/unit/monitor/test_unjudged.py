@@ -279,6 +279,27 @@ def test_stuck_work_is_stuck_after_a_restart(fake: FakeClock, tmp_path: Path, be
         assert names(monitor.history()).count(s.STALLED) == 1
 
 
+@pytest.mark.parametrize("interval", [1.0, 5.0, 30.0])
+def test_work_that_hangs_over_a_restart_is_stuck_whatever_the_interval(
+    fake: FakeClock, tmp_path: Path, interval: float
+) -> None:
+    """Once the process is heard, the limit counts from the moment at which the monitor hears."""
+    with parts(tmp_path / "m.db") as monitor:
+        node = Emitter(monitor)
+        node.send(node.record(s.OPERATION_STARTED, progress__stall_after=8), beat_of(interval))
+        seconds(fake, monitor, 2)
+        monitor.restart()
+        seconds(fake, monitor, 1)
+        assert monitor.health() == "unknown", "nothing was heard yet"
+        for second in range(7):
+            if second % interval == 0:
+                node.send(beat_of(interval))
+            assert monitor.health() == "progressing", second
+            seconds(fake, monitor, 1)
+        assert monitor.health() == "stuck"
+        assert names(monitor.history()).count(s.STALLED) == 1
+
+
 def test_states_of_many_operations_are_kept_as_reported(
     monitor: Parts, fake: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

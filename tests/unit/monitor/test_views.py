@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from monitor_parts import Parts, seconds
 
+from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, StageSnapshot, Wait
@@ -356,6 +357,7 @@ def test_clocks_go_on_to_the_moment_of_the_answer(monitor: Parts, fake: FakeCloc
         for found in (text(monitor), detail(monitor)):
             assert (found["elapsed"], found["idle"]) == (1.0 + waited, 0.5 + waited)
             assert (found["timestamp"], found["said_at"]) == (AT + 1 + waited, AT + 1)
+            assert found["as_of"] == pytest.approx(clock.unix(), abs=1e-3), "by the monitor's own clock"
         assert [(one["elapsed"], one["idle"]) for one in detail(monitor)["stages"]] == [
             (1.0, 0.0), (1.0 + waited, 0.5 + waited)
         ]  # fmt: skip

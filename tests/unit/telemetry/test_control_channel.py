@@ -1525,6 +1525,7 @@ def test_a_body_is_read() -> None:
     """What a process sends is read; what is not said has a value."""
     body = {"instance": "i", "pid": 7, "answers": [{"command": "c", "state": "received"}], "wait": 20, "more": 1}
     assert answers_of(json.dumps(body).encode()) == ("i", 7, (CommandAnswer("c", "received"),), 20, False)
+    assert answers_of(b'{"instance": "i", "answers": null, "does": null}') == ("i", None, (), 0, False)
     assert answers_of(b'{"instance": "i"}') == ("i", None, (), 0, False)
     assert answers_of(b'{"instance": "i", "does": ["live", "more"]}').wishes
     for wait in (b"1e9", b"9" * 400):

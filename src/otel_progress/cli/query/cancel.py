@@ -8,7 +8,6 @@ import sys
 from typing import IO, Final
 from urllib.parse import urlencode
 
-from otel_progress import clock
 from otel_progress.cli.parsing import between
 from otel_progress.cli.query.cells import percent, state
 from otel_progress.cli.query.client import Client, ErrorResponse, path_of
@@ -82,8 +81,7 @@ def cancel(
     """
     client.check()
     detail = client.find(given)
-    label, now = label_of(detail), clock.unix()
-    one = snapshot_of(detail, max(0.0, now - (number(detail.get("timestamp")) or now)))
+    label, one = label_of(detail), snapshot_of(detail)
     if one.status.final:
         return _tell(out, "over", f"{label} is over already: {one.status.value}", BAD, as_json=as_json)
     if ask is not None and on_terminal(ask):

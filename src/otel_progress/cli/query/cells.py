@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from otel_progress import clock
-from otel_progress.cli.query.rows import Row, mapping, number, stage_progress_of, text
+from otel_progress.cli.query.rows import GONE, Row, mapping, number, stage_progress_of, text
 from otel_progress.model import units
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health, Status
@@ -61,6 +61,13 @@ def remaining(one: Snapshot) -> str:
 def ago(point: float | None, now: float) -> str:
     """`3 min 12 s ago`."""
     return "" if point is None else f"{duration(max(0.0, now - point))} ago"
+
+
+def begun(one: Snapshot, now: float) -> str:
+    """How long ago it started: `3 min 12 s ago`; of what is heard, by the clock that measures how long it runs."""
+    if one.started_at is None or one.status.final or one.health in GONE:
+        return ago(one.started_at, now)
+    return f"{duration(one.elapsed)} ago"
 
 
 def doing(one: Snapshot) -> words.Span:

@@ -11,12 +11,12 @@ from typing import IO, Final, NamedTuple
 from otel_progress import clock
 from otel_progress.cli.parsing import offer, whole
 from otel_progress.cli.parsing import words as some_of
-from otel_progress.cli.query.cells import ago, counted, doing, icon, muted_words, percent, remaining, spent, state
+from otel_progress.cli.query.cells import begun, counted, doing, icon, muted_words, percent, remaining, spent, state
 from otel_progress.cli.query.client import Client
 from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import OK
 from otel_progress.cli.query.options import LIST_MOST, common_options
-from otel_progress.cli.query.rows import Row, items, number, snapshot_of
+from otel_progress.cli.query.rows import Row, items, number, snapshot_of, text
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.states import ANY_TROUBLE, OPEN_STATES
 from otel_progress.model.status import STUCK_WORD, Health, Status
@@ -136,7 +136,7 @@ def table(columns: Sequence[Column], width: int | None) -> list[words.Line]:
 
 def _columns(rows: Sequence[Row]) -> list[Column]:
     now = clock.unix()
-    known = [snapshot_of(row, max(0.0, now - (number(row.get("timestamp")) or now))) for row in rows]
+    known = [snapshot_of(row) for row in rows]
     ids = [(one.operation_id, "bold" if not one.status.final else "") for one in known]
     return [
         Column("", [icon(one) for one in known], 0),
@@ -147,15 +147,15 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("", [(counted(one, row), "dim") for one, row in zip(known, rows)], 8),
         Column("TIME", [(spent(one), "dim") for one in known], 4, right=True),
         Column("ETA", [(remaining(one), "magenta") for one in known], 6, right=True),
-        Column("STARTED", [(ago(one.started_at, now), "dim") for one in known], 9),
+        Column("STARTED", [(begun(one, now), "dim") for one in known], 9),
         Column("DOING", [_doing(one, row) for one, row in zip(known, rows)], 7),
     ]
 
 
 def _doing(one: Snapshot, row: Row) -> words.Span:
-    """What it does, after who muted it."""
+    """What it does, after who muted it, and before what else is wrong."""
     said, style = doing(one)
-    return "; ".join(filter(None, (muted_words(row), said))), style
+    return "; ".join(filter(None, (muted_words(row), said, text(row.get("warning"))))), style
 
 
 def _nothing(client: Client, *, filtered: bool) -> list[words.Line]:

@@ -66,11 +66,8 @@ class NamedBranch(Branch):
         return self.name or super().label
 
 
-def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
-    """The operation as it is `later` seconds after its timestamp; in a row without stages, the message names one.
-
-    `since` is the age of the row in seconds: its evidence was true when the monitor sent it.
-    """
+def snapshot_of(row: Row, later: float = 0.0) -> Snapshot:
+    """The operation `later` seconds after the monitor made the row; in a row without stages, the message names one."""
     stages = tuple(_stage(one) for one in items(row.get("stages"))[:STAGES])
     health, reason = verdict_of(row)
     stage = text(row.get("stage"))
@@ -89,7 +86,7 @@ def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
         parent_id=text(row.get("parent_id")),
         health=health,
         health_reason=reason,
-        reason=text(row.get("reason")),
+        reason=_reason(row),
         hint=text(row.get("hint")),
         started_at=number(row.get("started_at")),
         elapsed=number(row.get("elapsed")) or 0.0,
@@ -118,10 +115,16 @@ def snapshot_of(row: Row, later: float = 0.0, since: float = 0.0) -> Snapshot:
     if found.status.final:
         return found
     now = later_of(found, later)
-    return replace(now, health_reason=_evidence(now, row, since))
+    return replace(now, health_reason=_evidence(now, row, later))
 
 
-def _evidence(now: Snapshot, row: Row, since: float) -> str | None:
+def _reason(row: Row) -> str | None:
+    """Why it ended; a loss that is not proven is called presumed."""
+    reason = text(row.get("reason"))
+    return f"presumed, {reason or 'its process was not heard of'}" if row.get("presumed") else reason
+
+
+def _evidence(now: Snapshot, row: Row, later: float) -> str | None:
     """Why it is in trouble, with its clock advanced and in the format of the terminal."""
     reason = now.health_reason
     if reason is None:
@@ -131,7 +134,7 @@ def _evidence(now: Snapshot, row: Row, since: float) -> str | None:
         return f"{branch}: {waiting(now.wait)}" if branch else waiting(now.wait)
     child = mapping(row.get("verdict")).get("child")  # that evidence has a clock of its own
     least = now.idle if now.health is Health.SILENT and child is None else 0.0
-    return spelled(reason, since, least)
+    return spelled(reason, later, least)
 
 
 def _branches(given: object) -> tuple[Branch, ...]:

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from otel_progress import clock, semconv
 from otel_progress.cli.parsing import whole
-from otel_progress.cli.query.cells import ago, icon, muted_words, state
+from otel_progress.cli.query.cells import ago, begun, icon, muted_words, state
 from otel_progress.cli.query.client import Client, path_of
 from otel_progress.cli.query.execution import execute, require_rich
 from otel_progress.cli.query.exit_codes import of_status
@@ -120,14 +120,13 @@ def _history(client: Client, detail: Row, limit: int, names: list[str]) -> list[
 def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Iterable[list[Line]]:
     """The sections, one after the other; an empty one is left out."""
     now = clock.unix()
-    later = max(0.0, now - (number(detail.get("timestamp")) or now))
-    one = snapshot_of(detail, later)
+    one = snapshot_of(detail)
     yield [_head(one, detail), *_verdict(one, detail)]
     yield from _titled("side by side", [] if one.status.final else _strands(one, detail))
     yield from _titled("", _facts(one, detail, now))
     yield from _titled("progress", _closing(one, detail) if one.status.final else _tree(one, width))
-    yield from _titled("children", _children(detail, now))
-    yield from _titled("waits and stalls", _pauses(detail, now))
+    yield from _titled("children", _children(detail))
+    yield from _titled("waits and stalls", _pauses(detail, one.timestamp))
     yield from _titled("attributes", _pairs(one.attributes))
     if not one.status.final:  # otherwise it is above
         yield from _titled("result", _pairs(one.result))
@@ -175,6 +174,8 @@ def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     # Without trouble, only the state of the child that it waits for.
     reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
     lines: list[Line] = [((f"  {muted}", "dim"),)] if muted else []
+    if warning := text(detail.get("warning")):
+        lines.append(((f"  {warning}", "yellow"),))
     if reason:
         lines.append(((f"  {spelled(reason)}", bad[1] if bad else "dim"),))
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
@@ -210,7 +211,7 @@ def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
     trace_id = text(trace.get("trace_id"))
     if trace_id:
         trace_id += " (not sampled)" if trace.get("sampled") is False else ""
-    started = f"{stamp(one.started_at, day=True)} ({ago(one.started_at, now)})" if one.started_at else None
+    started = f"{stamp(one.started_at, day=True)} ({begun(one, now)})" if one.started_at else None
     facts = (
         ("id", one.operation_id),
         ("part of", path or one.parent_id),
@@ -264,11 +265,11 @@ def _together(one: Snapshot) -> tuple[Snapshot, list[Line]]:
     return replace(one, stages=kept, folded=folded, repeated=()), lines
 
 
-def _children(detail: Row, now: float) -> list[Line]:
+def _children(detail: Row) -> list[Line]:
     rows = items(detail.get("children_rows"))
     lines: list[Line] = []
     for row, label in zip(rows[:CHILDREN], labels_of(rows)):
-        child = snapshot_of(row, max(0.0, now - (number(row.get("timestamp")) or now)))
+        child = snapshot_of(row)
         sign, style = icon(child)
         doing, colour = state(child)
         done = "" if child.progress.stated is None else f"  {percent(child.progress.stated)}"

@@ -54,7 +54,7 @@ _UNTOLD: Final = {
 
 
 class Observation(NamedTuple):
-    """The newest row of an operation; it was `age` seconds old at `at` (monotonic)."""
+    """The newest row of an operation; the monitor made it `age` seconds before `at` (monotonic)."""
 
     row: Row
     at: float
@@ -62,8 +62,7 @@ class Observation(NamedTuple):
 
     def now(self, now: float) -> Snapshot:
         """The operation as it is at `now` (monotonic)."""
-        since = max(0.0, now - self.at)
-        return snapshot_of(self.row, self.age + since, since)
+        return snapshot_of(self.row, self.age + max(0.0, now - self.at))
 
 
 class EndedRun(NamedTuple):
@@ -102,7 +101,8 @@ class ViewModel:
         self._order: list[tuple[int, str]] | None = None
         self._told_at: dict[str, float] = {}
         self._last_event = 0.0
-        self._ahead = 0.0
+        self._ahead: float | None = None
+        """By how much the monitor's clock is ahead of our monotonic one."""
         self.over: dict[str, EndedRun] = {}
         """The operations that ended last."""
         self.ended: Snapshot | None = None
@@ -139,7 +139,7 @@ class ViewModel:
 
     def server_time(self, now: float) -> None:
         """Take the monitor's clock, in seconds since 1970."""
-        self._ahead = now - clock.unix()
+        self._ahead = now - clock.monotonic()
 
     def loaded(self, rows: Sequence[Row]) -> list[str]:
         """Take a complete list of what runs; returns the ids of those that no longer do."""
@@ -185,14 +185,13 @@ class ViewModel:
     def _row(self, row: Row, before: Observation | None) -> None:
         key, status = str(row.get("id")), status_of(row)
         again = before is not None and (row.get("attempt") or 1) != (before.row.get("attempt") or 1)
-        now, said = clock.monotonic(), number(row.get("timestamp"))
+        now, made = clock.monotonic(), number(row.get("as_of"))
         if status.final:
             self._end(row, before)
             return
-        if before is not None and said == number(before.row.get("timestamp")):
-            known = Observation(row, before.at, before.age)
-        else:
-            known = Observation(row, now, max(0.0, clock.unix() + self._ahead - said) if said else 0.0)
+        known = Observation(
+            row, now, 0.0 if made is None or self._ahead is None else max(0.0, now + self._ahead - made)
+        )
         self._known[key] = known
         mark = mark_of(row)
         if mark is not None:

@@ -47,10 +47,10 @@ class OwnOperations:
         """Whether an operation is one of them."""
         return key in self._operations
 
-    def same_run(self, told: Snapshot) -> Snapshot | None:
+    def same_run(self, told: Snapshot) -> Entry | None:
         """All that we know of a run; the monitor may number it differently, as it counts runs of earlier commands."""
         entry = self._operations.get(told.operation_id)
-        return None if entry is None or entry.head.started_at != told.started_at else entry.snapshot
+        return None if entry is None or entry.head.started_at != told.started_at else entry
 
 
 class FollowedViewModel(ViewModel):
@@ -68,12 +68,13 @@ class FollowedViewModel(ViewModel):
 
     def _whole(self, told: Snapshot) -> Snapshot:
         """Our own snapshot with the monitor's verdict, and its sums over children."""
-        own = self._heard.same_run(told)
-        if own is None or own.status.final:
+        entry = self._heard.same_run(told)
+        if entry is None or not entry.open:
             return told
+        own = entry.snapshot
         verdict = replace(own, health=told.health, health_reason=told.health_reason, stuck_at=told.stuck_at)
         seen = ObservedSnapshot.of(verdict, frozen=isinstance(told, ObservedSnapshot) and told.frozen)
-        whole = later_of(seen, max(0.0, clock.unix() - own.timestamp))
+        whole = later_of(seen, max(0.0, clock.monotonic() - entry.heard_at))
         if told.health in GONE:
             whole = replace(whole, elapsed=told.elapsed, idle=told.idle)
         return replace(
@@ -85,7 +86,7 @@ class FollowedViewModel(ViewModel):
 
     def _closing(self, row: Row, snapshot: Snapshot) -> list[Line]:
         own = self._heard.same_run(snapshot)
-        return super()._closing(row, own if own is not None and own.status.final else snapshot)
+        return super()._closing(row, snapshot if own is None or own.open else own.snapshot)
 
 
 def _furthest(own: Progress, told: Progress) -> Progress:

@@ -54,7 +54,7 @@ def routes(take: Take, *, most_bytes: int = LARGEST, headers: Mapping[str, str] 
             except Refused as refused:
                 if refused.status in _UNREAD:
                     await drain(request)
-                return refusal(refused, is_json)
+                return refusal(refused, is_json=kind != PROTOBUF)
             return accepted(signal, taken, is_json, more)
 
         return Route(f"/v1/{signal}", export, methods=["POST"])

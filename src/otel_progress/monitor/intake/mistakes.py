@@ -25,6 +25,8 @@ LATEST: Final = 1e11
 """The latest time in seconds since 1970 that is taken for one; a larger number is in milliseconds, or less."""
 KINDS: Final = (
     "event_name",
+    "attribute_name",
+    "instance",
     "operation_id",
     "operation_name",
     "operation_parent_id",
@@ -43,6 +45,7 @@ KINDS: Final = (
 """The kinds that are counted; `order` is about `progress.sequence` and `progress.operation.attempt`, and `schema` about
 a sender that is newer than this monitor.
 """
+_NAMES: Final = frozenset(name for name in vars(s).values() if isinstance(name, str) and name.startswith(s.PREFIX))
 _STATUSES: Final = tuple(status.value for status in Status if status is not Status.SKIPPED)
 _FINAL: Final = tuple(status.value for status in Status if status.final and status is not Status.SKIPPED)
 
@@ -131,9 +134,20 @@ class Mistakes:
 
 
 def unknown_event(name: str) -> Mistake:
-    """An event name that begins with `progress.` and is none of ours."""
+    """An event name that begins with `progress.` and is none of ours; or none at all."""
+    if not name:
+        words = f"an event needs its name, as `event_name` or as the attribute {s.EVENT_NAME}: without it it is ignored"
+        return Mistake("event_name", s.EVENT_NAME, words)
     words = f"{_shown(name)} is no event name: see docs/semantic-conventions.md for those that exist"
     return Mistake("event_name", s.EVENT_NAME, words)
+
+
+def no_instance(resource: Mapping[str, Any]) -> Mistake | None:
+    """A sender that names neither itself nor its pid; None if it does."""
+    if s.SERVICE_INSTANCE_ID in resource or s.PROCESS_PID in resource:
+        return None
+    words = f"a resource needs {s.SERVICE_INSTANCE_ID}: without it nobody can tell its processes apart"
+    return Mistake("instance", s.SERVICE_INSTANCE_ID, words)
 
 
 def newer_schema(resource: Mapping[str, Any]) -> Mistake | None:
@@ -196,6 +210,10 @@ def mistakes(event: Event, *, is_promised: bool = False) -> Iterator[Mistake]:
     for key, value in attributes.items():
         if key.startswith(s.PREFIX) and key != s.START_TIME and value is not None and not is_valid(key, value):
             yield Mistake("type", key, f"{key} must be {meant(key)}, {_is(value)}: it is ignored")
+    unknown = next((key for key in attributes if key.startswith(s.PREFIX) and key not in _NAMES), None)
+    if unknown is not None:
+        words = f"{_shown(unknown)} is no attribute: see docs/semantic-conventions.md for those that exist"
+        yield Mistake("attribute_name", f"{s.PREFIX}*", words)
     yield from _wrong_json(attributes)
 
 

@@ -275,7 +275,7 @@ class Group(NamedTuple):
         scope: the name of the scope.
         records: the events.
         void: the number of updates left out because a newer event of their operation follows.
-        unknown: names of events that look like ours but are not known.
+        unknown: names of events that look like ours but are not known; empty for one without a name.
     """
 
     resource: dict[str, Any]
@@ -319,7 +319,7 @@ def _records(
     for message in reversed(messages):
         event = message.event_name or _event_name(message)
         if event not in s.EVENTS:
-            if event.startswith(s.PREFIX):
+            if event.startswith(s.PREFIX) or (not event and _is_nameless(message)):
                 unknown.append(event[:SHORT])
             continue
         attributes = message.attributes
@@ -397,6 +397,12 @@ def _event_name(message: LogRecord) -> str:
             if pair.key == s.EVENT_NAME:
                 return str(pair.value.string_value)
     return name
+
+
+def _is_nameless(message: LogRecord) -> bool:
+    """Whether a record without a name has the attributes of an event; logs of a program may have the id alone."""
+    keys = {pair.key for pair in islice(message.attributes, ATTRIBUTES)}
+    return {s.OPERATION_ID, s.STATUS} <= keys
 
 
 def to_dict(pairs: Any, depth: int = 0) -> dict[str, Any]:

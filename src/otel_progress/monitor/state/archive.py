@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_progress import clock
-from otel_progress.monitor.state.restore import entry_of, process_of
+from otel_progress.monitor.state.restore import entry_of, heard_at_of, process_of
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.journal import Journal
@@ -32,8 +32,8 @@ class Archive:
         kept = self._store.recall(operation_id)
         if kept is None:
             return None
-        ago = 0.0 if self._loading.done else max(0.0, clock.time_ns() / 1e9 - kept.timestamp)
-        return entry_of(kept, clock.monotonic() - ago)
+        now = clock.monotonic()
+        return entry_of(kept, now if self._loading.done else heard_at_of(kept, now))
 
     def process(self, instance: str) -> Process | None:
         """A process, from the ledger or from the store."""

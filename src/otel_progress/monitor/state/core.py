@@ -20,7 +20,15 @@ from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import records
 from otel_progress.monitor.intake.inbox import Inbox
-from otel_progress.monitor.intake.mistakes import Mistake, Mistakes, mistakes, newer_schema, refusal, unknown_event
+from otel_progress.monitor.intake.mistakes import (
+    Mistake,
+    Mistakes,
+    mistakes,
+    newer_schema,
+    no_instance,
+    refusal,
+    unknown_event,
+)
 from otel_progress.monitor.intake.records import Record
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import (
@@ -39,6 +47,7 @@ from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.archive import Archive
 from otel_progress.monitor.state.aside import Aside
 from otel_progress.monitor.state.attempts import is_same_attempt
+from otel_progress.monitor.state.clocks import Clocks
 from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
 from otel_progress.monitor.state.journal import Journal
@@ -131,6 +140,7 @@ class Core:
         taken: the number of records that were stored.
         refused: the number of records that were refused although their request was accepted.
         mistakes: what senders get wrong.
+        clocks: whose clocks are wrong.
         aside: the operations that were put aside to make room.
     """
 
@@ -165,6 +175,7 @@ class Core:
         self.watcher: Watcher | None = None
         self.taken = self.refused = 0
         self.mistakes = Mistakes()
+        self.clocks = Clocks()
         self.aside = Aside(self.ledger.room)
         self._why: dict[str, None] = {}
         """Why records of the current request were refused, or what is wrong with them."""
@@ -384,10 +395,14 @@ class Core:
         newer = newer_schema(group.resource)
         if newer is not None:
             self._complain(newer, group)
+        if group.records and group.scope != s.SCOPE and (nameless := no_instance(group.resource)) is not None:
+            self._complain(nameless, group)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
         if not own:  # another monitor received it some time ago
             now -= _age(group)
+        elif not instance.startswith(MARK):
+            self.clocks.hear(instance, [record.time for record in group.records if record.event != s.OPERATION_ENDED])
         before = self.ledger.processes.get(instance)
         process = self.ledger.hear(group.resource, (), now)
         if process.is_judged_outside and promises_verdicts(group):

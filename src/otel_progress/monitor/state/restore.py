@@ -12,6 +12,7 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.curve import Curve
 from otel_progress.model.status import Health, Status
+from otel_progress.monitor.intake.messages import LogRecord
 from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.attempts import is_same_attempt
@@ -23,6 +24,8 @@ from otel_progress.outbound import otlp
 
 LEAST: Final = 3
 """Points from which on a curve is stored with an operation that is open."""
+_OBSERVED_TIME: Final = b"\x59"
+"""The tag of `observed_time_unix_nano` of a log record in protobuf."""
 LARGEST: Final = 256 * 1024
 """Bytes of a record beside which there is room for a curve."""
 
@@ -90,6 +93,23 @@ def _with_curve(entry: Entry, said: Record) -> bytes:
     return said.raw + otlp.attributes(6, {s.CURVE: json.dumps(points, separators=(",", ":"))})
 
 
+def _raw_of(entry: Entry) -> bytes:
+    """The log record of an operation."""
+    return _with_curve(entry, entry.said) if isinstance(entry.said, Record) else raw_of(entry)
+
+
+def _observed(heard_at: float) -> bytes:
+    """The observed time of a log record: when it was heard, by the clock of this machine. The last one counts."""
+    wall = clock.time_ns() - round((clock.monotonic() - heard_at) * 1e9)
+    return _OBSERVED_TIME + max(0, wall).to_bytes(8, "little")
+
+
+def heard_at_of(kept: StoredOperation, now: float) -> float:
+    """When a stored operation was last heard of, on the monotonic clock, at `now`; its process may have another one."""
+    observed = LogRecord.FromString(kept.raw).observed_time_unix_nano / 1e9 or kept.timestamp
+    return now - max(0.0, clock.time_ns() / 1e9 - observed)
+
+
 def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperation:
     """An operation, as it is stored; `dead` holds those whose process was reported dead."""
     head = entry.head
@@ -108,7 +128,7 @@ def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperati
         entry.instance,
         entry.revision,
         ledger.search_text(entry),
-        _with_curve(entry, entry.said) if isinstance(entry.said, Record) else raw_of(entry),
+        _raw_of(entry) + _observed(entry.heard_at),
         entry.presumed is not None,
         head.operation_id in dead,
         rolled_of(ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),

@@ -238,7 +238,8 @@ class Observer:
         if self._is_aside(entry):
             return Label(Health.UNKNOWN)
         hearing, since = self.hearing(entry, now), max(0.0, now - entry.heard_at)
-        if hearing.watching < hearing.allowed and (hearing.silence >= hearing.watching or since >= hearing.watching):
+        is_old = since >= hearing.watching and not self.judges(entry)
+        if hearing.watching < hearing.allowed and (hearing.silence >= hearing.watching or is_old):
             return Label(Health.UNKNOWN)
         if hearing.silence >= hearing.allowed:
             return Label(Health.DEAD, frozen=self.is_stopped(entry.instance) is not None)
@@ -269,7 +270,7 @@ class Observer:
             return _early(entry.heard_at + due), _NONE
         hearing = self.hearing(entry, now)
         if hearing.silence >= min(hearing.allowed, hearing.watching) or (
-            since >= hearing.watching and hearing.watching < hearing.allowed
+            since >= hearing.watching and hearing.watching < hearing.allowed and not self.judges(entry)
         ):
             return math.inf, _NONE
         snapshot = entry.snapshot

@@ -117,18 +117,24 @@ def answers_of(body: bytes) -> Asked:
         raise ValueError("the body is not JSON") from None
     if not isinstance(given, dict):
         raise ValueError("the body must be a JSON object")
-    pid, answers, wait = given.get("pid"), given.get("answers", []), given.get("wait", 0)
+    pid, answers, wait = given.get("pid"), _list_of(given, "answers"), given.get("wait", 0)
     if pid is not None and (type(pid) is not int or not 0 <= pid <= PID_MOST):
         raise ValueError("pid must be a process id")
     if not isinstance(answers, list) or len(answers) > ANSWERS:
         raise ValueError(f"answers must be a list of at most {ANSWERS}")
     if type(wait) not in (int, float) or not 0 <= wait < math.inf:
         raise ValueError("wait must be a number of seconds")
-    does = given.get("does", [])
+    does = _list_of(given, "does")
     if not isinstance(does, list):
         raise ValueError("does must be a list")
     instance = _key("instance", given.get("instance"))
     return Asked(instance, pid, tuple(map(_answer, answers)), min(wait, WAIT_MOST), "live" in does)
+
+
+def _list_of(given: dict[str, Any], key: str) -> Any:
+    """The list of that name; null is an empty one in some languages."""
+    found = given.get(key)
+    return [] if found is None else found
 
 
 def _answer(given: Any) -> CommandAnswer:

@@ -71,6 +71,11 @@ def schemas() -> Json:
                 fields=map_of(integer()),
                 **{kind: integer() for kind in KINDS},
             ),
+            clocks=object_of(
+                ("wrong", "newest"),
+                wrong=integer("Processes whose clock is more than 10 s ahead of the monitor's or behind it."),
+                newest=text("What is wrong with the clock of the last one, with its instance."),
+            ),
             put_aside=object_of(
                 (),
                 **{reason: integer() for reason in ASIDE_REASONS},
@@ -203,8 +208,9 @@ def _row_fields() -> Json:
         "hint": text("What to do about the failure, where the code said it."),
         "attempt": integer("The number of the attempt, counted over all processes."),
         "also_running": {**list_of(_rival_run()), "description": "Older runs of the same id that are still alive."},
-        "warning": text("Says that two processes run this id."),
+        "warning": text("Says that two processes run this id, or that the clock of its process is wrong."),
         "muted": {**ref("Mute"), "description": "Present if webhooks are silent about it."},
+        "presumed": boolean("Present if its loss is not proven: its next event undoes it."),
         "parent_id": text(),
         "labels": {**map_of({}), "description": "Short attributes of a child, to tell it apart from its siblings."},
         "agent": text(),
@@ -213,9 +219,11 @@ def _row_fields() -> Json:
         "pid": integer(),
         "started_at": time(),
         "timestamp": time(
-            "The time to which `elapsed`, `idle` and `wait` refer: the time of the response while the process is "
-            "heard, otherwise that of its last sign of life; for an ended operation, its end."
+            "The time to which `elapsed`, `idle` and `wait` refer, by the clock of the process: the time of the "
+            "response while the process is heard, otherwise that of its last sign of life; for an ended operation, its "
+            "end."
         ),
+        "as_of": time("When `elapsed`, `idle` and `wait` were computed, by the monitor's clock; absent once it ended."),
         "said_at": time("When its newest event happened."),
         "elapsed": seconds("At `timestamp`."),
         "idle": seconds("At `timestamp`."),

@@ -20,7 +20,7 @@ from otel_progress.monitor.state.verdicts import BEFORE
 from otel_progress.monitor.web.visibility import Visibility
 
 OTHERS: Final = "of another owner"
-_CLOCKS: Final = frozenset({"timestamp", "elapsed", "idle", "revision"})
+_CLOCKS: Final = frozenset({"as_of", "timestamp", "elapsed", "idle", "revision"})
 _NUMBERS: Final = re.compile(r"[0-9.]+")
 REVISIONS: Final = 20_000
 """The most operations whose shown revision is remembered."""

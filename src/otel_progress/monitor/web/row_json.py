@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import json_keys
 from otel_progress.model.health import NOT_MOVING, Verdict
@@ -28,7 +29,7 @@ LABEL: Final = 64
 """The most attributes of a child in a row, and the most characters of each."""
 _STILL: Final = NOT_MOVING | {Health.DEAD}
 """Verdicts with which neither ETA nor rate is shown."""
-CLOCKS: Final[tuple[str, ...]] = ("timestamp", "elapsed", "idle", "wait")
+CLOCKS: Final[tuple[str, ...]] = ("as_of", "timestamp", "elapsed", "idle", "wait")
 """The fields of a row that advance while nothing is reported; `elapsed`, `idle` and `wait` refer to `timestamp`."""
 ESTIMATES: Final[tuple[str, ...]] = ("progress", "stage_progress")
 """The fields of a row that hold an ETA, which runs down while nothing is reported."""
@@ -56,6 +57,7 @@ def row_json(
             "trouble": True if state in TROUBLE or is_unheard_trouble(state, entry) else None,
             "verdict": None if verdict is None else verdict_json(verdict),
             "reason": short_text(seen.reason),
+            "presumed": True if entry.presumed is not None and seen.status is Status.LOST else None,
             "hint": short_text(seen.hint),
             "attempt": entry.number,
             "parent_id": seen.parent_id,
@@ -66,6 +68,7 @@ def row_json(
             "pid": process.pid if process is not None else None,
             "started_at": seen.started_at,
             "timestamp": seen.timestamp,
+            "as_of": round(clock.unix(), 3) if entry.open else None,
             "said_at": entry.head.timestamp,
             "elapsed": seen.elapsed,
             "idle": _idle(seen, verdict, whole) if entry.open else None,

@@ -174,6 +174,7 @@ class Views:
         gone = self._core.observer.later(entry, now)
         later, still = gone - made, entry.snapshot.still(gone) - entry.snapshot.still(made)
         found = {name: value for name, value in known.items() if name != "at"}
+        found["as_of"] = round(clock.unix(), 3)
         for name in ("timestamp", "elapsed"):
             if name in found:
                 found[name] += later
@@ -238,6 +239,8 @@ class Views:
         also = self._also(entry)
         if also:
             out |= {"also_running": also, "warning": warning_text(entry, process, also)}
+        elif entry.open and (wrong := self._core.clocks.warning(entry.instance)) is not None:
+            out["warning"] = wrong
         return out
 
     def _also(self, entry: Entry) -> list[Json]:

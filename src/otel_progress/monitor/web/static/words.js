@@ -54,8 +54,8 @@ export function faceOf(row) {
   return isFinal(row) ? STATUS[row.status] ?? STATUS.completed : GROUP[groupOf(row)];
 }
 
-/** Seconds since the timestamp of a running row; 0 if its clocks stand still. */
-export const since = (row, now) => (isFinal(row) || GONE.has(groupOf(row)) || row.timestamp == null ? 0 : Math.max(0, now - row.timestamp));
+/** Seconds since the monitor made a running row; 0 if its clocks stand still. */
+export const since = (row, now) => (isFinal(row) || GONE.has(groupOf(row)) || (row.as_of ?? row.timestamp) == null ? 0 : Math.max(0, now - (row.as_of ?? row.timestamp)));
 const GONE = new Set(["dead", "frozen", "unknown"]);
 /** Its elapsed seconds. */
 export const elapsedOf = (row, now) => (row.elapsed == null ? null : row.elapsed + since(row, now));
@@ -340,7 +340,7 @@ export function troubleOf(row, now) {
     return idle == null ? spelled(verdict.reason ?? "no progress") : said(`no progress for ${lasting(idle)}`);
   }
   if (group === "overdue" || group === "waiting") return row.wait ? said(waitOf(row.wait, since(row, now))) : verdict.reason ?? "";
-  if (group === "ended") return row.reason ?? "";
+  if (group === "ended") return row.presumed ? `presumed, ${row.reason ?? "its process was not heard of"}` : row.reason ?? "";
   return group === "progressing" || group === "pending" ? "" : spelled(verdict.reason ?? "");
 }
 
