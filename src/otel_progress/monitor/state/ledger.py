@@ -1,10 +1,9 @@
 """The ledger: the newest state of each operation, from log events that arrive in any order, repeatedly, or not at all.
 
 A keyframe carries the whole operation, and a delta what differs from the keyframe that it names, so the newest event is
-the state: newest by the start of its attempt, then by attempt, then by sequence. Of a delta whose keyframe is missing
-only the newest is kept, until the keyframe comes; `lacking` has its operation. A late event never undoes a final
-status; only a newer attempt starts over. Nothing here reads a clock: times are arguments, in seconds of the observer's
-monotonic clock.
+the state: newest by its attempt, see `attempts`, then by sequence. Of a delta whose keyframe is missing only the newest
+is kept, until the keyframe comes; `lacking` has its operation. A late event never undoes a final status; only a newer
+attempt starts over. Nothing here reads a clock: times are arguments, in seconds of the observer's monotonic clock.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.intake.mistakes import LATEST
-from otel_progress.monitor.state.attempts import is_same_attempt
+from otel_progress.monitor.state.attempts import ROUNDED, is_older, is_same_attempt, is_same_start
 from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.room import OPERATIONS_FULL, PROCESSES_FULL, Room
@@ -168,11 +167,7 @@ class Head(NamedTuple):
     parent_id: str | None = None
     agent: str | None = None
     owner: str | None = None
-
-    @property
-    def rank(self) -> tuple[float, int, int]:
-        """The sort key of events. An operation that has not started is as new as its event."""
-        return (self.timestamp if self.started_at is None else self.started_at, self.attempt, self.sequence)
+    is_numbered: bool = False
 
 
 class Rival(NamedTuple):
@@ -283,9 +278,14 @@ class Entry:
         """The reported state; if parts of the event are invalid, only the valid ones."""
         seen = self._snapshot  # another thread may release it
         if seen is None:
-            found = None if self.said is None else read(self.said)
-            seen = self._snapshot = bare(self.head) if found is None else _since(found, self.head.started_at)
+            seen = self._snapshot = self._read()
         return seen
+
+    def _read(self) -> Snapshot:
+        found = None if self.said is None else read(self.said)
+        if found is None or self.said is None:
+            return bare(self.head)
+        return _since(found, self.head.started_at, self.said.brief.get(s.ELAPSED) is None)
 
     @property
     def is_read(self) -> bool:
@@ -362,6 +362,7 @@ def head_of(event: ReportedEvent) -> Head | None:
         started,
         parent if type(parent) is str else None,
         agent if type(agent) is str else None,
+        is_numbered=event.is_foreign and s.OPERATION_ATTEMPT in event.brief,
     )
 
 
@@ -524,10 +525,13 @@ class Ledger:
         elif same and head.attempt != known.attempt:
             if head.attempt < known.attempt:  # within a process the count is right, whatever its clock does
                 return before
-        elif head.rank < known.rank:
+        elif is_older(head, known):
             if not same:
                 self._meet(before, head, instance)
             return before
+        elif not same and known.status.final and is_same_start(head, known):
+            earliest = max(known.timestamp, (known.started_at or 0.0) + 2 * ROUNDED)
+            head = head._replace(started_at=earliest)
         owner = known.owner
         if owner is None and said is not None and head.attempt != known.attempt:
             owner = said.owner
@@ -853,14 +857,23 @@ def _settled(head: Head, known: Entry | None, instance: str) -> Head:
     if head.started_at in (None, before.started_at) or before.started_at is None:
         return head
     same = is_same_attempt(before, head, known.instance == instance)
+    if not same and known.instance == instance and head.attempt == before.attempt:
+        said = (known.presumed or known).said  # its start was taken as the end of the run before
+        same = said is not None and said.brief.get(s.START_TIME) == head.started_at and _is_late(before, said)
     return head._replace(started_at=before.started_at) if same else head
 
 
-def _since(snapshot: Snapshot, started_at: float | None) -> Snapshot:
-    """A snapshot with the start that is known of its attempt."""
+def _is_late(head: Head, said: ReportedEvent) -> bool:
+    """Whether the start that is known of an attempt is later than its process says."""
+    return head.started_at is not None and head.started_at > said.brief[s.START_TIME]
+
+
+def _since(snapshot: Snapshot, started_at: float | None, is_derived: bool) -> Snapshot:
+    """A snapshot with the start that is known of its attempt; a derived elapsed time follows from it."""
     if started_at is None or snapshot.started_at in (None, started_at):
         return snapshot
-    return replace(snapshot, started_at=started_at)
+    elapsed = wire.since(started_at, snapshot.timestamp) if is_derived else snapshot.elapsed
+    return replace(snapshot, started_at=started_at, elapsed=elapsed)
 
 
 def elapsed_of(event: ReportedEvent, head: Head) -> float | None:

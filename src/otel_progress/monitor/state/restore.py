@@ -46,6 +46,7 @@ def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
         kept.parent_id,
         kept.agent,
         kept.owner,
+        is_numbered=said is not None and said.is_numbered,
     )
     before = None
     if kept.presumed:
