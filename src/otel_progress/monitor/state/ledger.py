@@ -22,6 +22,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.intake.mistakes import LATEST
+from otel_progress.monitor.state import waits
 from otel_progress.monitor.state.attempts import ROUNDED, is_older, is_same_attempt, is_same_start
 from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
@@ -207,6 +208,7 @@ class Entry:
         keyframe: the newest event of the attempt that carried the whole operation; deltas build on it.
         pending: the newest delta whose keyframe is missing.
         curve: completed units over time, while it is open: most events carry only the present.
+        wait_start: when its wait began, if its process is without an SDK of ours.
     """
 
     __slots__ = (
@@ -224,6 +226,7 @@ class Entry:
         "rivals",
         "rolled",
         "said",
+        "wait_start",
     )
 
     def __init__(
@@ -242,6 +245,7 @@ class Entry:
         self.number: int = head.attempt if before is None else before.number
         self.rivals: dict[str, Rival] | None = None if before is None else before.rivals
         self.curve: Curve | None = None if before is None else before.curve
+        self.wait_start: waits.WaitStart | None = None if before is None else before.wait_start
         self.instance = instance
         self.heard_at = heard_at
         self.presumed = presumed
@@ -285,7 +289,8 @@ class Entry:
         found = None if self.said is None else read(self.said)
         if found is None or self.said is None:
             return bare(self.head)
-        return _since(found, self.head.started_at, self.said.brief.get(s.ELAPSED) is None)
+        found = _since(found, self.head.started_at, self.said.brief.get(s.ELAPSED) is None)
+        return waits.timed(found, self.wait_start)
 
     @property
     def is_read(self) -> bool:
@@ -498,6 +503,7 @@ class Ledger:
             known = Entry(head, instance, now, said=keyframe, before=entry)
             found = found._replace(owner=entry.head.owner or keyframe.owner, started_at=head.started_at)
             completed = Entry(found, instance, now, said=delta, before=known)
+            completed.wait_start = waits.after(entry.wait_start, waits.start_in(delta, found), head.sequence)
             _draw(completed)
             self._put(completed)
 
@@ -513,6 +519,7 @@ class Ledger:
             if said is not None:
                 head = head._replace(owner=said.owner)
             entry = Entry(head, instance, now, said=said, snapshot=snapshot)
+            entry.wait_start = waits.after(None, waits.start_in(said, head), -1)
             _draw(entry)
             return self._put(entry)
         known = (before.presumed or before).head  # reported by the process itself, or by somebody with proof
@@ -521,7 +528,7 @@ class Ledger:
         again = spans or is_same_attempt(known, head, same)  # a trace runs once, whenever its first span began
         if again:
             if not _follows(known, head):
-                return before
+                return self._correct(before, head, said)
         elif same and head.attempt != known.attempt:
             if head.attempt < known.attempt:  # within a process the count is right, whatever its clock does
                 return before
@@ -540,8 +547,24 @@ class Ledger:
         entry = Entry(head, instance, now, said=said, snapshot=snapshot, before=before)
         if not again:
             self._begin(entry, before)
+        start = waits.start_in(said, head)
+        entry.wait_start = (
+            waits.after(before.wait_start, start, known.sequence) if again else waits.after(None, start, -1)
+        )
         _draw(entry)
         return self._put(entry)
+
+    def _correct(self, entry: Entry, head: Head, late: ReportedEvent | None) -> Entry:
+        """A late event of the attempt changes no state, but may say when the wait of the newest one began."""
+        known = entry.wait_start
+        if known is None or late is None or not entry.open or entry.presumed is not None:
+            return entry
+        start = waits.corrected(known, waits.start_in(late, head))
+        if start == known:
+            return entry
+        changed = Entry(entry.head, entry.instance, entry.heard_at, said=entry.said, before=entry)
+        changed.wait_start = start
+        return self._put(changed)
 
     def _begin(self, entry: Entry, before: Entry) -> None:
         """Start a new attempt: its number follows the last one; an older run may be alive in its own process."""
