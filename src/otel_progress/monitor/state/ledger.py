@@ -263,7 +263,8 @@ class Entry:
 
     def heard_again(self, delta: ReportedEvent, now: float) -> Entry:
         """The same state, heard of again by a delta whose keyframe is missing."""
-        entry = Entry(self.head, self.instance, now, said=self.said, snapshot=self._snapshot, before=self)
+        known = self._snapshot if self.said is None else None  # the clocks of the snapshot go on
+        entry = Entry(self.head, self.instance, now, said=self.said, snapshot=known, before=self)
         entry.pending = delta
         return entry
 
@@ -290,7 +291,15 @@ class Entry:
         if found is None or self.said is None:
             return bare(self.head)
         found = _since(found, self.head.started_at, self.said.brief.get(s.ELAPSED) is None)
-        return waits.timed(found, self.wait_start)
+        return self._heard_until(waits.timed(found, self.wait_start))
+
+    def _heard_until(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with the time until the delta that waits for its keyframe: its state is older, its clock not."""
+        if self.pending is None or not self.open:
+            return snapshot
+        later = max(0.0, self.pending.time / 1e9 - snapshot.timestamp)
+        wait = snapshot.wait and replace(snapshot.wait, elapsed=snapshot.wait.elapsed + later)
+        return replace(snapshot, elapsed=snapshot.elapsed + later, wait=wait)
 
     @property
     def is_read(self) -> bool:

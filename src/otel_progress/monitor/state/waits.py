@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model.attribute_types import is_seconds
+from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 
-if TYPE_CHECKING:
-    from otel_progress.model.snapshot import Snapshot
-    from otel_progress.monitor.state.ledger import Head, ReportedEvent
+
+class Telling(Protocol):
+    """An event that may tell of a wait; named as in `ledger.ReportedEvent`."""
+
+    @property
+    def event(self) -> str:
+        """Its name."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether no SDK of ours sent it."""
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """All attributes."""
+
+
+class Moment(Protocol):
+    """When an event happened, and the status since; named as in `ledger.Head`."""
+
+    @property
+    def status(self) -> Status:
+        """The status of its operation."""
+
+    @property
+    def timestamp(self) -> float:
+        """When it happened, in Unix seconds."""
+
+    @property
+    def sequence(self) -> int:
+        """Its number in the attempt."""
 
 
 class WaitStart(NamedTuple):
@@ -30,7 +60,7 @@ class WaitStart(NamedTuple):
     is_told: bool
 
 
-def start_in(event: ReportedEvent | None, head: Head) -> WaitStart | None:
+def start_in(event: Telling | None, head: Moment) -> WaitStart | None:
     """The start of the wait as far as one event knows it; None if it tells of none, or an SDK of ours sent it."""
     if event is None or head.status is not Status.WAITING or not event.is_foreign:
         return None
