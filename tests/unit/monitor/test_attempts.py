@@ -15,6 +15,7 @@ from otel_progress.model.status import Status
 from otel_progress.monitor.intake.records import groups
 from otel_progress.monitor.intake.requests import parse
 from otel_progress.monitor.state.ledger import Ledger
+from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock
 
 AT = 1_700_000_000.0
@@ -128,6 +129,56 @@ def test_two_processes_are_one_attempt_only_within_a_millisecond(monitor: Parts)
     assert (number(monitor), monitor.row()["status"]) == (1, "lost")
     monitor.say(run(0.5), event=s.OPERATION_STARTED, instance="p2")
     assert (number(monitor), monitor.row()["status"]) == (2, "running")
+
+
+# -- what another process says of the same start, and what numbers say
+
+
+def hear(ledger: Ledger, event: Snapshot, instance: str) -> None:
+    """An event of an emitter without an SDK of ours arrives."""
+    about = otlp.resource({s.SERVICE_INSTANCE_ID: instance})
+    for group in groups(parse("logs", otlp.envelope(about, otlp.scope("emitter", ""), [event_of(event)]))):
+        ledger.hear(group.resource, group.records, 1.0)
+
+
+RETRIED = (
+    ("p1", Snapshot("a", "w", Status.RUNNING, AT, sequence=1, started_at=AT)),
+    ("p1", Snapshot("a", "w", Status.FAILED, AT + 0.2, sequence=2, started_at=AT)),
+    ("p2", Snapshot("a", "w", Status.RUNNING, AT + 0.4, sequence=1, started_at=AT)),
+    ("p2", Snapshot("a", "w", Status.RUNNING, AT + 2, sequence=2, started_at=AT)),
+    ("p2", Snapshot("a", "w", Status.COMPLETED, AT + 3, sequence=3, started_at=AT)),
+)
+NUMBERED = tuple(
+    (f"p{attempt}", Snapshot("a", "w", status, at, attempt=attempt, sequence=sequence, started_at=began))
+    for attempt, began in ((1, AT), (2, AT - 110), (3, AT - 5))
+    for sequence, status, at in ((1, Status.RUNNING, began), (2, Status.FAILED, began + 1))
+)
+
+
+@given(st.permutations(RETRIED * 2))
+def test_retry_that_names_the_same_start_ends_as_the_retry(told: list[tuple[str, Snapshot]]) -> None:
+    """In whatever order the events of both processes come, and come again, the state is that of the later run."""
+    ledger = Ledger()
+    for instance, event in told:
+        hear(ledger, event, instance)
+    assert ledger.operations["a"].head.status is Status.COMPLETED
+
+
+@given(st.permutations(NUMBERED * 2))
+def test_numbers_that_count_all_attempts_beat_clocks(told: list[tuple[str, Snapshot]]) -> None:
+    """In whatever order they come, and come again, the highest number is the newest attempt."""
+    ledger = Ledger()
+    for instance, event in told:
+        hear(ledger, event, instance)
+    entry = ledger.operations["a"]
+    assert (entry.instance, entry.head.attempt, entry.head.sequence) == ("p3", 3, 2)
+
+
+def test_observer_that_calls_an_ended_run_lost_begins_no_attempt(monitor: Parts) -> None:
+    """Who only saw the process end says nothing new of a run that ended."""
+    monitor.say(run(0, 2, Status.COMPLETED), event=s.OPERATION_ENDED)
+    monitor.say(run(0, 3, Status.LOST), event=s.OPERATION_ENDED, instance="observer")
+    assert (number(monitor), monitor.row()["status"]) == (1, "completed")
 
 
 # -- two at once

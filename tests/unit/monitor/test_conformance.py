@@ -31,6 +31,7 @@ KEYS = (
     "elapsed",
 )
 PROGRESS = ("completed", "total", "unit", "ratio", "percentage", "rate")
+WAIT = ("reason", "elapsed", "overdue_after")
 STAGE = ("name", "status", "planned", "elapsed", "reason")
 
 
@@ -67,7 +68,7 @@ def state(monitor: Parts, key: str) -> dict[str, Any] | None:
     seen = monitor.views.detail(entry)
     found: dict[str, Any] = {name: seen.get(name) for name in KEYS}
     found |= {"message": seen["progress"].get("current_step"), "progress": counts(seen["progress"])}
-    found["wait"] = {"reason": seen["wait"]["reason"]} if "wait" in seen else None
+    found["wait"] = {name: seen["wait"].get(name) for name in WAIT} if "wait" in seen else None
     stages = seen.get("stages", [])
     found["stages"] = {one["path"]: {key: one.get(key) for key in STAGE} | counts(one["progress"]) for one in stages}
     found["stage_list"] = [[one["path"], one["status"], one["progress"].get("completed")] for one in stages]

@@ -33,22 +33,56 @@ class Said(Protocol):
     def started_at(self) -> float | None:
         """When the attempt began, in Unix seconds; None if it has not, or if that is unknown."""
 
+    @property
+    def is_numbered(self) -> bool:
+        """Whether its emitter counts the attempts of all processes; an SDK of ours counts those of its own."""
+
 
 def is_same_attempt(one: Said, other: Said, same_process: bool) -> bool:
     """Whether both belong to one attempt; before its start, an attempt is identified by its number and process.
 
-    Within a process a start of less than a second later is the same one, unless the first run was over by then.
+    Within a process a start of less than a second later is the same one, unless the first run was over by then. What
+    another process says of the same start after the end is a run of its own, unless it is an end that an observer saw.
     """
     if one.attempt != other.attempt:
         return False
     if one.started_at is None or other.started_at is None:
         return same_process
+    if is_same_start(one, other):
+        return same_process or not (_ran_later(one, other) or _ran_later(other, one))
     apart = round(abs(one.started_at - other.started_at), _DIGITS)
-    if apart <= ROUNDED:
-        return True
     return same_process and apart < JITTER and not (_is_over(one, other) or _is_over(other, one))
+
+
+def is_same_start(one: Said, other: Said) -> bool:
+    """Whether both name one start, as far as rounding allows."""
+    if one.started_at is None or other.started_at is None:
+        return False
+    return round(abs(one.started_at - other.started_at), _DIGITS) <= ROUNDED
 
 
 def _is_over(one: Said, other: Said) -> bool:
     """Whether one had ended when the other began."""
     return one.status.final and other.started_at is not None and one.timestamp <= other.started_at
+
+
+def _ran_later(end: Said, other: Said) -> bool:
+    """Whether another process ran it when this run had ended; one that says how it was lost only saw the end."""
+    return end.status.final and other.status is not Status.LOST and other.timestamp > end.timestamp
+
+
+def is_older(one: Said, known: Said) -> bool:
+    """Whether an attempt in one process is older than a known one in another process.
+
+    Numbers decide if both emitters count all attempts, whatever the clocks say; else the starts, and if these are the
+    same, what happened later.
+    """
+    if one.is_numbered and known.is_numbered and one.attempt != known.attempt:
+        return one.attempt < known.attempt
+    return _place(one, known) < _place(known, one)
+
+
+def _place(one: Said, other: Said) -> tuple[float, int, float]:
+    began, others = (said.timestamp if said.started_at is None else said.started_at for said in (one, other))
+    is_same = round(abs(began - others), _DIGITS) <= ROUNDED
+    return (min(began, others) if is_same else began, one.attempt, one.timestamp)

@@ -1,10 +1,9 @@
 """The ledger: the newest state of each operation, from log events that arrive in any order, repeatedly, or not at all.
 
 A keyframe carries the whole operation, and a delta what differs from the keyframe that it names, so the newest event is
-the state: newest by the start of its attempt, then by attempt, then by sequence. Of a delta whose keyframe is missing
-only the newest is kept, until the keyframe comes; `lacking` has its operation. A late event never undoes a final
-status; only a newer attempt starts over. Nothing here reads a clock: times are arguments, in seconds of the observer's
-monotonic clock.
+the state: newest by its attempt, see `attempts`, then by sequence. Of a delta whose keyframe is missing only the newest
+is kept, until the keyframe comes; `lacking` has its operation. A late event never undoes a final status; only a newer
+attempt starts over. Nothing here reads a clock: times are arguments, in seconds of the observer's monotonic clock.
 """
 
 from __future__ import annotations
@@ -23,7 +22,8 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 from otel_progress.monitor.intake.mistakes import LATEST
-from otel_progress.monitor.state.attempts import is_same_attempt
+from otel_progress.monitor.state import waits
+from otel_progress.monitor.state.attempts import ROUNDED, is_older, is_same_attempt, is_same_start
 from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.room import OPERATIONS_FULL, PROCESSES_FULL, Room
@@ -168,11 +168,7 @@ class Head(NamedTuple):
     parent_id: str | None = None
     agent: str | None = None
     owner: str | None = None
-
-    @property
-    def rank(self) -> tuple[float, int, int]:
-        """The sort key of events. An operation that has not started is as new as its event."""
-        return (self.timestamp if self.started_at is None else self.started_at, self.attempt, self.sequence)
+    is_numbered: bool = False
 
 
 class Rival(NamedTuple):
@@ -212,6 +208,7 @@ class Entry:
         keyframe: the newest event of the attempt that carried the whole operation; deltas build on it.
         pending: the newest delta whose keyframe is missing.
         curve: completed units over time, while it is open: most events carry only the present.
+        wait_start: when its wait began, if its process is without an SDK of ours.
     """
 
     __slots__ = (
@@ -229,6 +226,7 @@ class Entry:
         "rivals",
         "rolled",
         "said",
+        "wait_start",
     )
 
     def __init__(
@@ -247,6 +245,7 @@ class Entry:
         self.number: int = head.attempt if before is None else before.number
         self.rivals: dict[str, Rival] | None = None if before is None else before.rivals
         self.curve: Curve | None = None if before is None else before.curve
+        self.wait_start: waits.WaitStart | None = None if before is None else before.wait_start
         self.instance = instance
         self.heard_at = heard_at
         self.presumed = presumed
@@ -264,7 +263,8 @@ class Entry:
 
     def heard_again(self, delta: ReportedEvent, now: float) -> Entry:
         """The same state, heard of again by a delta whose keyframe is missing."""
-        entry = Entry(self.head, self.instance, now, said=self.said, snapshot=self._snapshot, before=self)
+        known = self._snapshot if self.said is None else None  # the clocks of the snapshot go on
+        entry = Entry(self.head, self.instance, now, said=self.said, snapshot=known, before=self)
         entry.pending = delta
         return entry
 
@@ -283,9 +283,30 @@ class Entry:
         """The reported state; if parts of the event are invalid, only the valid ones."""
         seen = self._snapshot  # another thread may release it
         if seen is None:
-            found = None if self.said is None else read(self.said)
-            seen = self._snapshot = bare(self.head) if found is None else _since(found, self.head.started_at)
+            seen = self._snapshot = self._read()
         return seen
+
+    def _read(self) -> Snapshot:
+        found = None if self.said is None else read(self.said)
+        if found is None or self.said is None:
+            return bare(self.head)
+        found = _since(found, self.head.started_at, self.said.brief.get(s.ELAPSED) is None)
+        return self._heard_until(waits.timed(found, self.wait_start))
+
+    @property
+    def heard_later(self) -> float:
+        """Seconds from the event that tells its state to the delta that waits for its keyframe; 0 if none does."""
+        if self.pending is None or not self.open:
+            return 0.0
+        return max(0.0, self.pending.time / 1e9 - self.head.timestamp)
+
+    def _heard_until(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot with the time until the delta that waits for its keyframe: its state is older, its clock not."""
+        later = self.heard_later
+        if not later:
+            return snapshot
+        wait = snapshot.wait and replace(snapshot.wait, elapsed=snapshot.wait.elapsed + later)
+        return replace(snapshot, elapsed=snapshot.elapsed + later, wait=wait)
 
     @property
     def is_read(self) -> bool:
@@ -362,6 +383,7 @@ def head_of(event: ReportedEvent) -> Head | None:
         started,
         parent if type(parent) is str else None,
         agent if type(agent) is str else None,
+        is_numbered=event.is_foreign and s.OPERATION_ATTEMPT in event.brief,
     )
 
 
@@ -497,6 +519,7 @@ class Ledger:
             known = Entry(head, instance, now, said=keyframe, before=entry)
             found = found._replace(owner=entry.head.owner or keyframe.owner, started_at=head.started_at)
             completed = Entry(found, instance, now, said=delta, before=known)
+            completed.wait_start = waits.after(entry.wait_start, waits.start_in(delta, found), head.sequence)
             _draw(completed)
             self._put(completed)
 
@@ -512,6 +535,7 @@ class Ledger:
             if said is not None:
                 head = head._replace(owner=said.owner)
             entry = Entry(head, instance, now, said=said, snapshot=snapshot)
+            entry.wait_start = waits.after(None, waits.start_in(said, head), -1)
             _draw(entry)
             return self._put(entry)
         known = (before.presumed or before).head  # reported by the process itself, or by somebody with proof
@@ -520,14 +544,17 @@ class Ledger:
         again = spans or is_same_attempt(known, head, same)  # a trace runs once, whenever its first span began
         if again:
             if not _follows(known, head):
-                return before
+                return self._correct(before, head, said)
         elif same and head.attempt != known.attempt:
             if head.attempt < known.attempt:  # within a process the count is right, whatever its clock does
                 return before
-        elif head.rank < known.rank:
+        elif is_older(head, known):
             if not same:
                 self._meet(before, head, instance)
             return before
+        elif not same and known.status.final and is_same_start(head, known):
+            earliest = max(known.timestamp, (known.started_at or 0.0) + 2 * ROUNDED)
+            head = head._replace(started_at=earliest)
         owner = known.owner
         if owner is None and said is not None and head.attempt != known.attempt:
             owner = said.owner
@@ -536,8 +563,24 @@ class Ledger:
         entry = Entry(head, instance, now, said=said, snapshot=snapshot, before=before)
         if not again:
             self._begin(entry, before)
+        start = waits.start_in(said, head)
+        entry.wait_start = (
+            waits.after(before.wait_start, start, known.sequence) if again else waits.after(None, start, -1)
+        )
         _draw(entry)
         return self._put(entry)
+
+    def _correct(self, entry: Entry, head: Head, late: ReportedEvent | None) -> Entry:
+        """A late event of the attempt changes no state, but may say when the wait of the newest one began."""
+        known = entry.wait_start
+        if known is None or late is None or not entry.open or entry.presumed is not None:
+            return entry
+        start = waits.corrected(known, waits.start_in(late, head))
+        if start == known:
+            return entry
+        changed = Entry(entry.head, entry.instance, entry.heard_at, said=entry.said, before=entry)
+        changed.wait_start = start
+        return self._put(changed)
 
     def _begin(self, entry: Entry, before: Entry) -> None:
         """Start a new attempt: its number follows the last one; an older run may be alive in its own process."""
@@ -853,14 +896,23 @@ def _settled(head: Head, known: Entry | None, instance: str) -> Head:
     if head.started_at in (None, before.started_at) or before.started_at is None:
         return head
     same = is_same_attempt(before, head, known.instance == instance)
+    if not same and known.instance == instance and head.attempt == before.attempt:
+        said = (known.presumed or known).said  # its start was taken as the end of the run before
+        same = said is not None and said.brief.get(s.START_TIME) == head.started_at and _is_late(before, said)
     return head._replace(started_at=before.started_at) if same else head
 
 
-def _since(snapshot: Snapshot, started_at: float | None) -> Snapshot:
-    """A snapshot with the start that is known of its attempt."""
+def _is_late(head: Head, said: ReportedEvent) -> bool:
+    """Whether the start that is known of an attempt is later than its process says."""
+    return head.started_at is not None and head.started_at > said.brief[s.START_TIME]
+
+
+def _since(snapshot: Snapshot, started_at: float | None, is_derived: bool) -> Snapshot:
+    """A snapshot with the start that is known of its attempt; a derived elapsed time follows from it."""
     if started_at is None or snapshot.started_at in (None, started_at):
         return snapshot
-    return replace(snapshot, started_at=started_at)
+    elapsed = wire.since(started_at, snapshot.timestamp) if is_derived else snapshot.elapsed
+    return replace(snapshot, started_at=started_at, elapsed=elapsed)
 
 
 def elapsed_of(event: ReportedEvent, head: Head) -> float | None:

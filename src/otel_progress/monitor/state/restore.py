@@ -14,7 +14,7 @@ from otel_progress.model.curve import Curve
 from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.messages import LogRecord
 from otel_progress.monitor.intake.records import Record, parse_record
-from otel_progress.monitor.state import foreign_traces
+from otel_progress.monitor.state import foreign_traces, waits
 from otel_progress.monitor.state.attempts import is_same_attempt
 from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, Seen, bare, head_of, keyframe_of
 from otel_progress.monitor.state.ledger import process_of as make_process
@@ -49,6 +49,7 @@ def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
         kept.parent_id,
         kept.agent,
         kept.owner,
+        is_numbered=said is not None and said.is_numbered,
     )
     before = None
     if kept.presumed:
@@ -57,6 +58,7 @@ def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
         before.number, before.keyframe = kept.attempt, keyframe or before.keyframe
     entry = Entry(head, kept.instance, heard_at, said=record, presumed=before)
     entry.number, entry.keyframe = kept.attempt, keyframe or entry.keyframe
+    entry.wait_start = waits.after(None, waits.start_in(record, head), head.sequence - 1)
     entry.rolled = shown_of(kept.rolled)
     entry.revision = kept.revision
     told = record.brief.get(s.CURVE)
@@ -95,7 +97,7 @@ def _with_curve(entry: Entry, said: Record) -> bytes:
 
 def _raw_of(entry: Entry) -> bytes:
     """The log record of an operation."""
-    return _with_curve(entry, entry.said) if isinstance(entry.said, Record) else raw_of(entry)
+    return _with_curve(entry, entry.said) + _wait_of(entry) if isinstance(entry.said, Record) else raw_of(entry)
 
 
 def _observed(heard_at: float) -> bytes:
@@ -108,6 +110,14 @@ def heard_at_of(kept: StoredOperation, now: float) -> float:
     """When a stored operation was last heard of, on the monotonic clock, at `now`; its process may have another one."""
     observed = LogRecord.FromString(kept.raw).observed_time_unix_nano / 1e9 or kept.timestamp
     return now - max(0.0, clock.time_ns() / 1e9 - observed)
+
+
+def _wait_of(entry: Entry) -> bytes:
+    """The attribute that says for how long an operation has waited, if its event does not say so."""
+    start = entry.wait_start
+    if start is None or entry.said is None or not entry.open or s.WAIT_DURATION in entry.said.attributes:
+        return b""
+    return otlp.attributes(6, {s.WAIT_DURATION: max(0.0, entry.head.timestamp - start.at)})
 
 
 def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperation:
@@ -128,7 +138,7 @@ def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperati
         entry.instance,
         entry.revision,
         ledger.search_text(entry),
-        _raw_of(entry) + _observed(entry.heard_at),
+        _raw_of(entry) + _observed(entry.heard_at - entry.heard_later),
         entry.presumed is not None,
         head.operation_id in dead,
         rolled_of(ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
