@@ -255,6 +255,7 @@ ANSWERS: dict[str, tuple[str, int, dict[str, str], bytes]] = {
     "405": ("path", 405, {}, b""),
     "413": ("too_large", 413, {}, b""),
     "415": ("refused_data", 415, {}, b""),
+    "421": ("other_name", 421, {}, b"no"),
     "429": ("busy", 429, {"Retry-After": "7"}, b""),
     "503": ("busy", 503, {}, b""),
     "502": ("gateway", 502, {}, b"<html>bad gateway</html>"),

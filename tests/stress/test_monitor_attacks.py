@@ -80,8 +80,8 @@ def test_name_that_was_rebound_gets_nothing(served: Served) -> None:
     """A page under a rebound name reaches no path, by HTTP or WebSocket."""
     evil = {"Host": f"evil.example:{served.port}"}
     for method, path in (("GET", "/"), ("GET", "/operations"), ("GET", "/stream"), ("POST", "/v1/logs")):
-        assert served.ask(method, path, b"", evil).status == 403
-    assert upgrade(served, "/stream", host="evil.example").startswith(b"HTTP/1.1 403")
+        assert served.ask(method, path, b"", evil).status == 421
+    assert upgrade(served, "/stream", host="evil.example").startswith(b"HTTP/1.1 421")
 
 
 def upgrade(served: Served, path: str, host: str = "", **headers: str) -> bytes:

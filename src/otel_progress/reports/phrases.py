@@ -39,9 +39,5 @@ def listed(values: Mapping[str, object]) -> str:
 
 def counted(progress: Progress) -> str:
     """What is done with its unit, items too: `60 items`, `7/100 rows`."""
-    said = words.counted(progress)
-    return (
-        f"{said} {plural('item', progress.total or progress.completed or 0)}"
-        if progress.unit == "item" and said
-        else said
-    )
+    said, items = words.counted(progress), plural("item", progress.total or progress.completed or 0)
+    return f"{said} {items}" if progress.unit == "item" and said and not said.endswith(items) else said

@@ -187,7 +187,7 @@ def test_the_monitor_posts_the_same(hook: Hook, monitor: Parts, name: str) -> No
     event = Event(name, round((AT + 100) * 1e9), snapshot, 3)
     ours = json.loads(json.dumps({"operation": OperationRows().row(event), "event": event_json(event)}))
     for one in (theirs["operation"], ours["operation"]):
-        for key in ("service", "host", "pid", "revision", "trouble"):
+        for key in ("service", "host", "pid", "revision", "trouble", "warning"):  # here its clock is ahead
             one.pop(key, None)
     assert ours["operation"] == theirs["operation"]
     assert ours["event"].keys() == theirs["event"].keys()

@@ -100,7 +100,7 @@ def _hook() -> None:
     vitals.prepare()
     atexit.register(_exit)
     raw_exit.watch(_leave)
-    if hooks.on_first is not None:  # below `run`: the program may know nothing of us
+    if settings.run_endpoint():  # below `run`: the program may know nothing of us
         own_threads.hide()
     # Python calls hooks of a child in the order of registration, and ours uses a pool: its lock must be free by then.
     importlib.import_module("concurrent.futures.thread")

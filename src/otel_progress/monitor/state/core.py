@@ -450,11 +450,14 @@ class Core:
                 self._complain(mistake, group)
 
     def _complain(self, mistake: Mistake, group: records.Group) -> None:
-        """Count a mistake of a sender; the first one about a field is told, in the answer as well."""
+        """Count a mistake of a sender; the first one about a field is told, in the answer as well.
+
+        Many SDKs name no instance unless they are told to: that is nothing for each of their answers.
+        """
         instance = self.ledger.instance_of(group.resource)
         name = str(group.resource.get(s.SERVICE_NAME) or "a program")[:NAME]
         told = self.mistakes.note(mistake, instance, f"{name} ({instance[:NAME]})")
-        if told is not None:
+        if told is not None and mistake.kind != "instance":
             self._why[told] = None
 
     def _leave_verdicts(self, process: Process) -> Process:
