@@ -1,4 +1,4 @@
-"""What `otel-progress` says without a command: how to begin."""
+"""How to begin, as `otel-progress` says it without a command, and how to report to a monitor."""
 
 from __future__ import annotations
 
@@ -27,3 +27,8 @@ otel-progress shows long-running work while it runs: how far it is, how long it 
   Documentation and dashboards:     otel-progress assets DIR
   Completion by the Tab key:        otel-progress completion bash|zsh|fish
 """
+
+
+def sending(url: str) -> str:
+    """The command by which a program reports to a monitor at this address."""
+    return f"OTEL_EXPORTER_OTLP_ENDPOINT={url} OTEL_PROGRESS_CONFIGURE=true python job.py"

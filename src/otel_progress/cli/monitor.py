@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from otel_progress.cli.guide import sending
 from otel_progress.cli.parsing import between, describe, offer
 from otel_progress.errors import InvalidArgument, ProgressError
 from otel_progress.model.redact import Redact, by_name, guarded
@@ -40,7 +41,8 @@ runs. Nothing else is needed. State and history are kept in a file and survive a
 _EXAMPLE: Final = f"""\
 example:
   otel-progress monitor --open
-  OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 OTEL_PROGRESS_CONFIGURE=true python job.py   (elsewhere)
+  {sending("http://127.0.0.1:4318")}
+                                                                       (in another terminal)
   otel-progress watch                                                  (the same, in the terminal)
 
   otel-progress monitor --forward http://collector:4318                forward everything to a Collector
@@ -256,7 +258,7 @@ def _greet(monitor: Monitor) -> None:
         f"  page     {monitor.url}{monitor.auth.link() if monitor.auth.needs_token else ''}",
         f"  OTLP     {monitor.url} (http/protobuf and JSON){grpc}",
         f"  kept in  {monitor.path}",
-        f"  send     OTEL_EXPORTER_OTLP_ENDPOINT={monitor.url} OTEL_PROGRESS_CONFIGURE=true python job.py",
+        f"  send     {sending(monitor.url)}",
         "Ctrl+C ends it; its state is kept.",
     ]
     if monitor.auth.needs_token:

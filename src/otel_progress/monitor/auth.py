@@ -184,17 +184,12 @@ class Auth:
 
     def refuse(self, path: str, headers: Headers) -> tuple[int, str] | None:
         """Why a request is refused by its origin, as a status and words; None if it is allowed."""
-        other = self.other_name(headers)
-        if other is not None:
-            return MISDIRECTED, f"the monitor is not known as {other[:100]!r}; allow the name with --allowed-host"
-        why = self._why_not(path, headers)
-        return None if why is None else (403, why)
-
-    def other_name(self, headers: Headers) -> str | None:
-        """The name by which a request calls this monitor, if it is none of its names: DNS may point any name here."""
         hosts = headers.getlist("host")
         host = hosts[0].lower() if len(hosts) == 1 else ""
-        return None if self._hosts is None or self._is_us(host) else host
+        if self._hosts is not None and not self._is_us(host):
+            return MISDIRECTED, f"the monitor is not known as {host[:100]!r}; allow the name with --allowed-host"
+        why = self._why_not(path, headers)
+        return None if why is None else (403, why)
 
     @staticmethod
     def _why_not(path: str, headers: Headers) -> str | None:
@@ -246,11 +241,11 @@ class Guard:
         scope = {**scope, "path": path}  # not decoded: an id is one path segment, whatever it contains
         safe = safely(send, scope)
         refused = self._auth.refuse(path, headers)
-        if refused is not None and not _is_probe(path, scope, refused[0]):
-            await deny(*refused, scope, receive, safe)
-            return
-        if refused is not None:  # a probe knows the address alone, and hears only whether the monitor is well
-            scope["identity"] = scope["session"] = None
+        if refused is not None:
+            if not _is_probe(path, scope, refused[0]):
+                await deny(*refused, scope, receive, safe)
+                return
+            scope["identity"] = scope["session"] = None  # a probe hears only whether the monitor is well
             await self._app(scope, receive, safe)
             return
         identity = self._auth.who(headers)

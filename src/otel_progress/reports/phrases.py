@@ -39,5 +39,6 @@ def listed(values: Mapping[str, object]) -> str:
 
 def counted(progress: Progress) -> str:
     """What is done with its unit, items too: `60 items`, `7/100 rows`."""
-    said, items = words.counted(progress), plural("item", progress.total or progress.completed or 0)
-    return f"{said} {items}" if progress.unit == "item" and said and not said.endswith(items) else said
+    said, of = words.counted(progress), progress.total
+    is_bare = progress.unit == "item" and bool(said) and bool(of) and of != progress.completed
+    return f"{said} {plural('item', of or 0)}" if is_bare else said

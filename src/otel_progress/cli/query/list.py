@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import IO, Final, NamedTuple
 
 from otel_progress import clock
+from otel_progress.cli.guide import sending
 from otel_progress.cli.parsing import offer, whole
 from otel_progress.cli.parsing import words as some_of
 from otel_progress.cli.query.cells import begun, counted, doing, icon, muted_words, percent, remaining, spent, state
@@ -161,5 +162,7 @@ def _doing(one: Snapshot, row: Row) -> words.Span:
 def _nothing(client: Client, *, filtered: bool) -> list[words.Line]:
     if filtered:
         return [(("nothing matches; `otel-progress list` shows all", "dim"),)]
-    send = f"    OTEL_EXPORTER_OTLP_ENDPOINT={client.url} OTEL_PROGRESS_CONFIGURE=true python job.py"
-    return [((f"the monitor at {client.url} knows no operation yet; send some with", ""),), ((send, "bold"),)]
+    return [
+        ((f"the monitor at {client.url} knows no operation yet; send some with", ""),),
+        ((f"    {sending(client.url)}", "bold"),),
+    ]

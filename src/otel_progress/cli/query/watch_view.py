@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import IO, Any, Final
 
 from otel_progress import clock, settings
+from otel_progress.cli.guide import sending
 from otel_progress.cli.query.client import Client, ConnectionLost, ErrorResponse
 from otel_progress.cli.query.exit_codes import NOT_FOUND, CommandError
 from otel_progress.cli.query.on_screen import OnScreen
@@ -183,7 +184,7 @@ class WatchView:
             return []
         elif not self._board.running:
             line = (("nothing runs yet", "bold"), (f"{DOT}Ctrl+C leaves", "dim"))
-            how = f"OTEL_EXPORTER_OTLP_ENDPOINT={self._client.url} OTEL_PROGRESS_CONFIGURE=true python job.py"
+            how = sending(self._client.url)
             return [
                 cut(line, self._screen.rich.width),
                 cut((("send with  ", "dim"), (how, "")), self._screen.rich.width),

@@ -1,7 +1,7 @@
-"""`os._exit` and `os.execv`, which run no hooks: they wait briefly until what ended has been sent.
+"""`os._exit` and `os.execv` run no hooks: here they first wait briefly until what ended has been sent.
 
-Children made by `os.fork` end that way. A copy that somebody imported before, as by `from os import _exit`, does not
-wait.
+Children made by `os.fork` usually end by `os._exit`. A function that was imported before, as by `from os import _exit`,
+does not wait.
 """
 
 from __future__ import annotations

@@ -267,7 +267,7 @@ def _tell_ends(timeout: float) -> None:
 
 
 def _leave(timeout: float) -> None:
-    """The process ends by `os._exit`: send what ended; what runs is left open."""
+    """The process ends by `os._exit`, or executes another program: send what ended; what runs is left open."""
     if registry.pid != os.getpid():
         return
     deadline = clock.monotonic() + timeout

@@ -50,7 +50,7 @@ def is_same_attempt(one: Said, other: Said, same_process: bool) -> bool:
         return same_process
     if is_same_start(one, other):
         return same_process or not (_ran_later(one, other) or _ran_later(other, one))
-    apart = round(abs(one.started_at - other.started_at), _DIGITS)
+    apart = _apart(one.started_at, other.started_at)
     return same_process and apart < JITTER and not (_is_over(one, other) or _is_over(other, one))
 
 
@@ -58,7 +58,12 @@ def is_same_start(one: Said, other: Said) -> bool:
     """Whether both name one start, as far as rounding allows."""
     if one.started_at is None or other.started_at is None:
         return False
-    return round(abs(one.started_at - other.started_at), _DIGITS) <= ROUNDED
+    return _apart(one.started_at, other.started_at) <= ROUNDED
+
+
+def _apart(one: float, other: float) -> float:
+    """The seconds between two times since 1970, without what their floats can't hold."""
+    return round(abs(one - other), _DIGITS)
 
 
 def _is_over(one: Said, other: Said) -> bool:
@@ -84,5 +89,4 @@ def is_older(one: Said, known: Said) -> bool:
 
 def _place(one: Said, other: Said) -> tuple[float, int, float]:
     began, others = (said.timestamp if said.started_at is None else said.started_at for said in (one, other))
-    is_same = round(abs(began - others), _DIGITS) <= ROUNDED
-    return (min(began, others) if is_same else began, one.attempt, one.timestamp)
+    return (min(began, others) if _apart(began, others) <= ROUNDED else began, one.attempt, one.timestamp)

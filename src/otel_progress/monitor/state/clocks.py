@@ -1,6 +1,6 @@
 """Which processes have a clock that differs from the monitor's: said on their rows, in details and in `/health`.
 
-Only the times of events are compared with it; no duration rests on either.
+Only the times of events are compared with the monitor's; no duration is computed from them.
 """
 
 from __future__ import annotations
