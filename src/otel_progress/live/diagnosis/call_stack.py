@@ -13,10 +13,10 @@ from types import FrameType
 from typing import Any, Final, NamedTuple
 
 from otel_progress.live import redaction
-from otel_progress.live.diagnosis import holders, packages, tasks, trio_tasks
+from otel_progress.live.diagnosis import greenlets, holders, packages, tasks, trio_tasks
 from otel_progress.live.diagnosis.awaits import Link, shown, source
 from otel_progress.live.diagnosis.event_loops import EventLoops
-from otel_progress.live.diagnosis.places import Place, current, here
+from otel_progress.live.diagnosis.places import Place, are_shared, current, here
 from otel_progress.live.diagnosis.reading import field, types_of
 from otel_progress.live.diagnosis.source_lines import Spot, forget, printable, spot, told
 from otel_progress.live.diagnosis.workers import Workers, consumers, outward
@@ -109,7 +109,7 @@ class _Look:
         """With `plain`, only the places themselves, not what they wait for."""
         self.plain = plain
         current(None)  # so that asyncio is known
-        self.frames = sys._current_frames()
+        self.frames = sys._current_frames() | greenlets.frames()
         self.workers = Workers(self.frames)
         self.loops = EventLoops(self.frames, blocked)
         self.seen: set[int] = set()
@@ -150,6 +150,8 @@ class _Look:
 
     def place(self, place: Place) -> list[_Section]:
         """The sections of a place."""
+        if are_shared():
+            return []
         if place.task is None:
             return [] if place.alive() is None else self.thread(place.thread)
         task = place.task()

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from threading import get_ident
 from typing import Any, NamedTuple
 
+from otel_progress.live.diagnosis import greenlets
+
 
 class _Alive:
     """Lives as long as its thread; unlike idents, these are never reused."""
@@ -34,6 +36,7 @@ class _Here(threading.local):
     def __init__(self) -> None:
         self.alive = _Alive()
         self.place = Place(get_ident(), weakref.ref(self.alive))
+        greenlets.note(self.place.thread)
 
 
 _here = _Here()
@@ -83,6 +86,11 @@ def here() -> Place:
         task = _trio_task()
     place = _here.place
     return place if task is None else _new(Place, (place[0], place[1], _ref(task)))
+
+
+def are_shared() -> bool:
+    """Whether work of all greenlets has the place of their thread: threads were replaced after this module came."""
+    return threading.get_ident is not get_ident
 
 
 async def sleep(seconds: float) -> None:

@@ -13,8 +13,8 @@ import threading
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock, forks, settings
-from otel_progress.live import context, crashes, hooks
-from otel_progress.live.diagnosis import vitals
+from otel_progress.live import context, crashes, hooks, misuse
+from otel_progress.live.diagnosis import places, vitals
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.engine import learning, own_threads, process, raw_exit, resources
 from otel_progress.live.engine.cadence import cadence
@@ -322,6 +322,13 @@ def _after_fork_in_child() -> None:
 def _prepare(operation: OperationState) -> None:
     """Prepare the start of an operation whose events are wanted."""
     operation._place = here()
+    if "gevent" in sys.modules and places.are_shared():
+        misuse.warn_of(
+            "gevent",
+            "patched late",
+            "gevent replaced the threads of Python after otel_progress was imported, so operations may not be seen "
+            "while they run; call gevent.monkey.patch_all() before any other import",
+        )
     termination.started()
     if ticker.resting:
         ensure()
