@@ -175,6 +175,20 @@ def executable(pid: int, proc: Path = PROC) -> str | None:
         return None
 
 
+def command(pid: int, proc: Path = PROC) -> tuple[list[str], str | None]:
+    """The command line of a process, empty if nobody tells, and its working directory."""
+    folder = proc / str(pid)
+    try:
+        words = (folder / "cmdline").read_bytes().split(b"\0")[:-1]
+    except OSError:
+        return [], None
+    try:
+        cwd = os.readlink(folder / "cwd")
+    except OSError:
+        cwd = None
+    return [os.fsdecode(word) for word in words], cwd
+
+
 def boot_id(proc: Path = PROC) -> str:
     """What identifies this run of the kernel; empty if that is unknown."""
     try:

@@ -16,6 +16,7 @@ from otel_progress.cli.run.control_offer import ControlOffer
 from otel_progress.cli.run.deaths import Stores
 from otel_progress.cli.run.environment import absent, endpoints, mute, redirected
 from otel_progress.cli.run.late_receiver import LateReceiver
+from otel_progress.cli.run.pythons import Pythons
 from otel_progress.cli.run.remarks import Remarks
 from otel_progress.cli.run.signals import Signals
 from otel_progress.cli.run.spawning import NotStarted
@@ -131,6 +132,9 @@ class Supervisor:
         intake.start()
         environ = self._control.environment(redirected(self._environ, intake.endpoint))
         environ = self._stores.environment(environ if host is None else host.environment(environ))
+        self._pythons = Pythons(intake.endpoint, self._environ, lambda: self._watcher.heard)
+        if (verbose or self._follower is not None) and not mute(self._environ):
+            self._pythons.watch(self._say)
         if self._policy is not None:
             about = (self._signals, self._watcher, self._follower, self._remarks, self._say)
             self._between = BetweenStarts(self._policy, *about, mark=("OTEL_EXPORTER_OTLP_ENDPOINT", intake.endpoint))
@@ -142,6 +146,7 @@ class Supervisor:
             return error.code
         while self._between is not None and self._between.goes_on(end.exit, end.session):
             end = self._run_again(environ, stderr_tail)
+        self._pythons.stop()
         self._flush()
         intake.stop()
         self._report(verbose=verbose)
@@ -283,7 +288,7 @@ class Supervisor:
         for line in (line for forwarder in self._forwarders for line in forwarder.losses()):
             say(line)
         if (verbose or followed) and not self._watcher.heard:
-            why = mute(self._environ) or "the command started none, or sends them elsewhere"
+            why = mute(self._environ) or self._pythons.found or "the command started none, or sends them elsewhere"
             say(f"no operation was reported; {why}")
 
     def _tell_losses(self) -> None:
