@@ -130,4 +130,5 @@ def _tell(state: Any) -> None:
     error = outcome.exception() if outcome is not None and outcome.failed else None
     what = getattr(state.fn, "__name__", None) or "attempt"
     why = "" if error is None else f": {type(error).__name__}: {error}"
-    node.note(f"{what}, try {state.attempt_number}{why}", "warning", retry_in=round(float(state.upcoming_sleep), 3))
+    pause = round(float(state.next_action.sleep), 3)
+    node.note(f"{what}, try {state.attempt_number}{why}", "warning", retry_in=pause)
