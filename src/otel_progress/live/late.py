@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -58,11 +58,12 @@ class Late:
         group: what holds work that is side by side, such as the display of several bars.
         lane: the loop over its items, if it has one that began.
         ended: how it ended: nothing yet, `completed`, `left`, or its exception.
+        pause: begins the wait that it is in, once it is shown.
     """
 
     __slots__ = (
         *("_began_ns", "_context", "_count", "_ended_at", "_last", "_looked", "_made_at", "_moved_at", "_outer"),
-        *("_read", "around", "began", "ended", "group", "lane", "node", "place"),
+        *("_read", "around", "began", "ended", "group", "lane", "node", "pause", "place"),
     )
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class Late:
         self.lane: Lane | None = None
         self.node: Operation | Stage | None = None
         self.ended: str | BaseException | None = None
+        self.pause: Callable[[Operation | Stage], None] | None = None
 
     # -- what a subclass says
 
@@ -230,6 +232,9 @@ class Late:
         if done:
             node.update(completed=done)
         self._was_seen(node)
+        pause = self.pause
+        if pause is not None:
+            pause(node)
 
     def watch(self, now: float) -> None:
         """See whether it moved, while it is not shown."""
@@ -289,13 +294,24 @@ class Late:
 
 
 def running_here() -> Operation | Stage | None:
-    """The innermost handle that runs here; without one that of late work of this thread and task."""
+    """The innermost handle that runs here, that of late work of this thread and task included."""
     node: Operation | Stage | None = context.running_here()  # type: ignore[assignment]
-    if node is None and _open:
+    started = (one.node for one in _inside(node))
+    return next((one for one in started if one is not None and context.is_alive(one)), node)
+
+
+def innermost_here() -> Late | None:
+    """The innermost late work of this thread and task; None if a handle was opened in it, or without one."""
+    return next(_inside(context.running_here()), None)
+
+
+def _inside(around: HandleState | None) -> Iterator[Late]:
+    """The late work of this thread and task that began in a handle and has not ended, the innermost first."""
+    if _open:
         place = here()
-        started = (one.node for one in reversed(tuple(_open)) if one.place == place and one.ended is None)
-        node = next((one for one in started if one is not None and context.is_alive(one)), None)
-    return node
+        for one in reversed(tuple(_open)):
+            if one.place == place and one.ended is None and one.around is around:
+                yield one
 
 
 def _nothing() -> None:

@@ -80,7 +80,8 @@ def streams(*answers: str, leaves: bool = False) -> Any:
         agent = Agent(FunctionModel(stream_function=words), name=f"chat{len(answer)}")
         found = ""
         async with agent.run_stream("hi") as result:
-            async for found in result.stream_text(debounce_by=None):
+            async for text in result.stream_text(debounce_by=None):
+                found = text
                 if leaves:
                     break
         return found
