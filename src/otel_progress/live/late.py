@@ -21,6 +21,7 @@ from otel_progress.live.guard import tell_once
 from otel_progress.live.handles import Operation, Stage
 from otel_progress.live.lane import Lane, loop
 from otel_progress.live.outcome import ending, words
+from otel_progress.live.registry import registry
 from otel_progress.live.track import length
 from otel_progress.model.status import Status
 
@@ -63,7 +64,7 @@ class Late:
 
     __slots__ = (
         *("_began_ns", "_context", "_count", "_ended_at", "_last", "_looked", "_made_at", "_moved_at", "_outer"),
-        *("_read", "around", "began", "ended", "group", "lane", "node", "pause", "place"),
+        *("_read", "_slept", "around", "began", "ended", "group", "lane", "node", "pause", "place"),
     )
 
     def __init__(self) -> None:
@@ -71,6 +72,7 @@ class Late:
         self.began = self._moved_at = clock.monotonic()
         self._count: float | None = 0
         self._began_ns = clock.time_ns()
+        self._slept = 0.0
         self.place = self._made_at = here()
         self._looked = True
         self._ended_at = 0.0
@@ -238,6 +240,9 @@ class Late:
 
     def watch(self, now: float) -> None:
         """See whether it moved, while it is not shown."""
+        looked_at, stood = registry.stood
+        if stood and looked_at == now:  # the process did nothing for so long
+            self._moved_at, self._slept = min(now, self._moved_at + stood), self._slept + stood
         done = self.lane.completed if self.lane is not None else self.read()[0]
         if done != self._count:
             self._count, self._moved_at = done, now
@@ -245,9 +250,10 @@ class Late:
     def _was_seen(self, node: Operation | Stage) -> None:
         """What it did before it was shown is no gap of nothing and then all at once."""
         units = life(node)
+        node._moved_at, node._slept = self._moved_at, self._slept
         if units:
             node._sampled = node._sampled_done = units
-            node._moved_at = node._counted_at = self._moved_at
+            node._counted_at = self._moved_at
         if self.lane is not None:
             self.lane.seen = self.lane.completed
             self.lane.moved_at = self.lane.before = self._moved_at
