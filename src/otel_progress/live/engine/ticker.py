@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -113,8 +114,9 @@ class Ticker:
         if self._thread is None:
             self._thread = thread = threading.Thread(target=self._begin, name="otel-progress-ticker", daemon=True)
             started: threading.Event = thread._started  # type: ignore[attr-defined]
-            # Python waits for ever for a thread that got no memory.
-            started.wait = functools.partial(started.wait, START_SECONDS)  # type: ignore[method-assign]
+            with suppress(AttributeError):  # gevent's events take no attribute
+                # Python waits for ever for a thread that got no memory.
+                started.wait = functools.partial(started.wait, START_SECONDS)  # type: ignore[method-assign]
             thread.start()
             if not started.is_set():
                 self._thread = None  # the next start tries again
