@@ -16,6 +16,9 @@ from otel_progress.integrations import celery_ends
 from otel_progress.integrations.switch import Switch
 from otel_progress.testing import Capture, capture
 
+GreenletExit = type("GreenletExit", (BaseException,), {"__module__": "greenlet"})
+"""What a pool of gevent raises in a task that it kills."""
+
 
 @pytest.fixture
 def switch() -> Switch:
@@ -101,6 +104,7 @@ def test_an_error_of_ours_leaves_the_worker_alone(killed: Capture, switch: Switc
         (SystemExit(signal.SIGTERM - 256), "cancelled", "terminated by SIGTERM"),
         (SystemExit(3), "interrupted", "SystemExit: 3"),
         (MemoryError("no more"), "failed", "MemoryError: no more"),
+        (GreenletExit(), "cancelled", "GreenletExit"),
         (None, "cancelled", "it ended without a state"),
     ],
 )
