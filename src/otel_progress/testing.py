@@ -207,6 +207,7 @@ def _apart(fake: FakeClock) -> Iterator[None]:
         hooks.paced_sinks,
         hooks.item_sinks,
         hooks.verdicts,
+        hooks.seen_ends,
         hooks.on_change,
         hooks.on_trouble,
         hooks.on_tick,

@@ -101,6 +101,25 @@ def test_a_stream(ask: Ask) -> None:
     assert stalls.stage(f"{model}/stream")["progress"]["completed"] == 2
 
 
+@pytest.mark.parametrize("how", ["break", "aclose", "cancel"])
+def test_a_reader_that_leaves_a_stream(ask: Ask, how: str) -> None:
+    """Nothing stays open, and nothing is called a failure."""
+    seen = healthy(ask("left", how=how))
+    assert seen.operation["status"] in ("completed", "cancelled")
+    assert not {status for _, status in seen.stages} & {"running", "failed"}
+
+
+def test_two_streams(ask: Ask) -> None:
+    """Each counts its own tokens."""
+    seen = healthy(ask("two_streams", until="tiny-2/chat tiny-2/stream", advance=65))
+    counts = {
+        one["name"]: [stage["progress"]["completed"] for stage in one["stages"] if stage["name"] == "stream"]
+        for one in seen.operations
+    }
+    assert counts == {"tiny-1": [2], "tiny-2": [2]}
+    assert {one["health"] for one in seen.operations} == {"silent"}
+
+
 def test_live_spans_of_the_same_work(ask: Ask) -> None:
     """Spans of other instrumentations, of the SDK and of the client, are not shown a second time, nor counted."""
     model = "chat/chat tiny-1"

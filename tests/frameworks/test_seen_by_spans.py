@@ -23,6 +23,32 @@ def test_pydantic_ai(ask: Ask, tool: str) -> None:
     assert seen.operation["usage"]["input_tokens"] > 0
 
 
+def test_streams_of_pydantic_ai(ask: Ask) -> None:
+    """A silent one is healthy until the limit of a model call; then it is stuck, with its line."""
+    quiet = healthy(ask("one_stream", answer="one ... two", until="*", advance=290))
+    assert quiet.operation["health"] == "progressing"
+    stuck = healthy(ask("one_stream", answer="one ... two", until="*", advance=305))
+    assert stuck.operation["health"] == "silent"
+    assert "in words" in stuck.operation["stuck_at"]
+    done = healthy(ask("one_stream", answer="one ... two", until="*"))
+    assert done.result == ["onetwo"]
+
+
+def test_two_streams_of_pydantic_ai(ask: Ask) -> None:
+    """The one that hangs is stuck, and the other has ended."""
+    seen = healthy(ask("two_streams", until="*", advance=305))
+    assert [(one["name"], one["health"]) for one in seen.operations if one["status"] == "running"] == [
+        ("invoke_agent chat17", "silent")
+    ]
+
+
+def test_a_reader_of_pydantic_ai_that_leaves(ask: Ask) -> None:
+    """Nothing stays open, and nothing is called a failure."""
+    seen = healthy(ask("one_stream", answer="one ... two three", leaves=True, until="*", advance=2))
+    assert seen.result == ["one"]
+    assert {one["status"] for one in seen.operations} <= {"completed", "cancelled"}
+
+
 @pytest.mark.parametrize("tool", ["slow", "slow_async"])
 def test_google_adk(ask: Ask, tool: str) -> None:
     """Its own spans name agents and tools at once."""

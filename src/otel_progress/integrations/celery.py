@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 import threading
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import otel_progress as progress
 from otel_progress import clock
+from otel_progress.integrations import celery_ends
 from otel_progress.integrations.switch import Switch, captured, observed
 from otel_progress.live.registry import registry
 
@@ -66,6 +68,7 @@ def install() -> None:
         AsyncResult.get = _wrapped_get(AsyncResult.get)
         for name, call in _CALLS.items():
             getattr(signals, name).connect(call, weak=False, dispatch_uid=f"otel-progress-{name}")
+    _watches()
     switch.on = True
 
 
@@ -76,6 +79,7 @@ def uninstall() -> None:
 
     switch.on = False
     _no_pauses()
+    celery_ends.unwatch()
     if _plain:
         AsyncResult.get = _plain.pop("get")
         for name, call in _CALLS.items():
@@ -122,7 +126,7 @@ def _starts(task_id: str = "", task: Any = None, args: Any = None, kwargs: Any =
         switch.failed()
 
 
-def _ends(task_id: str = "", state: Any = None, retval: Any = None, **_: Any) -> None:
+def _ends(task_id: str = "", task: Any = None, state: Any = None, retval: Any = None, **_: Any) -> None:
     """A task ended, however it did."""
     running = _running.pop(str(task_id), None)
     if running is None:
@@ -137,8 +141,10 @@ def _ends(task_id: str = "", state: Any = None, retval: Any = None, **_: Any) ->
             operation.fail(retval if isinstance(retval, BaseException) else None)
         elif state == "RETRY":
             _pauses(str(task_id), operation, pause)
+        elif state is None:
+            celery_ends.left(operation, sys.exc_info()[1], celery_ends.hard_limit(task))
         else:
-            operation.cancel(str(state or "it ended without a state").lower())
+            operation.cancel(str(state).lower())
     except BaseException:
         switch.failed()
 
@@ -211,6 +217,11 @@ def _revoked(request: Any = None, **_: Any) -> None:
             switch.failed()
 
 
+def _watches(**_: Any) -> None:
+    """This process is perhaps the main one of a worker, which kills those that run tasks."""
+    celery_ends.watch(switch, _running)
+
+
 def _wrapped_get(plain: Any) -> Any:
     @functools.wraps(plain)
     def get(self: Any, *args: Any, **options: Any) -> Any:
@@ -228,6 +239,7 @@ _CALLS: Final = {
     "task_postrun": _ends,
     "task_retry": _retries,
     "task_revoked": _revoked,
+    "worker_init": _watches,
     "worker_process_shutdown": _no_pauses,
     "worker_shutdown": _no_pauses,
 }

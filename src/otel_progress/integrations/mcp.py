@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from inspect import signature
 from typing import Any, Final
 
 import otel_progress as progress
@@ -92,9 +93,12 @@ def install() -> None:
     """Watch servers and sessions, as far as they are imported; calls that run already are not seen.
 
     Raises:
-        AttributeError: if the library has no middleware, or a class is missing.
+        AttributeError, ImportError: if the library has no middleware, a class is missing, or a call takes no meta.
     """
     server, client = sys.modules.get(MODULES[0]), sys.modules.get(MODULES[1])
+    caller = getattr(client, "ClientSession", None)
+    if caller is not None and "meta" not in signature(caller.call_tool).parameters:
+        raise AttributeError("its client passes no meta on")  # ours would break its calls
     if server is not None and hasattr(server, "Server") and "init" not in _plain:
         kind, runner, session = _server_kinds(server)
         plain = {"init": kind.__init__, "serve": getattr(runner, SERVE)}
@@ -103,9 +107,9 @@ def install() -> None:
         setattr(runner, SERVE, _wrapped_serve(plain["serve"]))
         session.send_request, session.report_progress = _wrapped_ask(plain["ask"]), _wrapped_report(plain["report"])
         _plain.update(plain)
-    if client is not None and hasattr(client, "ClientSession") and "call" not in _plain:
-        _plain["call"] = client.ClientSession.call_tool
-        client.ClientSession.call_tool = _wrapped_call(client.ClientSession.call_tool)
+    if caller is not None and "call" not in _plain:
+        _plain["call"] = caller.call_tool
+        caller.call_tool = _wrapped_call(caller.call_tool)
     switch.on = True
 
 

@@ -11,13 +11,22 @@ if TYPE_CHECKING:
 
 LIBRARIES: Final = frozenset({"tqdm", "rich", "functools", "contextlib", "otel_progress"})
 """Packages whose functions make bars for somebody else."""
+UUID_DASHES: Final = 4
 _MARKUP: Final = re.compile(r"\[/?[a-z#@][^\]]*\]")
+_UUID: Final = re.compile(
+    r"[ _:/-]?(?<![0-9a-f])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-f])", re.IGNORECASE
+)
 _NUMBERS: Final = re.compile(r"[\d.,:/%|()\[\]#]*\d[\d.,:/%|()\[\]#]*")
 
 
 def plain(words: str) -> str:
     """Words without rich's markup."""
     return _MARKUP.sub("", words).strip()
+
+
+def without_ids(name: str) -> str:
+    """A name without the UUID in it, as in CrewAI's `Crew_….kickoff`; as it is if nothing else is left."""
+    return _UUID.sub("", name) or name if name.count("-") >= UUID_DASHES else name
 
 
 def named(words: str, frame: FrameType | None) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from otel_progress.integrations.switch import Switch
 from otel_progress.live.late import running_here
+from otel_progress.live.late_waits import waiting_here
 
 LIBRARY: Final = "tenacity"
 TESTED: Final = ("8.2", "10")
@@ -102,8 +103,7 @@ async def _pause(sleeping: Awaitable[Any]) -> Any:
 def _wait() -> Any:
     """A declared wait; None where nothing runs, or where the program declares one itself."""
     try:
-        node = running_here()
-        return None if node is None or node._waits else node.waiting(REASON)
+        return waiting_here(REASON)
     except BaseException:
         _switch.failed()
         return None
@@ -130,4 +130,5 @@ def _tell(state: Any) -> None:
     error = outcome.exception() if outcome is not None and outcome.failed else None
     what = getattr(state.fn, "__name__", None) or "attempt"
     why = "" if error is None else f": {type(error).__name__}: {error}"
-    node.note(f"{what}, try {state.attempt_number}{why}", "warning", retry_in=round(float(state.upcoming_sleep), 3))
+    pause = round(float(state.next_action.sleep), 3)
+    node.note(f"{what}, try {state.attempt_number}{why}", "warning", retry_in=pause)

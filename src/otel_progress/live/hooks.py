@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from otel_progress.errors import CheckpointError
@@ -230,6 +230,28 @@ on_expect: Callable[[], None] = nobody
 
 on_end: Callable[[], None] = nobody
 """Called in the caller's thread when an operation ended, after its change was queued for the ticker."""
+
+
+class SeenEnd(NamedTuple):
+    """The end of an operation of another process of this machine, as this one saw or caused it.
+
+    Attributes:
+        operation_id: the id of the operation.
+        name: its name.
+        pid: the process that ran it.
+        status: how it ended.
+        reason: why.
+    """
+
+    operation_id: str
+    name: str
+    pid: int
+    status: Status
+    reason: str
+
+
+seen_ends: list[Callable[[SeenEnd], None]] = []
+"""Called in any thread with the end of an operation of another process."""
 
 on_change: list[Callable[[Change], None]] = []
 """Called in the ticker's thread with each change, even if its event is folded into others."""

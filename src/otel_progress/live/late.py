@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -21,6 +21,7 @@ from otel_progress.live.guard import tell_once
 from otel_progress.live.handles import Operation, Stage
 from otel_progress.live.lane import Lane, loop
 from otel_progress.live.outcome import ending, words
+from otel_progress.live.registry import registry
 from otel_progress.live.track import length
 from otel_progress.model.status import Status
 
@@ -58,11 +59,12 @@ class Late:
         group: what holds work that is side by side, such as the display of several bars.
         lane: the loop over its items, if it has one that began.
         ended: how it ended: nothing yet, `completed`, `left`, or its exception.
+        pause: begins the wait that it is in, once it is shown.
     """
 
     __slots__ = (
         *("_began_ns", "_context", "_count", "_ended_at", "_last", "_looked", "_made_at", "_moved_at", "_outer"),
-        *("_read", "around", "began", "ended", "group", "lane", "node", "place"),
+        *("_read", "_slept", "around", "began", "ended", "group", "lane", "node", "pause", "place"),
     )
 
     def __init__(self) -> None:
@@ -70,6 +72,7 @@ class Late:
         self.began = self._moved_at = clock.monotonic()
         self._count: float | None = 0
         self._began_ns = clock.time_ns()
+        self._slept = 0.0
         self.place = self._made_at = here()
         self._looked = True
         self._ended_at = 0.0
@@ -82,6 +85,7 @@ class Late:
         self.lane: Lane | None = None
         self.node: Operation | Stage | None = None
         self.ended: str | BaseException | None = None
+        self.pause: Callable[[Operation | Stage], None] | None = None
 
     # -- what a subclass says
 
@@ -230,9 +234,15 @@ class Late:
         if done:
             node.update(completed=done)
         self._was_seen(node)
+        pause = self.pause
+        if pause is not None:
+            pause(node)
 
     def watch(self, now: float) -> None:
         """See whether it moved, while it is not shown."""
+        looked_at, stood = registry.stood
+        if stood and looked_at == now:  # the process did nothing for so long
+            self._moved_at, self._slept = min(now, self._moved_at + stood), self._slept + stood
         done = self.lane.completed if self.lane is not None else self.read()[0]
         if done != self._count:
             self._count, self._moved_at = done, now
@@ -240,9 +250,10 @@ class Late:
     def _was_seen(self, node: Operation | Stage) -> None:
         """What it did before it was shown is no gap of nothing and then all at once."""
         units = life(node)
+        node._moved_at, node._slept = self._moved_at, self._slept
         if units:
             node._sampled = node._sampled_done = units
-            node._moved_at = node._counted_at = self._moved_at
+            node._counted_at = self._moved_at
         if self.lane is not None:
             self.lane.seen = self.lane.completed
             self.lane.moved_at = self.lane.before = self._moved_at
@@ -289,13 +300,24 @@ class Late:
 
 
 def running_here() -> Operation | Stage | None:
-    """The innermost handle that runs here; without one that of late work of this thread and task."""
+    """The innermost handle that runs here, that of late work of this thread and task included."""
     node: Operation | Stage | None = context.running_here()  # type: ignore[assignment]
-    if node is None and _open:
+    started = (one.node for one in _inside(node))
+    return next((one for one in started if one is not None and context.is_alive(one)), node)
+
+
+def innermost_here() -> Late | None:
+    """The innermost late work of this thread and task; None if a handle was opened in it, or without one."""
+    return next(_inside(context.running_here()), None)
+
+
+def _inside(around: HandleState | None) -> Iterator[Late]:
+    """The late work of this thread and task that began in a handle and has not ended, the innermost first."""
+    if _open:
         place = here()
-        started = (one.node for one in reversed(tuple(_open)) if one.place == place and one.ended is None)
-        node = next((one for one in started if one is not None and context.is_alive(one)), None)
-    return node
+        for one in reversed(tuple(_open)):
+            if one.place == place and one.ended is None and one.around is around:
+                yield one
 
 
 def _nothing() -> None:

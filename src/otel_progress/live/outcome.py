@@ -18,6 +18,7 @@ _CANCELLED = frozenset(
         ("concurrent.futures._base", "CancelledError"),
         ("trio", "Cancelled"),
         ("trio._core._exceptions", "Cancelled"),
+        ("greenlet", "GreenletExit"),
     }
 )
 

@@ -67,6 +67,8 @@ class Registry:
         numbers: numbers the ids. Written and read: job.
         next_look: when the ticker is to look next (s, monotonic), and by how much it may be late; infinity while none
             runs. Written: ticker. Read: ticker, look (standstill).
+        stood: when the ticker looked last (s, monotonic), and for how long the process had stood still then. Written
+            and read: ticker.
     """
 
     def __init__(self) -> None:
@@ -95,6 +97,7 @@ class Registry:
         self.prefix = os.urandom(8).hex()
         self.numbers = itertools.count(1)
         self.next_look = NEVER
+        self.stood = (0.0, 0.0)
 
     def add(self, operation: OperationState) -> None:
         """Register an operation; its attempt follows from earlier ones with its id.

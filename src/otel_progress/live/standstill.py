@@ -31,4 +31,5 @@ def looked(now: float, pause: float, interval: float) -> float:
     """Note that the ticker looks and is to look again after a pause (s); returns how long the process stood still."""
     found = slept(now)
     registry.next_look = now + pause, INTERVALS * interval + LATE
+    registry.stood = now, found
     return found

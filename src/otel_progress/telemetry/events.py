@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from otel_progress import clock
 from otel_progress import semconv as s
+from otel_progress.live import hooks, redaction
 from otel_progress.live.diagnosis.vitals import vitals
 from otel_progress.live.engine import process
 from otel_progress.live.engine.cadence import MOST
@@ -81,6 +82,29 @@ class Events:
             bool(span and span.sampled),
         )
         self._pipeline.post(EncodedEvent(event.name, operation.id, body, is_keyframe))
+
+    def on_seen_end(self, end: hooks.SeenEnd) -> None:
+        """Send the end of an operation of another process, which can't do so itself any more."""
+        about: dict[str, Value] = {
+            s.OPERATION_ID: end.operation_id,
+            s.OPERATION_NAME: end.name,
+            s.STATUS: end.status.value,
+            s.STATUS_REASON: redaction.text("reason", end.reason),
+            s.PROCESS_PID: end.pid,
+        }
+        body = otlp.log_record(
+            s.OPERATION_ENDED,
+            clock.time_ns(),
+            0,
+            otlp.ERROR if end.status in _BAD_ENDS else otlp.INFO,
+            f"{end.name} {end.status.value}: {about[s.STATUS_REASON]}",
+            otlp.attributes(_FIELD, about),
+            None,
+            None,
+            False,
+        )
+        self._pipeline.post(EncodedEvent(s.OPERATION_ENDED, end.operation_id, body, is_keyframe=True))
+        self._pipeline.poke()
 
     def _encode(self, event: Event, operation: OperationState) -> tuple[bytes, bool]:
         """Encode an event; returns whether it is a keyframe as well."""

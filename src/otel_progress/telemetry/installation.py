@@ -82,6 +82,7 @@ class Installation:
         events = Events(pipeline)
         runs = RunSeries(pipeline, settings)
         self._hook(hooks.paced_sinks, events.on_event)
+        self._hook(hooks.seen_ends, events.on_seen_end)
         self._hook(hooks.on_change, runs.on_change)
         self._hook(hooks.on_trouble, runs.on_trouble)
         self._hook(hooks.on_tick, runs.on_tick)

@@ -129,6 +129,7 @@ class Memory:
         runs = RunSeries(self.pipeline, settings)
         by_name = ByName(self._meters.get_meter(s.SCOPE))
         hooks.paced_sinks.append(events.on_event)
+        hooks.seen_ends.append(events.on_seen_end)
         hooks.on_change += [by_name.on_change, runs.on_change]
         hooks.on_trouble.append(runs.on_trouble)
         hooks.on_tick += [runs.on_tick, events.on_tick]

@@ -211,6 +211,43 @@ def server(words: list[str]) -> Iterator[str]:
         listening.server_close()
 
 
+def left(how: str) -> Any:
+    """A reader that takes one event, and leaves."""
+
+    async def read(url: str) -> str:
+        client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
+        agent = Agent("chat", model=OpenAIChatCompletionsModel("tiny-1", client))
+        result = Runner.run_streamed(agent, "hi")
+        events = result.stream_events()
+        async for event in events:
+            if event.type == "raw_response_event":
+                break
+        if how == "aclose":
+            await events.aclose()  # type: ignore[attr-defined]
+        elif how == "cancel":
+            result.cancel()
+        return event.type
+
+    with server(["one", "two", "three"]) as url:
+        return asyncio.run(read(url))
+
+
+def two_streams() -> Any:
+    """Two streams side by side, of which one hangs."""
+
+    async def read(url: str) -> list[Any]:
+        client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)
+
+        async def one(name: str) -> Any:
+            result = Runner.run_streamed(Agent(name, model=OpenAIChatCompletionsModel(name, client)), "hi")
+            return [event.type async for event in result.stream_events()]
+
+        return await asyncio.gather(one("tiny-1"), one("tiny-2"))
+
+    with server(["one", "two", "..."]) as url:
+        return len(asyncio.run(read(url)))
+
+
 def streams(answer: str) -> Any:
     async def read(url: str) -> list[str]:
         client = AsyncOpenAI(base_url=url, api_key="none", max_retries=0)

@@ -60,6 +60,48 @@ def pydantic_ai(tool: str = "slow") -> Any:
     return agent.run_sync("Rome?").output
 
 
+def streams(*answers: str, leaves: bool = False) -> Any:
+    """Streams of pydantic-ai side by side, whose models say these words; at `...` one hangs."""
+    from pydantic_ai import Agent, InstrumentationSettings
+    from pydantic_ai.models.function import AgentInfo, FunctionModel
+
+    Agent.instrument_all(InstrumentationSettings(tracer_provider=PROVIDER))
+
+    async def read(answer: str) -> str:
+        async def words(messages: Any, info: AgentInfo) -> Any:
+            for word in answer.split():
+                if word == "...":
+                    here.set()
+                    while not hang.is_set():
+                        await asyncio.sleep(0.01)  # the stream that hangs
+                else:
+                    yield word
+
+        agent = Agent(FunctionModel(stream_function=words), name=f"chat{len(answer)}")
+        found = ""
+        async with agent.run_stream("hi") as result:
+            async for text in result.stream_text(debounce_by=None):
+                found = text
+                if leaves:
+                    break
+        return found
+
+    async def all_of_them() -> list[str]:
+        return list(await asyncio.gather(*(read(answer) for answer in answers)))
+
+    return asyncio.run(all_of_them())
+
+
+def one_stream(answer: str, leaves: bool = False) -> Any:
+    """A stream of pydantic-ai."""
+    return streams(answer, leaves=leaves)
+
+
+def two_streams() -> Any:
+    """Two of them, of which one hangs."""
+    return streams("one two ... three", "one two")
+
+
 def llama_index(tool: str = "slow") -> Any:
     """An agent of LlamaIndex, by OpenInference."""
     from llama_index.core.agent.workflow import FunctionAgent

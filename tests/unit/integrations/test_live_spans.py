@@ -136,3 +136,24 @@ def test_a_name_of_the_conventions_tells_the_kind(app: Program) -> None:
         assert app.snapshots()[0].health is Health.PROGRESSING
         app.advance(2)
         assert app.snapshots()[0].health is Health.SILENT
+
+
+@pytest.mark.parametrize(
+    ("span", "name"),
+    [
+        ("Crew_5922dcfe-10e6-41f0-9d40-bc00d81b4508.kickoff", "Crew.kickoff"),
+        ("GET /jobs/5922DCFE-10e6-41f0-9d40-bc00d81b4508", "GET /jobs"),
+        ("5922dcfe-10e6-41f0-9d40-bc00d81b4508", "5922dcfe-10e6-41f0-9d40-bc00d81b4508"),
+        ("a-b-c-d-e", "a-b-c-d-e"),
+    ],
+)
+def test_a_name_with_an_id_of_its_own(app: Program, span: str, name: str) -> None:
+    """Names of operations are labels, and few: what runs once is left out, unless nothing else is there."""
+
+    def work(hold: Callable[[], None], app: Program) -> None:
+        with app.span(span):
+            hold()
+
+    with beside(work, app):
+        app.advance(2)
+        assert app.running() == [name]

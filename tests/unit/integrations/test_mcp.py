@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import uvicorn
-from mcp import Client, StdioServerParameters
+from mcp import Client, ClientSession, StdioServerParameters
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import MCPError
 from mcp_types import CreateMessageResult, TextContent
@@ -563,4 +563,17 @@ def test_error_of_ours_leaves_the_call_alone(seen: Capture, monkeypatch: pytest.
             assert not (await client.call_tool("ping", {})).is_error
 
     run(work)
+    assert not integration.switch.on
+
+
+def test_client_that_passes_no_meta_on_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in old versions: the parent has no way to the server, and a call with it would fail."""
+
+    async def call_tool(self: Any, name: str, arguments: Any = None) -> str:
+        return name
+
+    monkeypatch.setattr(ClientSession, "call_tool", call_tool)
+    with pytest.raises(AttributeError, match="no meta"):
+        integration.install()
+    assert ClientSession.call_tool is call_tool
     assert not integration.switch.on

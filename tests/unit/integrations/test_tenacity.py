@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import pickle
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from typing import Any
 import pytest
 import stamina
 import tenacity
+from tqdm import tqdm
 
 import otel_progress as progress
 from otel_progress import semconv
 from otel_progress.instrumenting import chosen
+from otel_progress.live import hooks
 from otel_progress.model.status import Status
 from otel_progress.testing import Capture, capture
 
@@ -59,6 +62,21 @@ def test_a_pause_is_a_wait_and_no_stall(seen: Capture) -> None:
         "load, try 1: ConnectionError: refused",
         "load, try 2: ConnectionError: refused",
     ]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_pause_in_a_bar_that_is_not_shown_yet(seen: Capture, inside: bool) -> None:
+    """A bar that becomes an operation or a stage while the first item waits for its retry waits, too."""
+    chosen.start("tenacity,tqdm")
+    hooks.stall_after = 10.0
+    load = tenacity.retry(wait=tenacity.wait_fixed(60), sleep=seen.advance)(failing(2))
+    with progress.operation("job", stall_after=10) if inside else contextlib.nullcontext():
+        for _ in tqdm(range(3), desc="load", disable=True):
+            load()
+            seen.advance(9)
+    seen.look()
+    assert len(seen.of(semconv.WAIT_STARTED)) == len(seen.of(semconv.WAIT_ENDED)) == 2
+    assert seen.of(semconv.STALLED) == []
 
 
 def test_a_block_that_is_tried_again(seen: Capture) -> None:

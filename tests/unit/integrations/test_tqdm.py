@@ -536,3 +536,29 @@ def test_a_bar_that_is_switched_off_takes_what_tqdm_takes() -> None:
 
     assert list(Anything(range(3), disable=True)) == [0, 1, 2]
     assert integration._switch.on
+
+
+@pytest.mark.parametrize("before", [0.5, 3.0])
+def test_a_machine_that_was_asleep(seen: Capture, before: float) -> None:
+    """An hour in which the whole process stood still is no stall, also of a bar that was not shown by then."""
+    hooks.stall_after = 10.0
+    for number in tqdm.std.tqdm(range(5), desc="load", disable=True):
+        seen.advance(before)
+        if number == 1:
+            seen.clock.sleep(3600)
+        seen.advance(1)
+    seen.advance(1)
+    assert seen.of(semconv.STALLED) == []
+    assert seen.ended("load").status is Status.COMPLETED
+
+
+@pytest.mark.parametrize("jump", [-7200.0, 7200.0])
+def test_a_wall_clock_that_is_set(seen: Capture, jump: float) -> None:
+    """Durations are those of the monotonic clock, also of a bar that was not shown by then."""
+    for number in tqdm.std.tqdm(range(5), desc="load", disable=True):
+        seen.advance(0.5)
+        if number == 0:
+            seen.clock.jump(jump)
+        seen.advance(0.5)
+    seen.advance(1)
+    assert seen.ended("load").elapsed == pytest.approx(5, abs=0.3)

@@ -46,7 +46,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 def test_a_stuck_greenlet_is_named_with_its_line() -> None:
     """Each greenlet has operations of its own, and the line at which one of them hangs is that of its own code."""
     done = run(FIRST + PROGRAM.format(late=""))
-    assert done.stdout.splitlines() == ["hangs <string>:10 in tool", "4 completed", "failed"]
+    assert done.stdout.splitlines() == ["hangs <string>:10 in tool", "4 completed", "cancelled"]
     assert "Traceback" not in done.stderr
 
 

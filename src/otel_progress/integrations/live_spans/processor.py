@@ -15,6 +15,7 @@ from otel_progress import semconv
 from otel_progress.integrations import seen
 from otel_progress.integrations.live_spans import kinds
 from otel_progress.integrations.live_spans.kinds import Kind
+from otel_progress.integrations.naming import without_ids
 from otel_progress.integrations.switch import captured
 from otel_progress.telemetry import adoption
 from otel_progress.telemetry.adoption import Status, clock, here, innermost
@@ -350,12 +351,13 @@ class LiveSpans(SpanProcessor):
             adoption.drops.add(semconv.DROP_LIVE_SPANS)
             self._refused.append(entry)
             return False
-        kind = entry.kind = kinds.kind_of(span)
+        kind, name = kinds.kind_of(span), without_ids(span.name)
+        entry.kind = kind
         inside = entry.within if above is None or entry.within is not above.within else above.handle
         if inside is not None and inside.status.final:
             inside = None if above is None else above.handle
         if above is not None and inside is above.handle and inside is not None:
-            if kinds.is_same(span.name, kind, inside.name, above.kind):
+            if kinds.is_same(name, kind, inside.name, above.kind):
                 entry.handle, entry.hidden = inside, True
                 if kind in kinds.AI and above.kind not in kinds.LIMITS:
                     adoption.limit(inside, kinds.LIMITS.get(kind))
@@ -369,6 +371,7 @@ class LiveSpans(SpanProcessor):
                 place=entry.place,
                 places=lambda: self._places(entry),
                 usual_limit=kinds.LIMITS.get(kind),
+                name=name,
                 agent=None if inside is not None else kinds.agent_of(span),
                 message=kinds.message_of(span, kind),
             )

@@ -57,6 +57,7 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.STAGE_CURRENT: "string_value",
     s.HEARTBEAT_INTERVAL: "double_value",
     s.JUDGED_BY: "string_value",
+    s.PROCESS_PID: "int_value",
 }
 """The attributes that are decoded at once, with their usual type; the others are decoded on demand."""
 _USUAL: Final[Mapping[str, tuple[str, str]]] = {name: (name, form) for name, form in _BRIEF.items()}

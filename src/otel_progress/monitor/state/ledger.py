@@ -469,6 +469,9 @@ class Ledger:
         if head is None:
             self.unread += 1
             return None
+        if head.status.final and is_amount(event.brief.get(s.PROCESS_PID)):
+            self._seen_to_end(event, head, instance, now)
+            return head
         named, before = keyframe_of(event), self.find(head.operation_id)
         head = _settled(head, before, instance)
         known = None if before is None else self._run_of(before, head, instance)
@@ -491,6 +494,20 @@ class Ledger:
         else:
             self.lacking.pop(head.operation_id, None)
         return head
+
+    def _seen_to_end(self, event: ReportedEvent, head: Head, instance: str, now: float) -> None:
+        """Another process saw the process of this operation end, and says why; all else is as it was heard."""
+        entry = self.find(head.operation_id)
+        process = None if entry is None else self.processes.get(entry.instance)
+        if entry is None or process is None or process.pid != event.brief[s.PROCESS_PID]:
+            return
+        if process.host != self.processes[instance].host or not (entry.open or entry.head.status is Status.LOST):
+            return
+        known, reason = entry.presumed or entry, event.attributes.get(s.STATUS_REASON)
+        text = reason if isinstance(reason, str) else head.status.value
+        snapshot = lose(known.snapshot, text, head.timestamp, head.status)
+        head = head_of_snapshot(snapshot)._replace(owner=entry.head.owner)
+        self._put(Entry(head, entry.instance, now, snapshot=snapshot, before=known))
 
     def _run_of(self, entry: Entry, head: Head, instance: str) -> Entry | None:
         """What its process reported of an operation, if an event is of the same attempt; else None."""
@@ -1016,20 +1033,20 @@ def presumed(entry: Entry, snapshot: Snapshot) -> Entry:
     return Entry(head, entry.instance, entry.heard_at, snapshot=snapshot, presumed=entry, before=entry)
 
 
-def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None) -> Snapshot:
-    """The snapshot as lost, with all its open stages; its sequence is one above the last."""
+def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None, status: Status = Status.LOST) -> Snapshot:
+    """The snapshot as lost, with all its open stages, or as ended otherwise; its sequence is one above the last."""
     moment = snapshot.timestamp if timestamp is None else max(timestamp, snapshot.timestamp)
     later = snapshot.at(moment)
     stages = tuple(
         stage
-        if stage.status.final or stage.status is Status.PENDING
-        else replace(stage, status=Status.LOST, progress=_unless_all(stage.progress))
+        if (stage.status.final and stage.status is not Status.LOST) or stage.status is Status.PENDING
+        else replace(stage, status=status, progress=_unless_all(stage.progress))
         for stage in snapshot.stages
     )
     return replace(
         later,
         timestamp=moment,
-        status=Status.LOST,
+        status=status,
         reason=reason,
         sequence=snapshot.sequence + 1,
         stages=stages,
