@@ -100,6 +100,8 @@ def _ends(stages: Iterable[StageSnapshot]) -> dict[str, float]:
     runs = set()
     for stage in stages:
         if stage.started_at is not None and stage.status.final:
+            if stage.untimed:
+                continue
             ends[stage.path] = max(ends.get(stage.path, 0.0), stage.started_at + stage.elapsed)
         elif stage.started_at is not None:
             runs.add(stage.path)
@@ -155,6 +157,8 @@ class _Intervals:
             item = self.open.pop(key, None)
             if item is not None:
                 item["to"] = event.timestamp
+            if item is not None and key[0] == "stall" and event.sequence < 0 and event.timestamp <= item["from"]:
+                self.found.remove(item)  # an observer found out that it was none
 
     def _of(self, kind: str) -> list[tuple[str, str]]:
         return [key for key in self.open if key[0] == kind]

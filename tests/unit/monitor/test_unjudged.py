@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from monitor_parts import WALL, Parts, beat_of, names, parts, request_of, seconds
 
 from otel_progress import clock
@@ -14,7 +17,7 @@ from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.monitor.state import judging
-from otel_progress.monitor.state.unjudged import SHORTEST
+from otel_progress.monitor.state.unjudged import SHORTEST, ConcludedStall
 from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock
 
@@ -216,6 +219,60 @@ def test_batch_after_an_outage_is_no_stall(node: Emitter, fake: FakeClock) -> No
     assert node.monitor.health() == "progressing"
     node.live(fake, 3)
     assert node.monitor.health() == "stuck"
+
+
+def test_stall_that_late_events_refute_is_none(node: Emitter, fake: FakeClock) -> None:
+    """It ends at once, leaves the times of the operation, stays in the feed with what became of it, and is told once."""
+    recorder = node.monitor.listen()
+    node.live(fake, 6)
+    assert node.monitor.health() == "stuck"
+    node.send(*(node.record(at=number - 5.0, progress__completed=number) for number in range(6)))
+    node.live(fake, 1)
+    assert node.monitor.health() == "progressing"
+    assert recorder.kinds == ["stalled", "recovered"]
+    told = [event for event in node.monitor.history() if event.event in (s.STALLED, s.RECOVERED)]
+    assert [event.text for event in told][1] == "work was not stuck: its events arrived late"
+    entry = node.monitor.core.ledger.find("a")
+    assert entry is not None
+    assert node.monitor.views.detail(entry).get("timeline") is None
+    node.live(fake, 5)
+    assert node.monitor.health() == "stuck"
+    node.monitor.restart()
+    node.live(fake, 1)
+    assert node.monitor.health() == "stuck"
+    assert [one["to"] for one in node.monitor.views.detail(node.monitor.core.ledger.operations["a"])["timeline"]] == [
+        None
+    ]
+
+
+def test_refuted_stall_is_not_known_after_a_restart(node: Emitter, fake: FakeClock) -> None:
+    """Stall and end have the same time, and the end counts."""
+    node.live(fake, 6)
+    node.send(*(node.record(at=number - 5.0, progress__completed=number) for number in range(6)))
+    node.live(fake, 1)
+    node.monitor.restart()
+    node.live(fake, 1)
+    assert node.monitor.health() == "progressing"
+    assert node.monitor.core.judging.stuck == set()
+
+
+@given(
+    times=st.lists(st.floats(-0.5, 40.0), min_size=1, max_size=20),
+    delay=st.floats(0.0, 20.0),
+    limit=st.sampled_from([4.0, 10.0]),
+)
+def test_only_a_stall_that_was_none_is_refuted(times: list[float], delay: float, limit: float) -> None:
+    """Whatever clock says when the events happened: if it is right, and leaves a gap of the limit, the stall stands."""
+    times = sorted(times)
+    stall = ConcludedStall(0.0, 0.0, limit)
+    said, refuted = 0.0, False
+    for at in times:
+        stall, said = stall.with_gap(at - said), at
+        refuted = refuted or stall.is_refuted(at, times[-1] + delay)
+    if max(b - a for a, b in itertools.pairwise([0.0, *times])) >= limit or times[0] < 0:
+        assert not refuted
+    elif delay == 0:
+        assert refuted
 
 
 def test_clock_that_is_set_forward_is_no_pause(node: Emitter, fake: FakeClock) -> None:

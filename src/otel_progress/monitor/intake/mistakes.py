@@ -206,11 +206,14 @@ def mistakes(event: Event, *, is_promised: bool = False) -> Iterator[Mistake]:
     if event.event == s.OPERATION_ENDED and get(s.STATUS) not in _FINAL:
         words = f"{s.OPERATION_ENDED} needs a {s.STATUS} of {', '.join(_FINAL)}, {_is(get(s.STATUS))}"
         yield Mistake("not_final", s.STATUS, words)
-    attributes = event.attributes
+    attributes, unknown = event.attributes, None
     for key, value in attributes.items():
-        if key.startswith(s.PREFIX) and key != s.START_TIME and value is not None and not is_valid(key, value):
+        if not key.startswith(s.PREFIX) or key == s.START_TIME:
+            continue
+        if key not in _NAMES:
+            unknown = unknown or key
+        elif value is not None and not is_valid(key, value):
             yield Mistake("type", key, f"{key} must be {meant(key)}, {_is(value)}: it is ignored")
-    unknown = next((key for key in attributes if key.startswith(s.PREFIX) and key not in _NAMES), None)
     if unknown is not None:
         words = f"{_shown(unknown)} is no attribute: see docs/semantic-conventions.md for those that exist"
         yield Mistake("attribute_name", f"{s.PREFIX}*", words)

@@ -637,7 +637,7 @@ class Core:
         """Notice when an operation moves whose process does not judge it."""
         process = self.ledger.processes.get(entry.instance)
         if entry.open and isinstance(entry.said, Record) and process is not None and process.is_judged_outside:
-            self.observer.unjudged.hear(entry, entry.said.event)
+            self.observer.unjudged.hear(entry, entry.pending or entry.said)
         else:
             self.observer.unjudged.forget(entry.head.operation_id)
 
