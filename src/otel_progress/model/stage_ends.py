@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from otel_progress import semconv as s
 from otel_progress.model.attribute_types import is_seconds
@@ -47,7 +47,7 @@ def _timed(stage: StageSnapshot, ends: list[TimedEvent], starts: dict[str, list[
     until = min((start for start in starts[stage.path] if start > began), default=float("inf"))
     for event in ends:
         if began - EARLY <= event.timestamp <= until:
-            said = attributes_of(event).get(s.STAGE_ELAPSED)
+            said: Any = attributes_of(event).get(s.STAGE_ELAPSED)
             took = float(said) if is_seconds(said) else max(0.0, event.timestamp - began)
             return replace(stage, elapsed=took, untimed=False)
     return stage

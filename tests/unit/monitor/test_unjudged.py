@@ -234,7 +234,7 @@ def test_stall_that_late_events_refute_is_none(node: Emitter, fake: FakeClock) -
     assert [event.text for event in told][1] == "work was not stuck: its events arrived late"
     entry = node.monitor.core.ledger.find("a")
     assert entry is not None
-    assert node.monitor.views.detail(entry).get("timeline") is None
+    assert node.monitor.views.detail(entry)["timeline"] == []
     node.live(fake, 5)
     assert node.monitor.health() == "stuck"
     node.monitor.restart()
@@ -435,6 +435,39 @@ def test_foreign_program_may_report_stalls_itself(node: Emitter, fake: FakeClock
     node.live(fake, 10)
     assert node.monitor.health() == "stuck"
     assert names(node.monitor.history()).count(s.STALLED) == 1
+
+
+def test_events_without_a_body_are_said_in_words(node: Emitter, fake: FakeClock) -> None:
+    """The feed and reports say what happened, whatever an emitter leaves out."""
+    stages = json.dumps([{"path": "load", "status": "completed", "started_at": clock.unix()}])
+    fake.sleep(2)
+    node.say(s.STAGE_ENDED, progress__stage__path="load", progress__stages=stages)
+    node.say(s.WAIT_STARTED, progress__status="waiting", progress__wait__reason="a lock")
+    node.say(s.WAIT_ENDED, progress__wait__reason="a lock")
+    node.say(s.STALLED)
+    node.say(s.RECOVERED)
+    node.say(s.OPERATION_ENDED, progress__status="failed", progress__status__reason="disk full", progress__completed=3)
+    assert [event.text for event in node.monitor.history()] == [
+        "work started",
+        "work: stage load completed after 2 s",
+        "work: waits for a lock",
+        "work: waited for a lock",
+        "work: stuck: no progress",
+        "work: moves again",
+        "work failed after 2 s (disk full)",
+    ]
+
+
+def test_two_processes_with_one_instance_are_told(node: Emitter, fake: FakeClock) -> None:
+    """A heartbeat sent by a process of its own proves nothing of the work if it names another pid."""
+    work, beats = (
+        Emitter(node.monitor, instance="n2", process__pid=11),
+        Emitter(node.monitor, instance="n2", process__pid=12),
+    )
+    work.say(s.OPERATION_STARTED, progress__operation__id="b")
+    assert node.monitor.core.mistakes.health() == {}
+    beats.send(beat_of(1.0))
+    assert "is that of the process with the pid 11, too" in node.monitor.core.mistakes.health()["mistakes"]["newest"]
 
 
 def test_certificate_from_run_does_not_promise(node: Emitter, fake: FakeClock) -> None:

@@ -150,6 +150,15 @@ def no_instance(resource: Mapping[str, Any]) -> Mistake | None:
     return Mistake("instance", s.SERVICE_INSTANCE_ID, words)
 
 
+def shared_instance(pid: int | None) -> Mistake:
+    """A sender whose instance id is that of another process, with this pid."""
+    words = (
+        f"{s.SERVICE_INSTANCE_ID} is that of the process with the pid {pid}, too: each process needs one of its own; "
+        f"who sends heartbeats for another process names the {s.PROCESS_PID} of that one"
+    )
+    return Mistake("instance", s.SERVICE_INSTANCE_ID, words)
+
+
 def newer_schema(resource: Mapping[str, Any]) -> Mistake | None:
     """A sender whose version of the wire is newer than ours; None if it is not."""
     schema = resource.get(s.SCHEMA)

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.attribute_types import is_amount, is_ratio
+from otel_progress.model.sentences import SENTENCES
+from otel_progress.model.snapshot import Event
 from otel_progress.model.timeline import INFERRED
+from otel_progress.model.values import Attributes
 from otel_progress.model.wire import ratios_of
 from otel_progress.monitor.intake.records import Record
-from otel_progress.monitor.state.ledger import Entry, Head, Ledger
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger, bare, read
 from otel_progress.monitor.state.listener import ALERTING
 from otel_progress.monitor.state.saved import HistoryEvent
 
@@ -90,7 +93,7 @@ class History:
             head.timestamp,
             record.event,
             stage if isinstance(stage, str) else None,
-            record.text[:TEXT],
+            (record.text or _words(head, record))[:TEXT],
             status if isinstance(status, str) else None,
             head.agent,
             _ratio(record, head.status),
@@ -158,6 +161,17 @@ class History:
         reason = entry.snapshot.reason or "nothing more was received from it"
         said = f"counts as {entry.head.status.value}: {reason}"
         self.infer(entry, s.OPERATION_ENDED, said, timestamp=entry.snapshot.timestamp)
+
+
+def _words(head: Head, record: Record) -> str:
+    """An event in words, if its emitter sends none."""
+    said, stage = SENTENCES.get(record.event), record.brief.get(s.STAGE_PATH)
+    if said is None:
+        return ""
+    own = Attributes({key: value for key, value in record.own.items() if isinstance(value, (str, int, float))})
+    path = stage if isinstance(stage, str) else None
+    snapshot = read(record) or bare(head)
+    return f"{head.name}{said(Event(record.event, record.time, snapshot, head.sequence, path, own))}"
 
 
 def _ratio(record: Record, status: Status) -> float | None:

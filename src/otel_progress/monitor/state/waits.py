@@ -90,10 +90,10 @@ def start_in(event: Telling | None, head: Moment) -> WaitStart | None:
     if not isinstance(reason, str):
         return None
     begins, left = event.event == s.WAIT_STARTED, said.get(s.WAIT_REMAINING)
-    left = left if left is not None and is_valid(s.WAIT_REMAINING, left) else None
-    is_told = took is not None and is_seconds(took)
-    at = head.timestamp - took if is_told else head.timestamp
-    return WaitStart(reason, at, head.sequence, begins or is_told, begins, left, head.timestamp, head.sequence)
+    left = left if is_valid(s.WAIT_REMAINING, left) else None
+    took = took if is_seconds(took) else None
+    at, is_told = head.timestamp - (took or 0.0), begins or took is not None
+    return WaitStart(reason, at, head.sequence, is_told, begins, left, head.timestamp, head.sequence)
 
 
 def after(known: WaitStart | None, found: WaitStart | None, sequence: int) -> WaitStart | None:
@@ -129,9 +129,8 @@ def _counted(known: WaitStart, late: WaitStart, newest: Moment) -> WaitStart:
     if late.sequence <= known.other or late.sequence >= newest.sequence:
         return known
     if late.left == known.left:
-        return (
-            known if late.sequence > known.left_from else known._replace(left_at=late.left_at, left_from=late.sequence)
-        )
+        is_inside = late.sequence > known.left_from
+        return known if is_inside else known._replace(left_at=late.left_at, left_from=late.sequence)
     if late.sequence > known.left_from:
         known = known._replace(left_at=newest.timestamp, left_from=newest.sequence)
     return known._replace(other=late.sequence)

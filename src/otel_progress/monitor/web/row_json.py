@@ -236,7 +236,7 @@ def keyframe_text(entry: Entry) -> str | None:
         return None
     if entry.pending is None:
         return "its keyframe is missing: only what its newest update says itself is shown"
-    completed = entry.pending.brief.get(s.COMPLETED)
+    completed: Any = entry.pending.brief.get(s.COMPLETED)
     newest = f"; the newest one counts {count(completed)}" if is_amount(completed) else ""
     return f"the updates of its last {duration(entry.heard_later)} can't be read, as their keyframe is missing{newest}"
 
