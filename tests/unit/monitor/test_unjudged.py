@@ -164,6 +164,19 @@ def test_declared_wait_is_no_stall(node: Emitter, fake: FakeClock, about: dict[s
     assert node.monitor.health() == "stuck"
 
 
+def test_repeated_remaining_time_of_a_process_that_judges(monitor: Parts, fake: FakeClock) -> None:
+    """No event says that the wait is overdue: the label follows from the limit that counts from its first event."""
+    node = Emitter(monitor, **{s.JUDGED_BY: "process"})
+    wait = {"progress__status": "waiting", "progress__health": "waiting", "progress__wait__reason": "a lock"}
+    node.say(s.WAIT_STARTED, progress__wait__remaining=10.0, **wait)
+    seconds(fake, monitor, 6)
+    node.say(progress__wait__remaining=10.0, **wait)
+    seconds(fake, monitor, 3)
+    assert not monitor.core.labels["a"].overdue
+    seconds(fake, monitor, 2)
+    assert monitor.core.labels["a"].overdue
+
+
 def test_stuck_work_that_waits_or_ends_is_not_stuck(node: Emitter, fake: FakeClock) -> None:
     """What happens to it is said by its process."""
     node.live(fake, 5)

@@ -93,12 +93,24 @@ class History:
             head.timestamp,
             record.event,
             stage if isinstance(stage, str) else None,
-            (record.text or _words(head, record))[:TEXT],
+            (record.text or self._words(head, record))[:TEXT],
             status if isinstance(status, str) else None,
             head.agent,
             _ratio(record, head.status),
             json.dumps(own, default=repr) if own else None,
         )
+
+    def _words(self, head: Head, record: Record) -> str:
+        """An event in words, if its emitter sends none."""
+        said, stage = SENTENCES.get(record.event), record.brief.get(s.STAGE_PATH)
+        if said is None:
+            return ""
+        own = Attributes({key: value for key, value in record.own.items() if isinstance(value, (str, int, float))})
+        path = stage if isinstance(stage, str) else None
+        entry = self._ledger.operations.get(head.operation_id)
+        known = entry.snapshot if entry is not None and entry.said is record else read(record)
+        snapshot = known or bare(head)
+        return f"{head.name}{said(Event(record.event, record.time, snapshot, head.sequence, path, own))}"
 
     def _attempt(self, head: Head) -> int:
         """The number of the attempt that an event belongs to: each start time is one attempt."""
@@ -161,17 +173,6 @@ class History:
         reason = entry.snapshot.reason or "nothing more was received from it"
         said = f"counts as {entry.head.status.value}: {reason}"
         self.infer(entry, s.OPERATION_ENDED, said, timestamp=entry.snapshot.timestamp)
-
-
-def _words(head: Head, record: Record) -> str:
-    """An event in words, if its emitter sends none."""
-    said, stage = SENTENCES.get(record.event), record.brief.get(s.STAGE_PATH)
-    if said is None:
-        return ""
-    own = Attributes({key: value for key, value in record.own.items() if isinstance(value, (str, int, float))})
-    path = stage if isinstance(stage, str) else None
-    snapshot = read(record) or bare(head)
-    return f"{head.name}{said(Event(record.event, record.time, snapshot, head.sequence, path, own))}"
 
 
 def _ratio(record: Record, status: Status) -> float | None:

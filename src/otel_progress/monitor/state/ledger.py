@@ -281,7 +281,7 @@ class Entry:
     @property
     def lacks_keyframe(self) -> bool:
         """Whether it runs, and its newest delta can't be applied, as its keyframe is missing."""
-        return self.open and (self.pending is not None or self.is_partial)
+        return (self.pending is not None or self.is_partial) and self.open
 
     @property
     def snapshot(self) -> Snapshot:
