@@ -359,7 +359,8 @@ def test_warning(open_page, world):
     world.put(base("lossy", "lossy", now - 40, now - 10, warning=said, progress=progress(5, 10)))
     page = open_page("#/operations/lossy", wait=".big")
     expect(page.locator("header p.warned")).to_have_text(said)
-    expect(page.locator(".row.current .tag.warned")).to_have_attribute("title", said)
+    page.get_by_label("Search operations").fill("lossy")
+    expect(page.locator(".row .tag.warned")).to_have_attribute("title", said)
     world.put("lossy", warning=None)
     expect(page.locator(".warned")).to_have_count(0)
 
