@@ -310,7 +310,7 @@ def _stage_fields() -> Json:
         stage=text("Its path."),
         status=text(enum=STATUSES),
         started_at=time(),
-        duration=seconds(),
+        duration=or_null(seconds()),
         message=or_null(text()),
         reason=or_null(text()),
     )
