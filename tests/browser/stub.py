@@ -27,6 +27,7 @@ from starlette.staticfiles import StaticFiles
 STATIC = Path(__file__).parents[2] / "src/otel_progress/monitor/web/static"
 FINAL = {"completed", "failed", "cancelled", "lost", "interrupted"}
 ROW = [
+    "warning",
     "id",
     "name",
     "status",

@@ -352,6 +352,19 @@ def test_hint(open_page, world):
     expect(page.locator(".trouble")).to_contain_text("hint: free")
 
 
+def test_warning(open_page, world):
+    """What is wrong with what is heard of an operation is marked in its row, and said in the detail, as text."""
+    now = time.time()
+    said = "the updates of its last 35 s can't be read <b>now</b>"
+    world.put(base("lossy", "lossy", now - 40, now - 10, warning=said, progress=progress(5, 10)))
+    page = open_page("#/operations/lossy", wait=".big")
+    expect(page.locator("header p.warned")).to_have_text(said)
+    page.get_by_label("Search operations").fill("lossy")
+    expect(page.locator(".row .tag.warned")).to_have_attribute("title", said)
+    world.put("lossy", warning=None)
+    expect(page.locator(".warned")).to_have_count(0)
+
+
 def test_text_is_text(open_page):
     """Telemetry is always shown as text; links lead only to http(s)."""
     page = open_page(

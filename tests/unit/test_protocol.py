@@ -54,7 +54,18 @@ def test_vectors_are_about_rules_of_the_page(path: Path) -> None:
     assert any("expect" in step for step in vector["steps"])
     explained = set(re.findall(r"`([\w.]+)`", README))
     for step in vector["steps"]:
-        assert set(step) <= {"at", "send", "rejected", "restart", "expect"}
+        assert set(step) <= {
+            "at",
+            "send",
+            "rejected",
+            "restart",
+            "cancel",
+            "reason",
+            "poll",
+            "commands",
+            "asks",
+            "expect",
+        }
         for wanted in step.get("expect", {}).get("operations", {}).values():
             assert set(wanted) <= explained
             assert set(wanted.get("progress", ())) <= explained

@@ -191,6 +191,8 @@ class StageSnapshot:
     """Tokens and cost that it spent itself; `usage` of the operation has the sum of all."""
     child_outcomes: Attributes = field(default_factory=no_attributes)
     """Child operations of this process that ended inside it: how many are `ok` and `failed`."""
+    untimed: bool = False
+    """Whether nobody knows how long it took, so that `elapsed` is 0: only of other SDKs, which may leave that out."""
 
 
 @dataclass(frozen=True)

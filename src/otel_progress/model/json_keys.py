@@ -156,6 +156,8 @@ def of_stage(stage: StageSnapshot) -> Json:
     """Return a stage that the snapshot lists."""
     out = {name: plain(getattr(stage, name)) for name in stage.__dataclass_fields__ if name not in _MADE}
     out["child_outcomes"] = plain(stage.child_outcomes)
+    if out.pop("untimed"):
+        out["elapsed"] = None
     return out | {"progress": of_progress(stage.progress, stage.message)}
 
 
@@ -245,7 +247,7 @@ def _ended(stage: StageSnapshot) -> Json:
         "stage": stage.path,
         "status": stage.status.value,
         "started_at": stage.started_at,
-        "duration": stage.elapsed,
+        "duration": None if stage.untimed else stage.elapsed,
         "message": stage.message,
         "reason": stage.reason,
     }
@@ -254,7 +256,7 @@ def _ended(stage: StageSnapshot) -> Json:
 def _average(ended: Iterable[StageSnapshot], repeated: Iterable[StageRuns]) -> float | None:
     runs = {one.path: one for one in repeated if one.path == one.name and one.path != semconv.OTHER_STAGE}
     single = (stage for stage in ended if stage.path == stage.name and stage.path not in runs)
-    once = [stage.elapsed for stage in single if not was_done_before(stage)]
+    once = [stage.elapsed for stage in single if not stage.untimed and not was_done_before(stage)]
     count = len(once) + sum(one.count for one in runs.values())
     return round((sum(once) + sum(one.seconds for one in runs.values())) / count, 3) if count else None
 

@@ -46,7 +46,8 @@ def _stage_ended(event: Event) -> str:
         return f": stage {event.stage} ended"
     if was_done_before(stage):
         return f": stage {stage.path} was {DONE_BEFORE}"
-    what = f": stage {stage.path} {stage.status.value} after {duration(stage.elapsed)}"
+    spent = "" if stage.untimed else f" after {duration(stage.elapsed)}"
+    what = f": stage {stage.path} {stage.status.value}{spent}"
     return f"{what}{_count(stage)}{_because(stage.reason)}"
 
 
@@ -80,17 +81,19 @@ def _troubled(event: Event) -> str:
 
 
 def _reason(event: Event) -> str:
-    return spelled(str(event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason))
+    return spelled(str(event.attributes.get(s.HEALTH_REASON) or event.snapshot.health_reason or "no progress"))
 
 
 def _recovered(event: Event) -> str:
-    return f": moves again after {duration(_number(event, s.STALL_DURATION))}"
+    return f": moves again{_after(event, s.STALL_DURATION)}"
 
 
 def _wait_ended(event: Event) -> str:
     over = _number(event, s.WAIT_OVERDUE_BY)
     late = f", overdue by {duration(over)}" if over else ""
-    return f": waited {duration(_number(event, s.WAIT_DURATION))} for {event.attributes.get(s.WAIT_REASON, '')}{late}"
+    spent = _number(event, s.WAIT_DURATION) if s.WAIT_DURATION in event.attributes else None
+    waited = "waited" if spent is None else f"waited {duration(spent)}"
+    return f": {waited} for {event.attributes.get(s.WAIT_REASON, 'something')}{late}"
 
 
 def _checkpoint(event: Event) -> str:
@@ -108,7 +111,7 @@ SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
     s.UPDATED: _updated,
     s.HEARTBEAT: lambda event: ": the work gave a heartbeat" + (f" in {event.stage}" if event.stage else ""),
     s.NOTE: lambda event: f": {event.attributes.get(s.NOTE_TEXT, '')}",
-    s.WAIT_STARTED: lambda event: f": waits for {event.attributes.get(s.WAIT_REASON, '')}",
+    s.WAIT_STARTED: lambda event: f": waits for {event.attributes.get(s.WAIT_REASON, 'something')}",
     s.WAIT_ENDED: _wait_ended,
     s.STALLED: _stalled,
     s.RECOVERED: _recovered,
@@ -122,6 +125,11 @@ SENTENCES: Final[Mapping[str, Callable[[Event], str]]] = {
 def _number(event: Event, key: str) -> float:
     value = event.attributes.get(key)
     return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _after(event: Event, key: str) -> str:
+    """After how long, if the event says it."""
+    return f" after {duration(_number(event, key))}" if key in event.attributes else ""
 
 
 def _count(about: Snapshot | StageSnapshot) -> str:

@@ -105,8 +105,11 @@ class Event:
         def apart(stage: StageSnapshot) -> float:
             return abs(when - (stage.started_at or 0.0) - stage.elapsed)
 
-        if took is None:  # a sender of an earlier version
-            return min(reversed(found), key=apart, default=None)
+        if took is None:  # of another SDK, or of an earlier version
+            one = min(reversed(found), key=apart, default=None)
+            if one is None or not one.untimed or one.started_at is None:
+                return one
+            return replace(one, elapsed=max(0.0, when - one.started_at), untimed=False)
         said = self.attributes.get(semconv.STAGE_STATUS)
         status = next((one for one in Status if one.value == said and one.final), Status.COMPLETED)
         same = [one for one in found if one.status is status and abs(one.elapsed - took) <= ROUNDED]

@@ -100,6 +100,8 @@ def _ends(stages: Iterable[StageSnapshot]) -> dict[str, float]:
     runs = set()
     for stage in stages:
         if stage.started_at is not None and stage.status.final:
+            if stage.untimed:
+                continue
             ends[stage.path] = max(ends.get(stage.path, 0.0), stage.started_at + stage.elapsed)
         elif stage.started_at is not None:
             runs.add(stage.path)
@@ -113,6 +115,8 @@ class _Intervals:
         self.found: list[Json] = []
         self.open: dict[tuple[str, str], Json] = {}
         self._paths = paths
+        self._concluded: set[tuple[str, str]] = set()
+        """The open stalls that an observer concluded."""
 
     def take(self, event: TimedEvent) -> None:
         own = attributes_of(event)
@@ -148,6 +152,7 @@ class _Intervals:
         item = {"kind": key[0], "stage": stage, "from": event.timestamp, "to": None, "reason": reason}
         self.open[key] = item
         self.found.append(item)
+        (self._concluded.add if event.sequence < 0 else self._concluded.discard)(key)
         return item
 
     def _end(self, keys: list[tuple[str, str]], event: TimedEvent) -> None:
@@ -155,6 +160,8 @@ class _Intervals:
             item = self.open.pop(key, None)
             if item is not None:
                 item["to"] = event.timestamp
+            if item is not None and key in self._concluded and event.timestamp <= item["from"]:
+                self.found.remove(item)  # the observer that concluded it found out that it was none
 
     def _of(self, kind: str) -> list[tuple[str, str]]:
         return [key for key in self.open if key[0] == kind]

@@ -278,7 +278,8 @@ def from_attributes(
     """Return the snapshot that an event carried; `timestamp` is that of the event, in seconds since 1970.
 
     An attribute with a value of the wrong type is ignored. With `derives` a ratio that is missing follows from the
-    counts: an SDK of ours leaves out only what it does not know, others may leave out what can be computed.
+    counts, and how long an ended stage took is unknown if that is missing: an SDK of ours leaves out only what it does
+    not know, and times of 0; others may leave out what can be computed.
 
     Raises:
         KeyError, ValueError: if the attributes are not those of a snapshot.
@@ -482,6 +483,7 @@ def _is_timed(status: Status, started_at: object) -> bool:
 def _read_stage(item: Mapping[str, Any], now: float, derives: bool) -> StageSnapshot:
     get = item.get
     status, elapsed = Status(item["status"]), _seconds(get("elapsed"))
+    untimed = elapsed is None and derives and status.final and status is not Status.SKIPPED
     if elapsed is None:
         elapsed = since(item["started_at"], now) if _is_timed(status, get("started_at")) else 0.0
     said: dict[str, Any] = {name: get(name) for name in (*_STAGE, *(name for name, _ in _STAGE_TIMES))}
@@ -506,5 +508,6 @@ def _read_stage(item: Mapping[str, Any], now: float, derives: bool) -> StageSnap
         critical=get("critical", True),
         depends_on=tuple(get("depends_on", ())),
         wait=Wait(*item["wait"]) if "wait" in item else None,
+        untimed=untimed,
         **said,
     )

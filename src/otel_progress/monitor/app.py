@@ -207,7 +207,8 @@ class Monitor:
     def application(self) -> Guard:
         """The ASGI application: OTLP, the API, the page."""
         relay = () if self.relay is None else (self.relay.health,)
-        of_core = (self._intake_health, self.core.mistakes.health, self.core.clocks.health, self.core.aside.health)
+        core = self.core
+        of_core = (core.mistakes.health, core.clocks.health, core.ledger.health, core.aside.health)
         api = Api(
             self.core,
             self._store,
@@ -217,7 +218,7 @@ class Monitor:
             self.control,
             self.auth,
             VERSION,
-            (*of_core, self.integrity.health, self.outlets.health, self._lifetime, *relay),
+            (self._intake_health, *of_core, self.integrity.health, self.outlets.health, self._lifetime, *relay),
             wishes=self.wishes,
         )
         intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})

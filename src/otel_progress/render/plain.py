@@ -73,7 +73,9 @@ def outcome(node: StageSnapshot | Snapshot) -> str:
     """`completed after 2 s, 10 files`."""
     if was_done_before(node):
         return DONE_BEFORE
-    text = f"{node.status.value} after {duration(node.elapsed)}"
+    text = node.status.value
+    if not words.is_untimed(node):
+        text += f" after {duration(node.elapsed)}"
     if node.progress.completed:
         text += f", {words.counted(node.progress)}"
     return text + (f": {words.clean(node.reason)}" if node.reason else "")
@@ -158,6 +160,8 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
     if runs is None and told and all(map(was_done_before, told)):
         return [((f"  {words.ICONS[status]} ", style), (f"{name}  {DONE_BEFORE}", "dim"))]
     spent = sum(one.elapsed for one in told if runs is None or not one.status.final) + (runs.seconds if runs else 0.0)
+    if runs is None and told and all(map(words.is_untimed, told)):
+        return [((f"  {words.ICONS[status]} ", style), (name, ""))]
     share = min(1.0, spent / snapshot.elapsed) if snapshot.elapsed else 0.0
     bar = "▪" * max(1, round(share * SHARE))
     gap = f"{'':{SHARE + 2 - len(bar)}}"

@@ -168,7 +168,8 @@ def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> TreeRow:
     row = TreeRow(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
     if was_done_before(node):
         return row._replace(amount=DONE_BEFORE)
-    return row._replace(amount=words.counted(node.progress), elapsed=duration(node.elapsed))
+    spent = "" if words.is_untimed(node) else duration(node.elapsed)
+    return row._replace(amount=words.counted(node.progress), elapsed=spent)
 
 
 def _done(text: str, depth: int, status: Status = Status.COMPLETED) -> TreeRow:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress.model import units
 from otel_progress.model.feed import RUNNING
+from otel_progress.model.fields import StageSnapshot
 from otel_progress.model.health import judge_branch
 from otel_progress.model.status import Health, Status, word
 from otel_progress.model.summary import pairs, path_of
@@ -133,6 +134,11 @@ def clean(words: object) -> str:
     """The text on one line, without control characters or signs that change its direction."""
     text = str(words)
     return text if text.isprintable() else "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def is_untimed(node: Snapshot | StageSnapshot) -> bool:
+    """Whether nobody knows how long it took."""
+    return isinstance(node, StageSnapshot) and node.untimed
 
 
 def joined(line: Line) -> str:

@@ -58,7 +58,7 @@ def gantt(run: Run) -> Gantt | None:
     paths: dict[str, list[Bar]] = {}
     spent: dict[str, float] = {}
     for stage in one.stages:
-        if stage.started_at is None:
+        if stage.started_at is None or stage.untimed:
             continue
         about = f"{clean(stage.path)}: {stage.status.value}, {duration(stage.elapsed)}"
         bar = _bar(stage.started_at - run.began, stage.elapsed, whole, tone_of(stage.status), about)

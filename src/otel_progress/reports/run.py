@@ -104,7 +104,7 @@ def within(pauses: Iterable[Pause], snapshot: Snapshot) -> tuple[Pause, ...]:
     """Pauses that end with their stage at the latest: an observer looks a little later whether something moves."""
     ends: dict[str, list[tuple[float, float]]] = {}
     for stage in snapshot.stages:
-        if stage.started_at is not None:
+        if stage.started_at is not None and not stage.untimed:
             end = stage.started_at + stage.elapsed if stage.status.final else float("inf")
             ends.setdefault(stage.path, []).append((stage.started_at, end))
     found = []

@@ -59,13 +59,14 @@ def _stage(path: str, listed: list[StageSnapshot], found: StageStatistics | None
     many = found.durations if found and found.durations and found.durations.count > 1 else None
     counted = ", ".join(phrases.quantity(key, n) for key, n in phrases.numbers(found.units) if n) if found else ""
     before = first is None or number > len(listed)  # earlier runs are folded: their start is not known
+    untimed = bool(listed) and all(stage.untimed for stage in listed) and many is None and not spent
     return (
         "other stages" if path == semconv.OTHER_STAGE else clean(path),
         Cell(status.value, charts.tone_of(status) if status is not Status.PENDING else ""),
         f"{number:,}" if number > 1 else "",
         Cell(f"{runs.failed:,}" if runs.failed and number > 1 else "", "bad"),
         "" if before or first is None else duration(max(0.0, first - run.began)),
-        duration(spent) if number or open_for else "",
+        duration(spent) if (number or open_for) and not untimed else "",
         part(spent / one.elapsed) if one.elapsed and spent else "",
         counted,
         duration(many.p50) if many and many.p50 is not None else "",

@@ -134,10 +134,17 @@ def test_two_processes_are_one_attempt_only_within_a_millisecond(monitor: Parts)
 # -- what another process says of the same start, and what numbers say
 
 
-def hear(ledger: Ledger, event: Snapshot, instance: str) -> None:
+def run_of(number: int | None, start: int, sequence: int, status: Status) -> Snapshot:
+    """An event of a run; its attempt is 0 if it names none."""
+    began = AT + start * 10
+    return Snapshot("a", "w", status, began + sequence, attempt=number or 0, sequence=sequence, started_at=began)
+
+
+def hear(ledger: Ledger, event: Snapshot, instance: str, *, numbered: bool = True) -> None:
     """An event of an emitter without an SDK of ours arrives."""
     about = otlp.resource({s.SERVICE_INSTANCE_ID: instance})
-    for group in groups(parse("logs", otlp.envelope(about, otlp.scope("emitter", ""), [event_of(event)]))):
+    said = event_of(event) if numbered else event_of(event, **{s.OPERATION_ATTEMPT: None})
+    for group in groups(parse("logs", otlp.envelope(about, otlp.scope("emitter", ""), [said]))):
         ledger.hear(group.resource, group.records, 1.0)
 
 
@@ -172,6 +179,30 @@ def test_numbers_that_count_all_attempts_beat_clocks(told: list[tuple[str, Snaps
         hear(ledger, event, instance)
     entry = ledger.operations["a"]
     assert (entry.instance, entry.head.attempt, entry.head.sequence) == ("p3", 3, 2)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([None, 1, 2, 3]), st.integers(0, 5)), min_size=2, max_size=4, unique=True),
+    st.data(),
+)
+def test_there_is_one_order_of_attempts(runs: list[tuple[int | None, int]], data: st.DataObject) -> None:
+    """Whatever numbers they name, or none, and whatever the clocks say: any order of arrival ends in the same attempt."""
+    told = [
+        (f"p{place}", run_of(number, start, sequence, status))
+        for place, (number, start) in enumerate(runs)
+        for sequence, status in ((1, Status.RUNNING), (2, Status.FAILED))
+    ]
+    shown = set()
+    for _ in range(3):
+        ledger = Ledger()
+        for instance, event in data.draw(st.permutations(told)):
+            hear(ledger, event, instance, numbered=event.attempt > 0)
+        head = ledger.operations["a"].head
+        shown.add((ledger.operations["a"].instance, head.sequence))
+    newest = max(runs, key=lambda run: (run[0] or 1, run[1]))
+    same = {f"p{place}" for place, run in enumerate(runs) if (run[0] or 1, run[1]) == (newest[0] or 1, newest[1])}
+    assert {instance for instance, _ in shown} <= same
+    assert {sequence for _, sequence in shown} == {2}
 
 
 def test_observer_that_calls_an_ended_run_lost_begins_no_attempt(monitor: Parts) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from monitor_parts import WALL, Parts, seconds
 from otel_progress import clock
 from otel_progress.monitor.intake.request_queue import Job
 from otel_progress.monitor.intake.requests import Accepted, Acknowledgement, Envelope
+from otel_progress.monitor.web.cancel import Control, answers_of
+from otel_progress.monitor.web.wishes import Wishes
 from otel_progress.testing import FakeClock
 
 ROOT = Path(__file__).parents[3]
@@ -29,6 +33,7 @@ KEYS = (
     "agent",
     "children",
     "elapsed",
+    "average_stage_duration",
 )
 PROGRESS = ("completed", "total", "unit", "ratio", "percentage", "rate")
 WAIT = ("reason", "elapsed", "overdue_after")
@@ -70,9 +75,68 @@ def state(monitor: Parts, key: str) -> dict[str, Any] | None:
     found |= {"message": seen["progress"].get("current_step"), "progress": counts(seen["progress"])}
     found["wait"] = {name: seen["wait"].get(name) for name in WAIT} if "wait" in seen else None
     stages = seen.get("stages", [])
+    found["warns"] = "warning" in seen or None
+    found["stalled"] = [
+        [None if at is None else int(at - WALL) for at in (one["from"], one["to"])]
+        for one in seen.get("timeline", ())
+        if one["kind"] == "stall"
+    ]
     found["stages"] = {one["path"]: {key: one.get(key) for key in STAGE} | counts(one["progress"]) for one in stages}
     found["stage_list"] = [[one["path"], one["status"], one["progress"].get("completed")] for one in stages]
     return found
+
+
+class Channel:
+    """The control channel of the monitor, with emitters that poll it and do not wait."""
+
+    def __init__(self, monitor: Parts) -> None:
+        self._monitor = monitor
+        self._control = Control()
+        self._wishes = Wishes(monitor.core, monitor.hub, self._control)
+        self._loop = asyncio.new_event_loop()
+        self._ids: dict[str, str] = {}
+        """The ids of commands, by the name that the vector has for each."""
+
+    def cancel(self, key: str, reason: str) -> None:
+        """A user of the monitor asks it to cancel an operation."""
+        entry = self._monitor.core.ledger.operations[key]
+        self._loop.create_task(self._control.cancel(key, entry.head.attempt, entry.instance, reason))
+        self._loop.run_until_complete(asyncio.sleep(0))
+
+    def poll(self, given: dict[str, Any], step: dict[str, Any]) -> None:
+        """An emitter polls, and gets what the step says."""
+        answers = [{**one, "command": self._ids[one["command"]]} for one in given.get("answers") or ()]
+        asked = answers_of(json.dumps({**given, "answers": answers, "wait": 0}).encode())
+        self._wishes.look()
+        found = self._loop.run_until_complete(
+            self._control.poll(asked.instance, asked.pid, asked.answers, wishes=asked.wishes)
+        )
+        commands = [one for one in found if "kind" in one]
+        assert len(commands) == len(step.get("commands", ())), found
+        for wanted, command in zip(step.get("commands", ()), commands):
+            assert self._ids.setdefault(wanted["id"], command["id"]) == command["id"]
+            agree({key: value for key, value in wanted.items() if key != "id"}, command, wanted["id"])
+        asks = [one for one in found if "do" in one]
+        if "asks" in step:
+            assert bool(asks) == bool(step["asks"]), found
+            for wanted in step["asks"]:
+                assert any(wanted.items() <= one.items() for one in asks), (wanted, found)
+
+    def close(self) -> None:
+        """End all that waits."""
+        self._control.close()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+            self._loop.run_until_complete(asyncio.gather(task, return_exceptions=True))
+        self._loop.close()
+
+
+@pytest.fixture
+def channel(monitor: Parts) -> Iterator[Channel]:
+    """The control channel of the monitor."""
+    found = Channel(monitor)
+    yield found
+    found.close()
 
 
 def agree(wanted: Any, found: Any, where: str) -> None:
@@ -95,8 +159,8 @@ def pass_to(monitor: Parts, fake: FakeClock, at: float) -> None:
 
 
 @pytest.mark.parametrize("name", VECTORS)
-def test_state_is_that_of_the_vector(monitor: Parts, fake: FakeClock, name: str) -> None:
-    """After each request of the vector, and while time passes, the monitor shows what the vector expects."""
+def test_state_is_that_of_the_vector(monitor: Parts, fake: FakeClock, channel: Channel, name: str) -> None:
+    """After each request of the vector, and while time passes, the monitor shows and answers what the vector expects."""
     for number, step in enumerate(read(name)["steps"]):
         pass_to(monitor, fake, step["at"])
         if "send" in step:
@@ -104,6 +168,12 @@ def test_state_is_that_of_the_vector(monitor: Parts, fake: FakeClock, name: str)
             continue
         if step.get("restart"):
             monitor.restart()
+            continue
+        if "cancel" in step:
+            channel.cancel(step["cancel"], step["reason"])
+            continue
+        if "poll" in step:
+            channel.poll(step["poll"], step)
             continue
         monitor.tick()
         wanted = step["expect"]
@@ -130,4 +200,5 @@ def test_restart_of_the_reader_changes_no_state(monitor: Parts, fake: FakeClock,
             after = state(monitor, key)
             assert before is not None
             assert after is not None
-            agree({**before, "state": after["state"]}, after, f"step {number}: {key}")  # nothing was heard yet
+            heard = {key: after[key] for key in ("state", "warns")}  # nothing was heard yet
+            agree({**before, **heard}, after, f"step {number}: {key}")

@@ -16,6 +16,7 @@ import otel_progress as progress
 from otel_progress import Snapshot
 from otel_progress import semconv as s
 from otel_progress.model import wire
+from otel_progress.model.units import duration
 from otel_progress.monitor.intake.messages import ExportLogsServiceRequest
 from otel_progress.monitor.intake.records import groups, parse_record
 from otel_progress.monitor.intake.requests import Parcel
@@ -113,7 +114,7 @@ def test_any_order_loss_and_doubling_ends_in_the_same_state(story: list[bytes], 
     for raw in events:
         hear(ledger, raw)
     assert state(ledger) == final_of(story)
-    assert ledger.lacking == {}
+    assert ledger.lacking == ledger.incomplete == {}
 
 
 @settings(
@@ -132,7 +133,7 @@ def test_the_newest_delta_and_its_keyframe_are_the_state(story: list[bytes], dat
     for raw in before:
         hear(whole, raw)
     assert state(ledger) == state(whole)
-    assert ledger.lacking == {}
+    assert ledger.lacking == ledger.incomplete == {}
 
 
 def split(story: Sequence[bytes]) -> tuple[bytes, list[bytes], bytes, list[bytes]]:
@@ -292,6 +293,44 @@ def test_a_keyframe_is_stored_as_long_as_a_delta_builds_on_it(tmp_path: Path, st
             assert found is not None
             kept.append(found.keyframe)
     assert kept == [None, first, first, first, None]
+
+
+def test_what_lacks_a_keyframe_is_marked_and_counted(tmp_path: Path, story: list[bytes]) -> None:
+    """The row says for how long its updates were not read and what the newest counts, `/health` how many lack one."""
+    first, deltas, second, more = split(story)
+    newest = parse_record(more[1])
+    with parts(tmp_path / "monitor.db") as monitor:
+        ledger = monitor.core.ledger
+        monitor.take(request_of(*(otlp.chunk(2, raw) for raw in (first, deltas[0]))))
+        assert "warning" not in monitor.row() or "keyframe" not in monitor.row()["warning"]
+        monitor.take(request_of(otlp.chunk(2, more[1])))
+        later = duration(apart(deltas[0], more[1]))
+        said = f"the updates of its last {later} can't be read, as their keyframe is missing"
+        counted = newest.brief.get(s.COMPLETED)
+        assert monitor.row()["warning"].startswith(
+            said if counted is None else f"{said}; the newest one counts {counted}"
+        )
+        assert monitor.row()["said_at"] == pytest.approx(newest.time / 1e9)
+        assert ledger.health() == {"keyframes": {"missing": 1, "newest": "a"}}
+        monitor.take(request_of(otlp.chunk(2, second)))
+        assert "keyframe" not in monitor.row().get("warning", "")
+        assert ledger.health() == {}
+        monitor.take(request_of(otlp.chunk(2, deltas[1]), instance="p2"))
+        monitor.take(request_of(otlp.chunk(2, story[-1])))
+        assert ledger.health() == {}
+
+
+def test_first_delta_of_an_operation_is_marked(tmp_path: Path, story: list[bytes]) -> None:
+    """What it leaves out is unknown."""
+    first, deltas, _, _ = split(story)
+    with parts(tmp_path / "monitor.db") as monitor:
+        monitor.take(request_of(otlp.chunk(2, deltas[0])))
+        assert "its keyframe is missing: only what its newest update says" in monitor.row()["warning"]
+        monitor.restart()
+        assert "its keyframe is missing" in monitor.row()["warning"]
+        assert monitor.core.ledger.health() == {"keyframes": {"missing": 1, "newest": "a"}}
+        monitor.take(request_of(otlp.chunk(2, first)))
+        assert "keyframe" not in monitor.row().get("warning", "")
 
 
 def test_what_is_shared_with_others_is_whole(story: list[bytes]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from monitor_parts import WALL, Parts, beat_of, names, parts, request_of, seconds
 
 from otel_progress import clock
@@ -14,7 +17,7 @@ from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.monitor.state import judging
-from otel_progress.monitor.state.unjudged import SHORTEST
+from otel_progress.monitor.state.unjudged import SHORTEST, ConcludedStall
 from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock
 
@@ -161,6 +164,19 @@ def test_declared_wait_is_no_stall(node: Emitter, fake: FakeClock, about: dict[s
     assert node.monitor.health() == "stuck"
 
 
+def test_repeated_remaining_time_of_a_process_that_judges(monitor: Parts, fake: FakeClock) -> None:
+    """No event says that the wait is overdue: the label follows from the limit that counts from its first event."""
+    node = Emitter(monitor, **{s.JUDGED_BY: "process"})
+    wait = {"progress__status": "waiting", "progress__health": "waiting", "progress__wait__reason": "a lock"}
+    node.say(s.WAIT_STARTED, progress__wait__remaining=10.0, **wait)
+    seconds(fake, monitor, 6)
+    node.say(progress__wait__remaining=10.0, **wait)
+    seconds(fake, monitor, 3)
+    assert not monitor.core.labels["a"].overdue
+    seconds(fake, monitor, 2)
+    assert monitor.core.labels["a"].overdue
+
+
 def test_stuck_work_that_waits_or_ends_is_not_stuck(node: Emitter, fake: FakeClock) -> None:
     """What happens to it is said by its process."""
     node.live(fake, 5)
@@ -216,6 +232,60 @@ def test_batch_after_an_outage_is_no_stall(node: Emitter, fake: FakeClock) -> No
     assert node.monitor.health() == "progressing"
     node.live(fake, 3)
     assert node.monitor.health() == "stuck"
+
+
+def test_stall_that_late_events_refute_is_none(node: Emitter, fake: FakeClock) -> None:
+    """It ends at once, leaves the times of the operation, stays in the feed with what became of it, and is told once."""
+    recorder = node.monitor.listen()
+    node.live(fake, 6)
+    assert node.monitor.health() == "stuck"
+    node.send(*(node.record(at=number - 5.0, progress__completed=number) for number in range(6)))
+    node.live(fake, 1)
+    assert node.monitor.health() == "progressing"
+    assert recorder.kinds == ["stalled", "recovered"]
+    told = [event for event in node.monitor.history() if event.event in (s.STALLED, s.RECOVERED)]
+    assert [event.text for event in told][1] == "work was not stuck: its events arrived late"
+    entry = node.monitor.core.ledger.find("a")
+    assert entry is not None
+    assert node.monitor.views.detail(entry)["timeline"] == []
+    node.live(fake, 5)
+    assert node.monitor.health() == "stuck"
+    node.monitor.restart()
+    node.live(fake, 1)
+    assert node.monitor.health() == "stuck"
+    assert [one["to"] for one in node.monitor.views.detail(node.monitor.core.ledger.operations["a"])["timeline"]] == [
+        None
+    ]
+
+
+def test_refuted_stall_is_not_known_after_a_restart(node: Emitter, fake: FakeClock) -> None:
+    """Stall and end have the same time, and the end counts."""
+    node.live(fake, 6)
+    node.send(*(node.record(at=number - 5.0, progress__completed=number) for number in range(6)))
+    node.live(fake, 1)
+    node.monitor.restart()
+    node.live(fake, 1)
+    assert node.monitor.health() == "progressing"
+    assert node.monitor.core.judging.stuck == set()
+
+
+@given(
+    times=st.lists(st.floats(-0.5, 40.0), min_size=1, max_size=20),
+    delay=st.floats(0.0, 20.0),
+    limit=st.sampled_from([4.0, 10.0]),
+)
+def test_only_a_stall_that_was_none_is_refuted(times: list[float], delay: float, limit: float) -> None:
+    """Whatever clock says when the events happened: if it is right, and leaves a gap of the limit, the stall stands."""
+    times = sorted(times)
+    stall = ConcludedStall(0.0, 0.0, limit)
+    said, refuted = 0.0, False
+    for at in times:
+        stall, said = stall.with_gap(at - said), at
+        refuted = refuted or stall.is_refuted(at, times[-1] + delay)
+    if max(b - a for a, b in itertools.pairwise([0.0, *times])) >= limit or times[0] < 0:
+        assert not refuted
+    elif delay == 0:
+        assert refuted
 
 
 def test_clock_that_is_set_forward_is_no_pause(node: Emitter, fake: FakeClock) -> None:
@@ -378,6 +448,39 @@ def test_foreign_program_may_report_stalls_itself(node: Emitter, fake: FakeClock
     node.live(fake, 10)
     assert node.monitor.health() == "stuck"
     assert names(node.monitor.history()).count(s.STALLED) == 1
+
+
+def test_events_without_a_body_are_said_in_words(node: Emitter, fake: FakeClock) -> None:
+    """The feed and reports say what happened, whatever an emitter leaves out."""
+    stages = json.dumps([{"path": "load", "status": "completed", "started_at": clock.unix()}])
+    fake.sleep(2)
+    node.say(s.STAGE_ENDED, progress__stage__path="load", progress__stages=stages)
+    node.say(s.WAIT_STARTED, progress__status="waiting", progress__wait__reason="a lock")
+    node.say(s.WAIT_ENDED, progress__wait__reason="a lock")
+    node.say(s.STALLED)
+    node.say(s.RECOVERED)
+    node.say(s.OPERATION_ENDED, progress__status="failed", progress__status__reason="disk full", progress__completed=3)
+    assert [event.text for event in node.monitor.history()] == [
+        "work started",
+        "work: stage load completed after 2 s",
+        "work: waits for a lock",
+        "work: waited for a lock",
+        "work: stuck: no progress",
+        "work: moves again",
+        "work failed after 2 s (disk full)",
+    ]
+
+
+def test_two_processes_with_one_instance_are_told(node: Emitter, fake: FakeClock) -> None:
+    """A heartbeat sent by a process of its own proves nothing of the work if it names another pid."""
+    work, beats = (
+        Emitter(node.monitor, instance="n2", process__pid=11),
+        Emitter(node.monitor, instance="n2", process__pid=12),
+    )
+    work.say(s.OPERATION_STARTED, progress__operation__id="b")
+    assert node.monitor.core.mistakes.health() == {}
+    beats.send(beat_of(1.0))
+    assert "is that of the process with the pid 11, too" in node.monitor.core.mistakes.health()["mistakes"]["newest"]
 
 
 def test_certificate_from_run_does_not_promise(node: Emitter, fake: FakeClock) -> None:

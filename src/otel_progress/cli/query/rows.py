@@ -295,10 +295,11 @@ def _without_estimate(progress: Progress) -> Progress:
 def _stage(given: Row) -> StageSnapshot:
     path = text(given.get("path")) or text(given.get("name")) or "?"
     progress = mapping(given.get("progress"))
+    status = _one_of(Status, given.get("status"), Status.RUNNING)
     return StageSnapshot(
         text(given.get("name")) or path,
         path,
-        _one_of(Status, given.get("status"), Status.RUNNING),
+        status,
         _progress(progress),
         planned=bool(given.get("planned")),
         weight=number(given.get("weight")),
@@ -314,6 +315,7 @@ def _stage(given: Row) -> StageSnapshot:
         counters=numbers(given.get("counters")),
         usage=numbers(given.get("usage")),
         child_outcomes=numbers(given.get("child_outcomes")),
+        untimed=status.final and given.get("elapsed") is None,
     )
 
 

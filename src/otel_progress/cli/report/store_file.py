@@ -16,6 +16,7 @@ from urllib.parse import quote
 from otel_progress import clock, semconv
 from otel_progress.cli.query.exit_codes import NOT_FOUND, USAGE, CommandError
 from otel_progress.cli.report.source import Step
+from otel_progress.model import stage_ends
 from otel_progress.model.curve import Curve
 from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Health
@@ -116,7 +117,7 @@ class StoreFile:
         below, missing = self._below(operation_id, children)
         dead = _kept(row).dead
         return Run(
-            self._now(snapshot, entry.instance),
+            self._now(stage_ends.timed(snapshot, told), entry.instance),
             self.words,
             pauses_of(timed, snapshot),
             told,

@@ -150,6 +150,15 @@ def no_instance(resource: Mapping[str, Any]) -> Mistake | None:
     return Mistake("instance", s.SERVICE_INSTANCE_ID, words)
 
 
+def shared_instance(pid: int | None) -> Mistake:
+    """A sender whose instance id is that of another process, with this pid."""
+    words = (
+        f"{s.SERVICE_INSTANCE_ID} is that of the process with the pid {pid}, too: each process needs one of its own; "
+        f"who sends heartbeats for another process names the {s.PROCESS_PID} of that one"
+    )
+    return Mistake("instance", s.SERVICE_INSTANCE_ID, words)
+
+
 def newer_schema(resource: Mapping[str, Any]) -> Mistake | None:
     """A sender whose version of the wire is newer than ours; None if it is not."""
     schema = resource.get(s.SCHEMA)
@@ -206,11 +215,14 @@ def mistakes(event: Event, *, is_promised: bool = False) -> Iterator[Mistake]:
     if event.event == s.OPERATION_ENDED and get(s.STATUS) not in _FINAL:
         words = f"{s.OPERATION_ENDED} needs a {s.STATUS} of {', '.join(_FINAL)}, {_is(get(s.STATUS))}"
         yield Mistake("not_final", s.STATUS, words)
-    attributes = event.attributes
+    attributes, unknown = event.attributes, None
     for key, value in attributes.items():
-        if key.startswith(s.PREFIX) and key != s.START_TIME and value is not None and not is_valid(key, value):
+        if not key.startswith(s.PREFIX) or key == s.START_TIME:
+            continue
+        if key not in _NAMES:
+            unknown = unknown or key
+        elif value is not None and not is_valid(key, value):
             yield Mistake("type", key, f"{key} must be {meant(key)}, {_is(value)}: it is ignored")
-    unknown = next((key for key in attributes if key.startswith(s.PREFIX) and key not in _NAMES), None)
     if unknown is not None:
         words = f"{_shown(unknown)} is no attribute: see docs/semantic-conventions.md for those that exist"
         yield Mistake("attribute_name", f"{s.PREFIX}*", words)

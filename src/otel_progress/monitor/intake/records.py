@@ -155,6 +155,12 @@ class Record:
             self._raw, self._message = self._message.SerializeToString(), None
 
     @property
+    def observed(self) -> int:
+        """When it was heard first, in ns since 1970; 0 if that is not known."""
+        moment: int = self._whole().observed_time_unix_nano
+        return moment
+
+    @property
     def raw(self) -> bytes:
         """The record as it was sent, as protobuf."""
         self.seal()

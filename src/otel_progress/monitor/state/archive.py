@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_progress import clock
-from otel_progress.monitor.state.restore import entry_of, heard_at_of, process_of
+from otel_progress.monitor.state.restore import entry_of, process_of
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.journal import Journal
@@ -32,8 +32,7 @@ class Archive:
         kept = self._store.recall(operation_id)
         if kept is None:
             return None
-        now = clock.monotonic()
-        return entry_of(kept, now if self._loading.done else heard_at_of(kept, now))
+        return entry_of(kept, clock.monotonic() if self._loading.done else None)
 
     def process(self, instance: str) -> Process | None:
         """A process, from the ledger or from the store."""

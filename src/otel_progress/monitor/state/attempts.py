@@ -34,8 +34,8 @@ class Said(Protocol):
         """When the attempt began, in Unix seconds; None if it has not, or if that is unknown."""
 
     @property
-    def is_numbered(self) -> bool:
-        """Whether its emitter counts the attempts of all processes; an SDK of ours counts those of its own."""
+    def counted(self) -> int:
+        """The number of the attempt over all processes; 1 if its emitter names none, or counts those of its process."""
 
 
 def is_same_attempt(one: Said, other: Said, same_process: bool) -> bool:
@@ -79,11 +79,12 @@ def _ran_later(end: Said, other: Said) -> bool:
 def is_older(one: Said, known: Said) -> bool:
     """Whether an attempt in one process is older than a known one in another process.
 
-    Numbers decide if both emitters count all attempts, whatever the clocks say; else the starts, and if these are the
-    same, what happened later.
+    The number decides, whatever the clocks say; then the start, and if that is the same, what happened later. That an
+    attempt without a number counts as the first makes this an order: by start alone, one without could be newer than
+    the second of two with a number, and older than the first.
     """
-    if one.is_numbered and known.is_numbered and one.attempt != known.attempt:
-        return one.attempt < known.attempt
+    if one.counted != known.counted:
+        return one.counted < known.counted
     return _place(one, known) < _place(known, one)
 
 

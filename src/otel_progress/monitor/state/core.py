@@ -27,6 +27,7 @@ from otel_progress.monitor.intake.mistakes import (
     newer_schema,
     no_instance,
     refusal,
+    shared_instance,
     unknown_event,
 )
 from otel_progress.monitor.intake.records import Record
@@ -395,8 +396,8 @@ class Core:
         newer = newer_schema(group.resource)
         if newer is not None:
             self._complain(newer, group)
-        if group.records and group.scope != s.SCOPE and (nameless := no_instance(group.resource)) is not None:
-            self._complain(nameless, group)
+        if group.records and group.scope != s.SCOPE:
+            self._examine_resource(group, instance)
         if not group.records and instance not in self.ledger.processes:
             return  # a sign of life of an unknown process
         if not own:  # another monitor received it some time ago
@@ -448,6 +449,14 @@ class Core:
             is_promised = promised_interval(group.resource) is not None
             for mistake in mistakes(record, is_promised=is_promised):
                 self._complain(mistake, group)
+
+    def _examine_resource(self, group: records.Group, instance: str) -> None:
+        """Tell what is wrong with how a program without our SDK names its process."""
+        nameless, declared = no_instance(group.resource), self.ledger.processes.get(declared_instance(instance))
+        if nameless is not None:
+            self._complain(nameless, group)
+        if declared is not None and declared.instance != instance:
+            self._complain(shared_instance(declared.pid), group)
 
     def _complain(self, mistake: Mistake, group: records.Group) -> None:
         """Count a mistake of a sender; the first one about a field is told, in the answer as well.
@@ -637,7 +646,7 @@ class Core:
         """Notice when an operation moves whose process does not judge it."""
         process = self.ledger.processes.get(entry.instance)
         if entry.open and isinstance(entry.said, Record) and process is not None and process.is_judged_outside:
-            self.observer.unjudged.hear(entry, entry.said.event)
+            self.observer.unjudged.hear(entry, entry.pending or entry.said)
         else:
             self.observer.unjudged.forget(entry.head.operation_id)
 

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.attribute_types import is_amount, is_ratio
+from otel_progress.model.sentences import SENTENCES
+from otel_progress.model.snapshot import Event
 from otel_progress.model.timeline import INFERRED
+from otel_progress.model.values import Attributes
 from otel_progress.model.wire import ratios_of
 from otel_progress.monitor.intake.records import Record
-from otel_progress.monitor.state.ledger import Entry, Head, Ledger
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger, bare, read
 from otel_progress.monitor.state.listener import ALERTING
 from otel_progress.monitor.state.saved import HistoryEvent
 
@@ -90,12 +93,24 @@ class History:
             head.timestamp,
             record.event,
             stage if isinstance(stage, str) else None,
-            record.text[:TEXT],
+            (record.text or self._words(head, record))[:TEXT],
             status if isinstance(status, str) else None,
             head.agent,
             _ratio(record, head.status),
             json.dumps(own, default=repr) if own else None,
         )
+
+    def _words(self, head: Head, record: Record) -> str:
+        """An event in words, if its emitter sends none."""
+        said, stage = SENTENCES.get(record.event), record.brief.get(s.STAGE_PATH)
+        if said is None:
+            return ""
+        own = Attributes({key: value for key, value in record.own.items() if isinstance(value, (str, int, float))})
+        path = stage if isinstance(stage, str) else None
+        entry = self._ledger.operations.get(head.operation_id)
+        known = entry.snapshot if entry is not None and entry.said is record else read(record)
+        snapshot = known or bare(head)
+        return f"{head.name}{said(Event(record.event, record.time, snapshot, head.sequence, path, own))}"
 
     def _attempt(self, head: Head) -> int:
         """The number of the attempt that an event belongs to: each start time is one attempt."""

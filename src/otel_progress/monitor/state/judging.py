@@ -165,7 +165,7 @@ class Judging:
                 self._journal.touch(key)
         elif key in self.stuck and label.health not in (Health.DEAD, Health.UNKNOWN):
             self.stuck.discard(key)
-            self._stalls.conclude_end(entry)
+            self._stalls.conclude_end(entry, is_refuted=self._observer.unjudged.take_refuted(key))
             self._journal.touch(key)
 
     def _presume_lost(self, entry: Entry) -> None:

@@ -168,7 +168,7 @@ class Head(NamedTuple):
     parent_id: str | None = None
     agent: str | None = None
     owner: str | None = None
-    is_numbered: bool = False
+    counted: int = 1
 
 
 class Rival(NamedTuple):
@@ -279,6 +279,11 @@ class Entry:
         return self.keyframe is None and self.said is not None
 
     @property
+    def lacks_keyframe(self) -> bool:
+        """Whether it runs, and its newest delta can't be applied, as its keyframe is missing."""
+        return (self.pending is not None or self.is_partial) and self.open
+
+    @property
     def snapshot(self) -> Snapshot:
         """The reported state; if parts of the event are invalid, only the valid ones."""
         seen = self._snapshot  # another thread may release it
@@ -299,6 +304,17 @@ class Entry:
         if self.pending is None or not self.open:
             return 0.0
         return max(0.0, self.pending.time / 1e9 - self.head.timestamp)
+
+    @property
+    def waited(self) -> float:
+        """Seconds for which the remaining time of its wait, as its event says it, had counted when that was heard."""
+        counted = 0.0 if self.wait_start is None else self.wait_start.since_left(self.head.timestamp)
+        return counted + self.heard_later
+
+    @property
+    def newest_at(self) -> float:
+        """When its newest event happened, in Unix seconds by the clock of its process."""
+        return self.head.timestamp + self.heard_later
 
     def _heard_until(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot with the time until the delta that waits for its keyframe: its state is older, its clock not."""
@@ -383,7 +399,7 @@ def head_of(event: ReportedEvent) -> Head | None:
         started,
         parent if type(parent) is str else None,
         agent if type(agent) is str else None,
-        is_numbered=event.is_foreign and s.OPERATION_ATTEMPT in event.brief,
+        counted=attempt if event.is_foreign else 1,
     )
 
 
@@ -429,7 +445,8 @@ class Ledger:
         on_part: called with the id of each operation that lost a child.
         rolled: the attempt and shown ratio of operations whose ratio is rolled up from children, by id.
         on_rival: called with an operation when an older run of its id is found to be alive.
-        lacking: the ids of operations whose newest keyframe is missing, the oldest first.
+        lacking: the ids of operations whose newest keyframe is missing and is to be asked for, the oldest first.
+        incomplete: the ids of all operations whose newest keyframe is missing.
     """
 
     most: int = OPERATIONS
@@ -449,6 +466,7 @@ class Ledger:
     rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
     revision: int = 0
     lacking: dict[str, None] = field(default_factory=dict)
+    incomplete: dict[str, None] = field(default_factory=dict)
     _rivals: dict[str, set[str]] = field(default_factory=dict)
     _open: dict[str, dict[str, None]] = field(default_factory=dict)
     _ended: dict[str, None] = field(default_factory=dict)
@@ -489,7 +507,7 @@ class Ledger:
         else:
             self._keep(known, head, event, now)
         entry = self.operations.get(head.operation_id)
-        if entry is not None and entry.open and (entry.is_partial or entry.pending is not None):
+        if entry is not None and entry.lacks_keyframe:
             self.lacking[head.operation_id] = None
         else:
             self.lacking.pop(head.operation_id, None)
@@ -592,7 +610,7 @@ class Ledger:
         known = entry.wait_start
         if known is None or late is None or not entry.open or entry.presumed is not None:
             return entry
-        start = waits.corrected(known, waits.start_in(late, head))
+        start = waits.corrected(known, waits.start_in(late, head), entry.head)
         if start == known:
             return entry
         changed = Entry(entry.head, entry.instance, entry.heard_at, said=entry.said, before=entry)
@@ -707,6 +725,11 @@ class Ledger:
         if entry is not None and not entry.open:
             self._drop(operation_id)
 
+    def health(self) -> dict[str, Any]:
+        """How many operations lack a keyframe, and the newest of them, for `/health`; any thread may call it."""
+        found = tuple(self.incomplete)
+        return {"keyframes": {"missing": len(found), "newest": found[-1]}} if found else {}
+
     def open_of(self, instance: str) -> list[Entry]:
         """The open operations of a process."""
         return [self.operations[key] for key in self._open.get(instance, ())]
@@ -797,6 +820,10 @@ class Ledger:
         self.revision += 1
         entry.revision = self.revision
         self.operations[key] = entry
+        if entry.lacks_keyframe:
+            self.incomplete[key] = None
+        else:
+            self.incomplete.pop(key, None)
         if entry.open:
             self._open.setdefault(entry.instance, {})[key] = None
             held = None if before is None or before.instance != entry.instance else before.holder
@@ -866,6 +893,7 @@ class Ledger:
     def _drop(self, key: str) -> None:
         entry = self.operations.pop(key)
         self.lacking.pop(key, None)
+        self.incomplete.pop(key, None)
         self._take_out(key, entry)
         self._orphan(key, entry)
         rolled = self.rolled.pop(key, None)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import clock
-from otel_progress.monitor.state.restore import entry_of, heard_at_of, process_of, shown_of
+from otel_progress.monitor.state.restore import entry_of, process_of, shown_of
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.ledger import Entry, Ledger
@@ -124,13 +124,12 @@ class Loading:
             found |= new
             level = list(new)
         self._bring_processes({one.instance for one in found.values()})
-        now = clock.monotonic()
         ledger = self._ledger
         revision, hook, ledger.on_change = ledger.revision, ledger.on_change, None
         try:
             brought = []
             for one in found.values():
-                entry = entry_of(one, heard_at_of(one, now))
+                entry = entry_of(one)
                 ledger.restore(entry)
                 shown = shown_of(one.rolled)
                 if shown is not None and entry.open:

@@ -12,7 +12,6 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.curve import Curve
 from otel_progress.model.status import Health, Status
-from otel_progress.monitor.intake.messages import LogRecord
 from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces, waits
 from otel_progress.monitor.state.attempts import is_same_attempt
@@ -30,9 +29,14 @@ LARGEST: Final = 256 * 1024
 """Bytes of a record beside which there is room for a curve."""
 
 
-def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
-    """A stored operation, as an entry; one that is presumed lost may still be heard of again."""
+def entry_of(kept: StoredOperation, heard_at: float | None = None) -> Entry:
+    """A stored operation, as an entry; one that is presumed lost may still be heard of again.
+
+    It was heard at `heard_at`, on the monotonic clock, or by default when the store says.
+    """
     record = parse_record(kept.raw, is_foreign=kept.is_foreign)
+    if heard_at is None:
+        heard_at = _heard_at(record, kept.timestamp)
     keyframe = _keyframe_in(kept, record)
     if keyframe is not None and keyframe_of(record) is not None:
         record.build_on(keyframe)
@@ -49,7 +53,7 @@ def entry_of(kept: StoredOperation, heard_at: float) -> Entry:
         kept.parent_id,
         kept.agent,
         kept.owner,
-        is_numbered=said is not None and said.is_numbered,
+        counted=1 if said is None else said.counted,
     )
     before = None
     if kept.presumed:
@@ -106,18 +110,22 @@ def _observed(heard_at: float) -> bytes:
     return _OBSERVED_TIME + max(0, wall).to_bytes(8, "little")
 
 
-def heard_at_of(kept: StoredOperation, now: float) -> float:
-    """When a stored operation was last heard of, on the monotonic clock, at `now`; its process may have another one."""
-    observed = LogRecord.FromString(kept.raw).observed_time_unix_nano / 1e9 or kept.timestamp
-    return now - max(0.0, clock.time_ns() / 1e9 - observed)
+def _heard_at(record: Record, timestamp: float) -> float:
+    """When a stored event was heard, on the monotonic clock; its `timestamp` may be of another clock."""
+    return clock.monotonic() - max(0.0, clock.time_ns() / 1e9 - (record.observed / 1e9 or timestamp))
 
 
 def _wait_of(entry: Entry) -> bytes:
-    """The attribute that says for how long an operation has waited, if its event does not say so."""
+    """The attributes that say for how long an operation has waited, and may yet, if its event does not."""
     start = entry.wait_start
-    if start is None or entry.said is None or not entry.open or s.WAIT_DURATION in entry.said.attributes:
+    if start is None or entry.said is None or not entry.open:
         return b""
-    return otlp.attributes(6, {s.WAIT_DURATION: max(0.0, entry.head.timestamp - start.at)})
+    counted, found = start.since_left(entry.head.timestamp), {}
+    if s.WAIT_DURATION not in entry.said.attributes:
+        found[s.WAIT_DURATION] = max(0.0, entry.head.timestamp - start.at)
+    if counted and start.left is not None:
+        found[s.WAIT_REMAINING] = start.left - counted
+    return otlp.attributes(6, found) if found else b""
 
 
 def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperation:

@@ -128,9 +128,11 @@ class Stalls:
         self._reported.setdefault(entry.head.operation_id, {}).update(dict.fromkeys(labels))
         self._listeners.concluded(entry, "stalled")
 
-    def conclude_end(self, entry: Entry) -> None:
-        """Report the end of a stall that the monitor concluded."""
-        self._history.infer(entry, s.RECOVERED, "is not stuck any more")
+    def conclude_end(self, entry: Entry, *, is_refuted: bool = False) -> None:
+        """Report the end of a stall that the monitor concluded; one that late events refute ends when it began."""
+        since = self.stuck_since(entry) if is_refuted else None
+        words = "was not stuck: its events arrived late" if is_refuted else "is not stuck any more"
+        self._history.infer(entry, s.RECOVERED, words, timestamp=since)
         self._reported.pop(entry.head.operation_id, None)
         self._listeners.concluded(entry, "recovered")
 
@@ -177,7 +179,7 @@ class Stalls:
         head = entry.head
         rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=RECALLED)
         mine = [event for _, event in rows if event.started_at == (head.started_at or 0.0)]
-        newest = max(mine, key=lambda event: event.timestamp, default=None)
+        newest = max(mine, key=lambda event: (event.timestamp, event.event == s.RECOVERED), default=None)
         return newest.timestamp if newest is not None and newest.event == s.STALLED else None
 
     def recall(self, entry: Entry) -> None:

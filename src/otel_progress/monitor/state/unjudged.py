@@ -6,14 +6,17 @@ stuck once nothing moved in it for its `progress.stall_after`, and it recovers b
 
 Progress is what changes in the state: counts, stages, message, outcomes, usage, a wait that begins or ends; and an
 event that says so itself, such as a heartbeat of the work. A sender that sends `progress.idle` knows better: that
-counts.
+counts. What a delta says itself counts, too, while its keyframe is missing.
+
+Events that arrive late, and show by their times that it moved all the while, refute a stall.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from otel_progress import semconv as s
 from otel_progress.model.fields import UNDERWAY
@@ -23,7 +26,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
 
 if TYPE_CHECKING:
-    from otel_progress.monitor.state.ledger import Entry
+    from otel_progress.monitor.state.ledger import Entry, ReportedEvent
 
 MONITOR: Final = "monitor"
 """The value of `progress.judged_by` that leaves the verdicts to the monitor."""
@@ -31,6 +34,11 @@ PROCESS: Final = "process"
 """Its value if the process reports itself when an operation is stuck."""
 _MOVES: Final = s.EVENTS - {s.UPDATED, s.STALLED, s.SLOW, s.WAIT_OVERDUE, s.PROCESS_HEARTBEAT, s.OPERATION_ENDED}
 """Events that are progress themselves."""
+_TOLD: Final = (
+    *(s.STATUS, s.COMPLETED, s.TOTAL, s.RATIO, s.MESSAGE, s.OUTCOMES, s.COUNTERS, s.USAGE, s.RESULT, s.STAGE_CURRENT),
+)
+"""Attributes of a delta whose change is progress."""
+_TOLD_OF_STAGES: Final = ("path", "status", "completed", "total", "ratio", "message", "outcomes", "counters")
 _NONE: Final = -math.inf
 UNNAMED: Final = "no reason given"
 """The reason of a wait that the sender does not name."""
@@ -40,6 +48,33 @@ TIMES: Final = 10
 """How many times the longest of them is the limit."""
 SHORTEST: Final = 60.0
 """The shortest such limit in seconds."""
+
+
+class ConcludedStall(NamedTuple):
+    """A stall, and what was heard since it was concluded.
+
+    Attributes:
+        said: when the operation had moved last, by the sender.
+        heard: when that was heard.
+        limit: the limit that it reached, in seconds.
+        gap: the longest time without progress since then, by the sender; infinite if its clock was set back.
+    """
+
+    said: float
+    heard: float
+    limit: float
+    gap: float = 0.0
+
+    def with_gap(self, gap: float) -> ConcludedStall:
+        """After one more time without progress."""
+        return self._replace(gap=max(self.gap, gap if gap >= 0 else math.inf))
+
+    def is_refuted(self, said: float, heard: float) -> bool:
+        """Whether it was none: up to this sign of progress no time without any can have reached the limit.
+
+        What the times of the events leave of the time that passed, as when the clock was set, may all be such a time.
+        """
+        return self.gap + max(0.0, (heard - self.heard) - (said - self.said)) < self.limit
 
 
 @dataclass
@@ -55,6 +90,8 @@ class _Movement:
         gaps: how many times without progress ended with progress.
         longest: the longest of them, in seconds.
         stuck: whether it is stuck.
+        stall: that stall, unless it began before this monitor started.
+        refuted: whether the last stall was none, as events that arrived late showed.
         again: since when a stuck one moves again.
         proven: whether the time before this monitor started counts, too: it was stuck by then.
     """
@@ -67,6 +104,8 @@ class _Movement:
     gaps: int = 0
     longest: float = 0.0
     stuck: bool = False
+    stall: ConcludedStall | None = None
+    refuted: bool = False
     again: float | None = None
     proven: bool = False
 
@@ -86,17 +125,17 @@ class Unjudged:
         """It ended, or left memory, or its process judges it."""
         self._known.pop(operation_id, None)
 
-    def hear(self, entry: Entry, event: str) -> None:
-        """An event of an open operation was heard, and applied."""
+    def hear(self, entry: Entry, newest: ReportedEvent) -> None:
+        """The newest event of an open operation was heard: it was applied, or waits for its keyframe."""
         seen, known = entry.snapshot, self._known.get(entry.head.operation_id)
-        attempt, mark = (entry.number, entry.head.started_at), _signature(seen)
-        idle = entry.said.brief.get(s.IDLE) if entry.said is not None else None
+        attempt, at = (entry.number, entry.head.started_at), entry.newest_at
+        mark, idle = _signature(seen, entry.pending), newest.brief.get(s.IDLE)
         if known is None or known.attempt != attempt:
-            known = self._known[seen.operation_id] = _Movement(attempt, mark, seen.timestamp, entry.heard_at)
-        elif not finite(idle) and (mark != known.signature or event in _MOVES):
-            _move(known, seen.timestamp, entry.heard_at)
-        elif isinstance(idle, (int, float)) and finite(idle) and seen.timestamp - idle > known.said:
-            _move(known, seen.timestamp - idle, entry.heard_at - idle)
+            known = self._known[seen.operation_id] = _Movement(attempt, mark, at, entry.heard_at)
+        elif not finite(idle) and (mark != known.signature or newest.event in _MOVES):
+            _move(known, at, entry.heard_at)
+        elif isinstance(idle, (int, float)) and finite(idle) and at - idle > known.said:
+            _move(known, at - idle, entry.heard_at - idle)
         known.signature, known.waits = mark, _waits(seen)
 
     def recall(self, entry: Entry, now: float, stuck_for: float | None) -> None:
@@ -115,7 +154,7 @@ class Unjudged:
         silence counts for nothing.
         """
         known = self._known[entry.head.operation_id]
-        at_event = min(entry.head.timestamp - known.said, entry.heard_at - known.heard)
+        at_event = min(entry.newest_at - known.said, entry.heard_at - known.heard)
         found = max(0.0, at_event) + _still(entry, now)
         return found if known.proven else max(0.0, min(found, now - since))
 
@@ -145,13 +184,23 @@ class Unjudged:
         elif limit is None:
             return
         elif not known.stuck:
-            known.stuck = idle >= limit
+            if idle >= limit:
+                known.stuck, known.refuted = True, False
+                known.stall = ConcludedStall(known.said, known.heard, limit)
         elif idle >= limit / 2:
             known.again = None
         elif known.again is None:
             known.again = now - idle
         if known.again is not None and now - known.again >= hold(limit):
             known.stuck, known.again = False, None
+
+    def take_refuted(self, operation_id: str) -> bool:
+        """Whether its last stall was none; this is told once."""
+        known = self._known.get(operation_id)
+        found = known is not None and known.refuted
+        if known is not None:
+            known.refuted = False
+        return found
 
     def next_look(self, entry: Entry, now: float, since: float) -> float:
         """The earliest time at which `advance` can decide otherwise, if nothing is heard."""
@@ -183,6 +232,10 @@ def _waits(seen: Snapshot) -> bool:
 def _move(known: _Movement, said: float, heard: float) -> None:
     if not known.waits and known.said > _NONE:  # the longer of both: a limit that is too short is a false alarm
         known.gaps, known.longest = known.gaps + 1, max(known.longest, said - known.said, heard - known.heard)
+    if known.stuck and known.stall is not None:
+        known.stall = known.stall.with_gap(said - known.said)
+        if known.stall.is_refuted(said, heard):
+            known.stuck, known.stall, known.again, known.refuted = False, None, None, True
     known.said, known.heard, known.proven = said, heard, False
 
 
@@ -207,12 +260,30 @@ def _named_limit(seen: Snapshot) -> float | None:
     return own if own is not None and own > 0 else None
 
 
-def _signature(seen: Snapshot) -> int:
+def _signature(seen: Snapshot, waiting: ReportedEvent | None = None) -> int:
     """A number that changes with everything that is progress."""
     stages = tuple((one.path, one.status, *_counts(one)) for one in seen.stages)
     wait = None if seen.wait is None else seen.wait.reason
     about = (seen.status, seen.stage, wait, seen.heartbeat_at, seen.folded)
-    return hash((*about, *_counts(seen), stages, repr(seen.usage), repr(seen.result)))
+    return hash((*about, *_counts(seen), stages, repr(seen.usage), repr(seen.result), _told_by(waiting)))
+
+
+def _told_by(delta: ReportedEvent | None) -> str:
+    """What a delta whose keyframe is missing says itself, as far as a change of it is progress."""
+    if delta is None:
+        return ""
+    said = delta.attributes
+    return repr([said.get(key) for key in _TOLD] + [_stages_told(said.get(s.STAGES))])
+
+
+def _stages_told(stages: object) -> list[Any]:
+    """The stages of a delta without what changes with time alone."""
+    try:
+        items = json.loads(stages) if isinstance(stages, str) else None
+    except (ValueError, RecursionError):
+        return []
+    found = (item[-1] if isinstance(item, list) and item else item for item in items or ())
+    return [[item.get(key) for key in _TOLD_OF_STAGES] for item in found if isinstance(item, dict)]
 
 
 def _counts(about: Any) -> tuple[Any, ...]:

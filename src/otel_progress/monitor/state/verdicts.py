@@ -340,8 +340,8 @@ def _due(entry: Entry) -> float:
     if entry.said is None:
         return 0.0
     get = entry.said.brief.get
-    elapsed = elapsed_of(entry.said, entry.head) or 0.0
-    limits = (get(s.WAIT_REMAINING), 0.0), (get(s.SLOW_AFTER), elapsed), (get(s.START_WITHIN), elapsed)
+    elapsed = (elapsed_of(entry.said, entry.head) or 0.0) + entry.heard_later
+    limits = (get(s.WAIT_REMAINING), entry.waited), (get(s.SLOW_AFTER), elapsed), (get(s.START_WITHIN), elapsed)
     due = math.inf
     for limit, spent in limits:
         if limit is not None:

@@ -58,7 +58,7 @@ def stage_json(stage: StageSnapshot) -> Json:
             "weight": stage.weight,
             "expected": stage.expected,
             "started_at": stage.started_at,
-            "elapsed": stage.elapsed,
+            "elapsed": None if stage.untimed else stage.elapsed,
             "idle": stage.idle,
             "progress": progress_json(stage.progress, None),
             "message": stage.message,

@@ -76,6 +76,13 @@ def schemas() -> Json:
                 wrong=integer("Processes whose clock is more than 10 s ahead of the monitor's or behind it."),
                 newest=text("What is wrong with the clock of the last one, with its instance."),
             ),
+            keyframes=object_of(
+                ("missing", "newest"),
+                missing=integer(
+                    "Open operations whose updates can't be read, as they build on events that never arrived."
+                ),
+                newest=text("The id of the last one."),
+            ),
             put_aside=object_of(
                 (),
                 **{reason: integer() for reason in ASIDE_REASONS},
@@ -208,7 +215,10 @@ def _row_fields() -> Json:
         "hint": text("What to do about the failure, where the code said it."),
         "attempt": integer("The number of the attempt, counted over all processes."),
         "also_running": {**list_of(_rival_run()), "description": "Older runs of the same id that are still alive."},
-        "warning": text("Says that two processes run this id, or that the clock of its process is wrong."),
+        "warning": text(
+            "Says that two processes run this id, that its updates can't be read as their keyframe is missing, or that "
+            "the clock of its process is wrong."
+        ),
         "muted": {**ref("Mute"), "description": "Present if webhooks are silent about it."},
         "presumed": boolean("Present if its loss is not proven: its next event undoes it."),
         "parent_id": text(),
@@ -300,7 +310,7 @@ def _stage_fields() -> Json:
         stage=text("Its path."),
         status=text(enum=STATUSES),
         started_at=time(),
-        duration=seconds(),
+        duration=or_null(seconds()),
         message=or_null(text()),
         reason=or_null(text()),
     )

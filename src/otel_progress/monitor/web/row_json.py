@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model import json_keys
+from otel_progress.model.attribute_types import is_amount
 from otel_progress.model.health import NOT_MOVING, Verdict
 from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.states import TROUBLE, Label, state_of
 from otel_progress.model.status import Health, Status, word
+from otel_progress.model.units import count, duration
 from otel_progress.monitor.state.child_processes import Judgement
 from otel_progress.monitor.state.ledger import MARK
 from otel_progress.monitor.state.rollup import Whole
@@ -69,7 +71,7 @@ def row_json(
             "started_at": seen.started_at,
             "timestamp": seen.timestamp,
             "as_of": round(clock.unix(), 3) if entry.open else None,
-            "said_at": entry.head.timestamp,
+            "said_at": entry.newest_at,
             "elapsed": seen.elapsed,
             "idle": _idle(seen, verdict, whole) if entry.open else None,
             "stage": short_text(stage),
@@ -226,6 +228,17 @@ def warning_text(entry: Entry, process: Process | None, also: list[Json]) -> str
         f"{len(also) + 1} processes run the operation {entry.head.operation_id!r}"
     )  # fmt: skip
     return f"{said}: {runs}; give each run an id of its own, or stop one"[:SHORT]
+
+
+def keyframe_text(entry: Entry) -> str | None:
+    """What is not known of an operation as a keyframe of its deltas is missing, in words; None if nothing is."""
+    if not entry.lacks_keyframe:
+        return None
+    if entry.pending is None:
+        return "its keyframe is missing: only what its newest update says itself is shown"
+    completed: Any = entry.pending.brief.get(s.COMPLETED)
+    newest = f"; the newest one counts {count(completed)}" if is_amount(completed) else ""
+    return f"the updates of its last {duration(entry.heard_later)} can't be read, as their keyframe is missing{newest}"
 
 
 def _run(one: Json) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from otel_progress import clock
 from otel_progress import semconv as s
-from otel_progress.model import json_keys
+from otel_progress.model import json_keys, stage_ends
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.health import Verdict
 from otel_progress.model.snapshot import Progress, Snapshot
@@ -42,6 +42,7 @@ from otel_progress.monitor.web.row_json import (
     ESTIMATES,
     is_stopped,
     is_unheard_trouble,
+    keyframe_text,
     mute_json,
     rival_json,
     row_json,
@@ -208,7 +209,7 @@ class Views:
 
     def seen(self, entry: Entry) -> Snapshot:
         """The state of an operation now: with the verdict of the monitor, its attempt, and its curve so far."""
-        seen = replace(self._now(entry), curve=entry.curve_so_far, attempt=entry.number)
+        seen = replace(self._timed(entry, self._now(entry)), curve=entry.curve_so_far, attempt=entry.number)
         verdict = self._verdict(entry, clock.monotonic())
         if verdict is None:
             return seen
@@ -238,9 +239,14 @@ class Views:
             out["muted"] = mute_json(mute, entry, self.may_name)
         also = self._also(entry)
         if also:
-            out |= {"also_running": also, "warning": warning_text(entry, process, also)}
-        elif entry.open and (wrong := self._core.clocks.warning(entry.instance)) is not None:
-            out["warning"] = wrong
+            out["also_running"] = also
+        warnings = (
+            warning_text(entry, process, also) if also else None,
+            keyframe_text(entry),
+            self._core.clocks.warning(entry.instance) if entry.open else None,
+        )
+        if any(warnings):
+            out["warning"] = "; ".join(filter(None, warnings))
         return out
 
     def _also(self, entry: Entry) -> list[Json]:
@@ -325,7 +331,7 @@ class Views:
             return self.row(entry)
 
     def _detail(self, entry: Entry) -> Json:
-        seen, now = self._now(entry), clock.monotonic()
+        seen, now = self._timed(entry, self._now(entry)), clock.monotonic()
         lines = self._core.observer.lines(entry, now) if entry.open and seen.branches else []
         verdict = self._verdict(entry, now)
         process = self._core.archive.process(entry.instance)
@@ -410,13 +416,19 @@ class Views:
             parent = above.head.parent_id if above is not None else None
         return found[::-1]
 
+    def _timed(self, entry: Entry, seen: Snapshot) -> Snapshot:
+        """The state with how long its stages took, where its history knows it and the state does not."""
+        return stage_ends.timed(seen, self._told(entry, (s.STAGE_ENDED,))) if stage_ends.has_untimed(seen) else seen
+
+    def _told(self, entry: Entry, names: tuple[str, ...]) -> list[HistoryEvent]:
+        """The newest of these events of this attempt, from its history."""
+        rows = self._store.events(entry.head.operation_id, before=2**62, names=names, limit=TIMELINE)
+        own = entry.number, entry.head.started_at or 0.0
+        return [self._visible(event) for _, event in rows if (event.attempt, event.started_at) == own]
+
     def _timeline(self, entry: Entry) -> list[Json]:
         """The waits and stalls of this attempt, from its history."""
-        rows = self._store.events(entry.head.operation_id, before=2**62, names=TIMED, limit=TIMELINE)
-        head = entry.head
-        own = entry.number, head.started_at or 0.0
-        mine = [self._visible(event) for _, event in rows if (event.attempt, event.started_at) == own]
-        return timeline(mine, None if entry.open else head.timestamp, entry.snapshot.stages)
+        return timeline(self._told(entry, TIMED), None if entry.open else entry.head.timestamp, entry.snapshot.stages)
 
     def _lives(self, entry: Entry) -> Json:
         """The attempts of an id, if there is more than one; and when it saved its last checkpoint, if it ended."""

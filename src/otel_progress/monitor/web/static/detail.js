@@ -58,6 +58,7 @@ function Title({ shown }) {
     <div class="title-id"><span class="id"><bdi>${shown.id}</bdi></span><${Copy} text=${shown.id} label="Copy the id" /><${Trace} trace=${shown.trace} /><${ReportButton} shown=${shown} tell=${setProblem} /></div>
     ${problem && html`<p class="report-why tone-bad" role="alert">${problem}</p>`}
     ${shown.muted && !isFinal(shown) && html`<p class="dim muted"><${Icon} name="mute" size=${13} /> <bdi>${mutedWords(shown.muted)}</bdi></p>`}
+    ${shown.warning && html`<p class="tone-warn warned"><${Icon} name="stuck" size=${13} /> <bdi>${shown.warning}</bdi></p>`}
     ${shown.description && html`<p class="description"><${Long} text=${shown.description} /></p>`}
     <dl class="facts">${facts.map(([word, value]) => html`<div key=${word}><dt>${word}</dt><dd>${value}</dd></div>`)}</dl>
     <div class="big"><div class="big-numbers">${(said != null || over) && html`<span class="big-percent">${over ? face.label : `${said}%`}</span>`}<span class="big-words"><span>${[over && said != null && `at ${said}%`, amount(shown.progress), paceOf(shown)].filter(Boolean).join(" · ")}${shown.progress?.rolled_up ? html` <span class="tag" title="made from what its child operations say">with children</span>` : ""}</span>

@@ -56,9 +56,9 @@ function sumOf(runs, told) {
   if (told) return { ...told, count: countOf(told) };
   const counts = {};
   for (const { stage } of runs) counts[stage.status] = (counts[stage.status] ?? 0) + 1;
-  const seconds = runs.map(({ stage }) => stage.elapsed ?? 0).sort((a, b) => a - b);
+  const seconds = runs.map(({ stage }) => stage.elapsed).filter((one) => one != null).sort((a, b) => a - b);
   const at = (part) => seconds[Math.min(seconds.length - 1, Math.floor(part * seconds.length))];
-  return { counts, count: runs.length, seconds: seconds.reduce((sum, one) => sum + one, 0), median: at(0.5), p95: at(0.95), longest: seconds.at(-1) };
+  return { counts, count: runs.length, seconds: seconds.length ? seconds.reduce((sum, one) => sum + one, 0) : null, median: at(0.5), p95: at(0.95), longest: seconds.at(-1) };
 }
 
 /** The time span of the timeline. */
@@ -203,12 +203,12 @@ function Runs({ row, span, marks }) {
   const bad = Object.entries(counts).filter(([status]) => status !== "completed");
   const words = bad.map(([status, number_]) => `${number(number_)} ${STATUS[status]?.label ?? status}`).join(", ");
   const name = row.path.slice(row.path.lastIndexOf("/") + 1);
-  const times = `median ${duration(median)} · 95% within ${duration(p95)} · longest ${duration(longest)}`;
+  const times = median == null ? "" : `median ${duration(median)} · 95% within ${duration(p95)} · longest ${duration(longest)}`;
   const face = STATUS[bad.length ? bad[0][0] : "completed"] ?? STATUS.completed;
   const label = html`<span class="turn ${open ? "open" : ""}"><${Icon} name="chevron" size=${11} /></span>`;
   return html`<div class="tree-row runs" role="row" data-depth=${depth}><span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16}px` }}><${Icon} name=${face.icon} size=${14} tone=${face.tone} /><span class="tree-label"><span class="tree-title"><bdi>${name}</bdi><b>×${number(count)}</b>${runs.length > 0 && html`<button type="button" class="quiet icon-only" aria-expanded=${open} aria-label=${`The runs of ${name}`} onClick=${() => setOpen(!open)}>${label}</button>`}</span>
       ${words && html`<span class=${`tree-words tone-${face.tone}`}><bdi>${words}</bdi></span>`}</span></span>
-    <span role="cell" class=${`tree-bar${bad.length ? " some-bad" : ""}`}><${Bar} value=${Math.floor((100 * (counts.completed ?? 0)) / count)} tone="good" live=${false} label=${`runs of ${name} that completed`} /><span class="tree-amount" title=${times}><span>${duration(median)} · p95 ${duration(p95)}</span></span></span>
+    <span role="cell" class=${`tree-bar${bad.length ? " some-bad" : ""}`}><${Bar} value=${Math.floor((100 * (counts.completed ?? 0)) / count)} tone="good" live=${false} label=${`runs of ${name} that completed`} /><span class="tree-amount" title=${times}><span>${median == null ? "" : `${duration(median)} · p95 ${duration(p95)}`}</span></span></span>
     <span role="cell" class="tree-time" title="in all">${duration(seconds)}</span>
     <span role="cell" class="lane-cell"><${Lane} span=${span} marks=${marks} runs=${runs} /></span></div>
     ${open && runs.map((stage, index) => html`<div class="tree-row run" role="row" key=${index}><span role="cell" class="tree-name" style=${{ paddingInlineStart: `${depth * 16 + 16}px` }}><${Icon} name=${STATUS[stage.status].icon} size=${12} tone=${STATUS[stage.status].tone} /><span class="tree-label"><span class="tree-words"><bdi>${[stage.reason, stage.message, outcomesOf(stage), valuesOf(stage.attributes)].filter(Boolean).join(" · ") || STATUS[stage.status].label}</bdi></span></span></span><span role="cell" class="tree-amount">${amount(stage.progress)}</span><span role="cell" class="tree-time">${duration(stage.elapsed)}</span><span role="cell" class="lane-cell"></span></div>`)}`;

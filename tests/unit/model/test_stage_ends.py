@@ -1,0 +1,102 @@
+"""Stages of emitters that do not say how long each took: the events of their ends say it, or nobody knows it."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+import pytest
+
+from otel_progress import semconv as s
+from otel_progress.model import json_keys, wire
+from otel_progress.model.snapshot import Event, Snapshot
+from otel_progress.model.stage_ends import has_untimed, timed
+from otel_progress.model.statistics import statistics_of
+from otel_progress.model.summary import summary
+from otel_progress.render import plain
+
+AT = 1_700_000_000.0
+
+
+class End(NamedTuple):
+    """The end of a stage, as a history keeps it."""
+
+    timestamp: float
+    stage: str
+    attributes: str | None = None
+    event: str = s.STAGE_ENDED
+    sequence: int = 1
+    text: str = ""
+
+
+def read(*stages: dict[str, object], status: str = "completed") -> Snapshot:
+    """What another SDK reports 40 s after the start."""
+    about = {s.OPERATION_ID: "a", s.OPERATION_NAME: "work", s.STATUS: status, s.START_TIME: AT}
+    return wire.from_attributes({**about, s.STAGES: json.dumps(stages)}, AT + 40.0, derives=True)
+
+
+def load(status: str = "completed", began: float | None = 0.0, **more: object) -> dict[str, object]:
+    """A run of the stage `load`."""
+    return {"path": "load", "status": status, **({} if began is None else {"started_at": AT + began}), **more}
+
+
+def spent(snapshot: Snapshot) -> list[float | None]:
+    """How long each stage took, as far as it is known."""
+    return [None if stage.untimed else stage.elapsed for stage in snapshot.stages]
+
+
+@pytest.mark.parametrize(
+    ("stage", "known"),
+    [
+        (load(), False),
+        (load("failed", None), False),
+        (load(elapsed=0.0), True),
+        (load("running"), True),
+        (load("skipped", None), True),
+        (load("pending", None), True),
+    ],
+)
+def test_only_an_ended_stage_without_its_time_is_untimed(stage: dict[str, object], known: bool) -> None:
+    """What runs is timed by its start, and what did not run took no time."""
+    assert has_untimed(read(stage)) is not known
+
+
+def test_our_own_stage_without_its_time_took_none() -> None:
+    """Our SDK leaves out times of 0."""
+    about = {s.OPERATION_ID: "a", s.OPERATION_NAME: "work", s.STATUS: "completed", s.START_TIME: AT}
+    assert not has_untimed(wire.from_attributes({**about, s.STAGES: json.dumps([load()])}, AT))
+
+
+def test_each_run_ends_by_its_own_event() -> None:
+    """The first end since its start, and before the next start; what the event says of the time counts first."""
+    seen = read(load(began=0.0), load(began=10.0), load("failed", 20.0), load(began=30.0))
+    ends = [
+        End(AT + 25, "load"),
+        End(AT + 8, "load"),
+        End(AT + 15, "other"),
+        End(AT + 33, "load", '{"progress.stage.elapsed": 2.5}'),
+    ]
+    assert spent(timed(seen, ends)) == [8.0, None, 5.0, 2.5]
+    assert spent(timed(seen, reversed(ends))) == [8.0, None, 5.0, 2.5]
+    assert spent(timed(seen, ())) == [None] * 4
+
+
+def test_unknown_time_is_nowhere_0() -> None:
+    """Not in the JSON, the mean, the statistics, or in words."""
+    seen = read(load(), {"path": "check", "status": "completed", "started_at": AT + 20, "elapsed": 6.0})
+    said = json_keys.of_snapshot(seen)
+    assert [one["elapsed"] for one in said["stages"]] == [None, 6.0]
+    assert [one["duration"] for one in said["stage_history"]] == [None, 6.0]
+    assert said["average_stage_duration"] == 6.0
+    known = {stage.path: stage.durations for stage in statistics_of(seen).stages}
+    assert known["load"] is None or known["load"].count == 0
+    assert "load: completed\n" in f"{summary(seen)}\n"
+    assert plain.outcome(seen.stages[0]) == "completed"
+
+
+def test_end_of_a_stage_is_timed_by_its_event() -> None:
+    """The event of the end itself says how long its stage took."""
+    event = Event(s.STAGE_ENDED, round((AT + 7) * 1e9), read(load()), 2, "load")
+    about = event.about
+    assert about is not None
+    assert (about.elapsed, about.untimed) == (7.0, False)
