@@ -40,7 +40,6 @@ from benchmarks.__main__ import PAGE, machine
 from benchmarks.harness import ROOT, SHORT, clean_environment
 
 
-
 def size() -> argparse.Namespace:
     """Return the size of the load, by the options."""
     options = argparse.ArgumentParser(prog="python -m benchmarks.load", description="Load a whole stack.")

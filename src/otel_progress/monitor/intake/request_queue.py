@@ -9,6 +9,7 @@ costs a thousand times as much.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -102,9 +103,9 @@ class RequestQueue:
         self._connections.setdefault(sender.token, Counter())[sender.connection] += 1
         return out
 
-    def pop(self) -> Job | None:
-        """Remove and return the next request."""
-        if not self._jobs:
+    def pop(self, most_cost: float = math.inf) -> Job | None:
+        """Remove and return the next request; None if there is none, or if it costs more than this."""
+        if not self._jobs or self._jobs[0].envelope.cost > most_cost:
             return None
         job = heapq.heappop(self._jobs)
         self._time += job.envelope.cost / len(self._last)
