@@ -25,12 +25,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 from grafana.generator import now as dashboard
 from tests.stack import build
-from tests.stack.backends import Prometheus
+from tests.stack.backends import BackendError, Prometheus
 from tests.stack.collector import CONFIGS
 from tests.stack.drill import Single, overlay
 from tests.stack.grafana_queries import interpolate
@@ -57,6 +57,7 @@ SIZE = size()
 OPERATIONS, PROCESSES, AGE, SECONDS, STAGE_SECONDS = SIZE.operations, SIZE.processes, SIZE.age, SIZE.seconds, SIZE.stage
 BEGIN, END = (f"<!-- {'many' if SIZE.many else 'load'}: {edge} -->" for edge in ("begin", "end"))
 PATIENCE = 60.0
+Answer = TypeVar("Answer")
 DETAILED = "service: {telemetry: {metrics: {level: detailed}}}"
 """Collector settings that also report requests."""
 STAGES = (AGE + SECONDS) // STAGE_SECONDS + 1
@@ -73,6 +74,17 @@ CHOSEN = {
 """The choices of a user of the dashboard, without recorded rules."""
 LOST = ("receiver_refused", "exporter_enqueue_failed", "exporter_send_failed")
 """Metrics of the Collector for data that it refused or could not export."""
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Return an answer; where all programs take more than the machine has, one may not come the first time."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except (OSError, BackendError):
+            if time.monotonic() > end:
+                raise
 
 
 class Job:
@@ -155,7 +167,7 @@ class Delays:
 
     def _run(self) -> None:
         while not self._over.wait(0.1):
-            found = self._ask()
+            found = patiently(self._ask)
             now = time.time()
             self.seconds += [now - moment for moment in set(found) - self._known]
             self._known.update(found)
@@ -289,17 +301,17 @@ def measure(stack: Stack) -> Result:
         }
         uses = {name: Use([psutil.Process(pid)]) for name, pid in pids.items()}
         uses["jobs"] = Use([psutil.Process(job.process.pid) for job in jobs])
-        before, began, waited = stack.totals(), time.monotonic(), 0.0
+        before, began, waited = patiently(stack.totals), time.monotonic(), 0.0
         with Delays(stack.notes) as logs, Delays(stack.points) as metrics:
             end = began + SECONDS - 2
             while time.monotonic() < end:
                 time.sleep(1)
                 for use in uses.values():
                     use.look()
-                waited = max(waited, stack.collector.figure("otelcol_exporter_queue_size"))
-            after, seconds = stack.totals(), time.monotonic() - began
+                waited = max(waited, patiently(lambda: stack.collector.figure("otelcol_exporter_queue_size")))
+            after, seconds = patiently(stack.totals), time.monotonic() - began
         result = Result(uses, before, after, seconds, logs, metrics, waited)
-        result.verdicts = stack.verdicts()
+        result.verdicts = patiently(stack.verdicts)
         result.series = sum(sample.value for sample in stack.prometheus.query('count({job="load"})'))
         result.run_series = sum(
             sample.value for sample in stack.prometheus.query('count({__name__=~"progress_run_.*", job="load"})')
@@ -318,8 +330,8 @@ def complete(stack: Stack, result: Result) -> None:
     wanted = (OPERATIONS, OPERATIONS)
     spans = OPERATIONS * (1 + STAGES) + 1
     while time.monotonic() < end:
-        totals = stack.totals()
-        result.ended, result.spans, result.lost = stack.ended(), totals["sent spans"], totals["lost"]
+        totals = patiently(stack.totals)
+        result.ended, result.spans, result.lost = patiently(stack.ended), totals["sent spans"], totals["lost"]
         if result.ended == wanted and result.spans == spans:
             break
         time.sleep(0.5)
