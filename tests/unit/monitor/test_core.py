@@ -21,7 +21,7 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.intake import inbox, requests
-from otel_progress.monitor.intake.request_queue import TURN_BYTES, TURN_REQUESTS, Job
+from otel_progress.monitor.intake.request_queue import ALONE, TURN_BYTES, TURN_REQUESTS, Job
 from otel_progress.monitor.intake.requests import Accepted, Acknowledgement, Envelope, Refused, Sender
 from otel_progress.monitor.state import core as core_module
 from otel_progress.monitor.state import history
@@ -650,6 +650,16 @@ def test_turn_ends_when_it_cost_enough(monitor: Parts) -> None:
     large = offered(monitor, *[request_of(event_of(snap(2, key="x"), text="x" * 300_000)) for _ in range(30)])
     monitor.core.work(monitor.core.inbox.turn([]))
     assert 0 < sum(isinstance(answer, Accepted) for answer in large) <= TURN_BYTES // 300_000 + 1
+
+
+def test_large_request_begins_a_turn(monitor: Parts) -> None:
+    """Small ones before it are answered without it."""
+    small, large = request_of(event_of(snap(1))), request_of(event_of(snap(2), text="x" * 2 * ALONE))
+    answers = offered(monitor, small, large, small)
+    monitor.core.work(monitor.core.inbox.turn([]))
+    assert [answer is None for answer in answers] == [False, True, False]
+    monitor.core.work(monitor.core.inbox.turn([]))
+    assert None not in answers
 
 
 def test_request_that_never_fits_is_refused_for_good(monitor: Parts) -> None:

@@ -26,6 +26,8 @@ TURN_REQUESTS: Final = 64
 """The most requests in one turn of the core; a turn is one transaction."""
 TURN_BYTES: Final = 2 * BYTES
 """The cost in uncompressed bytes at which a turn takes no more requests."""
+ALONE: Final = 1024 * 1024
+"""The cost above which a request begins a turn: the answers to those before it do not wait for it."""
 TURN_SECONDS: Final = 0.2
 """Seconds after which a turn takes no more requests."""
 LATE: Final = 1.0
