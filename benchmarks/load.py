@@ -4,11 +4,14 @@ python -m benchmarks.load           2,000 operations in 20 processes for 5 minut
 python -m benchmarks.load --many    10,000 operations in 100 processes, 5 minutes from an age of 10 minutes on; saved
 python -m benchmarks.load --short   200 operations in 4 processes for 20 seconds; saves nothing
 
+`--operations`, `--processes`, `--age`, `--seconds` and `--stage` (seconds of one) change the size; the table says it.
+
 All programs are real, with the configurations that we ship; `make stack` builds them.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import math
@@ -22,32 +25,66 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
+from grafana.generator import now as dashboard
 from tests.stack import build
-from tests.stack.backends import Prometheus
+from tests.stack.backends import BackendError, Prometheus
 from tests.stack.collector import CONFIGS
 from tests.stack.drill import Single, overlay
+from tests.stack.grafana_queries import interpolate
 from tests.stack.stores import Jaeger, VictoriaLogs
 
 from benchmarks.__main__ import PAGE, machine
 from benchmarks.harness import ROOT, SHORT, clean_environment
 
-MANY = "--many" in sys.argv
-OPERATIONS, PROCESSES, SECONDS = (200, 4, 20) if SHORT else (10_000, 100, 300) if MANY else (2_000, 20, 300)
-AGE = 600 if MANY and not SHORT else 0
-"""How old the operations are when the measurement begins, in seconds."""
-STAGE_SECONDS = 20 if MANY else 10
-BEGIN, END = (f"<!-- {'many' if MANY else 'load'}: {edge} -->" for edge in ("begin", "end"))
+
+def size() -> argparse.Namespace:
+    """Return the size of the load, by the options."""
+    options = argparse.ArgumentParser(prog="python -m benchmarks.load", description="Load a whole stack.")
+    options.add_argument("--many", action="store_true", help="10,000 operations in 100 processes")
+    options.add_argument("--short", action="store_true", help="200 operations for 20 seconds; saves nothing")
+    many, short = "--many" in sys.argv, SHORT
+    usual = (200, 4, 0, 20, 10) if short else (10_000, 100, 600, 300, 20) if many else (2_000, 20, 0, 300, 10)
+    about = ("running at once", "the processes", "their age when it begins, s", "measured, s", "one stage, s")
+    for name, number, what in zip(("operations", "processes", "age", "seconds", "stage"), usual, about):
+        options.add_argument(f"--{name}", type=int, default=number, help=what)
+    return options.parse_args()
+
+
+SIZE = size()
+OPERATIONS, PROCESSES, AGE, SECONDS, STAGE_SECONDS = SIZE.operations, SIZE.processes, SIZE.age, SIZE.seconds, SIZE.stage
+BEGIN, END = (f"<!-- {'many' if SIZE.many else 'load'}: {edge} -->" for edge in ("begin", "end"))
 PATIENCE = 60.0
+Answer = TypeVar("Answer")
 DETAILED = "service: {telemetry: {metrics: {level: detailed}}}"
 """Collector settings that also report requests."""
 STAGES = (AGE + SECONDS) // STAGE_SECONDS + 1
 SIGNALS = {"events": "log_records", "points": "metric_points", "spans": "spans"}
 EXPORTERS = {"events": "otlp_http/victorialogs", "points": "otlp_http/prometheus", "spans": "otlp_http/jaeger"}
+CHOSEN = {
+    **dict.fromkeys(("job", "name", "environment", "cluster", "namespace"), ".*"),
+    "job": "load",
+    "unrecorded": ".+",
+    "heard": "45s",
+    "gap": "3m",
+    "known": "6h",
+}
+"""The choices of a user of the dashboard, without recorded rules."""
 LOST = ("receiver_refused", "exporter_enqueue_failed", "exporter_send_failed")
 """Metrics of the Collector for data that it refused or could not export."""
+
+
+def patiently(ask: Callable[[], Answer]) -> Answer:
+    """Return an answer; where all programs take more than the machine has, one may not come the first time."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return ask()
+        except (OSError, BackendError):
+            if time.monotonic() > end:
+                raise
 
 
 class Job:
@@ -130,7 +167,7 @@ class Delays:
 
     def _run(self) -> None:
         while not self._over.wait(0.1):
-            found = self._ask()
+            found = patiently(self._ask)
             now = time.time()
             self.seconds += [now - moment for moment in set(found) - self._known]
             self._known.update(found)
@@ -174,6 +211,14 @@ class Stack:
     def points(self) -> list[float]:
         """Return the time of the newest point of the probe that Prometheus has."""
         return [sample.value for sample in self.prometheus.query('timestamp(progress_run_idle_seconds{job="probe"})')]
+
+    def verdicts(self) -> dict[str, float]:
+        """Count the operations by verdict, by the queries of the dashboard; without those that are 0."""
+        found = {
+            query.legend: sum(sample.value for sample in self.prometheus.query(interpolate(query.text, CHOSEN)))
+            for query in dashboard.counts.queries.values()
+        }
+        return {name: number for name, number in found.items() if number}
 
     def ended(self) -> tuple[float, float]:
         """Count the operations that VictoriaLogs and Prometheus know as ended."""
@@ -223,6 +268,7 @@ class Result:
     ended: tuple[float, float] = (0, 0)
     spans: float = 0
     lost: float = 0
+    verdicts: dict[str, float] = field(default_factory=dict)
     threads: list[dict[str, float]] = field(default_factory=list)
     dropped: dict[str, float] = field(default_factory=dict)
 
@@ -255,16 +301,17 @@ def measure(stack: Stack) -> Result:
         }
         uses = {name: Use([psutil.Process(pid)]) for name, pid in pids.items()}
         uses["jobs"] = Use([psutil.Process(job.process.pid) for job in jobs])
-        before, began, waited = stack.totals(), time.monotonic(), 0.0
+        before, began, waited = patiently(stack.totals), time.monotonic(), 0.0
         with Delays(stack.notes) as logs, Delays(stack.points) as metrics:
             end = began + SECONDS - 2
             while time.monotonic() < end:
                 time.sleep(1)
                 for use in uses.values():
                     use.look()
-                waited = max(waited, stack.collector.figure("otelcol_exporter_queue_size"))
-            after, seconds = stack.totals(), time.monotonic() - began
+                waited = max(waited, patiently(lambda: stack.collector.figure("otelcol_exporter_queue_size")))
+            after, seconds = patiently(stack.totals), time.monotonic() - began
         result = Result(uses, before, after, seconds, logs, metrics, waited)
+        result.verdicts = patiently(stack.verdicts)
         result.series = sum(sample.value for sample in stack.prometheus.query('count({job="load"})'))
         result.run_series = sum(
             sample.value for sample in stack.prometheus.query('count({__name__=~"progress_run_.*", job="load"})')
@@ -283,8 +330,8 @@ def complete(stack: Stack, result: Result) -> None:
     wanted = (OPERATIONS, OPERATIONS)
     spans = OPERATIONS * (1 + STAGES) + 1
     while time.monotonic() < end:
-        totals = stack.totals()
-        result.ended, result.spans, result.lost = stack.ended(), totals["sent spans"], totals["lost"]
+        totals = patiently(stack.totals)
+        result.ended, result.spans, result.lost = patiently(stack.ended), totals["sent spans"], totals["lost"]
         if result.ended == wanted and result.spans == spans:
             break
         time.sleep(0.5)
@@ -320,6 +367,7 @@ def table(result: Result) -> str:
         "streams in VictoriaLogs": f"{result.streams}",
         "from a note to VictoriaLogs": str(result.log_delays),
         "from a point to Prometheus": str(result.metric_delays),
+        "by the dashboard": ", ".join(f"{number:,.0f} {name}" for name, number in result.verdicts.items()),
         "ends in VictoriaLogs, in Prometheus": f"{result.ended[0]:,.0f}, {result.ended[1]:,.0f} of {OPERATIONS:,}",
         "spans passed on": f"{result.spans:,.0f} of {OPERATIONS * (1 + STAGES) + 1:,}",
         "dropped by the SDK": drops,
@@ -337,12 +385,12 @@ def keep(text: str) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as stack:
-        result = measure(stack)
-    load = statistics.fmean(os.getloadavg()[:2])
-    text = f"{table(result)}\n\n{machine()} Load average at the end {load:.1f}."
-    print(text)
-    if not SHORT:
-        keep(text)
+        text = table(measure(stack))
+        load = statistics.fmean(os.getloadavg()[:2])
+        text = f"{text}\n\n{machine()} Load average at the end {load:.1f}."
+        print(text, flush=True)  # before the programs end: on a busy machine one may not do so in time
+        if not SHORT:
+            keep(text)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Measure the monitor, print the results, and save them in docs/performance.md.
 
-python -m benchmarks.monitor                 all of it, less than ten minutes; saved
+python -m benchmarks.monitor                 all of it, less than ten minutes on two idle cores; saved
 python -m benchmarks.monitor intake readers  only these; saves nothing
+python -m benchmarks.monitor scale --operations 50000   on a machine with cores to spare
 python -m benchmarks.monitor --short         every row in seconds; the figures mean little, nothing is saved
 """
 
@@ -13,13 +14,14 @@ import importlib.metadata
 import json
 import os
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.__main__ import PAGE, processor
 from benchmarks.harness import SHORT, Row
 
-NAMES = ("intake", "latency", "readers", "restart", "scale")
+NAMES = ("intake", "latency", "readers", "restart", "flood", "page", "scale")
 BEGIN, END = "<!-- monitor: begin -->", "<!-- monitor: end -->"
 MET = {True: "yes", False: "**no**", None: ""}
 PACKAGES = ("protobuf", "starlette", "uvicorn", "uvloop", "httptools")
@@ -60,6 +62,7 @@ def main() -> None:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"only these; saves nothing: {', '.join(NAMES)}")
     parser.add_argument("--seconds", type=float, help="how long each of them loads, about")
+    parser.add_argument("--operations", type=int, help="the live operations of scale")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="profile the monitor; then no figure counts")
     parser.add_argument("--short", action="store_true", help="every row in seconds; keeps nothing")
     parser.add_argument("--no-peer", action="store_true", help="without Phoenix")
@@ -68,12 +71,19 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     rows: list[Row] = []
-    for name in given.names or NAMES:
+    names = given.names or NAMES
+    began = time.monotonic()
+    for number, name in enumerate(names):
+        bar = "#" * (20 * number // len(names))
+        took = f"{time.monotonic() - began:.0f} s so far"
+        print(f"[{bar:20}] {number + 1} of {len(names)}: {name}; {took}", file=sys.stderr, flush=True)
         options = (
             {"profile": given.profile} if given.profile is not None and name in ("intake", "readers", "scale") else {}
         )
         if given.seconds is not None:
             options["seconds"] = given.seconds
+        if name == "scale" and given.operations is not None:
+            options["operations"] = given.operations
         if name == "intake":
             options["peer"] = not (given.no_peer or SHORT)
         module = importlib.import_module(f"benchmarks.monitor.{name}")

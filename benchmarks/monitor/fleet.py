@@ -149,13 +149,17 @@ class Operation:
             stage=STAGES[self.stage],
             message=self._message(now),
             agent="surveyor",
-            progress=Progress(None, None, "item", round(share, 4), round(share, 4), None, self._eta(elapsed)),
+            progress=self._progress(elapsed, share),
             stages=tuple(stages),
             usage=Attributes({"input_tokens": 12_000, "output_tokens": 310, "cost.USD": 0.12}),
             attributes=Attributes({"path": "/data/corpus", "mode": "fast"}),
             span=SpanIds(self.trace, self.trace[:16], None, False, True, int(self.began * 1e9)),
         )
         return dict(wire.to_attributes(snapshot))
+
+    def _progress(self, elapsed: float, share: float) -> Progress:
+        done, ratio, rate = int(share * TOTAL), round(share, 4), round(TOTAL / LASTS, 4)
+        return Progress(done, TOTAL, "item", ratio, ratio, rate, self._eta(elapsed))
 
     def _eta(self, elapsed: float) -> Estimate:
         left = round(max(0.0, LASTS - elapsed), 1)
@@ -184,7 +188,7 @@ class Operation:
             health=Health.PROGRESSING,
             stage=STAGES[self.stage],
             message=self._message(now),
-            progress=Progress(None, None, "item", round(share, 4), round(share, 4), None, self._eta(elapsed)),
+            progress=self._progress(elapsed, share),
             stages=(self._running(elapsed, LASTS / len(STAGES)),),
         )
         return dict(wire.to_attributes(bare))

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from otel_progress.model.snapshot import Progress, Snapshot
     from otel_progress.model.values import Number
 
-MOST: Final = 64
-"""Span events of one span."""
+MOST: Final = 128
+"""Span events of one span; the default limit of the SDK."""
 SHARE: Final = 0.05
 """Rise of the ratio from one update in a span to the next."""
 GROWTH: Final = 1.5

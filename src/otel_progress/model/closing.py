@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import ClassVar, Final
 
 from otel_progress.model import outlasting
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.run_means import RunMeans
 
-NEWEST: Final = 0.3
-"""The least weight of the newest run."""
 LEAST: Final = 2.0
 """Seconds; what is shorter is none."""
 _VARIES: Final = 0.2
@@ -19,42 +18,17 @@ _SURE: Final = 1.0
 """With a larger deviation (log), nobody knows how long it takes."""
 _EIGHTY: Final = 1.2816
 """Standard deviations within which a normal value is in 80% of all cases."""
-_MOST: Final = 1e10
-"""The longest time that is remembered, in seconds."""
 
 
 @dataclass
-class Closing:
-    """How long the completed runs of a name went on after their last unit.
+class Closing(RunMeans):
+    """How long the completed runs of a name went on after their last unit."""
 
-    Attributes:
-        runs: the number of completed runs.
-        seconds: how long it took, on average.
-        squares: the mean square of that.
-    """
-
-    runs: int = 0
-    seconds: float = 0.0
-    squares: float = 0.0
+    what: ClassVar[str] = "ends"
 
     def add(self, seconds: float) -> None:
         """Add a completed run."""
-        if not 0 <= seconds < _MOST:
-            return
-        newest = max(NEWEST, 1.0 / (self.runs + 1))
-        self.seconds += newest * (seconds - self.seconds)
-        self.squares += newest * (seconds * seconds - self.squares)
-        self.runs += 1
-
-    def merge(self, other: Closing) -> None:
-        """Add what another process learned."""
-        if not other.runs:
-            return
-        whole = self.runs + other.runs
-        part = max(other.runs / whole, min(1.0, NEWEST * other.runs)) if self.runs else 1.0
-        self.seconds += part * (other.seconds - self.seconds)
-        self.squares += part * (other.squares - self.squares)
-        self.runs = whole
+        self._add(seconds)
 
     @property
     def _width(self) -> float | None:
@@ -79,19 +53,3 @@ class Closing:
         if width is None or ran > self.seconds * math.exp(2 * width):
             return None
         return Estimate(*outlasting.left(self.seconds, width, ran), "history", self.runs)
-
-    def to_list(self) -> list[float]:
-        """Return plain numbers."""
-        return [self.runs, round(self.seconds, 6), round(self.squares, 6)]
-
-    @classmethod
-    def from_list(cls, given: Any) -> Closing:
-        """Read what `to_list` returned.
-
-        Raises:
-            TypeError, ValueError: if it is anything else.
-        """
-        runs, seconds, squares = map(float, given)
-        if not (0 <= runs < _MOST and 0 <= seconds < _MOST and 0 <= squares < _MOST**2):
-            raise ValueError("the ends of earlier runs are invalid")
-        return cls(int(runs), seconds, squares)

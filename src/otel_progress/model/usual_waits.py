@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import ClassVar, Final
 
 from otel_progress.model.estimate import Estimate
+from otel_progress.model.run_means import RunMeans
 
-NEWEST: Final = 0.3
-"""The least weight of the newest run."""
 _EIGHTY: Final = 1.2816
 """Standard deviations within which a normal value is in 80% of all cases."""
 _VARIES: Final = 0.3
@@ -25,40 +24,19 @@ _MOST: Final = 1e10
 
 
 @dataclass
-class UsualWaits:
-    """The waits of the completed runs of a name in which all of a run waited.
+class UsualWaits(RunMeans):
+    """The waits of the completed runs of a name in which all of a run waited; their time is that of a whole run.
 
     Attributes:
-        runs: the number of completed runs.
-        seconds: how long a run waited in all, on average.
-        squares: the mean square of that.
         times: how often a run waited, on average.
     """
 
-    runs: int = 0
-    seconds: float = 0.0
-    squares: float = 0.0
+    what: ClassVar[str] = "waits"
     times: float = 0.0
 
     def add(self, seconds: float, times: int) -> None:
         """Add a completed run."""
-        if not 0 <= seconds < _MOST:
-            return
-        newest = max(NEWEST, 1.0 / (self.runs + 1))
-        self.seconds += newest * (seconds - self.seconds)
-        self.squares += newest * (seconds * seconds - self.squares)
-        self.times += newest * (times - self.times)
-        self.runs += 1
-
-    def merge(self, other: UsualWaits) -> None:
-        """Add what another process learned."""
-        if not other.runs:
-            return
-        whole = self.runs + other.runs
-        part = max(other.runs / whole, min(1.0, NEWEST * other.runs)) if self.runs else 1.0
-        for name in ("seconds", "squares", "times"):
-            setattr(self, name, getattr(self, name) + part * (getattr(other, name) - getattr(self, name)))
-        self.runs = whole
+        self._add(seconds, times=times)
 
     def extend(self, left: Estimate, begun: int) -> Estimate | None:
         """Return the estimate with the waits that are still to come; None if earlier runs say nothing about them.
@@ -77,22 +55,6 @@ class UsualWaits:
             return left
         more = to_come * self.seconds / self.times
         return _longer(left, more, min(more, _EIGHTY * varies))
-
-    def to_list(self) -> list[float]:
-        """Return plain numbers."""
-        return [self.runs, *(round(one, 6) for one in (self.seconds, self.squares, self.times))]
-
-    @classmethod
-    def from_list(cls, given: Any) -> UsualWaits:
-        """Read what `to_list` returned.
-
-        Raises:
-            TypeError, ValueError: if it is anything else.
-        """
-        runs, seconds, squares, times = map(float, given)
-        if not (0 <= runs < _MOST and 0 <= seconds < _MOST and 0 <= squares < _MOST**2 and 0 <= times < _MOST):
-            raise ValueError("the waits of earlier runs are invalid")
-        return cls(int(runs), seconds, squares, times)
 
 
 def recurring(left: Estimate, seconds: float, times: int, ahead: float) -> Estimate:

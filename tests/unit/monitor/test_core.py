@@ -21,8 +21,9 @@ from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.intake import inbox, requests
-from otel_progress.monitor.intake.request_queue import TURN_BYTES, TURN_REQUESTS, Job
+from otel_progress.monitor.intake.request_queue import ALONE, TURN_BYTES, TURN_REQUESTS, Job
 from otel_progress.monitor.intake.requests import Accepted, Acknowledgement, Envelope, Refused, Sender
+from otel_progress.monitor.state import core as core_module
 from otel_progress.monitor.state import history
 from otel_progress.monitor.state.core import CoreLimits
 from otel_progress.monitor.state.ledger import lose
@@ -184,6 +185,38 @@ def test_any_time_can_be_kept(monitor: Parts) -> None:
     monitor.take(request_of(chunk(2, record.SerializeToString())))
     assert monitor.core.ledger.presume_lost("a", "gone") is not None
     assert monitor.say(snap(1, key="b")) == Accepted()
+
+
+# -- requests that take long
+
+
+def test_request_that_takes_long_lets_small_ones_through(monitor: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small requests that arrive meanwhile are stored and answered first, large ones wait; no count is mixed up."""
+    monkeypatch.setattr(core_module, "BREATHE", 0.0)
+    core, answers, heard = monitor.core, list[tuple[str, Acknowledgement]](), monitor.core._hear
+    bad = event_of(snap(1)).replace(b"running", b"dancing")
+    events = [event_of(snap(1, key=f"{number}")) for number in range(3 * core_module.SLICED)]
+    large, small = request_of(*events, bad, instance="large"), request_of(event_of(snap(1, key="small")))
+
+    def offer(name: str, body: bytes) -> None:
+        sender = Sender(name, name, address="10.0.0.1")
+        core.inbox.offer(Envelope("logs", body, sender=sender), lambda answer: answers.append((name, answer)), True)
+
+    def hear(*given: Any, **more: Any) -> None:
+        heard(*given, **more)
+        if not core._is_breathing and "small" not in core.ledger.operations and not core.inbox.queue:
+            offer("small", small)
+            offer("also large", b"\x0a" + b"\xff" * core_module.SMALL)
+
+    monkeypatch.setattr(core, "_hear", hear)
+    offer("large", large)
+    core.work(core.inbox.turn([]))
+    assert [name for name, _ in answers[:2]] == ["small", "large"]
+    assert answers[0][1] == Accepted()
+    assert isinstance(answers[1][1], Accepted)
+    assert answers[1][1].rejected == 1
+    assert len(core.ledger.operations) == core.taken == len(events) + 1
+    assert core.ledger.room.client is None
 
 
 # -- each once, to those who are told
@@ -617,6 +650,16 @@ def test_turn_ends_when_it_cost_enough(monitor: Parts) -> None:
     large = offered(monitor, *[request_of(event_of(snap(2, key="x"), text="x" * 300_000)) for _ in range(30)])
     monitor.core.work(monitor.core.inbox.turn([]))
     assert 0 < sum(isinstance(answer, Accepted) for answer in large) <= TURN_BYTES // 300_000 + 1
+
+
+def test_large_request_begins_a_turn(monitor: Parts) -> None:
+    """Small ones before it are answered without it."""
+    small, large = request_of(event_of(snap(1))), request_of(event_of(snap(2), text="x" * 2 * ALONE))
+    answers = offered(monitor, small, large, small)
+    monitor.core.work(monitor.core.inbox.turn([]))
+    assert [answer is None for answer in answers] == [False, True, False]
+    monitor.core.work(monitor.core.inbox.turn([]))
+    assert None not in answers
 
 
 def test_request_that_never_fits_is_refused_for_good(monitor: Parts) -> None:

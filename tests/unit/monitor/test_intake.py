@@ -34,7 +34,7 @@ from otel_progress.errors import InvalidArgument
 from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake import requests
+from otel_progress.monitor.intake import bodies, requests
 from otel_progress.monitor.intake import server as monitor_intake
 from otel_progress.monitor.intake.grpc import SERVICES
 from otel_progress.monitor.intake.records import RECORD_BYTES, Record, groups
@@ -139,7 +139,7 @@ def taker(served: tuple[Intake, Taker]) -> Taker:
 
 def post(intake: Intake, body: bytes, path: str = "/v1/logs", kind: str = PROTOBUF, **headers: str) -> Any:
     """Send a request; returns status, headers and body of the answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", intake.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", intake.port, timeout=60)
     try:
         named = {name.replace("_", "-"): text for name, text in headers.items()}
         connection.request("POST", path, body, {"Content-Type": kind, **named})
@@ -235,9 +235,17 @@ REFUSED = [
 
 @pytest.mark.parametrize(("why", "body", "kind", "headers", "status"), REFUSED, ids=[case[0] for case in REFUSED])
 def test_what_can_not_be_taken_is_refused(
-    intake: Intake, taker: Taker, why: str, body: bytes, kind: str, headers: dict[str, str], status: int
+    intake: Intake,
+    taker: Taker,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
+    body: bytes,
+    kind: str,
+    headers: dict[str, str],
+    status: int,
 ) -> None:
-    """Each has the status that the specification names, and the reason in the type of the request, as JSON if that is unknown; nothing is taken."""
+    """Each has the status that the specification names, and the reason in the type of the request, as JSON if that is unknown; nothing is taken, and no more of a body that is complete is waited for."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 3600.0)
     found, said, answer = post(intake, body, kind=kind, **headers)
     assert found == status
     assert taker.parcels == []
@@ -248,10 +256,12 @@ def test_what_can_not_be_taken_is_refused(
         assert answer.startswith(b"\x12")
 
 
-def test_streamed_body_is_bounded(intake: Intake, taker: Taker) -> None:
-    """A body that does not name its length is cut at the limit."""
-    connection = http.client.HTTPConnection("127.0.0.1", intake.port, timeout=10)
-    parts = iter([b"x" * 6_000] * 2)
+@pytest.mark.parametrize("sizes", [[6_000, 6_000], [12_000]])
+def test_streamed_body_is_bounded(intake: Intake, monkeypatch: pytest.MonkeyPatch, sizes: list[int]) -> None:
+    """A body that does not name its length is cut at the limit, in whatever pieces it comes."""
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 3600.0)
+    connection = http.client.HTTPConnection("127.0.0.1", intake.port, timeout=60)
+    parts = iter([b"x" * size for size in sizes])
     connection.request("POST", "/v1/logs", parts, {"Content-Type": PROTOBUF}, encode_chunked=True)
     assert connection.getresponse().status == 413
     connection.close()
@@ -283,7 +293,7 @@ def test_partial_success_is_told(intake: Intake, taker: Taker) -> None:
 def test_other_paths_and_methods_are_none(intake: Intake) -> None:
     """Only POST, and only the three paths."""
     assert post(intake, BODY, "/v1/other")[0] == 404
-    connection = http.client.HTTPConnection("127.0.0.1", intake.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", intake.port, timeout=60)
     connection.request("GET", "/v1/logs")
     assert connection.getresponse().status == 405
     connection.close()

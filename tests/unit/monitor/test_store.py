@@ -377,7 +377,7 @@ def test_oldest_that_are_over_go_when_there_is_too_much(path: Path) -> None:
     history(store, ["runs"], 100, "running", -1.0)
     store.write(Batch(outgoing=[("logs", b"x" * 3_000_000)]))
     went: list[str] = []
-    while store.prune(1.0, gone=went.extend):
+    while store.prune(1.0, gone=went.extend) or store.unfinished:
         pass
     assert went == ids[: len(went)]
     assert 100 < len(went) < 250
@@ -412,17 +412,20 @@ def test_histories_of_many_that_run_are_looked_at_in_turn(store: Store) -> None:
 
 
 def test_prune_takes_little_time_and_goes_on(store: Store) -> None:
-    """Where its time is over it stops between two transactions; calls after that bring it to its end."""
+    """Where its time is over it stops between two transactions and says so; calls after that bring it to its end."""
     store.limits = StoreLimits(events=2, chunk=5)
     history(store, [f"e{n}" for n in range(10)], 12, "completed", 0.0)
     history(store, [f"r{n}" for n in range(10)], 12, "running", 0.0)
     assert store.prune(1e9, seconds=0.0) == 0
+    assert store.unfinished
     calls = 0
     while store._read("SELECT count(*) FROM events") != [(20,)]:
         store.prune(1e9, seconds=0.001)
         calls += 1
         assert calls < 10_000
     assert (store.aged, store.trimmed) == (10, 100)
+    assert store.prune(1e9) == 0
+    assert not store.unfinished
 
 
 def test_numbers_are_never_given_twice(store: Store) -> None:

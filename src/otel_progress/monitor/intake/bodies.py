@@ -70,7 +70,8 @@ class Bodies:
 
     async def _read(self, request: Request, most: int) -> bytes:
         whole = bytearray()
-        async for part in request.stream():
+        while not _is_read(request):
+            part = await _next(request)
             whole += part
             if len(whole) > most:
                 raise Refused(413, f"the body is larger than {most} bytes")
@@ -127,11 +128,28 @@ async def drain(request: Request) -> None:
 
 async def _drain(request: Request) -> None:
     left = DRAINED
-    while left > 0:
-        message = await request.receive()
-        left -= len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body"):
-            return
+    with contextlib.suppress(ClientDisconnect):
+        while left > 0 and not _is_read(request):
+            left -= len(await _next(request))
+
+
+def _is_read(request: Request) -> bool:
+    """Whether the whole body was read: what comes then is only the end of the connection."""
+    return getattr(request.state, "is_read", False)
+
+
+async def _next(request: Request) -> bytes:
+    """The next part of a body.
+
+    Raises:
+        ClientDisconnect: if the connection was closed.
+    """
+    message = await request.receive()
+    if message["type"] != "http.request":
+        raise ClientDisconnect
+    request.state.is_read = not message.get("more_body", False)
+    part: bytes = message.get("body", b"")
+    return part
 
 
 def _address(request: Request) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Final
 from otel_progress import clock
 from otel_progress.monitor.intake.rate_limit import RateLimit
 from otel_progress.monitor.intake.request_queue import (
+    ALONE,
     FULL,
     LATE,
     TURN_BYTES,
@@ -120,12 +122,15 @@ class Inbox:
     def _has_work(self) -> bool:
         return bool(self.queue) or self._stopped or self._woken
 
-    def turn(self, taken: list[Job]) -> Iterator[Job]:
-        """Take requests until they cost so much that others should be answered first; appends them to `taken`."""
+    def turn(self, taken: list[Job], most_cost: float = math.inf) -> Iterator[Job]:
+        """Take requests until they cost so much that others should be answered first; appends them to `taken`.
+
+        Where the next one costs more than `most_cost`, it waits for another turn, and a large one begins a turn.
+        """
         spent, until = 0, clock.monotonic() + TURN_SECONDS
         while len(taken) < TURN_REQUESTS and spent < TURN_BYTES and clock.monotonic() <= until:
             with self._ready:
-                job = self.queue.pop()
+                job = self.queue.pop(min(most_cost, ALONE) if taken else most_cost)
             if job is None:
                 return
             if job.envelope.sender.is_gone():

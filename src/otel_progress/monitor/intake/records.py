@@ -292,6 +292,16 @@ class Group(NamedTuple):
     unknown: tuple[str, ...] = ()
 
 
+def sliced(group: Group, most: int) -> Iterator[Group]:
+    """The same events in groups of at most `most`; what is said of the whole group comes with the first."""
+    if len(group.records) <= most:
+        yield group
+        return
+    yield group._replace(records=group.records[:most])
+    for at in range(most, len(group.records), most):
+        yield Group(group.resource, group.scope, group.records[at : at + most])
+
+
 Due = Callable[[str, int], bool]
 """Whether a plain update of this operation at this time in ns is wanted for the history."""
 

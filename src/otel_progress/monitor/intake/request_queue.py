@@ -9,6 +9,7 @@ costs a thousand times as much.
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ TURN_REQUESTS: Final = 64
 """The most requests in one turn of the core; a turn is one transaction."""
 TURN_BYTES: Final = 2 * BYTES
 """The cost in uncompressed bytes at which a turn takes no more requests."""
+ALONE: Final = 1024 * 1024
+"""The cost above which a request begins a turn: the answers to those before it do not wait for it."""
 TURN_SECONDS: Final = 0.2
 """Seconds after which a turn takes no more requests."""
 LATE: Final = 1.0
@@ -102,9 +105,9 @@ class RequestQueue:
         self._connections.setdefault(sender.token, Counter())[sender.connection] += 1
         return out
 
-    def pop(self) -> Job | None:
-        """Remove and return the next request."""
-        if not self._jobs:
+    def pop(self, most_cost: float = math.inf) -> Job | None:
+        """Remove and return the next request; None if there is none, or if it costs more than this."""
+        if not self._jobs or self._jobs[0].envelope.cost > most_cost:
             return None
         job = heapq.heappop(self._jobs)
         self._time += job.envelope.cost / len(self._last)

@@ -97,6 +97,12 @@ LIGHTER: Final = 0.98
 """The share of the allowed bytes that is left when operations were put aside because there were more."""
 NAME: Final = 60
 """The most characters of the name of a sender in a message."""
+BREATHE: Final = 0.2
+"""Seconds after which a request that takes long lets small ones of others through."""
+SLICED: Final = 200
+"""The most events of a process that are taken at a time."""
+SMALL: Final = 256 * 1024
+"""The most that a request may cost that is let through, see `Envelope.cost`."""
 _TOO_LARGE: Final = f"events are too large: one may have {records.RECORD_BYTES // 1024} KiB"
 _TOO_MANY: Final = (
     f"records with more than {RECORD_PARTS} attributes and values are not accepted, and at most {READ} attributes of "
@@ -205,6 +211,10 @@ class Core:
         """Whether the processes from before the start are watched."""
         self._touched: deque[Entry] = deque(maxlen=RECORDS)
         self._thread = threading.Thread(target=self._run, name="otel-progress-ledger", daemon=True)
+        self._tick_at = clock.monotonic()
+        self._breathe_at = 0.0
+        """When a request that takes long lets others through."""
+        self._is_breathing = False
         self._next_prune = clock.monotonic() + 5
         self.ledger.revision = store.newest_revision() + LEAP
         self._opened = self._load_at = clock.monotonic()
@@ -261,17 +271,15 @@ class Core:
     # -- the thread
 
     def _run(self) -> None:
-        due = clock.monotonic()
-        while self.inbox.wait(due if self.loading.done else min(due, self._load_at)):
+        self._tick_at = clock.monotonic()
+        while self.inbox.wait(self._tick_at if self.loading.done else min(self._tick_at, self._load_at)):
             jobs: list[Job] = []
             try:
                 if self.inbox.queue or self.journal.has_sent or self.mutes.asked:
                     self.inbox.gather()
                     self.work(self.inbox.turn(jobs))
                     self.inbox.note_delay()
-                if clock.monotonic() >= due:
-                    due = clock.monotonic() + TICK
-                    self.tick(clock.monotonic())
+                self._tick_in_time()
                 if not self.loading.done and clock.monotonic() >= self._load_at:
                     self.load_more()
             except Exception as error:  # whatever one request causes, the next one is taken
@@ -281,6 +289,31 @@ class Core:
                         job.done(Refused(503, "the monitor failed", 5))
         self.journal.save(Batch())
 
+    def _tick_in_time(self) -> None:
+        if clock.monotonic() >= self._tick_at:
+            self._tick_at = clock.monotonic() + TICK
+            self.tick(clock.monotonic())
+
+    def _breathe(self, now: float) -> float:
+        """Between two slices of requests that take long: answer small ones of others, and judge if it is time.
+
+        Returns the time, a later one if others were let through.
+        """
+        if self._is_breathing or clock.monotonic() < self._breathe_at:
+            return now
+        self._is_breathing = True
+        client, why, taking, self._why = self.ledger.room.client, self._why, self._taking, {}
+        try:
+            if self.inbox.queue:
+                self.work(self.inbox.turn([], most_cost=SMALL))
+            self._tick_in_time()
+        except Exception as error:  # it is not the fault of the request that takes long
+            self.faults.current = f"{type(error).__name__}: {error}"
+        finally:
+            self.ledger.room.client, self._why, self._taking = client, why, taking
+            self._is_breathing, self._breathe_at = False, clock.monotonic() + BREATHE
+        return clock.monotonic()
+
     def work(self, jobs: Iterable[Job]) -> None:
         """Take requests, store what follows from them, and answer."""
         batch = Batch()
@@ -288,6 +321,8 @@ class Core:
         calls: list[Done] = []
         answers: list[Acknowledgement] = []
         self._taking, now = 0, clock.monotonic()
+        if not self._is_breathing:
+            self._breathe_at = now + BREATHE
         displaced = self.journal.check_place()
         for job in jobs:
             calls.append(job.done)
@@ -345,7 +380,7 @@ class Core:
     # -- one request
 
     def _take(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float) -> Accepted:
-        unread, refused, too_large = self.ledger.unread, 0, 0
+        unread = refused = too_large = 0
         sender = job.envelope.sender
         self.ledger.room.client = (sender.token, sender.address) if job.own else None
         self._why.clear()
@@ -354,12 +389,15 @@ class Core:
             return Accepted()
         for parcel in job.envelope.parcels():
             for group in self._groups(parcel, now):
-                self._hear(group, batch, stored, now, own=job.own, port=sender.port)
+                for part in records.sliced(group, SLICED):
+                    before = self.ledger.unread
+                    self._hear(part, batch, stored, now, own=job.own, port=sender.port)
+                    unread += self.ledger.unread - before
+                    now = self._breathe(now)
             self._weigh_touched()
             if job.own and parcel.signal in self._forwards:
                 batch.outgoing.append((parcel.signal, parcel.body))
             refused, too_large = refused + parcel.allowance.refused, too_large + parcel.allowance.too_large
-        unread = self.ledger.unread - unread
         self.refused += unread + refused + too_large
         self.inbox.dropped["records"] += refused + too_large
         self.mistakes.counts["too_many_parts"] += refused

@@ -174,7 +174,7 @@ class Journal:
         gone: list[str] = []
         has_more = False
         try:
-            has_more = bool(self._store.prune(clock.time_ns() / 1e9, gone=gone.extend))
+            has_more = bool(self._store.prune(clock.time_ns() / 1e9, gone=gone.extend)) or self._store.unfinished
         except StoreError as error:
             self._faults.current = str(error)
         for key in gone:

@@ -20,7 +20,7 @@ from otel_progress.model.curve import Curve, Points
 from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
-from otel_progress.model.values import finite
+from otel_progress.model.values import Number, finite
 from otel_progress.monitor.intake.mistakes import LATEST
 from otel_progress.monitor.state import waits
 from otel_progress.monitor.state.attempts import ROUNDED, is_older, is_same_attempt, is_same_start
@@ -494,16 +494,16 @@ class Ledger:
         head = _settled(head, before, instance)
         known = None if before is None else self._run_of(before, head, instance)
         if known is None:  # of another attempt, or unknown: what a delta says itself is better than nothing
-            self._apply(head, instance, now, event, None)
+            self._apply(head, instance, now, before, event)
         elif named is None:
-            self._apply(head, instance, now, event, None)
+            self._apply(head, instance, now, before, event)
             self._complete(event, head, instance, now)
         elif known.keyframe is not None and known.keyframe.brief.get(s.SEQUENCE) == named:
             event.build_on(known.keyframe)
             head = _settled(head_of(event) or head, before, instance)
-            self._apply(head, instance, now, event, None)
+            self._apply(head, instance, now, before, event)
         elif known.is_partial:
-            self._apply(head, instance, now, event, None)
+            self._apply(head, instance, now, before, event)
         else:
             self._keep(known, head, event, now)
         entry = self.operations.get(head.operation_id)
@@ -560,12 +560,19 @@ class Ledger:
 
     def apply(self, snapshot: Snapshot, instance: str, now: float) -> Entry:
         """Take a snapshot; returns the resulting entry."""
-        return self._apply(head_of_snapshot(snapshot), instance, now, None, snapshot)
+        before = self.find(snapshot.operation_id)
+        return self._apply(head_of_snapshot(snapshot), instance, now, before, None, snapshot)
 
     def _apply(
-        self, head: Head, instance: str, now: float, said: ReportedEvent | None, snapshot: Snapshot | None
+        self,
+        head: Head,
+        instance: str,
+        now: float,
+        before: Entry | None,
+        said: ReportedEvent | None,
+        snapshot: Snapshot | None = None,
     ) -> Entry:
-        before = self.find(head.operation_id)
+        """Take a state; `before` is what is known of the operation."""
         if before is None:
             if said is not None:
                 head = head._replace(owner=said.owner)
@@ -966,14 +973,21 @@ def elapsed_of(event: ReportedEvent, head: Head) -> float | None:
     return said if said is not None or head.started_at is None else wire.since(head.started_at, head.timestamp)
 
 
+def counted(event: ReportedEvent, head: Head) -> tuple[float, Number] | None:
+    """How many units an event says were completed, and when (seconds since the start); None if it does not say it."""
+    seconds, completed = elapsed_of(event, head), event.brief.get(s.COMPLETED)
+    if seconds is None or completed is None or not finite(seconds) or not is_amount(completed):
+        return None
+    return seconds, completed
+
+
 def _draw(entry: Entry) -> None:
     """Add what an event says to the curve of its operation; one that carries the whole curve replaces it."""
-    if entry.said is None or not entry.open:
+    count = counted(entry.said, entry.head) if entry.said is not None and entry.open else None
+    if entry.said is None or count is None:
         return
     get = entry.said.brief.get
-    seconds, completed, told = elapsed_of(entry.said, entry.head), get(s.COMPLETED), get(s.CURVE)
-    if seconds is None or completed is None or not finite(seconds) or not is_amount(completed):
-        return
+    told = get(s.CURVE)
     if isinstance(told, str):
         try:
             entry.curve = Curve(wire.read_curve(told))
@@ -982,7 +996,7 @@ def _draw(entry: Entry) -> None:
     if entry.curve is None:
         restored: Any = get(s.RESTORED)
         entry.curve = Curve(restored=restored if finite(restored) and restored >= 0 else 0)
-    entry.curve.add(seconds, completed)
+    entry.curve.add(*count)
 
 
 def _follows(known: Head, head: Head) -> bool:

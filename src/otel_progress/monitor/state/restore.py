@@ -15,7 +15,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.monitor.intake.records import Record, parse_record
 from otel_progress.monitor.state import foreign_traces, waits
 from otel_progress.monitor.state.attempts import is_same_attempt
-from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, Seen, bare, head_of, keyframe_of
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, Seen, bare, counted, head_of, keyframe_of
 from otel_progress.monitor.state.ledger import process_of as make_process
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.saved import StoredOperation, StoredProcess
@@ -91,9 +91,9 @@ def _curve_of(told: str) -> Curve | None:
 
 def _with_curve(entry: Entry, said: Record) -> bytes:
     """The log record of an open operation with its curve so far, which few events carry themselves."""
-    if not entry.open or entry.curve is None or s.CURVE in said.brief:
+    if not entry.open or entry.curve is None or s.CURVE in said.brief or (count := counted(said, entry.head)) is None:
         return said.raw
-    points = entry.curve_so_far
+    points = entry.curve.until(*count)
     if len(points) < LEAST or len(said.raw) > LARGEST:
         return said.raw
     return said.raw + otlp.attributes(6, {s.CURVE: json.dumps(points, separators=(",", ":"))})

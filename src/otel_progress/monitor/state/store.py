@@ -156,6 +156,7 @@ class Store:
         aged: operations removed for their age.
         squeezed: operations removed for lack of space.
         trimmed: events removed from the history of running operations.
+        unfinished: whether the last call of `prune` left something to remove, as its time was over.
     """
 
     def __init__(
@@ -172,6 +173,7 @@ class Store:
             StoreError: if it is in use, damaged, not ours, made by a newer version, or not writable.
         """
         self.strays = self.aged = self.squeezed = self.trimmed = 0
+        self.unfinished = False
         self.limits = limits
         self._keep = keep_days * _DAY
         self._most = most_bytes
@@ -382,7 +384,9 @@ class Store:
     # -- making room, by the same thread
 
     def prune(self, now: float, *, seconds: float = 0.25, gone: Callable[[list[str]], None] | None = None) -> int:
-        """Remove what is too old or too much, for about `seconds`; call it again while it returns more than 0.
+        """Remove what is too old or too much, for about `seconds`.
+
+        Call it again while it returns more than 0, or leaves something `unfinished`.
 
         Operations that ended or were put aside are removed by age, then the oldest by size; of a running one, only
         events beyond the newest 10,000 are removed.
@@ -399,6 +403,7 @@ class Store:
             StoreError: if the file cannot be written.
         """
         deadline = clock.monotonic() + seconds
+        self.unfinished = False
         before = now - self._keep
         gone = gone or (lambda _: None)
         aged = self._forget(deadline, lambda: self._oldest(before), gone)
@@ -435,7 +440,10 @@ class Store:
     def _forget(self, deadline: float, find: Callable[[], list[Any]], gone: Callable[[list[str]], None]) -> int:
         """The history of an operation is deleted first, so that nothing is orphaned if the process dies in between."""
         went = 0
-        while clock.monotonic() < deadline and (found := find()):
+        while found := find():
+            if clock.monotonic() >= deadline:
+                self.unfinished = True
+                break
             ids: list[str] = []
             with self._transaction() as db:
                 left = self.limits.chunk
@@ -473,6 +481,7 @@ class Store:
                 went += removed
             if clock.monotonic() >= deadline:
                 self._trimmed_to = key - 1
+                self.unfinished = self.unfinished or removed == self.limits.chunk
                 return went
         self._trimmed_to = keys[-1][0] if len(keys) == looks else 0
         return went
