@@ -20,6 +20,7 @@ from otel_progress import clock
 from otel_progress.integrations import celery_ends
 from otel_progress.integrations.switch import Switch, captured, observed
 from otel_progress.live.registry import registry
+from otel_progress.telemetry.seen_ends import prepare
 
 LIBRARY: Final = "celery"
 TESTED: Final = ("5.3", "6")
@@ -35,12 +36,13 @@ switch = Switch("celery")
 
 
 class Task(NamedTuple):
-    """A task that runs here: its operation, what it was sent with, and the ids of the tasks that follow it."""
+    """A task that runs here: its operation, what it was sent with, the ids of those that follow it, and its start."""
 
     operation: progress.Operation
     carried: Mapping[str, str] | None
     following: frozenset[str]
     used: contextlib.ExitStack
+    began: float
 
 
 class Pause(NamedTuple):
@@ -105,6 +107,7 @@ def _starts(task_id: str = "", task: Any = None, args: Any = None, kwargs: Any =
     """A task starts; a retried one is another attempt at the same operation."""
     if not switch.on or len(_running) >= RUNNING:
         return
+    began = clock.monotonic()
     try:
         request = task.request
         _tried_again(str(task_id))
@@ -118,7 +121,7 @@ def _starts(task_id: str = "", task: Any = None, args: Any = None, kwargs: Any =
         operation.start()
         used = contextlib.ExitStack()
         used.enter_context(operation.use())
-        _running[str(task_id)] = Task(operation, carried, following, used)
+        _running[str(task_id)] = Task(operation, carried, following, used, began)
         kept = captured({"args": args, "kwargs": kwargs})
         if kept is not None:
             operation.set(arguments=kept)
@@ -142,7 +145,8 @@ def _ends(task_id: str = "", task: Any = None, state: Any = None, retval: Any = 
         elif state == "RETRY":
             _pauses(str(task_id), operation, pause)
         elif state is None:
-            celery_ends.left(operation, sys.exc_info()[1], celery_ends.hard_limit(task))
+            limit = celery_ends.reached_limit(task, clock.monotonic() - running.began)
+            celery_ends.left(operation, sys.exc_info()[1], limit)
         else:
             operation.cancel(str(state).lower())
     except BaseException:
@@ -222,6 +226,15 @@ def _watches(**_: Any) -> None:
     celery_ends.watch(switch, _running)
 
 
+def _worker_ready(**_: Any) -> None:
+    """The pool of this worker runs: what tells of the tasks that it kills should be ready, too."""
+    if switch.on:
+        try:
+            prepare()
+        except BaseException:
+            switch.failed()
+
+
 def _wrapped_get(plain: Any) -> Any:
     @functools.wraps(plain)
     def get(self: Any, *args: Any, **options: Any) -> Any:
@@ -240,6 +253,7 @@ _CALLS: Final = {
     "task_retry": _retries,
     "task_revoked": _revoked,
     "worker_init": _watches,
+    "worker_ready": _worker_ready,
     "worker_process_shutdown": _no_pauses,
     "worker_shutdown": _no_pauses,
 }

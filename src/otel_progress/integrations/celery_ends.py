@@ -10,7 +10,7 @@ from typing import Any, Final
 from otel_progress import Operation, Status
 from otel_progress.integrations.switch import Patch, Switch
 from otel_progress.live.engine.runtime import hand_over
-from otel_progress.telemetry.seen_ends import prepare, tell_end
+from otel_progress.telemetry.seen_ends import tell_end
 
 MODULE: Final = "celery.worker.request"
 """The module of a worker's main process that has its requests; nobody else imports it."""
@@ -19,7 +19,7 @@ EXITS: Final = 256
 TERMINATED: Final = "SIGTERM"
 """The signal of a revoke that names none."""
 CLOSE: Final = 0.5
-"""Seconds by which a pool's time and that of an operation may differ."""
+"""Seconds by which the time of a pool and that of its process may differ."""
 FLUSH: Final = 1.0
 """The most seconds for which a process that ends waits until the end was sent."""
 _requests: Final = Patch()
@@ -28,11 +28,11 @@ _requests: Final = Patch()
 def left(operation: Operation, error: BaseException | None, limit: float | None = None) -> None:
     """End the operation of a task that this exception left before Celery gave it a state.
 
-    `limit` is its hard time limit (s): a pool first tries SIGTERM on a task that exceeds it.
+    `limit` is the hard time limit that it reached (s): a pool first tries SIGTERM on such a task.
     """
     code = error.code if isinstance(error, SystemExit) else None
     if isinstance(code, int) and code < 0:
-        if limit is not None and operation.snapshot().elapsed >= limit - CLOSE:
+        if limit is not None:
             operation.fail(_exceeded(limit))
         else:
             operation.cancel(f"terminated by {_name(code + EXITS)}")
@@ -44,10 +44,10 @@ def left(operation: Operation, error: BaseException | None, limit: float | None 
         hand_over(FLUSH)
 
 
-def hard_limit(task: Any) -> float | None:
-    """The hard time limit of a task that runs (s): that of its message, else its own."""
+def reached_limit(task: Any, ran: float) -> float | None:
+    """The hard time limit (s) of a task that ran for so long: that of its message, else its own; None before it."""
     given = (getattr(task.request, "timelimit", None) or (None,))[0] or getattr(task, "time_limit", None)
-    return float(given) if isinstance(given, (int, float)) else None
+    return float(given) if isinstance(given, (int, float)) and ran >= given - CLOSE else None
 
 
 def watch(switch: Switch, running: Container[str]) -> None:
@@ -91,7 +91,6 @@ def watch(switch: Switch, running: Container[str]) -> None:
 
         return on_timeout
 
-    prepare()
     _requests.put(worker.Request, {"terminate": terminating, "cancel": cancelling, "on_timeout": timing})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import wraps
 from typing import Any, Final
 
-from otel_progress.integrations.switch import Switch
+from otel_progress.integrations.switch import Patch, Switch
 from otel_progress.live.late import running_here
 from otel_progress.live.late_waits import waiting_here
 
@@ -19,6 +19,7 @@ REASON: Final = "retry"
 _switch = Switch("tenacity")
 _patched: Any = None
 _plain: Any = None
+_given_up: Final = Patch()
 
 
 def install() -> None:
@@ -32,6 +33,7 @@ def install() -> None:
     if _patched is not library:
         retrying, state = library.BaseRetrying, library.RetryCallState
         _plain = state.prepare_for_next_attempt
+        _given_up.put(library.RetryError, {"__init__": _giving_up})
         state.prepare_for_next_attempt = _prepare(_plain)
         retrying.sleep = _Sleep()
         _patched = library
@@ -46,6 +48,7 @@ def uninstall() -> None:
     if library is not None:
         library.RetryCallState.prepare_for_next_attempt = _plain
         del library.BaseRetrying.sleep
+        _given_up.restore()
 
 
 class _Sleep:
@@ -119,6 +122,28 @@ def _prepare(plain: Any) -> Any:
         return plain(self)
 
     return wraps(plain)(prepare_for_next_attempt)
+
+
+def _giving_up(plain: Any) -> Any:
+    def __init__(self: Any, last_attempt: Any) -> None:  # noqa: N807
+        if _switch.on:
+            try:
+                _tell_last(last_attempt)
+            except BaseException:
+                _switch.failed()
+        plain(self, last_attempt)
+
+    return __init__
+
+
+def _tell_last(attempt: Any) -> None:
+    """Note what failed last: the text of a `RetryError` has only its type."""
+    node = running_here()
+    if node is None or node._waits:
+        return
+    error = attempt.exception() if attempt.failed else None
+    why = "" if error is None else f": {type(error).__name__}: {error}"
+    node.note(f"gave up after try {attempt.attempt_number}{why}", "warning")
 
 
 def _tell(state: Any) -> None:

@@ -5,8 +5,6 @@ This is what an integration of a worker needs whose main process kills those tha
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from otel_progress.live import hooks
 from otel_progress.model.status import Status
 
@@ -14,14 +12,13 @@ __all__ = ["prepare", "tell_end"]
 
 
 def prepare() -> None:
-    """Import what `tell_end` needs, so that it tells at once: whoever watches the process sees that it is gone."""
-    if hooks.on_first is not None or hooks.wanted:
-        import_module("otel_progress.telemetry.installation")
+    """Configure what `tell_end` needs, so that it tells at once: whoever watches the process sees that it is gone."""
+    if hooks.on_first is not None:
+        hooks.on_first()
 
 
 def tell_end(operation_id: str, name: str, pid: int, status: Status, reason: str) -> None:
     """Tell how an operation of the process `pid` ended, unless it said so itself; a monitor knows the rest."""
-    if hooks.on_first is not None:
-        hooks.on_first()
+    prepare()
     for hear in hooks.seen_ends:
         hear(hooks.SeenEnd(operation_id, name, pid, status, reason))

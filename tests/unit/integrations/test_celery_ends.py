@@ -131,8 +131,7 @@ def test_a_hard_limit_that_the_process_feels(message: Any, own: float | None, se
     task = SimpleNamespace(request=SimpleNamespace(timelimit=message), time_limit=own)
     with capture() as seen:
         operation = progress.operation("task").start()
-        seen.advance(seconds)
-        celery_ends.left(operation, SystemExit(signal.SIGTERM - 256), celery_ends.hard_limit(task))
+        celery_ends.left(operation, SystemExit(signal.SIGTERM - 256), celery_ends.reached_limit(task, seconds))
         seen.look()
         (end,) = seen.of(semconv.OPERATION_ENDED)
     assert end.snapshot.status.value == status

@@ -316,6 +316,33 @@ def test_client_that_cancels_ends_the_call(seen: Capture) -> None:
     assert {event.snapshot.status.value for event in seen.of(semconv.OPERATION_ENDED)} == {"cancelled"}
 
 
+def test_a_client_that_cancels_leaves_the_calls_of_others(seen: Capture) -> None:
+    """Two clients of a server give their calls the same ids."""
+    server = MCPServer("shop")
+    gate: list[Gate] = []
+
+    @server.tool()
+    async def crawl() -> str:
+        await gate[0].wait()
+        return "done"
+
+    async def work() -> None:
+        gate.append(Gate())
+        async with Client(server) as one, Client(server) as other:
+            left = asyncio.ensure_future(one.call_tool("crawl", {}))
+            kept = asyncio.ensure_future(other.call_tool("crawl", {}))
+            await until(lambda: gate[0].inside == 2)
+            left.cancel()
+            await until(lambda: len(integration._running) == 1)
+            gate[0].open.set()
+            assert not (await kept).is_error
+
+    run(work)
+    seen.look()
+    ends = sorted(event.snapshot.status.value for event in seen.of(semconv.OPERATION_ENDED))
+    assert ends == ["cancelled", "cancelled", "completed", "completed"]
+
+
 def test_client_that_cancels_is_heard_in_a_thread(seen: Capture) -> None:
     """A sync tool can't be interrupted: it is asked to stop, and stops where it counts."""
     server = MCPServer("shop")

@@ -79,6 +79,16 @@ def test_a_pause_in_a_bar_that_is_not_shown_yet(seen: Capture, inside: bool) -> 
     assert seen.of(semconv.STALLED) == []
 
 
+def test_the_last_failure(seen: Capture) -> None:
+    """A `RetryError` tells only the type of what failed: the feed has its text."""
+    retry = tenacity.retry(wait=tenacity.wait_fixed(60), stop=tenacity.stop_after_attempt(2), sleep=seen.advance)
+    with pytest.raises(tenacity.RetryError), progress.operation("job"):
+        retry(failing(2))()
+    seen.look()
+    assert seen.ended("job").status is Status.FAILED
+    assert seen.ended("job").notes[-1].text == "gave up after try 2: ConnectionError: refused"
+
+
 def test_a_block_that_is_tried_again(seen: Capture) -> None:
     """`for attempt in Retrying()`, with the last error as ever."""
     tries = tenacity.Retrying(wait=tenacity.wait_fixed(5), stop=tenacity.stop_after_attempt(2), sleep=seen.advance)

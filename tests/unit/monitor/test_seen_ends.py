@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from otel_progress import semconv as s
 from otel_progress.model.snapshot import Progress, StageSnapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.state.ledger import Ledger, lose
+from otel_progress.monitor.state.watcher import Watcher
 
 CHILD = resource("child", **{s.PROCESS_PID: 7, s.HOST_NAME: "here"})
 PARENT = resource("parent", **{s.PROCESS_PID: 5, s.HOST_NAME: "here"})
@@ -79,3 +81,15 @@ def test_of_an_unknown_operation_it_says_nothing() -> None:
     ledger = Ledger()
     ledger.hear(PARENT, [end()], 2.0)
     assert not ledger.operations
+
+
+def test_a_loss_that_was_explained_is_none(ledger: Ledger) -> None:
+    """`otel-progress run` names at its end only what is still lost; another attempt explains nothing."""
+    watcher = Watcher(lambda _, __: None, lambda _: None, ledger=ledger)
+    lost = lose(ledger.operations["a"].snapshot, "its process is gone")
+    ledger.apply(lost, "child", 2.0)
+    assert watcher.is_still_lost(lost)
+    ledger.hear(PARENT, [end()], 3.0)
+    assert not watcher.is_still_lost(lost)
+    assert watcher.is_still_lost(replace(lost, attempt=2))
+    assert watcher.is_still_lost(replace(lost, operation_id="unknown"))

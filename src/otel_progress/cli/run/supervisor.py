@@ -294,6 +294,7 @@ class Supervisor:
     def _tell_losses(self) -> None:
         """Print the losses that were not printed yet."""
         losses, self._watcher.losses = self._watcher.losses, []
+        losses = [loss for loss in losses if self._watcher.is_still_lost(loss.snapshot)]
         told = self._late.answers or any(one.queues for one in self._forwarders if one is not self._late)
         untold = "" if told else " (no endpoint is configured: it is reported here only)"
         for loss in losses[:LINES]:

@@ -315,6 +315,12 @@ class Watcher:
         with self._lock:
             return list(self.ledger.operations.values())
 
+    def is_still_lost(self, snapshot: Snapshot) -> bool:
+        """Whether nobody told meanwhile how an operation ended that was lost."""
+        with self._lock:
+            entry = self.ledger.operations.get(snapshot.operation_id)
+        return entry is None or entry.head.attempt != snapshot.attempt or entry.head.status is Status.LOST
+
     def left(self) -> list[Process]:
         """Processes that have running operations."""
         with self._lock:
