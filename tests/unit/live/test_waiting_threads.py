@@ -34,9 +34,9 @@ LOCK = threading.RLock()  # global, as variables of a function are not read befo
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """No glance of an earlier test is compared."""
-    movement._glances.clear()
+    movement.forget()
     yield
-    movement._glances.clear()
+    movement.forget()
 
 
 class Job:
@@ -322,6 +322,34 @@ def test_a_thread_whose_own_work_makes_progress_is_said_to_move(progress_capture
     assert moves is not None
     assert line("an item") in stands.at
     assert moves.at.endswith("waiting for thread other, which moves")
+
+
+def test_a_thread_that_moves_is_named_with_its_line_where_only_that_is_the_users() -> None:
+    """Where a library waits for it, the user's line is all that is known; that it moves is said."""
+
+    def body(job: Job) -> None:
+        def work() -> None:
+            job.step.acquire()
+            job.step.acquire()  # moves on
+
+        with ThreadPoolExecutor(1, thread_name_prefix="pool") as pool:
+            handed.put(pool.submit(work))
+            job.stop.wait()
+
+    handed: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    code = compile("def wait(job):\n    told.put(here())\n    handed.get().result()\n", queue.__file__, "exec")
+    known: dict[str, Any] = {"told": queue.SimpleQueue(), "here": here, "handed": handed}
+    exec(code, known)  # a thread in which all lines are a library's
+    waits = threading.Thread(target=known["wait"], args=(None,), name="waits", daemon=True)
+    with running(body) as (job, _):
+        waits.start()
+        place = known["told"].get(timeout=WAIT)
+        until(lambda: where([place]), lambda found: "thread pool_0" in found.stack)
+        movement.glance(clock.monotonic())
+        job.step.release()
+        found = until(lambda: where([place]), lambda found: line("moves on") in found.stack)
+    waits.join(WAIT)
+    assert found.at == f"{line('moves on')}work, in thread pool_0, which moves"
 
 
 def test_of_several_threads_one_that_does_not_move_is_named() -> None:

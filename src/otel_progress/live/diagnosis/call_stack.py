@@ -169,9 +169,10 @@ class _Look:
         if other is not None:
             behind = str(other.mine)
             return (behind if own is None else f"{own}, waiting for {other.who} at {behind}"), True
+        if own is None and others:
+            return f"{others[0].mine}, in {others[0].who}{_MOVES}", True
         first = own or next(section.spots[0] for section in (*here, *sections) if section.spots)
-        behind = f", waiting for {others[0].who}{_MOVES}" if others else ""
-        return f"{first}{behind}", own is not None
+        return f"{first}, waiting for {others[0].who}{_MOVES}" if others else str(first), own is not None
 
     def home(self, place: Place) -> int:
         """The ident of the thread in which a place is."""

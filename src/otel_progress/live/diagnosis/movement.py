@@ -37,6 +37,11 @@ def glance(now: float) -> None:
             frames.clear()
 
 
+def forget() -> None:
+    """Forget all glances, as another clock counts from here on."""
+    _glances.clear()
+
+
 def changed(ident: int, frame: FrameType, now: float) -> bool:
     """Whether the lines of a thread, which is in this frame, differ from those of an earlier glance."""
     before = [lines.get(ident) for at, lines in _glances if 0.0 <= now - at <= LASTS]
