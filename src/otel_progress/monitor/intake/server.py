@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
+import selectors
 import socket
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 1.0
+PATIENCE: Final = 0.25
+"""Seconds that the import waits for a first connection: the command starts faster, and may be over by then."""
 TURNS: Final = 5
 """Turns of the event loop after which bytes in a socket have become a request in progress."""
 
@@ -91,17 +93,18 @@ class Intake:
                 return False
         return self._busy == 0
 
-    def _is_called(self) -> bool:
-        """Whether a connection waits to be accepted."""
+    def _is_called(self, timeout: float = 0.0) -> bool:
+        """Whether a connection waits to be accepted, within so many seconds."""
         try:
-            poll = select.poll()
-            poll.register(self._socket, select.POLLIN)
-            return bool(poll.poll(0))
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._socket, selectors.EVENT_READ)
+                return bool(selector.select(timeout))
         except (OSError, ValueError):
             return False
 
     def _run(self) -> None:
-        asyncio.run(self._main())
+        if self._is_called(PATIENCE) or not self._stops:
+            asyncio.run(self._main())
 
     async def _main(self) -> None:
         import uvicorn
