@@ -176,12 +176,14 @@ def capture(**settings: Any) -> Iterator[Capture]:
     Example: `capture(event_budget=10)`
     """
     from otel_progress.live import hooks
+    from otel_progress.live.diagnosis import movement
     from otel_progress.live.engine import runtime
     from otel_progress.settings import LIVE, Settings
     from otel_progress.telemetry.memory import Memory
 
     fake = FakeClock()
     with _apart(fake):
+        movement.forget()  # another clock saw them
         memory = Memory(Settings(**{"update_interval": LIVE, **settings}))
         captured = Capture(fake, memory)
         hooks.paced_sinks.append(lambda event, _: captured.events.append(event))

@@ -94,7 +94,7 @@ class LiveView:
         self._verbosity, self._draws, self._mine = verbosity, draws, mine
         self._calm = Calm()
         self.queue: deque[tuple[Event, bool, bool]] = deque()
-        self._in_trouble: dict[str, Health] = {}
+        self._in_trouble: dict[str, object] = {}
         self._seen: dict[str, tuple[float, int, Snapshot]] = {}
         self._over: dict[str, list[tuple[str, Snapshot]]] = {}
         self._told_at: dict[str, float] = {}
@@ -106,10 +106,10 @@ class LiveView:
         """Queue an event that is worth a line; called by the ticker."""
         snapshot, key = event.snapshot, event.snapshot.operation_id
         before = self._in_trouble.pop(key, None)
-        verdict = None if snapshot.health_reason is None or snapshot.status.final else snapshot.health
+        verdict = plain.trouble_key(snapshot)
         if verdict is not None:
             self._in_trouble[key] = verdict
-        turned = verdict is not before and not snapshot.status.final
+        turned = verdict != before and not snapshot.status.final
         if event.name not in _TOLD and not turned:
             return
         ended = event.name == semconv.OPERATION_ENDED

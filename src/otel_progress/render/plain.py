@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from otel_progress.model.stage_runs import StageRuns
     from otel_progress.render.words import Line, Span
 
+ALSO: Final = 3
+"""Further stuck branches that a line names."""
 SHARE: Final = 20
 """Cells of the bar that shows a stage's share of the time."""
 
@@ -60,7 +62,28 @@ def trouble(snapshot: Snapshot) -> Line:
     reason, stage = spelled(snapshot.health_reason or ""), words.clean(snapshot.stage or "")
     where = f" in {stage}" if stage and not reason.startswith(f"{stage}: ") else ""
     where += f", at {words.clean(snapshot.stuck_at)}" if snapshot.stuck_at else ""
-    return ((bad[0], f"bold {bad[1]}"), (f" {reason}{where}", ""))
+    return ((bad[0], f"bold {bad[1]}"), (f" {reason}{where}{_also(snapshot)}", ""))
+
+
+def trouble_key(snapshot: Snapshot) -> object:
+    """What a line about trouble is repeated for: another verdict, and another place that is stuck; None without it."""
+    if snapshot.health_reason is None or snapshot.status.final:
+        return None
+    return (snapshot.health, snapshot.stage, snapshot.stuck_at) if snapshot.health in NOT_MOVING else snapshot.health
+
+
+def _also(snapshot: Snapshot) -> str:
+    """The other branches that are stuck; the first is the one that the verdict is about."""
+    if snapshot.health not in NOT_MOVING:
+        return ""
+    stuck = [branch for branch in snapshot.branches[1:] if branch.health in NOT_MOVING]
+    if not stuck:
+        return ""
+    said = [
+        words.clean(one.label) + (f" at {words.clean(one.stuck_at)}" if one.stuck_at else "") for one in stuck[:ALSO]
+    ]
+    more = f", and {len(stuck) - ALSO:,} more" if len(stuck) > ALSO else ""
+    return f"; also stuck: {', '.join(said)}{more}"
 
 
 def recovered(event: Event) -> Line:
@@ -83,8 +106,8 @@ def outcome(node: StageSnapshot | Snapshot) -> str:
 
 def progressed(snapshot: Snapshot) -> str:
     """A line of progress: the whole, and the running stage."""
-    whole = snapshot.progress
-    parts = [percent(whole.stated) if whole.stated is not None else "", words.counted(whole)]
+    whole, bad = snapshot.progress, words.trouble(snapshot)
+    parts = [bad[0] if bad else "", percent(whole.stated) if whole.stated is not None else "", words.counted(whole)]
     here = next((stage for stage in reversed(snapshot.stages) if stage.path == snapshot.stage), None)
     if here is not None:
         parts.append(f"{words.clean(here.path)} {words.counted(here.progress)}".strip())
@@ -98,6 +121,8 @@ def progressed(snapshot: Snapshot) -> str:
     elif idle is not None:
         parts.append(idle[0])
     parts.append(f"elapsed {lasting(snapshot.elapsed)}")
+    if bad and snapshot.stuck_at:
+        parts.append(f"at {words.clean(snapshot.stuck_at)}")
     said = f" - {words.clean(snapshot.message)}" if snapshot.message else ""
     return "  ".join(part for part in parts if part) + said
 

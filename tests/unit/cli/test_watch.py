@@ -608,6 +608,14 @@ def test_what_is_unknown_is_no_news(progress_capture: Capture) -> None:
     assert words(board.news()) == ["a: STUCK no progress", "a: in order again"]
 
 
+def test_another_line_that_is_stuck_is_told(progress_capture: Capture) -> None:
+    """A stall is told once for each place that is stuck, not once for each row."""
+    board = ViewModel(draws=True)
+    for revision, at in enumerate(("a.py:1 in f", "a.py:1 in f", "b.py:2 in g")):
+        board.changed([row(revision=revision, verdict={"health": "silent", "reason": "no progress"}, stuck_at=at)])
+    assert words(board.news()) == ["a: STUCK no progress, at a.py:1 in f", "a: STUCK no progress, at b.py:2 in g"]
+
+
 def test_a_wait_that_is_overdue_is_a_line(progress_capture: Capture) -> None:
     """Plain lines of `watch ID` say that a wait is overdue while it goes on, and later that it is over."""
     with progress.operation("import"), progress.stage("ask") as ask:

@@ -521,6 +521,40 @@ def test_branch_is_named_once(progress_capture: Capture, show: Show) -> None:
     assert told.count("db") == 1, told
 
 
+def test_each_place_that_gets_stuck_is_told(progress_capture: Capture, show: Show) -> None:
+    """Of two tools that hang side by side both are named: each when it gets stuck, the other beside it."""
+    console, terminal = show(live=False)
+
+    def work(name: str, limit: float) -> None:
+        with progress.stage(name, stall_after=limit):
+            begun.release()
+            done.wait()
+
+    begun, done = threading.Semaphore(0), threading.Event()
+    with progress.operation("job"):
+        limits = {"slow": 10, "slower": 20, "slowest": 20}
+        threads = [threading.Thread(target=progress.carry(work), args=each) for each in limits.items()]
+        for thread in threads:
+            thread.start()
+            begun.acquire()
+        for _ in range(3):
+            progress_capture.advance(11)
+            console.refresh()
+        done.set()
+        for thread in threads:
+            thread.join()
+    written = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue())
+    told = [line.partition("job: ")[2] for line in written.splitlines() if "STUCK" in line]
+    first, second = (line for line in told if "no progress" in line)
+    repeated = told[-1]
+    assert first.startswith("STUCK slow: no progress for 10 s")
+    assert "also stuck" not in first
+    assert second.startswith("STUCK slow")
+    assert second.count(" at test_console.py:") == 3
+    assert all(re.search(rf"\b{name}\b", second) for name in limits)
+    assert re.match(r"STUCK  .*idle 33 s of 20 s  elapsed 33 s  at test_console.py:\d+ in work", repeated), repeated
+
+
 def test_idle_is_silent_at_first(progress_capture: Capture, show: Show) -> None:
     """Idle time is shown from a quarter of its limit on, after half a minute at the latest, and not before."""
     console, terminal = show()

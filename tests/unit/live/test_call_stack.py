@@ -59,6 +59,13 @@ def until_at(place: Place | list[Place], marker: str) -> Where:
     return until(lambda: where(places), lambda found: found.at.startswith(at(marker)))
 
 
+def until_behind(place: Place | list[Place], marker: str, other: str, who: str) -> Where:
+    """Look until it hangs at the marked line, as it waits for another thread, which is at the other marked line."""
+    places = place if isinstance(place, list) else [place]
+    waits = f", waiting for {who} at {at(other)}"
+    return until(lambda: where(places), lambda found: found.at.startswith(at(marker)) and waits in found.at)
+
+
 class Job:
     """A thread that runs a function until it is released."""
 
@@ -293,35 +300,35 @@ def test_nothing_to_look_at() -> None:
 
 
 def test_a_thread_that_waits_for_a_pool() -> None:
-    """Where a thread waits for a future of a pool, the line in the pool's thread is told first."""
+    """Where a thread waits for a future of a pool, both lines are told; in the stack that of the pool's thread first."""
 
     def work(job: Job) -> None:
         job.stop.wait()  # in the pool
 
     def wait(job: Job) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="pool") as pool:
-            list(pool.map(work, [job]))
+            list(pool.map(work, [job]))  # for the pool
 
     with Job(wait) as place:
-        found = until_at(place, "in the pool")
+        found = until_behind(place, "for the pool", "in the pool", "thread pool_0")
     titles = [line for line in found.stack.split("\n") if line.startswith("thread")]
     assert titles == ["thread pool_0:", "thread job, which waits for the above:"]
     assert "list(pool.map(work, [job]))" in found.stack
 
 
 def test_a_thread_that_joins_another() -> None:
-    """Where a thread joins another, the line of the other is told first."""
+    """Where a thread joins another, both lines are told."""
 
     def work(job: Job) -> None:
         job.stop.wait()  # in the joined thread
 
     def wait(job: Job) -> None:
-        thread = threading.Thread(target=work, args=(job,), daemon=True)
+        thread = threading.Thread(target=work, args=(job,), name="joined", daemon=True)
         thread.start()
-        thread.join()
+        thread.join()  # for the joined thread
 
     with Job(wait) as place:
-        found = until_at(place, "in the joined thread")
+        found = until_behind(place, "for the joined thread", "in the joined thread", "thread joined")
     assert "thread.join()" in found.stack
 
 
@@ -334,13 +341,13 @@ def test_a_pool_thread_and_its_waiter_are_told_once() -> None:
         job.stop.wait()  # in a stage in a pool
 
     def wait(job: Job) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(work, job).result()
+        with ThreadPoolExecutor(1, thread_name_prefix="pool") as pool:
+            pool.submit(work, job).result()  # for a stage in a pool
 
     with Job(wait) as place:
         inner = pooled.get(timeout=WAIT)
         for places in ([place, inner], [inner, place]):
-            found = until_at(places, "in a stage in a pool")
+            found = until_behind(places, "for a stage in a pool", "in a stage in a pool", "thread pool_0")
             assert found.stack.count("job.stop.wait()") == 1
 
 
@@ -570,15 +577,15 @@ def test_children_that_hang_are_counted(tasks: Tasks) -> None:
 
 
 def test_a_task_that_waits_for_a_thread(tasks: Tasks) -> None:
-    """Where a task waits for a function in a thread, the line in the thread is told first."""
+    """Where a task waits for a function in a thread, both lines are told."""
 
     def work() -> None:
         tasks.stop.wait()  # in to_thread
 
     async def body() -> None:
-        await asyncio.to_thread(work)
+        await asyncio.to_thread(work)  # for to_thread
 
-    found = until_at(tasks.start(body), "in to_thread")
+    found = until_behind(tasks.start(body), "for to_thread", "in to_thread", "thread asyncio_0")
     assert "which waits for the above" in found.stack
     assert "await asyncio.to_thread(work)" in found.stack
 

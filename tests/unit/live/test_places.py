@@ -253,7 +253,7 @@ def test_pools_keep_nothing_because_of_a_look(run: Callable[[Any, threading.Even
     gc.disable()
     try:
         with job as place:
-            until(lambda: (found := where([place])) is not None and found.at.startswith(at("in a pool")), "not seen")
+            until(lambda: (found := where([place])) is not None and at("in a pool") in found.at, "not seen")
             release.set()
             until(lambda: refs[0]() is None, "it is kept")
     finally:

@@ -35,7 +35,7 @@ from otel_progress.model import wire
 from otel_progress.model.snapshot import Progress, Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import bodies, requests
-from otel_progress.monitor.intake import server as monitor_intake
+from otel_progress.monitor.intake import connection as monitor_intake
 from otel_progress.monitor.intake.grpc import SERVICES
 from otel_progress.monitor.intake.records import RECORD_BYTES, Record, groups
 from otel_progress.monitor.intake.requests import Accepted, Parcel, Refused, Sender, count_records, inflate, parse
@@ -350,6 +350,26 @@ def test_what_is_no_http_is_answered_in_silence() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("b'HTTP/1.1 400'\n", "")
+
+
+def test_the_address_is_known_before_the_server_is_imported() -> None:
+    """A command starts at once: what serves HTTP is imported meanwhile, and its first connections wait for that."""
+    script = (
+        "import socket, sys\n"
+        "from otel_progress.monitor.intake.server import Intake\n"
+        "idle = Intake(print)\n"
+        "print(idle.settled(), sys.modules.keys() & {'uvicorn', 'starlette', 'httptools'})\n"
+        "idle.stop()\n"
+        "intake = Intake(print)\n"
+        "with socket.create_connection(('127.0.0.1', intake.port), 20) as other:\n"
+        "    print(intake.settled(0.0))\n"
+        "    other.sendall(b'GET / HTTP/1.1\\r\\nHost: here\\r\\n\\r\\n')\n"
+        "    intake.start()\n"
+        "    print(other.recv(12))\n"
+        "intake.stop()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("True set()\nFalse\nb'HTTP/1.1 404'\n", "")
 
 
 def test_port_that_another_one_has_is_told() -> None:

@@ -20,7 +20,6 @@ from otel_progress.cli.query.rows import (
     snapshot_of,
     status_of,
     text,
-    verdict_of,
 )
 from otel_progress.cli.query.rows import plain as plain_values
 from otel_progress.model.distinguish import Kin
@@ -94,7 +93,7 @@ class ViewModel:
         self._over: dict[str, list[tuple[str, Snapshot]]] = {}
         self._kin = Kin()
         self._marks: dict[str, str] = {}
-        self._told: dict[str, Health | None] = {}
+        self._told: dict[str, object] = {}
         self._had: dict[str, None] = {}
         self._news: list[Line] = []
         self._more = 0
@@ -210,12 +209,12 @@ class ViewModel:
         if before is None and not self._draws:
             runs = status_of(row).value + (f", attempt {row['attempt']}" if (row.get("attempt") or 1) != 1 else "")
             self._say(when, ((f"{label}: ", "bold"), (runs, "")))
-        key, badge = str(row.get("id")), _badge(row)
+        key, seen = str(row.get("id")), self._whole(known.now(known.at))
+        trouble = plain.trouble_key(seen)
         # While the monitor itself knows nothing, the last verdict stands.
-        if badge is not Health.UNKNOWN and badge is not self._told.get(key):
-            self._told[key] = badge
-            event = Event(semconv.UPDATED, 0, known.now(known.at))
-            self._say(when, ((f"{label}: ", "bold"), *plain.verdict(event)))
+        if trouble is not Health.UNKNOWN and trouble != self._told.get(key):
+            self._told[key] = trouble
+            self._say(when, ((f"{label}: ", "bold"), *plain.verdict(Event(semconv.UPDATED, 0, seen))))
         if self._draws or self._root is not None or before is None:
             return
         wait, waited = _waits(row), _waits(before.row)
@@ -253,6 +252,10 @@ class ViewModel:
         if before is not None and (snapshot.status is not Status.COMPLETED or self._everything or not self._draws):
             line = ((f"{label}: ", "bold"), (plain.outcome(snapshot), STYLES[snapshot.status]))
             self._say(_stamp(snapshot.timestamp), line, must=snapshot.status is not Status.COMPLETED)
+
+    def _whole(self, told: Snapshot) -> Snapshot:
+        """All that is known of a running operation."""
+        return told
 
     def _closing(self, row: Row, snapshot: Snapshot) -> list[Line]:
         return plain.closing(snapshot, label_of(row), STAGES)
@@ -370,12 +373,6 @@ def stamp(seconds: float, *, day: bool = False) -> str:
 def _waits(row: Row) -> str | None:
     wait = row.get("wait")
     return (text(wait.get("reason")) or "") if isinstance(wait, dict) else None
-
-
-def _badge(row: Row) -> Health | None:
-    """The health that is shown as a badge, or None."""
-    health, reason = verdict_of(row)
-    return None if reason is None else health
 
 
 def _kind(row: Row) -> tuple[str, str]:

@@ -34,6 +34,9 @@ LOOKUPS: Final = 50
 class WatchView:
     """Shows what a subscription delivers: a tree on a terminal, plain lines elsewhere."""
 
+    _prefix = ""
+    """Begins lines about the connection and the monitor, where a command prints lines of its own."""
+
     def __init__(
         self,
         client: Client,
@@ -126,9 +129,9 @@ class WatchView:
         if self._draws:
             return
         if down is not None and (before is None or before.pause != down.pause):
-            self._screen.print([((f"{self._lost(down.pause)} ({down.reason})", "yellow"),)])
+            self._screen.print([((f"{self._prefix}{self._lost(down.pause)} ({down.reason})", "yellow"),)])
         elif down is None and before is not None:
-            self._screen.print([(("connected again", "green"),)])
+            self._screen.print([((f"{self._prefix}connected again", "green"),)])
 
     def _trouble(self, given: object) -> None:
         """Print a problem of the monitor itself, once."""
@@ -136,7 +139,7 @@ class WatchView:
         if words != self._told:
             self._told = words
             line = f"the monitor has a problem: {words}" if words else "the monitor has recovered"
-            self._screen.print([((line, "yellow" if words else "green"),)])
+            self._screen.print([((self._prefix + line, "yellow" if words else "green"),)])
 
     def _loaded(self, data: Any) -> None:
         if self._key is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import signal
 import sys
 from typing import Any, Final
@@ -15,6 +15,8 @@ from otel_progress.settings import CONFIGURE, environment
 
 FAILED: Final = 125
 """The exit code if we failed and not the command, as `env`, `timeout` and `nohup` have it."""
+SERVES: Final = ("uvicorn", "httptools", "starlette")
+"""Packages that receive the telemetry of the command."""
 _ABOUT: Final = """\
 Run a command and watch its operations from outside. If its process, or one of its worker processes, dies while
 operations run, they are closed: by an event with status `lost`, and by the spans that it could no longer send.
@@ -71,6 +73,9 @@ def main(arguments: argparse.Namespace) -> int:
     if lacking:
         return _fail(lacking)
     try:
+        for name in SERVES:  # imported while the command starts
+            if importlib.util.find_spec(name) is None:
+                raise ImportError(f"No module named {name!r}")
         from otel_progress.cli.run.supervisor import run
 
         if follow:

@@ -99,6 +99,8 @@ def _furthest(own: Progress, told: Progress) -> Progress:
 class LiveView(WatchView):
     """Follows the operations of one command through a monitor, in its own thread, until `finish()`."""
 
+    _prefix = "otel-progress: "
+
     def __init__(self, client: Client, out: IO[str], watcher: Watcher) -> None:
         """Create it, not shown yet; of the monitor's operations it shows those that the watcher knows."""
         self._draws = drawn_on(out)
@@ -158,7 +160,7 @@ class LiveView(WatchView):
             self._failed = f"it is no longer followed ({type(error).__name__}: {error})"
             with self._frame:
                 self._screen.take_down()
-                self._screen.print([((self._failed, "yellow"),)])
+                self._screen.print([((self._prefix + self._failed, "yellow"),)])
         finally:
             feed.stop()
 

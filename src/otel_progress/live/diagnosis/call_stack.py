@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
+from otel_progress import clock
 from otel_progress.live import redaction
-from otel_progress.live.diagnosis import greenlets, holders, packages, tasks, trio_tasks
+from otel_progress.live.diagnosis import greenlets, holders, movement, packages, tasks, trio_tasks
 from otel_progress.live.diagnosis.awaits import Link, shown, source
 from otel_progress.live.diagnosis.event_loops import EventLoops
 from otel_progress.live.diagnosis.places import Place, are_shared, current, here
@@ -46,23 +47,31 @@ class Where(NamedTuple):
     stack: str
     """The stack as text, innermost first: the user's lines, with libraries condensed."""
     at: str
-    """The innermost line of the user's code, as `worker.py:12 in fetch`; without one, of code without a file, as
-    `<string>:3 in work`; else of a library."""
+    """The innermost line of the user's code in its own thread, as `worker.py:12 in fetch`; without one, of code without
+    a file, as `<string>:3 in work`; else of a library. If it waits for another thread, that follows:
+    `, waiting for thread pool_0 at tool.py:3 in read`, or `, waiting for thread pool_0, which moves`."""
     mine: bool = True
     """Whether that line is no library's."""
 
 
-def where(places: Sequence[Place], *, blocked: Collection[Any] = ()) -> Where | None:
+def where(
+    places: Sequence[Place], *, blocked: Collection[Any] = (), moving: Callable[[], Collection[int]] = tuple
+) -> Where | None:
     """The stack of the work at these places, or None if it ended or its thread did.
 
     Places that show for whom they wait go first; otherwise they keep their order. The task or thread for which a place
-    waits is shown before it. `blocked` are event loops known not to respond.
+    waits is shown before it.
+
+    Args:
+        places: where the work runs.
+        blocked: event loops known not to respond.
+        moving: returns the idents of threads whose own work makes progress; called only if others wait for a thread.
     """
-    found = _seen(places, blocked)
+    found = _seen(places, blocked, moving)
     if found is not None and not found.mine and packages.find():
         # The user's code may be installed too.
         forget()
-        found = _seen(places, blocked)
+        found = _seen(places, blocked, moving)
     return None if found is None else found.where
 
 
@@ -74,10 +83,10 @@ class _Seen(NamedTuple):
     """Whether it has a line of the user's code."""
 
 
-def _seen(places: Sequence[Place], blocked: Collection[Any]) -> _Seen | None:
+def _seen(places: Sequence[Place], blocked: Collection[Any], moving: Callable[[], Collection[int]]) -> _Seen | None:
     for plain in (False, True):
         try:
-            look = _Look(blocked, plain)
+            look = _Look(blocked, plain, moving)
             try:
                 return look.at(places)
             finally:
@@ -91,8 +100,15 @@ def _seen(places: Sequence[Place], blocked: Collection[Any]) -> _Seen | None:
 class _Section(NamedTuple):
     """A thread or a task in the text."""
 
-    title: str
+    who: str
+    """As `thread pool_0`."""
     spots: list[Spot]
+    thread: int
+    """The ident of its thread."""
+    does: str = ""
+    """What follows its name in the title."""
+    runs: bool = False
+    """Whether these are the lines that the thread runs now."""
     said: bool = False
     """Whether its title is worth showing even without a line of the user's code."""
 
@@ -105,9 +121,11 @@ class _Section(NamedTuple):
 class _Look:
     """One look at the threads as they are now."""
 
-    def __init__(self, blocked: Collection[Any], plain: bool) -> None:
+    def __init__(self, blocked: Collection[Any], plain: bool, moving: Callable[[], Collection[int]]) -> None:
         """With `plain`, only the places themselves, not what they wait for."""
         self.plain = plain
+        self.moving = moving
+        self.moves_known: dict[int, bool] = {}
         current(None)  # so that asyncio is known
         self.frames = sys._current_frames() | greenlets.frames()
         self.workers = Workers(self.frames)
@@ -121,21 +139,58 @@ class _Look:
 
     def at(self, places: Sequence[Place]) -> _Seen | None:
         """The text for these places."""
-        found = [sections for sections in map(self.place, self.leading(places[:LOOKED])) if sections]
-        telling = [sections for sections in found if any(section.mine for section in sections)]
-        sections = [section for those in (telling or found)[:PLACES] for section in those if section.spots]
+        found = [(place, sections) for place in self.leading(places[:LOOKED]) if (sections := self.place(place))]
+        telling = [each for each in found if any(section.mine for section in each[1])]
+        shown = (telling or found)[:PLACES]
+        sections = [section for _, those in shown for section in those if section.spots]
         if not sections:
             return None
+        homes = {self.home(place) for place, _ in shown}
         most = max(3, FRAMES // len(sections))
         lines = []
         for section in sections[: FRAMES // 3]:
-            lines += [section.title + ":", *("  " + line for line in told(section.spots, most))]
+            moves = _MOVES if section.thread not in homes and self.moves(section) else ""
+            lines += [f"{section.who}{section.does}{moves}:", *("  " + line for line in told(section.spots, most))]
         text = "\n".join(lines)
-        mine = next((section.mine for section in sections if section.mine), None)
-        best = mine or next((one for section in sections for one in section.spots if one.generated), None)
-        text, at = redaction.masked("stack", text), redaction.masked("stack", str(best or sections[0].spots[0]))
+        mine = any(section.mine for section in sections)
+        line, known = self.line(*shown[0])
+        text, at = redaction.masked("stack", text), redaction.masked("stack", line)
         text = text if len(text) <= STACK_LENGTH else text[: STACK_LENGTH - 1] + "…"
-        return _Seen(Where(text, printable(at, AT_LENGTH), best is not None), mine is not None)
+        return _Seen(Where(text, printable(at, AT_LENGTH), known), mine)
+
+    def line(self, place: Place, sections: Sequence[_Section]) -> tuple[str, bool]:
+        """The line at which a place is stuck, and for what other thread it waits; whether that is no library's."""
+        home = self.home(place)
+        here = [section for section in sections if section.thread == home and section.spots]
+        others = [section for section in sections if section.thread != home and section.mine]
+        own = next((section.mine for section in here if section.mine), None)
+        own = own or next((one for section in here for one in section.spots if one.generated), None)
+        other = next((section for section in others if not self.moves(section)), None)
+        if other is not None:
+            behind = str(other.mine)
+            return (behind if own is None else f"{own}, waiting for {other.who} at {behind}"), True
+        if own is None and others:
+            return f"{others[0].mine}, in {others[0].who}{_MOVES}", True
+        first = own or next(section.spots[0] for section in (*here, *sections) if section.spots)
+        return f"{first}, waiting for {others[0].who}{_MOVES}" if others else str(first), own is not None
+
+    def home(self, place: Place) -> int:
+        """The ident of the thread in which a place is."""
+        task = None if place.task is None else place.task()
+        return place.thread if task is None else self.loops.thread_of(task, place.thread)
+
+    def moves(self, section: _Section) -> bool:
+        """Whether the thread of a section is known to move."""
+        return section.runs and self.is_moving(section.thread)
+
+    def is_moving(self, ident: int) -> bool:
+        """Whether a thread is known to move: its work made progress, or its lines changed."""
+        known = self.moves_known.get(ident)
+        if known is None:
+            frame = self.frames.get(ident)
+            known = frame is not None and (ident in self.moving() or movement.changed(ident, frame, clock.monotonic()))
+            self.moves_known[ident] = known
+        return known
 
     def leading(self, places: Sequence[Place]) -> list[Place]:
         """The places in their order, but first those that show for whom they wait."""
@@ -174,10 +229,11 @@ class _Look:
         frame = self.frames.get(ident)
         if frame is None or depth > DEPTH or not self.first(ident):
             return []
-        return self.running(f"thread {_name(ident)}", outward(frame), ident, depth)
+        return self.running(_Section(f"thread {_name(ident)}", [], ident, runs=True), outward(frame), depth)
 
-    def running(self, title: str, frames: Iterable[FrameType], ident: int, depth: int) -> list[_Section]:
+    def running(self, own: _Section, frames: Iterable[FrameType], depth: int) -> list[_Section]:
         """The frames of a thread, innermost first, after what it waits for, and before who holds what it waits for."""
+        ident = own.thread
         spots: list[Spot] = []
         leads: list[FrameType] = []
         innermost: FrameType | None = None
@@ -195,8 +251,8 @@ class _Look:
         for lead in reversed(leads):
             sections = self.lead(lead, ident, depth)
             if sections:
-                return _after(sections, title, spots)
-        own = _Section(title, spots)
+                return _after(sections, own._replace(spots=spots))
+        own = own._replace(spots=spots)
         return [own] if self.plain or innermost is None else [own, *self.lock_owner(innermost, ident)]
 
     def lead(self, frame: FrameType, thread: int, depth: int) -> list[_Section]:
@@ -214,7 +270,10 @@ class _Look:
         if kind == "host":
             found = next(filter(tasks.is_task, self.workers.for_what(thread)), None)
         sections: list[_Section] = []
-        for each in list(found)[:FUTURES] if type(found) is set else [found]:
+        many = list(found)[:FUTURES] if type(found) is set else [found]
+        if len(many) > 1:
+            many.sort(key=lambda each: any(map(self.is_moving, self.workers.of(each))))
+        for each in many:
             if len(sections) < PLACES:
                 sections += self.behind(each, thread, depth)
         return sections
@@ -238,7 +297,7 @@ class _Look:
     def threads(self, idents: Sequence[int], depth: int) -> list[_Section]:
         """The sections of threads for which another waits."""
         sections: list[_Section] = []
-        for ident in idents[:PLACES]:
+        for ident in sorted(idents, key=self.is_moving)[:PLACES] if len(idents) > 1 else idents:
             sections += self.thread(ident, depth + 1)
         return sections
 
@@ -248,7 +307,7 @@ class _Look:
         if owner is None or owner == ident or not self.first(owner):
             return []
         spots = [found for found in map(spot, outward(self.frames.get(owner))) if not found.file.ours]
-        return [_Section(f"thread {_name(owner)}{_HOLDS}", spots)] if spots else []
+        return [_Section(f"thread {_name(owner)}", spots, owner, _HOLDS, runs=True)] if spots else []
 
     # -- tasks
 
@@ -256,30 +315,30 @@ class _Look:
         """The await chain of a task, after what it waits for; the stack of its thread while it runs there."""
         if tasks.is_over(task) or depth > DEPTH or not self.first(id(task)):
             return []
-        title = f"task {tasks.name(task)}"
         thread = self.loops.thread_of(task, thread)
+        own = _Section(f"task {tasks.name(task)}", [], thread)
         busy = self.loops.busy(thread) if tasks.runs(task) else []
         if busy:
-            return self.running(f"{title}, running in thread {_name(thread)}", busy, thread, depth)
+            return self.running(own._replace(does=f", running in thread {_name(thread)}", runs=True), busy, depth)
         links = tasks.links(task)
+        own = own._replace(spots=shown(links))
         if self.plain:
-            return [_Section(title, shown(links))]
+            return [own]
         if trio_tasks.in_thread(links):
-            sections = self.threads(self.workers.of(task), depth)
-            return _after(sections, title, shown(links))
+            return _after(self.threads(self.workers.of(task), depth), own)
         behind = tasks.behind(task, links) or holders.consumers(task, links)
         sections = []
         for other in tasks.ranked(behind, lambda other: self.loops.is_late(other, thread))[:PLACES]:
             sections += self.behind(other, thread, depth)
         more = f" and {len(behind) - PLACES} more tasks" if len(behind) > PLACES else ""
-        return _after(sections, title, shown(links), more) + self.task_that_holds(task, links)
+        return _after(sections, own, more) + self.task_that_holds(task, links, thread)
 
-    def task_that_holds(self, task: Any, links: Sequence[Link]) -> list[_Section]:
+    def task_that_holds(self, task: Any, links: Sequence[Link], thread: int) -> list[_Section]:
         """The task that holds the lock for which another one waits."""
         owner = holders.task_that_holds(task, links)
         if owner is None or owner is task or not self.first(id(owner)):
             return []
-        return [_Section(f"task {tasks.name(owner)}{_HOLDS}", shown(tasks.links(owner)))]
+        return [_Section(f"task {tasks.name(owner)}", shown(tasks.links(owner)), thread, _HOLDS)]
 
     def with_loop(self, task: Any, thread: int, sections: list[_Section]) -> list[_Section]:
         """Add what else the thread of the event loop runs; first if that blocks the loop."""
@@ -289,15 +348,16 @@ class _Look:
         by = "a callback" if runs is None else f"task {tasks.name(runs)}"
         if self.loops.is_blocked_for(task, thread):
             title = f"the event loop is blocked by {by} in thread {_name(thread)}"
-            *others, own = self.running(title, busy, thread, 0)
+            *others, own = self.running(_Section(title, [], thread, runs=True), busy, 0)
             return [*others, own._replace(said=True), *sections]
         # One look can't tell a blocked loop from one that is at work.
-        meanwhile = _Section(f"meanwhile the event loop runs {by}", [spot(frame) for frame in busy])
+        meanwhile = _Section(f"meanwhile the event loop runs {by}", [spot(frame) for frame in busy], thread)
         return [*sections, meanwhile] if meanwhile.mine else sections
 
 
 _AWAITS: Final = ", which waits for the above"
 _HOLDS: Final = ", which holds the lock that the above waits for"
+_MOVES: Final = ", which moves"
 _LEADS: Final = {
     ("join", "threading.py"): ("", "self"),
     ("shutdown", "concurrent/futures/thread.py"): ("pool", "self"),
@@ -325,13 +385,13 @@ def _lead(frame: FrameType) -> tuple[str, str] | None:
     return _LEADS.get((code.co_name, about.name)) if about.library else None
 
 
-def _after(sections: list[_Section], title: str, spots: list[Spot], more: str = "") -> list[_Section]:
+def _after(sections: list[_Section], own: _Section, more: str = "") -> list[_Section]:
     """What a thread or task waits for, then itself; without sections that have no line of the user, if others do."""
-    own = _Section(title + _AWAITS + more, spots)
+    waits = own._replace(does=own.does + _AWAITS + more)
     mine = [section for section in sections if section.mine or section.said]
     if mine:
-        return [*mine, own]
-    return [_Section(title, spots)] if own.mine else [*sections, own]
+        return [*mine, waits]
+    return [own] if own.mine else [*sections, waits]
 
 
 def _name(ident: int) -> str:

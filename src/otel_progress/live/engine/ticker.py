@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from otel_progress import clock, semconv
 from otel_progress.live import hooks, misuse, short_waits, standstill
 from otel_progress.live.branches import DEPTH, paused_since, touch_lanes
+from otel_progress.live.diagnosis import movement
 from otel_progress.live.engine import items, keyframes, labels, learning, outlines, process, resources, watchdog
 from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
@@ -370,6 +371,8 @@ class Ticker:
                 if operation._pauses:
                     self._tell_overdue(operation, now)
                 due = now >= operation._check_at
+                if not due and now >= operation._check_at - movement.BEFORE:
+                    movement.glance(now)
                 if operation._loops is not None:
                     due = watchdog.look(operation, now) or due
                 health = operation._health

@@ -8,6 +8,7 @@ from otel_progress import semconv
 from otel_progress.live.branches import LiveBranch, key_of, live_branches, loop_of, open_lanes, who_loops
 from otel_progress.live.diagnosis import call_stack, vitals
 from otel_progress.live.engine import commands, process
+from otel_progress.live.engine.moving_threads import moving_threads
 from otel_progress.live.engine.stuck_branches import ended_at, follows, is_next, label_of
 from otel_progress.live.guard import tell_once
 from otel_progress.live.state import Movement, StuckBranch
@@ -32,6 +33,8 @@ SOON: Final = 2.0
 """Seconds by which the next stage may have started before the end of a stuck one was noticed."""
 TOLD: Final = 16
 """Branches listed in one event."""
+USUAL: Final = 60.0
+"""The limit (s) by which other threads are judged to move, for a loop without one."""
 
 
 def look(operation: OperationState, now: float) -> bool:
@@ -135,14 +138,14 @@ def _released(live: LiveBranch, stuck: StuckBranch, now: float) -> bool:
     needed = hold(limit)
     if stuck.health is Health.LOOPING:
         if loop is not None:
-            _stuck_again(stuck, live)
+            _stuck_again(stuck, live, now)
             stuck.found_at = now
         return loop is None and now - stuck.found_at >= needed
     if live.waits(now) is not None:
         return True
     idle = now - live.moved_at
     if limit is not None and idle >= limit:
-        _stuck_again(stuck, live)
+        _stuck_again(stuck, live, now)
         return False
     again = stuck.again
     if again is None:
@@ -161,11 +164,11 @@ def _released(live: LiveBranch, stuck: StuckBranch, now: float) -> bool:
     return again.moves >= MOVES or (again.calm is not None and now - again.calm >= needed)
 
 
-def _stuck_again(stuck: StuckBranch, live: LiveBranch) -> None:
+def _stuck_again(stuck: StuckBranch, live: LiveBranch, now: float) -> None:
     """It moved, but not for long enough: the same trouble continues, maybe at another line."""
     stuck.again = None
     if stuck.eased:
-        stuck.eased, stuck.where = False, _where(live, ())
+        stuck.eased, stuck.where = False, _where(live, (), now)
 
 
 def stalled(operation: OperationState, judged: list[Judged], now: float) -> Attributes:
@@ -188,7 +191,7 @@ def stalled(operation: OperationState, judged: list[Judged], now: float) -> Attr
         if verdict.health is Health.LOOPING and live.child is None:
             stuck.loops = who_loops(live.node)
         if len(stuck_branches) <= TOLD:
-            stuck.where = _where(live, blocked)
+            stuck.where = _where(live, blocked, now)
     where = stuck_branches[judged[0].live.key].where
     if where is not None:
         about[semconv.STACK] = where.stack
@@ -249,12 +252,13 @@ def ask_to_stop(operation: OperationState, reason: str) -> None:
     commands.stop(operation, reason, still=lambda operation: operation._stalled_at is not None)
 
 
-def _where(live: LiveBranch, blocked: Collection[Any]) -> Where | None:
+def _where(live: LiveBranch, blocked: Collection[Any], now: float) -> Where | None:
     """The call stack of a branch; of a child, where that is stuck."""
     try:
         if live.child is not None:
             return next((it.where for it in (live.child._stuck_branches or {}).values() if it.where is not None), None)
-        found = call_stack.where(list(_places(live)), blocked=blocked)
+        since = now - (live.limit or USUAL) / 2
+        found = call_stack.where(list(_places(live)), blocked=blocked, moving=lambda: moving_threads(since))
         return found if found is None or found.mine or live.node._adopted is None else found._replace(at="")
     except Exception:
         tell_once("the line at which an operation is stuck could not be found; it is reported without it")

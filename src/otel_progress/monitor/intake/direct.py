@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from starlette.datastructures import Headers
 
+from otel_progress.monitor.intake.connection import BODY_SECONDS, HEAD_BYTES, Guarded
 from otel_progress.monitor.intake.http import accepted, is_usual, refusal
 from otel_progress.monitor.intake.messages import SIGNALS
 from otel_progress.monitor.intake.requests import (
@@ -26,7 +27,6 @@ from otel_progress.monitor.intake.requests import (
     Sender,
     address_of,
 )
-from otel_progress.monitor.intake.server import BODY_SECONDS, HEAD_BYTES, Guarded
 
 if TYPE_CHECKING:
     import asyncio
