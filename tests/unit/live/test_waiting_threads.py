@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 import pytest
@@ -23,7 +23,7 @@ import pytest
 from otel_progress import clock
 from otel_progress.api import operation, stage, track
 from otel_progress.live.diagnosis import movement
-from otel_progress.live.diagnosis.call_stack import Place, Where, here, where
+from otel_progress.live.diagnosis.call_stack import Place, here, where
 from otel_progress.live.engine.moving_threads import moving_threads
 
 LINES = Path(__file__).read_text(encoding="utf-8").splitlines()
@@ -85,7 +85,10 @@ def running(body: Callable[[Job], object]) -> Iterator[tuple[Job, Place]]:
         assert not thread.is_alive()
 
 
-def until(look: Callable[[], Where | None], right: Callable[[Where], bool]) -> Where:
+Found = TypeVar("Found")
+
+
+def until(look: Callable[[], Found | None], right: Callable[[Found], bool]) -> Found:
     """Look until it is right."""
     deadline = time.monotonic() + WAIT
     while True:
@@ -303,7 +306,8 @@ def test_a_thread_whose_own_work_makes_progress_is_said_to_move(progress_capture
 
     def body(job: Job) -> None:
         def work() -> None:
-            with operation("its own"):
+            with operation("its own") as handle:
+                own.append(handle)
                 for _ in track(range(500)):
                     job.step.acquire()  # an item
 
@@ -311,12 +315,14 @@ def test_a_thread_whose_own_work_makes_progress_is_said_to_move(progress_capture
         thread.start()
         thread.join()
 
+    own: list[Any] = []
     with running(body) as (job, place):
         until(lambda: where([place]), lambda found: line("an item") in found.stack)
         progress_capture.advance(10.0)
         stands = where([place], moving=lambda: moving_threads(clock.monotonic() - 5.0))
         job.step.release(3)
-        progress_capture.advance(10.0)
+        until(lambda: own[0].snapshot(), lambda snapshot: (snapshot.progress.completed or 0) >= 2)
+        progress_capture.advance(1.0)
         moves = where([place], moving=lambda: moving_threads(clock.monotonic() - 5.0))
     assert stands is not None
     assert moves is not None
@@ -396,6 +402,7 @@ def test_an_operation_that_joins_a_thread_that_moves_says_so(progress_capture: A
         until(lambda: where([place]), lambda found: "waiting for" in found.at)
         for _ in range(40):
             job.step.release()
+            until(lambda: job.step, lambda step: step._value == 0)  # it took the item
             progress_capture.advance(1.0)
         stalls = [event for event in progress_capture.events if event.name == "progress.stalled"]
     assert [event.snapshot.name for event in stalls] == ["waits"]
