@@ -14,7 +14,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from otel_progress import clock, forks
-from otel_progress.live import context, crashes, hooks, preload
+from otel_progress.live import context, crashes, hooks, misuse, preload
 from otel_progress.live.counting import life, restore
 from otel_progress.live.diagnosis.places import here
 from otel_progress.live.guard import tell_once
@@ -211,7 +211,7 @@ class Late:
     def start(self) -> None:
         """Start it as a stage of what runs around it, else as an operation."""
         parent = self._parent()
-        done, total, words = self._read = self.seen()
+        done, total, words = self._read = self.seen() if self._last is None else self._last
         initial = self.initial()
         node: Operation | Stage
         if parent is None:
@@ -292,6 +292,9 @@ class Late:
             return
         (done, total, words), before = found, self._read
         self._read = found
+        if self.lane is not None and done is None and total not in (None, before[1]):  # its loop goes on counting
+            node._total, total = misuse.accepted("update", "total", total), before[1]
+            node.operation._revision += 1
         node.update(
             completed=done if done != before[0] else None,
             total=total if total != before[1] else None,

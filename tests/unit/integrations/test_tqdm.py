@@ -562,3 +562,22 @@ def test_a_wall_clock_that_is_set(seen: Capture, jump: float) -> None:
         seen.advance(0.5)
     seen.advance(1)
     assert seen.ended("load").elapsed == pytest.approx(5, abs=0.3)
+
+
+@pytest.mark.parametrize("disable", [False, True])
+def test_a_loop_that_ends_before_it_is_shown_keeps_its_count(disable: bool, seen: Capture) -> None:
+    """It lasted, and was over before the first look after that; by then the bar itself is gone."""
+    for _ in bar(range(11), desc="short", disable=disable):
+        seen.clock.sleep(0.1)
+    assert counts(ended(seen, "short")) == (11, 11, "item")
+
+
+def test_a_total_that_changes_in_the_loop_leaves_the_count_to_the_loop(seen: Capture) -> None:
+    """The bar says how many there are, its loop how many were taken."""
+    rows = bar(range(20), desc="rows", total=10)
+    for number, _ in enumerate(rows):
+        seen.advance(0.5)
+        if number == 5:
+            rows.total = 20
+    assert [event.snapshot.progress.completed for event in seen.of(semconv.UPDATED)][-1] > 15
+    assert counts(ended(seen, "rows")) == (20, 20, "item")
