@@ -2,6 +2,8 @@
 
 Threads get the context, as by `carry`; in a program without a line of ours they get nothing but the current handle, as
 other variables would change what it does. Processes get the parent of the operations that start there.
+
+A pool catches what its functions raise: loops with a bar that such an exception ended have failed with it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from otel_progress import carry, extract, inject
 from otel_progress.integrations.switch import Patch, Switch
 from otel_progress.live import hooks
 from otel_progress.live.context import carry_only, inherited
-from otel_progress.live.late import running_here
+from otel_progress.live.late import caught, running_here
 
 LIBRARY: Final = ""
 TESTED: Final = ("3.10", "4")
@@ -26,6 +28,15 @@ POOLS: Final = {
     "loky.process_executor": ("ProcessPoolExecutor", ("submit",)),
 }
 """The class of each module, and its methods that are given a function first."""
+ERRORS: Final = {
+    "concurrent.futures._base": ("Future", "set_exception"),
+    "concurrent.futures.process": ("_ExceptionWithTraceback", "__init__"),
+    "multiprocessing.pool": ("ExceptionWithTraceback", "__init__"),
+    "joblib.externals.loky.process_executor": ("_ExceptionWithTraceback", "__init__"),
+    "loky.process_executor": ("_ExceptionWithTraceback", "__init__"),
+}
+"""What a pool hands the exception to that left its function, in the thread or process that ran it, as first argument;
+where it is missing, a loop that the exception ended was left, and nobody knows why."""
 THREADS: Final = frozenset({"ThreadPoolExecutor", "ThreadPool"})
 """The classes whose pools are threads."""
 MODULES: Final = tuple(POOLS)
@@ -44,6 +55,10 @@ def install() -> None:
         pool = getattr(sys.modules.get(module), name, None)
         if pool is not None:
             _patches.setdefault(pool, Patch()).put(pool, dict.fromkeys(methods, _carrying))
+    for module, (name, method) in ERRORS.items():
+        taker = getattr(sys.modules.get(module), name, None)
+        if method in vars(taker or object):
+            _patches.setdefault(taker, Patch()).put(taker, {method: _telling})
     _switch.on = True
 
 
@@ -87,6 +102,18 @@ def _carrying(plain: Any) -> Any:
         return plain(self, *args, **options)
 
     return give
+
+
+def _telling(plain: Any) -> Any:
+    def take(self: Any, error: Any, *args: Any) -> Any:
+        if _switch.on and isinstance(error, BaseException):
+            try:
+                caught(error)
+            except BaseException:
+                _switch.failed()
+        return plain(self, error, *args)
+
+    return take
 
 
 def _carried(fn: Any, in_thread: object) -> Any:

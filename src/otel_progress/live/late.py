@@ -398,6 +398,12 @@ def crashed(error: BaseException) -> None:
     _all_end_with(error, [one for one in tuple(_open) if one.thread == me])
 
 
+def caught(error: BaseException) -> None:
+    """Somebody caught an exception that has just ended work in this thread, and with it the loops that were left."""
+    me = get_ident()
+    _all_end_with(error, [one for one in tuple(_open) if one.thread == me and (one.ended or one.over()) == "left"])
+
+
 def _all_end_with(error: BaseException | None, those: Iterable[Late]) -> None:
     for one in those:
         try:

@@ -185,6 +185,59 @@ def test_what_a_thread_left_open_by_a_crash_has_failed(work: str, tmp_path: Path
     assert done.stdout == "theirs no such file\n"
 
 
+WORK = """
+import concurrent.futures, multiprocessing
+
+def work(number):
+    for _ in tqdm(range(9), desc="fails" if number else "leaves"):
+        shown(number)
+        time.sleep(1)
+        if number:
+            raise ValueError("no such file")
+        break
+    time.sleep(2)
+
+def begin():
+    kept = f"{sys.argv[1]}.{multiprocessing.current_process().name}"
+    otel_progress.configure(handlers=[JsonLines(kept)], instrument=["tqdm", "futures"])
+"""
+SUBMIT = """
+with concurrent.futures.{pool} as pool:
+    concurrent.futures.wait([pool.submit(work, number) for number in range(2)])
+"""
+APPLY = """
+with multiprocessing.get_context("fork").Pool(2, begin) as pool:
+    for given in [pool.apply_async(work, (number,)) for number in range(2)]:
+        given.wait()
+    pool.close()
+    pool.join()
+"""
+POOLS = {
+    "threads": SUBMIT.replace("{pool}", "ThreadPoolExecutor(2, initializer=begin)"),
+    "processes": SUBMIT.replace("{pool}", "ProcessPoolExecutor(2, multiprocessing.get_context('fork'), begin)"),
+    "multiprocessing": APPLY,
+}
+
+
+@forks
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_loop_has_failed_whose_exception_a_pool_caught(pool: str, tmp_path: Path) -> None:
+    """A loop that was left for another reason was only left."""
+    kept = tmp_path / "events.jsonl"
+    command = [sys.executable, "-c", PARTS + WORK + POOLS[pool], str(kept)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    events = [json.loads(line) for each in tmp_path.iterdir() for line in each.read_text().splitlines()]
+    ends = {
+        event["snapshot"]["name"]: (event["snapshot"]["status"], event["snapshot"]["reason"])
+        for event in events
+        if event["event"] == "progress.operation.ended"
+    }
+    assert ends == {
+        "fails": ("failed", "ValueError: no such file"),
+        "leaves": ("cancelled", "left early, after 0"),
+    }, done.stderr
+
+
 BELOW_RUN = {
     "joins": """
 import threading
