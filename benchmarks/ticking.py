@@ -21,6 +21,7 @@ from otel_progress import clock
 from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
 from otel_progress.live.engine.ticker import ROUNDS
+from otel_progress.testing import FakeClock
 
 LIVE = full_or_short(10_000, 500)
 WARM = full_or_short(12.0, 1.0)
@@ -77,27 +78,6 @@ def young(*, all_series: bool) -> None:
     os._exit(0)
 
 
-class Simulated:
-    """A clock that only `step` moves."""
-
-    def __init__(self) -> None:
-        """Begin now."""
-        self._now, self._ns = time.monotonic(), time.time_ns()
-
-    def monotonic(self) -> float:
-        """Seconds of it."""
-        return self._now
-
-    def time_ns(self) -> int:
-        """Nanoseconds of it since 1970."""
-        return self._ns
-
-    def step(self, seconds: float) -> None:
-        """Let time pass."""
-        self._now += seconds
-        self._ns += round(seconds * 1e9)
-
-
 def old() -> None:
     """Measure operations of ten minutes: rounds are run by hand, as fast as they can."""
     events: list[str] = []
@@ -105,14 +85,14 @@ def old() -> None:
     with sink() as endpoint:
         progress.configure("ticker", endpoint=endpoint, interval=1.0)
         runtime.ticker.park()
-        simulated = Simulated()
+        simulated = FakeClock(time.time_ns())
         clock.install(simulated)
         live = start(OLD)
 
         def rounds(seconds: float) -> float:
             spent = 0.0
             for number in range(int(seconds * ROUNDS)):
-                simulated.step(1 / ROUNDS)
+                simulated.sleep(1 / ROUNDS)
                 if number % 2 == 0:
                     for operation in live:
                         operation.advance()
