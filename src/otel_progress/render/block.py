@@ -48,6 +48,8 @@ class Block:
         """The most rows from the last one up to the cursor."""
         self.back = 0
         """Settled rows that the command moved into, since `settled` was called."""
+        self.near = 0
+        """Settled rows that stand directly above the others, without lines of ours in between."""
         self.since_up = 0
         """Rows that were settled since the cursor moved up."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
@@ -191,7 +193,7 @@ class Block:
         """Settle the rows that are farther up than the cursor has ever been; returns them."""
         end = max(self.first, len(self.rows) - 1 - self.reach)
         found = [ansi(cells) for cells in self.rows[self.first : end]]
-        self.first, self.back = end, 0
+        self.first, self.back, self.near = end, 0, self.near + len(found)
         self.since_up += len(found)
         gone = min(self.first, max(0, len(self.rows) - self.height))
         del self.rows[:gone]

@@ -74,6 +74,7 @@ class CommandOutput:
                 self._recent = self._recent[: self._recent.rfind(b"\n") + 1]
                 return _RESET + (b"\r\x1b[2K" if self._pending else b"")
             block.settled()
+            block.near = block.first
             self._begin(block)
         assert self._block is not None
         up = self._block.row - self._block.first
@@ -103,9 +104,16 @@ class CommandOutput:
             return self._block.open()
         return [shown(self._colours + self._pending)] if self._pending else []
 
+    def parted(self) -> None:
+        """Lines of ours were written below what is settled: the command no longer reaches what stands above them."""
+        self._recent = b""
+        if self._block is not None:
+            self._block.near = 0
+
     def left(self) -> bytes:
         """What is not settled as it is written when nothing is drawn any more, for a command that may go on."""
         self._left = True
+        self.parted()
         if self._block is not None:
             return encoded(self._block.as_left())
         end = b"\n" if is_text(self._pending) else b""
@@ -144,7 +152,8 @@ class CommandOutput:
         block.feed(self._recent)
         block.settled()
         del block.rows[block.row + 1 :]
-        block.first, block.reach = block.row, 0
+        block.first = block.near = block.row
+        block.reach = 0
         block.colour = self._colours.decode("ascii", "replace")
         block.feed(self._pending)
         return block
@@ -157,7 +166,9 @@ class CommandOutput:
         assert block is not None
         block.width, block.height = max(2, width), max(2, height)
         written, rest = block.feed(data)
-        written += b"\x1b[%dA\r\x1b[J" % block.back if block.back else b""
+        back = min(block.back, block.near)
+        block.near -= back
+        written += b"\x1b[%dA\r\x1b[J" % back if back else b""
         written += encoded("".join(f"{row}\r\n" for row in block.settled()))
         return written if rest is None else written + self._give_up() + self._lines(self._pending + rest)
 

@@ -92,6 +92,9 @@ class Overlay(Screen):
         return tuple((part.text, str(part.style) if part.style else "") for part in segments) or (("", ""),)
 
     def _write(self, drawn: list[Line], above: Sequence[Text] = (), *, soft: bool = False) -> None:
+        if above:
+            self._output.parted()
+
         def all_of_it() -> None:
             self._erase()
             for text in above:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyte
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from otel_progress.render import command_output
 from otel_progress.render.overlay import Overlay
 
 COLUMNS, LINES = 40, 20
@@ -164,3 +166,84 @@ def test_bars_at_several_positions(
         both.is_alike()
         both.end()
         both.is_alike()
+
+
+@pytest.fixture
+def both(tmp_path: Path) -> Iterator[Followed]:
+    with Followed(tmp_path) as followed:
+        yield followed
+
+
+def test_lines_of_ours_are_never_written_over(both: Followed) -> None:
+    """A command that moves up past a line of ours leaves it: what it writes again stands below."""
+    both.write(b"one\ntwo\n")
+    both.overlay.print([(("ours", ""),)])
+    both.write(b"three\n\x1b[3A\x1b[2KONE\n\x1b[2KTWO\n\x1b[2KTHREE\n")
+    assert both.ours.text == ["one", "two", "ours", "ONE", "TWO", "THREE"]
+    both.end()
+    assert both.ours.text == ["one", "two", "ours", "ONE", "TWO", "THREE"]
+
+
+def test_rows_that_are_not_written_again_stay(both: Followed) -> None:
+    """A command may move up to one row only; the rows between are those that were settled before, in their colours."""
+    both.write(b"\x1b[31mone\x1b[0m\ntwo\nthree\n")
+    both.write(b"\x1b[2A\r\x1b[2KTWO\r\x1b[2B")
+    both.is_alike()
+    both.write(b"\x1b[3A\x1b[32mO")
+    both.is_alike()
+    both.write(b"\x1b[3Bfour\n")
+    both.is_alike()
+
+
+@pytest.mark.parametrize("clear", [b"\x1b[2J\x1b[H", b"\x1b[H\x1b[3J\x1b[2J", b"\x1b[1;1H\x1b[J"])
+def test_sequence_that_is_not_known_goes_to_the_terminal(both: Followed, clear: bytes) -> None:
+    """A command that clears the screen does so, also after it drew several rows; what comes then is right again."""
+    both.write(b"one\ntwo\n\x1b[2Aup\n\n")
+    both.write(clear + b"new\n")
+    both.write(b"rows\nmore\n\x1b[2AROWS\n")
+    both.draw()
+    assert both.ours.text[-3:] == ["new", "ROWS", "more"]
+
+
+def test_flood_leaves_the_block(both: Followed) -> None:
+    """After many lines without a movement up the output is passed on as it is, byte by byte."""
+    both.write(b"one\ntwo\n\x1b[2AONE\n\n")
+    both.write(b"".join(b"line %d\n" % number for number in range(command_output.QUIET + 5)) + b"half")
+    strange = b" a line\x1b]8;;http://x\x07link\x1b]8;;\x07\n"
+    both.write(strange)
+    both.is_alike()
+    both.write(b"plain" + strange)
+    both.is_alike()
+    with (Path(both.out.name)).open("rb") as file:
+        assert b"plain" + strange in file.read()
+
+
+def test_cursor_is_where_the_command_left_it(both: Followed) -> None:
+    """When nothing is drawn any more, a command that goes on writes where it would; lines of ours come below it."""
+    both.write(b"\n\n\rthird\x1b[A\x1b[A\rfirst")
+    both.end()
+    both.write(b" goes on")
+    both.is_alike()
+    both.overlay.print([(("ours", ""),)])
+    both.look()
+    assert both.ours.text == ["first goes on", "", "third", "ours"]
+
+
+def test_block_is_cut_where_the_terminal_is_small(both: Followed) -> None:
+    """Of more rows than have room the last ones are shown; all of them are there at the end."""
+    rows = b"".join(b"row %d\n" % number for number in range(LINES - 2))
+    both.write(rows + b"\x1b[%dA" % (LINES - 2) + rows)
+    assert both.ours.text[-1] == f"row {LINES - 3}"
+    assert both.overlay.room >= LINES // 2
+    both.end()
+    assert both.ours.text[-(LINES - 2) :] == both.bare.text
+
+
+def test_narrower_terminal(both: Followed) -> None:
+    """Rows that were drawn on a wider terminal are cut, and leave nothing behind."""
+    both.write(b"\n\rtwo " + b"=" * 30 + b"\x1b[A\rone " + b"=" * 30)
+    both.overlay.rich.size = (20, LINES)  # type: ignore[assignment]
+    both.draw()
+    both.write(b"\n\rTWO\x1b[A\rONE")
+    both.draw()
+    assert [row[:3] for row in both.ours.text[-2:]] == ["ONE", "TWO"]
