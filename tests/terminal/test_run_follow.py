@@ -184,6 +184,56 @@ with progress.operation("survey", id="survey-1"):
     assert lines == ["top", "one 19", "two 19"]
 
 
+def test_bars_of_the_command_at_several_positions(place: Place) -> None:
+    """Bars of tqdm in threads stand above the tree, each in its row; when one ends, the others go on in theirs."""
+    source = """
+from threading import Thread
+from tqdm import tqdm
+def until(name):
+    while not Path(os.environ["FOLDER"], name).exists():
+        time.sleep(0.02)
+def shard(number):
+    with tqdm(total=2, desc=f"shard {number}", position=number, leave=False, mininterval=0) as bar:
+        until("half")
+        bar.update()
+        until(f"all {number}")
+        bar.update()
+print("before")
+with progress.operation("survey", id="survey-1"):
+    threads = [Thread(target=shard, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    threads[3].join()
+    tqdm.write("written between")
+    for thread in threads:
+        thread.join()
+    print("\\rall done")
+"""
+    with place.follow(BEGIN + source) as terminal:
+
+        def rows(*of_it: str) -> list[str]:
+            seen = terminal.until(lambda text: all(re.search(part, text) for part in (*of_it, "survey-1")), what=of_it)
+            lines = seen.splitlines()
+            return lines[lines.index("before") + 1 :]
+
+        found = rows(*(rf"(?m)^shard {number}: +0%.*0/2" for number in range(4)))
+        assert [row[:8] for row in found[:4]] == [f"shard {number}:" for number in range(4)]
+        assert "survey-1" in found[4]
+        place.allow("half")
+        found = rows(*(rf"(?m)^shard {number}: +50%.*1/2" for number in range(4)))
+        assert [row[:8] for row in found[:4]] == [f"shard {number}:" for number in range(4)]
+        place.allow("all 3")
+        found = rows(*(rf"(?m)^written between\n(?:.*\n)*shard {number}: +50%" for number in range(3)))
+        assert [row[:8] for row in found[1:4]] == [f"shard {number}:" for number in range(3)]
+        assert "shard 3" not in "".join(row[:8] for row in found)
+        for number in range(3):
+            place.allow(f"all {number}")
+        assert terminal.exit_code(30) == 0
+        lines = terminal.text.splitlines()
+    assert {"before", "written between", "all done"} <= set(lines)
+    assert not [line for line in lines if "shard" in line or "1/2" in line]
+
+
 def test_what_is_typed_reaches_the_command(place: Place) -> None:
     """A prompt is seen and answered, a password is not shown, and the terminal is afterwards as it was."""
     source = """

@@ -1,41 +1,24 @@
 """A tree below the output of a command.
 
 The command's output goes to the terminal unchanged, with its colours and cursor movements; the tree is erased before
-and redrawn after it, in one write. An unfinished line, such as a prompt or the command's own progress bar, is shown
-above the tree, and is written when it ends.
+and redrawn after it, in one write. What the command may still write over is shown above the tree, and is written when
+it is settled: an unfinished line, such as a prompt or a progress bar, or the rows of several bars.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import select
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING
 
+from otel_progress.render.command_output import CommandOutput, is_text, split
 from otel_progress.render.screen import Screen
 from otel_progress.render.words import Line
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-PENDING: Final = 65_536
-"""The most bytes of an unfinished line; a longer one is broken."""
-_LEAVES: Final = r"\x1b(?:\[[0-9;?]*[ABEFHJLMSTdfrsu]|[78DMEc])"
-"""Sequences that move the cursor to another line, or change the whole terminal."""
-_MOVES: Final = re.compile(_LEAVES.encode())
-_MOVES_OF_TEXT: Final = re.compile(_LEAVES)
-_STRINGS: Final = re.compile(rb"\x1b[\]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)?")
-"""Titles, links and the like, which show no text."""
-_PARTS: Final = re.compile(
-    r"(?P<text>[^\x00-\x1f\x7f]+)|\x1b\[(?P<many>[0-9;:?]*)(?P<code>[^0-9;:?])?|\x1b[^\[]?|[\x00-\x1f\x7f]"
-)
-_CONTROL: Final = re.compile(r"\x1b\[[0-9;:]*m")
-_COLOURS: Final = re.compile(rb"\x1b\[([0-9;:]*)m")
-_RESET: Final = b"\x1b[0m"
-_SEEN: Final = 4_096
-"""The bytes at the end of the output that are searched for colours."""
 
 
 class Overlay(Screen):
@@ -45,10 +28,7 @@ class Overlay(Screen):
         """Nothing is written yet."""
         super().__init__(file, draws=True)
         self._file = file
-        self._pending = b""
-        self._colours = b""
-        self._begun = False
-        """Whether the terminal shows the unfinished line already, at the cursor."""
+        self._output = CommandOutput()
         self._gone = False
         self._tree: list[Line] = []
         self._picture: tuple[list[Line], int, str] = ([], 0, "")
@@ -56,55 +36,65 @@ class Overlay(Screen):
     def pass_on(self, data: bytes) -> None:
         """Write the command's output."""
         with self._lock:
-            whole, self._pending = split(self._pending + data)
             if not self._live:
-                self._begun = bool(self._pending)
+                self._output.passed(data)
                 self._put(data)
                 return
-            erase = self._captured(self._erase)
-            self._drawn = self._with_pending()
+            erase = self._output.adopted(*self.rich.size) + self._captured(self._erase).encode()
+            whole = self._output.take(data, *self.rich.size)
+            self._drawn = self._all()
             self._width = self.rich.width
-            back = self._colours if whole else b""
-            self._colours = colours_after(self._colours, whole)
-            end = _RESET if self._colours else b""
-            picture = self._rendered(self._drawn).encode(self._encoding, "replace")
-            self._put(erase.encode() + back + whole + end + picture)
+            self._put(erase + whole + self._rendered(self._drawn).encode(self._encoding, "replace"))
 
     def draw(self, lines: list[Line], above: Sequence[Line] = ()) -> None:
         """Redraw the lines below the command's output."""
         with self._lock:
             self._tree = lines
-            if self._live and self._begun:
-                self._begun = False
-                self._put(b"\r\x1b[2K")
-            super().draw(self._with_pending(), above)
+            if self._live:
+                self._put(self._output.adopted(*self.rich.size))
+            super().draw(self._all(), above)
+
+    def print(self, lines: Sequence[Line]) -> None:
+        """Print lines that stay, above the drawn ones; below all of the command's, if nothing is drawn any more."""
+        with self._lock:
+            if not self._live:
+                self._put(self._output.ended())
+            super().print(lines)
 
     def take_down(self) -> None:
-        """Erase what is drawn, and write the command's unfinished line."""
+        """Erase what is drawn, and write what the command has not finished."""
         with self._lock:
-            live, rest = self._live, self._pending
+            live = self._live
             super().take_down()
-            if live and rest:
-                end = b"\n" if is_text(rest) else b""
-                self._put(self._colours + rest + _RESET + end)
-            self._colours = b""
+            if live:
+                self._put(self._output.left())
             self._tree = []
 
-    def _with_pending(self) -> list[Line]:
-        if not self._pending:
-            return list(self._tree)
-        return [self._line(self._pending), *self._tree]
+    @property
+    def room(self) -> int:
+        """The rows for our own lines: the command's block has at most half of the terminal."""
+        height = self.rich.height
+        return max(height // 2, height - 1 - max(1, len(self._output.rows())))
 
-    def _line(self, pending: bytes) -> Line:
-        """The unfinished line as it looks on a terminal, cut to the width."""
+    def _all(self) -> list[Line]:
+        """What the command has not finished, its last rows if not all have room, and our own lines."""
+        rows = self._output.rows()
+        room = max(1, self.rich.height - 1 - len(self._tree))
+        return [*(self._line(row) for row in rows[-room:]), *self._tree]
+
+    def _line(self, row: str) -> Line:
+        """A row with colours, cut to the width."""
         from rich.text import Text
 
-        text = Text.from_ansi(shown(self._colours + pending), no_wrap=True)
-        text.truncate(max(1, self.rich.width - 1))
+        text = Text.from_ansi(row, no_wrap=True)
+        text.truncate(max(1, self.rich.width))
         segments = text.render(self.rich, end="")
         return tuple((part.text, str(part.style) if part.style else "") for part in segments) or (("", ""),)
 
     def _write(self, drawn: list[Line], above: Sequence[Text] = (), *, soft: bool = False) -> None:
+        if above:
+            self._output.parted()
+
         def all_of_it() -> None:
             self._erase()
             for text in above:
@@ -184,57 +174,3 @@ def write_all(file: int, data: bytes) -> None:
             rest = rest[os.write(file, rest) :]
         except BlockingIOError:
             select.select([], [file], [])
-
-
-def split(data: bytes) -> tuple[bytes, bytes]:
-    """Split output into whole lines and the unfinished one, without text that was overwritten."""
-    cut = data.rfind(b"\n") + 1
-    whole, rest = data[:cut], data[cut:]
-    again = rest.rstrip(b"\r").rfind(b"\r")
-    if again > 0 and not _MOVES.search(rest, 0, again):
-        rest = rest[again:]
-    return (whole, rest) if len(rest) <= PENDING else (whole + rest + b"\r\n", b"")
-
-
-def shown(pending: bytes) -> str:
-    """What a terminal shows of an unfinished line, with colours; of several lines, the first with any text."""
-    text = _STRINGS.sub(b"", pending).decode("utf-8", "replace")
-    lines = (_cells(part[-_SEEN:]) for part in _MOVES_OF_TEXT.split(text))
-    return next((line for line in lines if _CONTROL.sub("", line).strip()), "")
-
-
-def is_text(pending: bytes) -> bool:
-    """Whether a terminal shows any text of an unfinished line."""
-    return bool(_CONTROL.sub("", shown(pending)).strip())
-
-
-def _cells(text: str) -> str:
-    """A line as a terminal shows it, after overwriting and erasing."""
-    cells: list[str] = []
-    at, colour = 0, ""
-    for part in _PARTS.finditer(text.expandtabs()):
-        sign = part[0]
-        if part["text"]:
-            cells += [" "] * (at - len(cells))
-            cells[at : at + len(sign)] = (colour + one for one in sign)
-            at += len(sign)
-        elif sign == "\r":
-            at = 0
-        elif sign == "\b":
-            at = max(0, at - 1)
-        elif part["code"] == "m":
-            colour = sign if part["many"].strip("0;:") == "" else colour + sign
-        elif part["code"] == "K":
-            del cells[0 if part["many"] == "2" else at :]
-        elif part["code"] in ("C", "D", "G"):
-            many = int(part["many"]) if part["many"].isdecimal() else 1
-            at = min(_SEEN, max(0, {"C": at + many, "D": at - many, "G": many - 1}[part["code"]]))
-    return "\x1b[0m".join(cells)
-
-
-def colours_after(before: bytes, data: bytes) -> bytes:
-    """The colours in effect after the data: those since the last reset."""
-    found = before
-    for colour in _COLOURS.finditer(data[-_SEEN:]):
-        found = b"" if colour[1].strip(b"0;:") == b"" else (found + colour[0])[-_SEEN // 8 :]
-    return found

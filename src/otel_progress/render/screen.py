@@ -36,6 +36,11 @@ class Screen:
         self._drawn: list[Line] = []
         self._width = 0
 
+    @property
+    def room(self) -> int:
+        """The rows for lines that are drawn."""
+        return self.rich.height - 2
+
     def print(self, lines: Sequence[Line]) -> None:
         """Print lines that stay, above the drawn ones."""
         if lines:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_progress.render import overlay
+from otel_progress.render import command_output
 from otel_progress.render.overlay import PlainOverlay
 
 
@@ -19,12 +19,12 @@ from otel_progress.render.overlay import PlainOverlay
         (b"10%\r20%", b"", b"\r20%"),
         (b"10%\r", b"", b"10%\r"),
         (b"\x1b[1Aup\rnew", b"", b"\x1b[1Aup\rnew"),
-        (b"x" * (overlay.PENDING + 1), b"x" * (overlay.PENDING + 1) + b"\r\n", b""),
+        (b"x" * (command_output.PENDING + 1), b"x" * (command_output.PENDING + 1) + b"\r\n", b""),
     ],
 )
 def test_lines_of_a_command_are_told_from_what_has_no_end(data: bytes, whole: bytes, rest: bytes) -> None:
     """What has no end is kept, short: what was written over is gone, unless the cursor left the line."""
-    assert overlay.split(data) == (whole, rest)
+    assert command_output.split(data) == (whole, rest)
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def test_lines_of_a_command_are_told_from_what_has_no_end(data: bytes, whole: by
 )
 def test_line_without_an_end_as_it_looks(pending: bytes, seen: str) -> None:
     """What is shown of it is what a terminal would show, whatever moves the cursor."""
-    assert re.sub("\x1b\\[[0-9;]*m", "", overlay.shown(pending)) == seen
+    assert re.sub("\x1b\\[[0-9;]*m", "", command_output.shown(pending)) == seen
 
 
 def test_colours_of_a_command_go_on_after_the_tree() -> None:
     """Colours that hold at the end of what was written are known; what puts them back ends them."""
-    assert overlay.colours_after(b"", b"\x1b[1m\x1b[31mred") == b"\x1b[1m\x1b[31m"
-    assert overlay.colours_after(b"\x1b[1m", b"x\x1b[0my") == b""
-    assert overlay.colours_after(b"\x1b[1m", b"x\x1b[m\x1b[32my") == b"\x1b[32m"
-    assert len(overlay.colours_after(b"", b"\x1b[31m" * 10_000)) < 1_000
+    assert command_output.colours_after(b"", b"\x1b[1m\x1b[31mred") == b"\x1b[1m\x1b[31m"
+    assert command_output.colours_after(b"\x1b[1m", b"x\x1b[0my") == b""
+    assert command_output.colours_after(b"\x1b[1m", b"x\x1b[m\x1b[32my") == b"\x1b[32m"
+    assert len(command_output.colours_after(b"", b"\x1b[31m" * 10_000)) < 1_000
 
 
 @pytest.mark.parametrize(

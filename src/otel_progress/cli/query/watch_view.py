@@ -169,12 +169,12 @@ class WatchView:
             self._screen.print(news)
             return
         foot = self._foot()
-        width, height = self._screen.rich.size
-        branches, more = self._board.branches(now, height - 2)
+        width, room = self._screen.rich.width, self._screen.room
+        branches, more = self._board.branches(now, room)
         if self._key is None and self._down is None:  # the stream of one operation says it by itself
             self._shown.show(branch.snapshot.operation_id for branch in branches)
         rows = rows_of(branches, TreeOptions(int(now * HERTZ), NEWEST, self._calm))
-        tree = self._sheet.lines(rows, width, max(2, height - 2 - len(foot)), more)
+        tree = self._sheet.lines(rows, width, max(2, room - len(foot)), more)
         self._screen.put_up()
         self._screen.draw([*tree, *foot], news)
 
