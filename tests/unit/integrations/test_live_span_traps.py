@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import SpanKind, set_span_in_context
+from opentelemetry.trace import SpanKind, StatusCode, set_span_in_context
 
 import otel_progress
 from otel_progress import semconv
@@ -88,6 +88,33 @@ def test_a_child_that_outlives_its_parent_is_shown_on_its_own(app: Program) -> N
     [stall] = app.captured.of(semconv.STALLED)
     assert stall.snapshot.name == "execute_tool mail"
     task.end()
+
+
+def test_what_is_cancelled_later_than_its_parent_is_no_operation_of_its_own(app: Program) -> None:
+    """A cancelled agent ends before the tool that it cancelled: nothing new begins, and no token counts twice."""
+    agent = app.tracer.start_span("invoke_agent boss", attributes={"gen_ai.operation.name": "invoke_agent"})
+    inside = set_span_in_context(agent)
+    tool = app.tracer.start_span("execute_tool ask", inside, attributes=TOOL)
+    app.advance(2)
+    agent.set_status(StatusCode.ERROR)
+    agent.end()
+    app.advance(5)
+    assert app.running() == []
+    tool.end()
+    app.advance(60)
+    assert len(app.captured.of(semconv.OPERATION_STARTED)) == 1
+
+
+def test_what_goes_on_long_after_its_parent_failed_is_shown(app: Program) -> None:
+    """What hangs is never hidden."""
+    agent = app.tracer.start_span("invoke_agent boss", attributes={"gen_ai.operation.name": "invoke_agent"})
+    tool = app.tracer.start_span("execute_tool ask", set_span_in_context(agent), attributes=TOOL)
+    app.advance(2)
+    agent.set_status(StatusCode.ERROR)
+    agent.end()
+    app.advance(15)
+    assert app.running() == ["execute_tool ask"]
+    tool.end()
 
 
 def test_a_span_whose_parent_ended_before_it_was_shown_belongs_to_the_one_around(app: Program) -> None:

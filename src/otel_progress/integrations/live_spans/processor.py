@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 1.0
 """The age from which an open span is shown, in seconds; agents, models and tools are shown at the next look."""
+UNWINDS: Final = 10.0
+"""Seconds for which a span may go on after the work around it was cancelled or failed, before it is shown on its own:
+most of what is cancelled ends later than who cancelled it."""
 MOST: Final = 1_000
 """Spans that are shown at the same time."""
 FRESH: Final = 10_000
@@ -63,11 +66,25 @@ class Entry:
         kind: what kind of work it is, as far as was told.
         counted: input and output tokens that ended spans in it reported.
         said: how much it had said at the last look.
+        outlived: whether the work around it, which has its tokens so far, ended before it.
         twin: whether somebody else declared the same work, and counts and steps for it.
     """
 
     __slots__ = (
-        *("counted", "ended", "handle", "hidden", "implicit", "key", "kind", "left", "parent", "place", "said"),
+        *(
+            "counted",
+            "ended",
+            "handle",
+            "hidden",
+            "implicit",
+            "key",
+            "kind",
+            "left",
+            "outlived",
+            "parent",
+            "place",
+            "said",
+        ),
         *("span", "started", "touched", "twin", "within"),
     )
 
@@ -84,7 +101,7 @@ class Entry:
         self.within = within
         self.started = started
         self.handle: Operation | Stage | None = None
-        self.ended = self.hidden = self.touched = self.twin = False
+        self.ended = self.hidden = self.touched = self.twin = self.outlived = False
         self.kind = Kind.PLAIN
         self.counted: tuple[int, int] | None = None
         self.said = 0
@@ -106,6 +123,8 @@ class LiveSpans(SpanProcessor):
         self._fresh: deque[Entry] = deque(maxlen=FRESH)
         self._waiting: deque[Entry] = deque()
         self._refused: deque[Entry] = deque()
+        self._alone: list[tuple[float, Entry]] = []
+        """What went on after the work around it had ended, and when it is shown on its own (s, monotonic)."""
         self._shown: dict[int, Entry] = {}
         self._newest: dict[tuple[int, int], Entry] = {}
         """The newest span of a thread or task that the context there is around; only while spans are shown."""
@@ -246,8 +265,13 @@ class LiveSpans(SpanProcessor):
             self._look_at(self._waiting.popleft())
         for _ in range(min(len(self._refused), MOST - len(self._shown))):
             self._look_at(self._refused.popleft())
+        if self._alone:
+            due = [entry for at, entry in self._alone if at <= now]
+            self._alone = [(at, entry) for at, entry in self._alone if at > now]
+            for entry in due:
+                self._look_at(entry)
         for entry in _values(self._shown):
-            self._see(entry)
+            self._see(entry, now)
 
     def _new(self) -> list[Entry]:
         fresh = self._fresh
@@ -269,7 +293,7 @@ class LiveSpans(SpanProcessor):
             entry.ended = True
             self._open.pop(entry.key, None)
 
-    def _see(self, entry: Entry) -> None:
+    def _see(self, entry: Entry, now: float) -> None:
         """Look at a span that is shown."""
         handle, span = entry.handle, entry.span()
         if entry.ended or handle is None:
@@ -283,8 +307,8 @@ class LiveSpans(SpanProcessor):
             return
         if handle.status.final:  # it ended with the work around it, and goes on
             self._shown.pop(entry.key, None)
-            entry.handle, entry.hidden, entry.twin = None, False, False
-            self._waiting.append(entry)
+            entry.handle, entry.hidden, entry.twin, entry.outlived = None, False, False, True
+            self._alone.append((now + (0.0 if handle.status is Status.COMPLETED else UNWINDS), entry))
             return
         if self._looks % SELDOM == 0:
             said = len(span.events) + len(span.attributes or ())
@@ -378,7 +402,7 @@ class LiveSpans(SpanProcessor):
             given = captured(kinds.arguments_of(span)) if kind is Kind.TOOL else None
             if given is not None:
                 entry.handle.set(arguments=given)
-            if inside is None and entry.counted is not None:
+            if inside is None and entry.counted is not None and not entry.outlived:
                 entry.handle.usage(input_tokens=entry.counted[0], output_tokens=entry.counted[1])
         entry.said = len(span.events) + len(span.attributes or ())
         self._shown[entry.key] = entry
