@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from otel_progress import semconv
@@ -122,6 +123,53 @@ class Runs:
 
 def _digits(seconds: float) -> float:
     return float(f"{seconds:.4g}")
+
+
+class Run(Ended, Protocol):
+    """What is asked of a run of a stage."""
+
+    @property
+    def path(self) -> str:
+        """The path of the stage."""
+
+    @property
+    def elapsed(self) -> float:
+        """How long it took, in seconds."""
+
+
+def with_ends(repeated: tuple[StageRuns, ...], listed: Sequence[Run], ended: Sequence[Run]) -> tuple[StageRuns, ...]:
+    """The runs of each path that has more than one, once the open ones have ended, too.
+
+    Args:
+        repeated: the runs before.
+        listed: all runs that the snapshot lists, as they ended.
+        ended: those of them that were open; of a path with runs that are not listed, the quantiles leave them out.
+    """
+    known = {runs.path: runs for runs in repeated}
+    for path in dict.fromkeys(one.path for one in ended):
+        before = known.get(path)
+        if before is not None and before.folded:
+            found = Runs()
+            for one in ended:
+                if one.path == path:
+                    found.add(one.status.value, one.elapsed)
+            counts = {status: count for status, count in before.counts.items() if isinstance(count, int)}
+            for status, count in found.counts.items():
+                counts[status] = counts.get(status, 0) + count
+            known[path] = replace(
+                before,
+                counts=Attributes(sorted(counts.items())),
+                seconds=round(before.seconds + found.seconds, 3),
+                longest=max(before.longest, _digits(found.longest)),
+            )
+            continue
+        found = Runs()
+        for one in listed:
+            if one.path == path and one.status.final and not was_done_before(one):
+                found.add(one.status.value, one.elapsed)
+        if found.count > 1:
+            known[path] = found.seen(path, 0)
+    return tuple(known.values())
 
 
 class FoldedRuns(dict[str, Runs]):

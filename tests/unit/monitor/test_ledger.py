@@ -14,6 +14,7 @@ from otel_progress import semconv as s
 from otel_progress.model import wire
 from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
+from otel_progress.model.stage_runs import Runs
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.intake.records import owner_in
@@ -380,6 +381,28 @@ def test_loss_closes_all_that_was_open() -> None:
     assert (lost.timestamp, lost.elapsed, lost.progress) == (115.0, 15.0, Progress(1, 2))
     assert lose(before, "gone", 50.0).timestamp == before.timestamp
     assert read(said(lost)) is not None
+
+
+@pytest.mark.parametrize("folded", [0, 40])
+def test_a_stage_that_was_open_at_the_loss_is_one_of_its_runs(folded: int) -> None:
+    """Where the time went is asked of what was lost: the run that hung counts, with all of its time."""
+    listed = [StageSnapshot("f", "f", Status.COMPLETED, started_at=at, elapsed=2.0) for at in (100.0, 102.0)]
+    runs = Runs()
+    for _ in range(2 + folded):
+        runs.add("completed", 2.0)
+    hangs = StageSnapshot("f", "f", Status.RUNNING, started_at=104.0, elapsed=1.0)
+    before = snap(5, stages=(*listed, hangs), repeated=(runs.seen("f", folded),), elapsed=5.0)
+    lost = lose(before, "gone", before.timestamp + 7)
+    (found,) = lost.repeated
+    assert (dict(found.counts), found.seconds) == ({"completed": 2 + folded, "lost": 1}, 2.0 * (2 + folded) + 8.0)
+    assert (found.longest, found.folded, lost.stages[-1].elapsed) == (8.0, folded, 8.0)
+
+
+def test_a_second_run_that_was_open_at_the_loss_makes_the_stage_a_repeated_one() -> None:
+    """One that had ended was no repeated stage before."""
+    first = StageSnapshot("f", "f", Status.COMPLETED, started_at=100.0, elapsed=2.0)
+    lost = lose(snap(5, stages=(first, replace(first, status=Status.RUNNING))), "gone")
+    assert [(runs.path, dict(runs.counts)) for runs in lost.repeated] == [("f", {"completed": 1, "lost": 1})]
 
 
 def counted(sequence: int, completed: int, **more: Any) -> Snapshot:

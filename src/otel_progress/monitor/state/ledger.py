@@ -14,7 +14,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
-from otel_progress.model import wire
+from otel_progress.model import stage_runs, wire
 from otel_progress.model.attribute_types import is_amount, is_whole
 from otel_progress.model.curve import Curve, Points
 from otel_progress.model.ratio import ALMOST
@@ -1079,12 +1079,13 @@ def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None, status
     """The snapshot as lost, with all its open stages, or as ended otherwise; its sequence is one above the last."""
     moment = snapshot.timestamp if timestamp is None else max(timestamp, snapshot.timestamp)
     later = snapshot.at(moment)
-    stages = tuple(
+    open_ones = [
         stage
-        if (stage.status.final and stage.status is not Status.LOST) or stage.status is Status.PENDING
-        else replace(stage, status=status, progress=_unless_all(stage.progress))
         for stage in snapshot.stages
-    )
+        if stage.status is not Status.PENDING and (not stage.status.final or stage.status is Status.LOST)
+    ]
+    ended = {id(stage): _lost_stage(stage, status, moment - snapshot.timestamp) for stage in open_ones}
+    stages = tuple(ended.get(id(stage), stage) for stage in snapshot.stages)
     return replace(
         later,
         timestamp=moment,
@@ -1092,9 +1093,16 @@ def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None, status
         reason=reason,
         sequence=snapshot.sequence + 1,
         stages=stages,
+        repeated=stage_runs.with_ends(snapshot.repeated, stages, tuple(ended.values())),
         progress=_left_at(later),
         wait=None,
     )
+
+
+def _lost_stage(stage: StageSnapshot, status: Status, later: float) -> StageSnapshot:
+    """An open stage as it ended with its operation, so many seconds after it was reported."""
+    elapsed = stage.elapsed if stage.status.final else stage.elapsed + later
+    return replace(stage, status=status, elapsed=elapsed, progress=_unless_all(stage.progress))
 
 
 def _left_at(snapshot: Snapshot) -> Progress:
