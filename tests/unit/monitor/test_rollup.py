@@ -80,6 +80,16 @@ def test_a_lost_child_does_not_count_as_completed() -> None:
     assert whole(two, op("b", "a", Status.LOST), op("c", "a", Status.FAILED)).ratio == 0.5
 
 
+def test_a_parent_that_completed_has_what_its_children_have() -> None:
+    """That it completed says nothing of a child that was lost; a count of its own would."""
+    lost = op("c", "a", Status.LOST, progress=at(0.5))
+    parent = op("a", status=Status.COMPLETED, progress=at(1.0, total=2))
+    found = whole(parent, op("b", "a", Status.COMPLETED), lost)
+    assert (found.ratio, found.completed) == (0.75, 1)
+    counted = replace(parent, progress=at(1.0, total=2, completed=2))
+    assert whole(counted, op("b", "a", Status.COMPLETED), lost).ratio == 1.0
+
+
 def test_unknown_is_unknown_and_not_nothing() -> None:
     """A running child that tells nothing leaves the whole unknown, also where its process says 0 of nothing counted."""
     children = (op("b", "a", Status.COMPLETED), op("c", "a"))

@@ -145,7 +145,8 @@ def _infer(whole: Whole, snapshot: Snapshot, given: list[tuple[Part, Whole]]) ->
             whole.ratio = None  # the process counted nothing, and what its children did is not known
             whole.eta = earlier
         return
-    whole.ratio, whole.completed = max(found[0], whole.ratio or 0.0), own or found[1]
+    only_ended = own is None and snapshot.status is Status.COMPLETED  # then its own ratio says no more than that
+    whole.ratio, whole.completed = max(found[0], 0.0 if only_ended else whole.ratio or 0.0), own or found[1]
     whole.rolled_up = True
     whole.eta = _eta(snapshot, given) or earlier
 

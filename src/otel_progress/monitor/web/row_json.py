@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -156,9 +157,9 @@ def _whole(seen: Snapshot, whole: Whole, shown: float | None) -> Json:
     elif whole.ratio is None and not ratio:
         ratio = None
     if seen.status is Status.COMPLETED and (rolled or whole.rolled_up):
-        # All children are known by now. If it counted nothing itself, its status counts.
-        if whole.rolled_up and whole.ratio is not None and whole.ratio >= 1:
-            ratio, completed, rolled = 1.0, whole.completed, True
+        # If it counted nothing itself, its status counts, unless all children are known: one of them may be lost.
+        if whole.rolled_up and whole.ratio is not None and (whole.ratio >= 1 or whole.children >= (total or math.inf)):
+            ratio, completed, rolled = whole.ratio, whole.completed, True
         elif not own.completed:
             ratio, completed = 1.0, own.completed
     if seen.status.final:
