@@ -508,6 +508,12 @@ class StuckBranch:
         """The health reported for its branch: stuck until it has moved for long enough, unless its stage is over."""
         return Health.PROGRESSING if self.eased else self.health
 
+    @property
+    def still_at(self) -> Where | None:
+        """Where it is stuck; None from when it moves again, as it has left that line."""
+        has_moved = self.eased or (self.again is not None and self.again.moves > 0)
+        return None if has_moved else self.where
+
 
 Change = tuple[str, OperationState, HandleState, int, Attributes]
 """A change that waits for the ticker: the name of its event, operation, handle, time in ns, and attributes."""

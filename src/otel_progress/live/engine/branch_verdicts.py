@@ -111,7 +111,7 @@ def see(operation: OperationState, now: float) -> BranchSummary:
         chosen[-1] = next(
             (judged for judged in found[MOST:] if judged.verdict.health is Health.PROGRESSING), chosen[-1]
         )
-    told = tuple(_told(judged) for judged in chosen)
+    told = tuple(_told(operation, judged) for judged in chosen)
     return BranchSummary(live.node, troubled, waiting, _shown(operation, worst), told)
 
 
@@ -123,8 +123,8 @@ def _shown(operation: OperationState, judged: Judged) -> dict[str, Any]:
     shown |= {"loop": branch.loop, "wait": branch.wait}
     if stuck is not None and not stuck.eased:
         shown["health"] = stuck.health
-        if stuck.where is not None:
-            shown |= {"stuck_at": stuck.where.at or None, "stack": stuck.where.stack}
+        if stuck.still_at is not None:
+            shown |= {"stuck_at": stuck.still_at.at or None, "stack": stuck.still_at.stack}
     return shown
 
 
@@ -188,11 +188,13 @@ def figures(operation: OperationState, now: float) -> Figures:
     )
 
 
-def _told(judged: Judged) -> Branch:
+def _told(operation: OperationState, judged: Judged) -> Branch:
     """The branch with the verdict on it."""
     verdict = judged.verdict
     reason = replace(verdict, branch=None).reason if verdict.troubled else None
-    return replace(judged.branch, health=verdict.health, reason=reason)
+    stuck = _stuck(operation, judged.live)
+    at = None if stuck is not None and stuck.still_at is None else judged.branch.stuck_at
+    return replace(judged.branch, health=verdict.health, reason=reason, stuck_at=at)
 
 
 def _value(operation: OperationState, live: LiveBranch, now: float) -> Branch:
