@@ -207,6 +207,9 @@ def _judge_one(
         found.wrong.append(Wrong(view, operation, phase.want, last, evidence))
 
 
+_LINE: Final = re.compile(r"\S+\.py:\d+(?= in )")
+
+
 def _check_lines(
     found: Score, operation: str, phases: Sequence[Phase], told: Sequence[Conclusion], lines: dict[str, set[str]]
 ) -> None:
@@ -218,7 +221,7 @@ def _check_lines(
         named = [one for one in told if phase.at < one.at <= end and one.label == phase.want and one.stuck_at]
         if not named:
             found.wrong_lines.append(f"{operation}: no line was named, {phase.mark} is right")
-        elif named[0].stuck_at.partition(" in ")[0] in lines[phase.mark]:
+        elif lines[phase.mark] & set(_LINE.findall(named[0].stuck_at)):  # what waits for a thread names both lines
             found.right_lines += 1
         else:
             found.wrong_lines.append(f"{operation}: {named[0].stuck_at}, {phase.mark} is right")

@@ -32,7 +32,7 @@ def look(program: str, *args: str, operation: str = "job", mark: str | None = No
     with Program("looked_at", HANGS / f"{program}.py", *args) as running:
         deadline = time.monotonic() + WAIT
         seen = ["nothing", ""]
-        while not seen[0].startswith(at):
+        while at not in seen[0]:  # what waits for another thread names both
             assert time.monotonic() < deadline, f"not at {at!r} but at {seen[0]}\n{seen[1]}"
             try:
                 words = running.line("settled", timeout=max(0.1, deadline - time.monotonic()))

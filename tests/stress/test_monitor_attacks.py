@@ -24,7 +24,8 @@ from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument
 from otel_progress.monitor.app import Monitor, Options
 from otel_progress.monitor.auth import ANYBODY, CONTROL, READ, SEND, Identity
-from otel_progress.monitor.intake import bodies, server
+from otel_progress.monitor.intake import bodies
+from otel_progress.monitor.intake import connection as server
 from otel_progress.monitor.intake.requests import JSON, PROTOBUF
 from otel_progress.monitor.state.core import ENDED
 from otel_progress.monitor.web import routes, stream

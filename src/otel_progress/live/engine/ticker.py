@@ -113,7 +113,8 @@ class Ticker:
     def start(self) -> None:
         """Start the thread if it does not run."""
         if self._thread is None:
-            self._asked = queue.SimpleQueue()  # gevent may have replaced the class
+            if type(self._asked) is not queue.SimpleQueue:
+                self._asked = queue.SimpleQueue()  # gevent has replaced the class
             self._thread = thread = threading.Thread(target=self._begin, name="otel-progress-ticker", daemon=True)
             started: threading.Event = thread._started  # type: ignore[attr-defined]
             with suppress(AttributeError):  # gevent's own event allows no other `wait`
