@@ -243,6 +243,18 @@ def waits_in(pid: int, proc: Path = PROC) -> str:
     return "" if text == "0" else text
 
 
+def has_running_thread(pid: int, proc: Path = PROC) -> bool:
+    """Whether a thread of the process runs now, or would if a processor were free; False if that is unknown."""
+    for stat in (proc / str(pid) / "task").glob("*/stat"):
+        try:
+            said = stat.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # it ended
+        if said.rpartition(")")[2].split()[:1] == ["R"]:
+            return True
+    return False
+
+
 def memory_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:
     """How often the kernel killed for lack of memory in our control group; None if that is unknown."""
     try:

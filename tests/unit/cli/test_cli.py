@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -275,11 +276,35 @@ def test_process_is_known_by_pid_and_start() -> None:
     assert procfs.look(child.pid) is None
 
 
+@linux
+def test_a_thread_that_works_is_seen_behind_a_first_one_that_waits() -> None:
+    """As where C code of one thread keeps all others waiting."""
+    program = "import threading\ndef work():\n  while True: pass\n"
+    program += (
+        "thread = threading.Thread(target=work, daemon=True)\nthread.start()\nprint(1, flush=True)\nthread.join()"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        deadline = time.monotonic() + 60
+        while not procfs.has_running_thread(child.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert procfs.has_running_thread(child.pid)
+        child.kill()
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        deadline = time.monotonic() + 60
+        while procfs.has_running_thread(sleeper.pid) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not procfs.has_running_thread(sleeper.pid)
+        sleeper.kill()
+
+
 def test_nothing_is_known_where_there_is_no_proc(tmp_path: Path) -> None:
     """On a system without /proc all answers are that nothing is known."""
     assert procfs.look(1, tmp_path) is None
     assert procfs.created(procfs.ProcessStat(1, 1, "S"), tmp_path) is None
     assert procfs.waits_in(1, tmp_path) == ""
+    assert not procfs.has_running_thread(1, tmp_path)
     assert procfs.memory_kills(tmp_path, tmp_path) is None
 
 

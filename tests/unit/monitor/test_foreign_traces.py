@@ -500,6 +500,9 @@ class Machine:
         """What it runs."""
         return self.name
 
+    def has_running_thread(self, _: int) -> bool:
+        return False
+
     def waits_in(self, _: int) -> str:
         """Unknown."""
         return ""

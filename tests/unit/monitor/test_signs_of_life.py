@@ -264,6 +264,9 @@ class Machine:
         """Python."""
         return "python"
 
+    def has_running_thread(self, _: int) -> bool:
+        return False
+
     def waits_in(self, pid: int) -> str:
         """Unknown."""
         return ""

@@ -37,6 +37,7 @@ class Machine:
         self.alive: dict[int, procfs.ProcessStat] = {}
         self.kills: int | None = 0
         self.connections: set[tuple[int, int]] = set()
+        self.busy: set[int] = set()
 
     def start(self, pid: int, at: int = 10) -> None:
         self.alive[pid] = procfs.ProcessStat(pid, at, "S")
@@ -52,6 +53,9 @@ class Machine:
 
     def waits_in(self, pid: int) -> str:
         return "pipe_read"
+
+    def has_running_thread(self, pid: int) -> bool:
+        return pid in self.busy
 
     def memory_kills(self) -> int | None:
         return self.kills
@@ -499,6 +503,16 @@ def test_silence_is_told_once_and_the_return_too(scene: Scene) -> None:
     scene.run(20)
     assert len(scene.told) == 3
     assert scene.lost == []
+
+
+@pytest.mark.parametrize("state", ["S", "R", "T"])
+def test_a_silent_process_whose_first_thread_waits_may_be_at_work(scene: Scene, state: str) -> None:
+    """The state of a process is that of its first thread: it says nothing of one in C code that lets no other run."""
+    scene.say(1)
+    scene.machine.alive[1] = procfs.ProcessStat(1, 10, state)
+    scene.machine.busy.add(1)
+    scene.run(15)
+    assert ("), but another thread of it is running; running: " in scene.told[0]) == (state == "S")
 
 
 def test_process_without_running_operations_may_be_silent(scene: Scene) -> None:

@@ -72,6 +72,9 @@ class Probe(Protocol):
     def waits_in(self, pid: int) -> str:
         """The kernel function in which it waits."""
 
+    def has_running_thread(self, pid: int) -> bool:
+        """Whether one of its threads runs now."""
+
     def memory_kills(self) -> int | None:
         """How often the kernel killed processes for lack of memory."""
 
@@ -511,13 +514,18 @@ class Watcher:
         running = ", ".join(words(entry.snapshot) for entry in self.ledger.open_of(process.instance)[:3])
         where = self._probe.waits_in(seen.pid)
         state = procfs.STATES.get(seen.state, "in an unknown state")
+        busy = ", but another thread of it is running" if self._is_busy(seen) else ""
         self._say(
             f"{'frozen' if seen.state in STOPPED else 'dead'}: nothing was heard of pid {seen.pid} for "
             f"{duration(now - process.heard_at)}; "
-            f"it is {state} ({seen.state}{f', in {where}' if where else ''}); running: {running}"
+            f"it is {state} ({seen.state}{f', in {where}' if where else ''}){busy}; running: {running}"
         )
         if self._look_into is not None:
             self._look_into(seen.pid, self._say)
+
+    def _is_busy(self, seen: procfs.ProcessStat) -> bool:
+        """Whether its first thread waits while another one runs, as one in C code that keeps the others waiting."""
+        return seen.state not in STOPPED and seen.state != "R" and self._probe.has_running_thread(seen.pid)
 
     def _heard_again(self, process: Process, known: _WatchedProcess) -> None:
         assert known.silent_since is not None
