@@ -20,7 +20,7 @@ from otel_progress.cli.query.rows import NamedBranch, label_of, labels_of, shown
 from otel_progress.cli.query.show import sections
 from otel_progress.cli.query.sse import Frame, Parser, TooLong
 from otel_progress.cli.query.subscription import Item
-from otel_progress.cli.query.view_model import LINES, ViewModel, event_line
+from otel_progress.cli.query.view_model import LINES, ViewModel, event_line, stamp
 from otel_progress.cli.query.watch_view import WatchView, fitted
 from otel_progress.cli.run.live_view import FollowedViewModel, LiveView, OwnOperations
 from otel_progress.model.snapshot import Branch, Progress, Snapshot
@@ -614,6 +614,15 @@ def test_another_line_that_is_stuck_is_told(progress_capture: Capture) -> None:
     for revision, at in enumerate(("a.py:1 in f", "a.py:1 in f", "b.py:2 in g")):
         board.changed([row(revision=revision, verdict={"health": "silent", "reason": "no progress"}, stuck_at=at)])
     assert words(board.news()) == ["a: STUCK no progress, at a.py:1 in f", "a: STUCK no progress, at b.py:2 in g"]
+
+
+@pytest.mark.parametrize(("later", "dated"), [(0.5, 100.0), (18.0, 118.0)])
+def test_a_verdict_has_the_time_at_which_it_was_found(later: float, dated: float, progress_capture: Capture) -> None:
+    """The newest event of a process that is dead is from when it was well."""
+    board = ViewModel(draws=False)
+    board.changed([row(verdict={"health": "dead", "reason": "not heard of"}, timestamp=100.0, as_of=100.0 + later)])
+    line = next(line for line in board.news() if any("DEAD" in part for part, _ in line))
+    assert line[0][0].strip() == stamp(dated)
 
 
 def test_a_wait_that_is_overdue_is_a_line(progress_capture: Capture) -> None:

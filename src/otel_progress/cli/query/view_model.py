@@ -40,6 +40,8 @@ RUNS: Final = 10
 LINES: Final = 100
 """The most lines between two frames; an end other than `completed` is always printed."""
 EVERY: Final = 5.0
+APART: Final = 2.0
+"""Seconds from the newest event to a row, from which on a verdict has the time of the row: no event told it."""
 _UNTOLD: Final = {
     semconv.UPDATED,
     semconv.HEARTBEAT,
@@ -214,7 +216,7 @@ class ViewModel:
         # While the monitor itself knows nothing, the last verdict stands.
         if trouble is not Health.UNKNOWN and trouble != self._told.get(key):
             self._told[key] = trouble
-            self._say(when, ((f"{label}: ", "bold"), *plain.verdict(Event(semconv.UPDATED, 0, seen))))
+            self._say(_found_at(row), ((f"{label}: ", "bold"), *plain.verdict(Event(semconv.UPDATED, 0, seen))))
         if self._draws or self._root is not None or before is None:
             return
         wait, waited = _waits(row), _waits(before.row)
@@ -354,6 +356,12 @@ def event_line(event: Row) -> Line:
     if agent and words.startswith((f"{agent}: ", f"{agent} ")):  # the operation is named after its agent
         agent = None
     return ((f"{agent}: ", "bold") if agent else ("", ""), (words, style), (said, "dim"))
+
+
+def _found_at(row: Row) -> str:
+    """When a verdict was found: with the newest event, or later by the monitor, which heard nothing more."""
+    said, seen = number(row.get("timestamp")), number(row.get("as_of"))
+    return _stamp(seen if said is not None and seen is not None and seen - said > APART else said)
 
 
 def _stamp(seconds: float | None) -> str:
