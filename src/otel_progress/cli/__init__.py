@@ -15,6 +15,8 @@ from otel_progress.version import VERSION
 
 NO_COMMAND: Final = 2
 """The exit code without a command."""
+INTERRUPTED: Final = 130
+"""The exit code after Ctrl+C: 128 + SIGINT."""
 
 
 class Command(NamedTuple):
@@ -52,7 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     first_process.end_at_sigterm()
     streams.fill()
-    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:  # while it imports what it needs
+        return INTERRUPTED
+
+
+def _run(given: list[str]) -> int:
+    """Find the command, and hand over to it."""
     if not given:
         sys.stderr.write(guide.TEXT)
         return NO_COMMAND

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from otel_progress.cli import main
+from otel_progress.cli import Command, main
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ def test_a_refusal_names_what_is_wrong(given: list[str], text: str, capsys: pyte
         code = int(str(end.code))
     assert code == 2
     assert text in capsys.readouterr().err
+
+
+def test_ctrl_c_during_the_start_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command is not imported yet: nothing was begun, and the exit code says what happened."""
+
+    def load(_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Command, "load", load)
+    assert main(["list"]) == 130
