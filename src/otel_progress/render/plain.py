@@ -72,6 +72,13 @@ def trouble_key(snapshot: Snapshot) -> object:
     return (snapshot.health, snapshot.stage, snapshot.stuck_at) if snapshot.health in NOT_MOVING else snapshot.health
 
 
+def is_news(before: object, now: object) -> bool:
+    """Whether trouble is another one than before, by their keys: what moves again has only left the line."""
+    if isinstance(before, tuple) and isinstance(now, tuple) and now[2] is None:
+        return before[:2] != now[:2]
+    return before != now
+
+
 def _also(snapshot: Snapshot) -> str:
     """The other branches that are stuck; the first is the one that the verdict is about."""
     if snapshot.health not in NOT_MOVING:

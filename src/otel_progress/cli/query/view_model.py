@@ -214,7 +214,7 @@ class ViewModel:
         key, seen = str(row.get("id")), self._whole(known.now(known.at))
         trouble = plain.trouble_key(seen)
         # While the monitor itself knows nothing, the last verdict stands.
-        if trouble is not Health.UNKNOWN and trouble != self._told.get(key):
+        if trouble is not Health.UNKNOWN and plain.is_news(self._told.get(key), trouble):
             self._told[key] = trouble
             self._say(_found_at(row), ((f"{label}: ", "bold"), *plain.verdict(Event(semconv.UPDATED, 0, seen))))
         if self._draws or self._root is not None or before is None:
