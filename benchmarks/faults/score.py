@@ -23,6 +23,7 @@ _LISTS: Final = (
     *("delays", "wrong", "wrong_lines", "wrong_branches"),
     *("silent_by_run", "lines_by_run", "certificates", "broken"),
 )
+_LINE: Final = re.compile(r"\S+\.py:\d+(?= in )")
 _MARK: Final = re.compile(r"# stuck: ([\w ]+)$")
 
 
@@ -205,9 +206,6 @@ def _judge_one(
     if last != phase.want and not (last == "unknown" and "unknown" in allowed):
         evidence = here[-1].evidence if here else "nothing new was heard"
         found.wrong.append(Wrong(view, operation, phase.want, last, evidence))
-
-
-_LINE: Final = re.compile(r"\S+\.py:\d+(?= in )")
 
 
 def _check_lines(

@@ -52,7 +52,7 @@ def address() -> str | None:
 
 
 def body(instance: str, count: int) -> bytes:
-    """Return a request of a program with so many new operations."""
+    """Return a request of a program that starts new operations."""
     moment = time.time_ns()
     about = otlp.resource({"service.name": instance, "service.instance.id": instance, s.HEARTBEAT_INTERVAL: 600.0})
     known = {s.OPERATION_NAME: "work", s.STATUS: "running", s.SEQUENCE: 1, s.START_TIME: moment / 1e9}

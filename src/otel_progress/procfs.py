@@ -245,14 +245,9 @@ def waits_in(pid: int, proc: Path = PROC) -> str:
 
 def has_running_thread(pid: int, proc: Path = PROC) -> bool:
     """Whether a thread of the process runs now, or would if a processor were free; False if that is unknown."""
-    for stat in (proc / str(pid) / "task").glob("*/stat"):
-        try:
-            said = stat.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue  # it ended
-        if said.rpartition(")")[2].split()[:1] == ["R"]:
-            return True
-    return False
+    tasks = proc / str(pid) / "task"
+    found = (look(int(folder.name), tasks) for folder in tasks.glob("[0-9]*"))
+    return any(thread is not None and thread.state == "R" for thread in found)
 
 
 def memory_kills(proc: Path = PROC, cgroups: Path = CGROUPS) -> int | None:

@@ -107,10 +107,10 @@ class LiveView:
         snapshot, key = event.snapshot, event.snapshot.operation_id
         before = self._in_trouble.pop(key, None)
         verdict = plain.trouble_key(snapshot)
-        turned = plain.is_news(before, verdict)
+        is_news = plain.is_news(before, verdict)
         if verdict is not None:
-            self._in_trouble[key] = verdict if turned else before
-        turned = turned and not snapshot.status.final
+            self._in_trouble[key] = verdict if is_news else before
+        turned = is_news and not snapshot.status.final
         if event.name not in _TOLD and not turned:
             return
         ended = event.name == semconv.OPERATION_ENDED

@@ -57,7 +57,7 @@ def install() -> None:
             _patches.setdefault(pool, Patch()).put(pool, dict.fromkeys(methods, _carrying))
     for module, (name, method) in ERRORS.items():
         taker = getattr(sys.modules.get(module), name, None)
-        if method in vars(taker or object):
+        if taker is not None and method in vars(taker):
             _patches.setdefault(taker, Patch()).put(taker, {method: _telling})
     _switch.on = True
 

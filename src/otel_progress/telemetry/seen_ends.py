@@ -12,7 +12,7 @@ __all__ = ["prepare", "tell_end"]
 
 
 def prepare() -> None:
-    """Configure what `tell_end` needs, so that it tells at once: whoever watches the process sees that it is gone."""
+    """Configure what `tell_end` needs: it must be faster than those who only see that the process is gone."""
     if hooks.on_first is not None:
         hooks.on_first()
 

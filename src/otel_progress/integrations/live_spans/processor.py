@@ -71,21 +71,8 @@ class Entry:
     """
 
     __slots__ = (
-        *(
-            "counted",
-            "ended",
-            "handle",
-            "hidden",
-            "implicit",
-            "key",
-            "kind",
-            "left",
-            "outlived",
-            "parent",
-            "place",
-            "said",
-        ),
-        *("span", "started", "touched", "twin", "within"),
+        *("counted", "ended", "handle", "hidden", "implicit", "key", "kind", "left", "outlived", "parent", "place"),
+        *("said", "span", "started", "touched", "twin", "within"),
     )
 
     def __init__(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
@@ -124,7 +125,7 @@ class _Look:
     def __init__(self, blocked: Collection[Any], plain: bool, moving: Callable[[], Collection[int]]) -> None:
         """With `plain`, only the places themselves, not what they wait for."""
         self.plain = plain
-        self.moving = moving
+        self.ask_what_moves = moving
         self.moves_known: dict[int, bool] = {}
         current(None)  # so that asyncio is known
         self.frames = sys._current_frames() | greenlets.frames()
@@ -183,12 +184,17 @@ class _Look:
         """Whether the thread of a section is known to move."""
         return section.runs and self.is_moving(section.thread)
 
+    @cached_property
+    def moving(self) -> Collection[int]:
+        """The idents of threads whose own work makes progress."""
+        return self.ask_what_moves()
+
     def is_moving(self, ident: int) -> bool:
         """Whether a thread is known to move: its work made progress, or its lines changed."""
         known = self.moves_known.get(ident)
         if known is None:
             frame = self.frames.get(ident)
-            known = frame is not None and (ident in self.moving() or movement.changed(ident, frame, clock.monotonic()))
+            known = frame is not None and (ident in self.moving or movement.changed(ident, frame, clock.monotonic()))
             self.moves_known[ident] = known
         return known
 

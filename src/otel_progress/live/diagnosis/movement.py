@@ -44,9 +44,8 @@ def forget() -> None:
 
 def changed(ident: int, frame: FrameType, now: float) -> bool:
     """Whether the lines of a thread, which is in this frame, differ from those of an earlier glance."""
-    before = [lines.get(ident) for at, lines in _glances if 0.0 <= now - at <= LASTS]
-    known = [digest for digest in before if digest is not None]
-    return bool(known) and any(digest != _lines(frame) for digest in known)
+    before = {lines[ident] for at, lines in _glances if 0.0 <= now - at <= LASTS and ident in lines}
+    return bool(before) and before != {_lines(frame)}
 
 
 def _lines(frame: FrameType) -> int:

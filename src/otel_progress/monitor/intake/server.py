@@ -94,7 +94,7 @@ class Intake:
         return self._busy == 0
 
     def _is_called(self, timeout: float = 0.0) -> bool:
-        """Whether a connection waits to be accepted, within so many seconds."""
+        """Whether a connection waits to be accepted; without one, waits for the first one for `timeout` seconds."""
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._socket, selectors.EVENT_READ)

@@ -1100,7 +1100,7 @@ def lose(snapshot: Snapshot, reason: str, timestamp: float | None = None, status
 
 
 def _lost_stage(stage: StageSnapshot, status: Status, later: float) -> StageSnapshot:
-    """An open stage as it ended with its operation, so many seconds after it was reported."""
+    """An open stage as it ended with its operation; `later` is the time (s) since it was reported."""
     elapsed = stage.elapsed if stage.status.final else stage.elapsed + later
     return replace(stage, status=status, elapsed=elapsed, progress=_unless_all(stage.progress))
 
