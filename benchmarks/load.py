@@ -5,6 +5,8 @@ python -m benchmarks.load --many    10,000 operations in 100 processes, 5 minute
 python -m benchmarks.load --short   200 operations in 4 processes for 20 seconds; saves nothing
 
 `--operations`, `--processes`, `--age`, `--seconds` and `--stage` (seconds of one) change the size; the table says it.
+With an age of 10 minutes, the processes begin one after the other over 10 minutes, and the operations are 10 to 20
+minutes old when it begins: those of a fleet that begins at once have an event a second each for their first minute.
 
 All programs are real, with the configurations that we ship; `make stack` builds them.
 """
@@ -60,7 +62,11 @@ PATIENCE = 60.0
 Answer = TypeVar("Answer")
 DETAILED = "service: {telemetry: {metrics: {level: detailed}}}"
 """Collector settings that also report requests."""
-STAGES = (AGE + SECONDS) // STAGE_SECONDS + 1
+APART = AGE / PROCESSES
+"""Seconds between the starts of two processes."""
+AGES = [AGE + round((PROCESSES - 1 - number) * APART) for number in range(PROCESSES)]
+"""How old the operations of each process are when it begins."""
+SPANS = 1 + OPERATIONS // PROCESSES * sum(2 + (age + SECONDS) // STAGE_SECONDS for age in AGES)
 SIGNALS = {"events": "log_records", "points": "metric_points", "spans": "spans"}
 EXPORTERS = {"events": "otlp_http/victorialogs", "points": "otlp_http/prometheus", "spans": "otlp_http/jaeger"}
 CHOSEN = {
@@ -287,10 +293,7 @@ def measure(stack: Stack) -> Result:
     with contextlib.ExitStack() as parts:
         probe = parts.enter_context(Job(endpoint, "probe", "probe", OTEL_METRIC_EXPORT_INTERVAL="1000"))
         probe.line("ready")
-        work = (OPERATIONS // PROCESSES, AGE, SECONDS, STAGE_SECONDS)
-        jobs = [parts.enter_context(Job(endpoint, "load", *work)) for _ in range(PROCESSES)]
-        for job in jobs:
-            job.line("ready")
+        jobs = begin(parts, endpoint)
         for job in jobs:
             job.line("old")
         pids: dict[str, int | None] = {
@@ -324,15 +327,28 @@ def measure(stack: Stack) -> Result:
     return result
 
 
+def begin(parts: contextlib.ExitStack, endpoint: str) -> list[Job]:
+    """Start the processes, one after the other over as many seconds as the youngest operations are to be old."""
+    jobs, began = [], time.monotonic()
+    for number, age in enumerate(AGES):
+        time.sleep(max(0.0, began + number * APART - time.monotonic()))
+        work = (OPERATIONS // PROCESSES, age, SECONDS, STAGE_SECONDS)
+        jobs.append(parts.enter_context(Job(endpoint, "load", *work)))
+        if AGE:
+            print(f"\r{number + 1} of {PROCESSES} processes have begun", end="", file=sys.stderr, flush=True)
+    for job in jobs:
+        job.line("ready")
+    return jobs
+
+
 def complete(stack: Stack, result: Result) -> None:
     """Wait until all has arrived or nothing more comes, and count it."""
     end = time.monotonic() + PATIENCE
     wanted = (OPERATIONS, OPERATIONS)
-    spans = OPERATIONS * (1 + STAGES) + 1
     while time.monotonic() < end:
         totals = patiently(stack.totals)
         result.ended, result.spans, result.lost = patiently(stack.ended), totals["sent spans"], totals["lost"]
-        if result.ended == wanted and result.spans == spans:
+        if result.ended == wanted and result.spans == SPANS:
             break
         time.sleep(0.5)
     result.dropped = {
@@ -352,7 +368,7 @@ def table(result: Result) -> str:
         lines.append(f"| {part} | {100 * use.cpu / count:.1f}% | {use.memory / 1e6:.0f} MB |")
     drops = ", ".join(f"{reason} {count:g}" for reason, count in result.dropped.items()) or "0"
     events = result.after["events"] - result.before["events"]
-    age = f", from an age of {AGE} s on" if AGE else ""
+    age = f", from an age of {AGE} to {max(AGES)} s on" if AGE else ""
     rows = {
         "operations that ran at once": f"{OPERATIONS:,} in {PROCESSES} processes, for {SECONDS} s{age}",
         "events a second": f"{result.rate('events'):,.0f}",
@@ -369,7 +385,7 @@ def table(result: Result) -> str:
         "from a point to Prometheus": str(result.metric_delays),
         "by the dashboard": ", ".join(f"{number:,.0f} {name}" for name, number in result.verdicts.items()),
         "ends in VictoriaLogs, in Prometheus": f"{result.ended[0]:,.0f}, {result.ended[1]:,.0f} of {OPERATIONS:,}",
-        "spans passed on": f"{result.spans:,.0f} of {OPERATIONS * (1 + STAGES) + 1:,}",
+        "spans passed on": f"{result.spans:,.0f} of {SPANS:,}",
         "dropped by the SDK": drops,
         "refused or lost by the Collector": f"{result.lost:g}",
     }

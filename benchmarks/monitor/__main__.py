@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--operations", type=int, help="the live operations of scale")
     parser.add_argument("--profile", type=Path, metavar="FILE", help="profile the monitor; then no figure counts")
     parser.add_argument("--short", action="store_true", help="every row in seconds; keeps nothing")
-    parser.add_argument("--no-peer", action="store_true", help="without Phoenix")
+    parser.add_argument("--no-peer", action="store_true", help="without Jaeger")
     given = parser.parse_args()
     unknown = set(given.names) - set(NAMES)
     if unknown:

@@ -1,7 +1,7 @@
-"""Records a second on one core, each acknowledged after the commit, beside Phoenix with the same spans.
+"""Records a second on one core, each acknowledged after the commit, beside Jaeger with the same spans.
 
 All servers run at once and are loaded in turn, so that load on the machine affects all alike. Acknowledged records are
-counted; for Phoenix, which acknowledges before it stores, also the records in its file at the end.
+counted.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.harness import Row, full_or_short, rotated
 from benchmarks.monitor import traffic
+from benchmarks.monitor.jaeger import Jaeger, Unavailable
 from benchmarks.monitor.load import Monitor, Sending, Server, on_other_cores, percentile
-from benchmarks.monitor.phoenix import Phoenix, Unavailable
 from benchmarks.monitor.traffic import Body, Shape
 
 BAR: Final = 50_000
@@ -27,7 +26,7 @@ ROUNDS: Final = full_or_short(3, 1)
 SHORTEST: Final = full_or_short(2.0, 0.2)
 """Approximate seconds of load in one turn."""
 EXPECTED: Final = 40_000
-PEER_REQUESTS: Final = full_or_short(4, 1)
+PEER: Final = f"Jaeger {Jaeger.version}"
 
 
 @dataclass
@@ -39,9 +38,7 @@ class Candidate:
     host: str
     signal: str
     turns: list[list[Body]]
-    stored: Callable[[], int] | None = None
     rates: list[float] = field(default_factory=list)
-    stored_rates: list[float] = field(default_factory=list)
     delays: list[float] = field(default_factory=list)
     cpu: float = 0.0
     records: int = 0
@@ -49,14 +46,9 @@ class Candidate:
 
     def turn(self, number: int) -> None:
         """Load it for one turn."""
-        before, had = self.server.cpu(), self.stored() if self.stored is not None else 0
+        before = self.server.cpu()
         sent = Sending(self.host, self.signal, self.turns[number]).run()
         self.rates.append(sent.records / sent.seconds)
-        if self.stored is not None:
-            end = time.monotonic() + 120
-            while (now := self.stored() - had) < sent.records and time.monotonic() < end:
-                time.sleep(0.02)
-            self.stored_rates.append(now / (time.monotonic() - sent.began))
         self.cpu += self.server.cpu() - before
         self.records += sent.records
         self.refused += sent.refused
@@ -67,7 +59,6 @@ class Candidate:
         return {
             "records_a_second": round(statistics.median(self.rates)),
             "best_records_a_second": round(max(self.rates)),
-            "stored_a_second": round(statistics.median(self.stored_rates)) if self.stored_rates else None,
             "cpu_seconds_a_million": round(self.cpu / self.records * 1e6, 2),
             "records_a_second_of_its_core": round(self.records / self.cpu),
             "acknowledged_p50_ms": round(percentile(self.delays, 0.5) * 1e3, 1),
@@ -101,9 +92,8 @@ def measure(seconds: float = SHORTEST, *, peer: bool = True, profile: Path | Non
         missing = None
         if peer:
             try:
-                found = stack.enter_context(Phoenix(folder))
-                given = turns(traffic.spans(Shape(tag="c"), PEER_REQUESTS * ROUNDS, begin))
-                candidates.append(Candidate("phoenix, spans", found, found.host, "traces", given, found.stored))
+                found = stack.enter_context(Jaeger(folder))
+                candidates.append(Candidate(PEER, found, found.host, "traces", span_turns))
             except Unavailable as error:
                 missing = str(error)
         with on_other_cores():
@@ -115,10 +105,8 @@ def measure(seconds: float = SHORTEST, *, peer: bool = True, profile: Path | Non
             if isinstance(one.server, Monitor):
                 out[one.name]["file_mb"] = round(one.server.size() / 1e6, 1)
                 out[one.name]["taken"] = one.server.get("/health")["records"]
-            if isinstance(one.server, Phoenix):
-                out[one.name]["version"] = one.server.version
     if missing:
-        out["phoenix, spans"] = {"not measured": missing}
+        out[PEER] = {"not measured": missing}
     return out
 
 
@@ -131,18 +119,18 @@ def turns(bodies: list[Body]) -> list[list[Body]]:
 def rows(found: dict[str, Any]) -> list[Row]:
     """Return the rows of the table."""
     out = []
-    peer = found.get("phoenix, spans", {})
+    peer = found.get(PEER, {})
     for name, one in found.items():
-        if name.startswith("phoenix"):
+        if name == PEER:
             continue
         beside = "none"
         if name == "spans":
-            beside = f"Phoenix: {peer.get('not measured', 'not asked for')}"
-            if "stored_a_second" in peer:
-                ratio = one["records_a_second"] / max(1, peer["stored_a_second"])
+            beside = f"{PEER}: {peer.get('not measured', 'not asked for')}"
+            if "records_a_second" in peer:
+                ratio = one["cpu_seconds_a_million"] / peer["cpu_seconds_a_million"]
                 beside = (
-                    f"Phoenix {peer['version']} stores {peer['stored_a_second']:,}/s (ours takes {ratio:.0f} x, "
-                    "yet keeps operations and not each span), "
+                    f"{PEER}: {peer['records_a_second']:,}/s, {peer['cpu_seconds_a_million']:.1f} CPU s a million "
+                    f"(ours takes {ratio:.1f} times that, yet keeps operations and not each span), "
                     f"{peer['memory_peak_mb']:.0f} MB"
                 )
         met = None if name == "spans" else one["records_a_second"] >= BAR

@@ -25,6 +25,8 @@ from benchmarks.monitor.traffic import Body, Shape
 
 SHARES: Final = ((0.86, "update"), (0.91, "stage"), (0.97, "note"), (0.998, "wait"), (1.0, "end"))
 SECONDS: Final = full_or_short(12.0, 1.0)
+LAST: Final = full_or_short(5.0, 1.5)
+"""Seconds after the last request in which its frame may still come."""
 ENOUGH: Final = 0.95
 """Share of the records that must arrive in time for a figure to count at that rate."""
 PER_CLIENT: Final = 25 * 1024
@@ -112,7 +114,7 @@ def one(case: Case, seconds: float, profile: Path | None = None) -> dict[str, An
             clients = Clients(monitor.host, case.clients)
             try:
                 load = Load(monitor, bodies, case.rate)
-                time.sleep(1.5)
+                time.sleep(LAST)
                 frames, seen, used = clients.end(folder)
             finally:
                 clients.kill()
