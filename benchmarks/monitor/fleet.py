@@ -3,10 +3,10 @@
 python -m benchmarks.monitor.fleet HOST --operations 50000 --processes 5000 --seconds 60
 
 Each program has connections of its own: one for requests, and one that polls for commands. Its operations last two
-hours and are of all ages; each reports every 2% of its age, but at least every second and at most every 60 s, and moves
-through its stages. Every 5 minutes an event carries the whole state, others only what changed. A program without events
-sends a heartbeat every 15 s, and its metrics every 10 s. It prints a line of JSON when all operations have begun, and
-another one at the end.
+hours and are of all ages; each reports every 2% of its age, but at least every second and at most every 60 s, together
+with others of its program as the SDK has it, and moves through its stages. Every 5 minutes an event carries the whole
+state, others only what changed. A program without events sends a heartbeat every 15 s, and its metrics every 10 s. It
+prints a line of JSON when all operations have begun, and another one at the end.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmarks.harness import full_or_short
 from benchmarks.monitor.uplink import Uplink
 from otel_progress import __version__
 from otel_progress import semconv as s
+from otel_progress.live.engine.cadence import SHARE, Cadence, nearest
 from otel_progress.model import wire
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.snapshot import Progress, Snapshot, SpanIds, StageSnapshot
@@ -71,7 +72,7 @@ class Given(NamedTuple):
 
 def pause(age: float, *, live: bool) -> float:
     """Seconds between two plain updates at this age."""
-    return 1.0 if live else min(60.0, max(1.0, 0.02 * age))
+    return 1.0 if live else nearest(SHARE * age)
 
 
 @dataclass(eq=False)
@@ -217,6 +218,7 @@ class Program:
         self._resource, self._scope = otlp.resource(about), otlp.scope(s.SCOPE, __version__)
         self._series = b""
         self._due: list[tuple[float, int, Operation]] = []
+        self._pace = Cadence()
         self.links = Uplink(fleet.host, fleet.told)
         self.polls = Uplink(fleet.host, fleet.polled)
         self._beat_at = self._metrics_at = 0.0
@@ -256,7 +258,7 @@ class Program:
             if age >= LASTS:
                 self._new(now, 0.0)
             else:
-                heapq.heappush(self._due, (now + pause(age, live=self._given.live), number, operation))
+                heapq.heappush(self._due, (self._pace.due(pause(age, live=self._given.live), now), number, operation))
         if not items and now >= self._beat_at:
             items = [self._beat(now)]
         if items:

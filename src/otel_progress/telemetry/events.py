@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -13,7 +12,6 @@ from otel_progress import semconv as s
 from otel_progress.live import hooks, redaction
 from otel_progress.live.diagnosis.vitals import vitals
 from otel_progress.live.engine import process
-from otel_progress.live.engine.cadence import MOST
 from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
@@ -42,8 +40,6 @@ SAME: Final = 0.05
 """By how many seconds an elapsed time may differ from what its start says, to be left out."""
 LAGS: Final = 0.5
 """Seconds from which on the lag of an event loop is told with each heartbeat."""
-PAUSES: Final = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 45.0)
-"""Seconds to which the pause before the next update is rounded up, so that deltas seldom repeat it; then MOST."""
 _FIELD: Final = 6
 _FINAL: Final = frozenset(status.value for status in Status if status.final)
 _BAD_ENDS: Final = frozenset({Status.FAILED, Status.LOST, Status.INTERRUPTED})
@@ -235,9 +231,6 @@ class _State:
             self.elapsed = self.attributes.pop(s.ELAPSED, None)
             if snapshot.health is Health.PROGRESSING and (snapshot.idle or 0.0) < SAMPLED and s.IDLE in self.attributes:
                 self.attributes[s.IDLE] = 0.0
-            if snapshot.update_pause is not None and snapshot.update_pause < MOST:
-                place = bisect_left(PAUSES, snapshot.update_pause)
-                self.attributes[s.UPDATE_PAUSE] = PAUSES[place] if place < len(PAUSES) else MOST
 
     def _told(self, stage: StageSnapshot, now: float, ended: _Texts) -> StageText:
         """A stage as events tell it; one that ended is the same object each time, so its text is made once."""

@@ -6,11 +6,13 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import otel_progress as progress
 from otel_progress import semconv
 from otel_progress.live import hooks
-from otel_progress.live.engine.cadence import LEASE_MOST, MOST, SHARE, cadence
+from otel_progress.live.engine.cadence import LEASE_MOST, MOST, PARTS, SHARE, STEPS, Cadence, cadence
 from otel_progress.live.engine.commands import Commands
 from otel_progress.model.snapshot import Event
 from otel_progress.settings import LIVE
@@ -19,6 +21,8 @@ from otel_progress.testing import Capture, capture
 HOUR = 3600.0
 SAMPLE = 0.75
 """Seconds between two samples of the counts."""
+NEAREST = 1.3
+"""The ratio of 2% of an age and the step that it is rounded to, at most."""
 
 
 @pytest.fixture
@@ -54,15 +58,15 @@ def gaps(events: list[Event]) -> list[float]:
 
 
 def test_an_hour_of_movement_is_less_than_300_updates(captured: Capture) -> None:
-    """2% of the age, 1 s at least and 60 s at most: 267 in an hour, and some more in its first minute."""
+    """About 2% of the age, 1 s at least and 60 s at most: 267 in an hour, and some more in its first minute."""
     with progress.operation("job") as op:
         moves(captured, op, HOUR)
         found = updates(captured)
         assert 240 <= len(found) <= 300
         for sooner, gap in zip(found, gaps(found)):
             pause = min(MOST, SHARE * age(sooner))
-            assert gap <= max(1.0, pause) + 2 * SAMPLE + 0.01
-            assert gap >= (pause if pause > 1 else SAMPLE) - 0.01
+            assert gap <= max(1.0, NEAREST * pause) + 2 * SAMPLE + 0.01
+            assert gap >= max(SAMPLE, (1 - 1 / PARTS) * pause / NEAREST - SAMPLE) - 0.01
         since = op.snapshot().progress.completed - found[-1].snapshot.progress.completed
         assert abs(since - (HOUR - age(found[-1]))) < 1
 
@@ -87,10 +91,52 @@ def test_what_stopped_is_told_within_one_pause(captured: Capture) -> None:
         assert age(known) <= 600 + SHARE * 600 + 2 * SAMPLE
 
 
-@pytest.mark.parametrize(("given", "least", "most"), [(10, 10, 11.6), (LIVE, 0.2, 1.6)])
-def test_the_pause_can_be_set(given: float, least: float, most: float) -> None:
+def test_the_updates_of_a_process_leave_together(captured: Capture) -> None:
+    """Operations that began at any time have a few moments in common, so a request has the updates of many."""
+    together = [progress.operation("job").start() for _ in range(40) if captured.advance(1) is None]
+    captured.advance(600)
+    for _ in range(60):
+        for op in together:
+            op.advance()
+        captured.advance(1)
+    known = len(captured.events)
+    for _ in range(48):
+        for op in together:
+            op.advance()
+        captured.advance(1)
+    found = updates(captured, known)
+    assert len(found) >= 3 * len(together)
+    assert len({event.timestamp for event in found}) <= 6 * PARTS
+    for op in together:
+        op.complete()
+
+
+@given(st.sampled_from(STEPS), st.lists(st.floats(0.25, 100), min_size=1, max_size=20))
+def test_an_update_is_due_within_its_pause_and_not_long_before(pause: float, apart: list[float]) -> None:
+    """At one of its parts, which are the same for all operations of the process."""
+    pace, now, moments = Cadence(), 1000.0, []
+    for seconds in apart:
+        now += seconds
+        due = pace.due(pause, now)
+        assert now + (1 - 1 / PARTS) * pause - 0.001 <= due <= now + pause
+        moments.append(due)
+    offsets = [((moment - moments[0]) * PARTS / pause) % 1 for moment in moments]
+    assert all(min(one, 1 - one) < 0.01 for one in offsets)
+
+
+def test_what_never_waits_is_due_at_once() -> None:
+    """And a forked child chooses other moments than its parent."""
+    pace = Cadence()
+    assert pace.due(0.0, 5.0) == 5.0
+    before = pace.due(4.0, 100.0)
+    pace.forget()
+    assert pace.due(4.0, 100.6) % 1 != pytest.approx(before % 1, abs=0.1)
+
+
+@pytest.mark.parametrize(("interval", "least", "most"), [(10, 7.5 - SAMPLE, 11.6), (LIVE, 0.2, 1.6)])
+def test_the_pause_can_be_set(interval: float, least: float, most: float) -> None:
     """A number of seconds holds from the start and for ever; live means with each sample."""
-    with capture(update_interval=given) as captured, progress.operation("job") as op:
+    with capture(update_interval=interval) as captured, progress.operation("job") as op:
         moves(captured, op, 400)
         assert all(least <= gap <= most for gap in gaps(updates(captured))[1:])
 

@@ -15,6 +15,8 @@ INTERVAL: Final = 300.0
 SHORTEST: Final = 10.0
 """Seconds between two keyframes of a young operation, if it sends anything: at its start little is known. Then its age
 at the last keyframe counts."""
+LATE: Final = 1.0
+"""Seconds by which an event may come after it is due, as counts are sampled now and then."""
 ALWAYS: Final = frozenset(
     {
         semconv.OPERATION_STARTED,
@@ -38,7 +40,7 @@ def is_due(operation: OperationState, now: float, interval: float) -> bool:
         now: the time (s, monotonic).
         interval: seconds between two keyframes, at the most.
     """
-    if operation._keyframe is None or now >= operation._keyframe_at - operation._update_pause:
+    if operation._keyframe is None or now > operation._keyframe_at - operation._update_pause + LATE:
         return True
     last = operation._keyframe_at - interval
     age = 0.0 if operation._started is None else last - operation._started

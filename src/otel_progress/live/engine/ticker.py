@@ -582,7 +582,7 @@ class Ticker:
             if event in keyframes.ALWAYS or keyframes.is_due(operation, self._looked_at, self.keyframe_interval):
                 keyframes.sent(operation, operation._sequence, self._looked_at, self.keyframe_interval)
             operation._has_news = operation._hurries = False
-            operation._update_at = self._looked_at + operation._update_pause
+            operation._update_at = cadence.due(operation._update_pause, self._looked_at)
             operation._estimated, operation._estimated_at = estimated(shown(snapshot)), clock.monotonic()
             operation._shows_wait = short_waits.shows(snapshot)
             if operation._shows_wait and not operation._pauses:
