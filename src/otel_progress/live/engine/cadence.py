@@ -1,7 +1,7 @@
 """The cadence: how long a plain update waits after the last event of its operation, and who asked for all of them.
 
-The longer work has run, the less a new count tells: an update waits about 2% of the age of its operation. A monitor that
-shows an operation to somebody asks for all updates, for some seconds at a time.
+The longer work has run, the less a new count tells: an update waits about 2% of the age of its operation. A monitor
+that shows an operation to somebody asks for all updates, for some seconds at a time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Cadence:
     Attributes:
         fixed: the pause in seconds that somebody set; None follows the age.
         live_until: until when all operations are live (s, monotonic).
-        origin: a moment from which the parts of pauses count (s, monotonic); None until the first update of the process.
+        origin: from when the parts of pauses count (s, monotonic); None until the first update of the process.
     """
 
     def __init__(self) -> None:
