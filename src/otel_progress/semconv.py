@@ -382,5 +382,8 @@ METRICS: Final = (
 CONTROL_HEADER: Final = "Otel-Progress-Control"
 """The header of responses to OTLP logs that names the control channel; in gRPC, metadata in lower case."""
 
+DISCARDS_HEADER: Final = "Otel-Progress-Discards"
+"""The header of responses to OTLP metrics of a receiver that keeps none: `metrics`; in gRPC, metadata in lower case."""
+
 OTHER_STAGE: Final = "_other"
 """The label of stage names after the first 30 of an operation's name, and of operation names after the first 1000."""

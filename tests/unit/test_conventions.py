@@ -20,7 +20,7 @@ FILES = {path.name: path for path in sorted((ROOT / "conventions").glob("*.yaml"
 SCHEMA = json.loads((Path(__file__).parent / "weaver" / "semconv.schema.json").read_text(encoding="utf-8"))
 VECTORS = sorted((ROOT / "conformance" / "vectors").glob("*.json"))
 EVENTS = semconv.EVENTS | semconv.ITEM_EVENTS | semconv.GEN_AI_EVENTS | {semconv.EXCEPTION}
-NO_NAMES = {"SCOPE", "PREFIX", "CONTROL_HEADER", "OTHER_STAGE", "OF_STAGE", "GEN_AI_INVOKE_AGENT"}
+NO_NAMES = {"SCOPE", "PREFIX", "CONTROL_HEADER", "DISCARDS_HEADER", "OTHER_STAGE", "OF_STAGE", "GEN_AI_INVOKE_AGENT"}
 """Constants of semconv.py that are no names of attributes, events or metrics."""
 KINDS = {
     "string": {"stringValue"},

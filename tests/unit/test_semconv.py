@@ -14,7 +14,7 @@ from otel_progress import semconv
 
 SOURCE = Path(otel_progress.__file__).parent
 NAME = re.compile(r"\b(progress|gen_ai)\.[a-z_]+(\.[a-z_]+)*\b")
-STANDARD = re.compile(r"(service|process|host|exception|event)\.[a-z_]+(\.[a-z_]+)*|Otel-Progress-Control")
+STANDARD = re.compile(r"(service|process|host|exception|event)\.[a-z_]+(\.[a-z_]+)*|Otel-Progress-(Control|Discards)")
 """Names of OpenTelemetry's own conventions, and our header, as whole literals."""
 FILES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "semconv.py")
 

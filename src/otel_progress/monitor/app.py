@@ -168,7 +168,8 @@ class Monitor:
             return None
         try:
             control = None if self._is_wildcard else f"{self.url}{CONTROL_PATH}"
-            return GrpcIntake(self.core.offer, self.auth, options.host, options.grpc_port, control)
+            headers = self._headers(control)
+            return GrpcIntake(self.core.offer, self.auth, options.host, options.grpc_port, headers)
         except InvalidArgument as error:
             self._say(f"{error}; without gRPC: --grpc-port none")
             return None
@@ -221,11 +222,17 @@ class Monitor:
             (self._intake_health, *of_core, self.integrity.health, self.outlets.health, self._lifetime, *relay),
             wishes=self.wishes,
         )
-        intake = http.routes(self.take, headers={s.CONTROL_HEADER: CONTROL_PATH})
+        intake = http.routes(self.take, headers=self._headers(CONTROL_PATH))
         sessions = ClaudeCode(self._options.redact, keep_inputs=self._options.capture_inputs)
         hook = hooks.route(sessions, self.take, self._known)
         wrong: dict[Any, Any] = {HTTPException: error_as_json}
         return Guard(Starlette(routes=[*intake, hook, *api.routes()], exception_handlers=wrong), self.auth)
+
+    def _headers(self, control: str | None) -> http.BySignal:
+        """The headers of answers, by signal: the control channel, and that metrics are not kept unless forwarded."""
+        offered = {} if control is None else {s.CONTROL_HEADER: control}
+        kept = "metrics" in self._options.forward
+        return {"logs": offered, "metrics": {} if kept else {s.DISCARDS_HEADER: "metrics"}}
 
     async def _known(self, operation_id: str) -> Snapshot | None:
         """What is known of an operation."""
@@ -301,7 +308,7 @@ class Monitor:
             self.core.offer,
             self.auth.may_send,
             headers=(*SAFE_HEADERS, NO_STORE),
-            log_headers={s.CONTROL_HEADER: CONTROL_PATH},
+            more=self._headers(CONTROL_PATH),
         )
         logging.getLogger("uvicorn").addHandler(logging.NullHandler())
         return uvicorn.Config(

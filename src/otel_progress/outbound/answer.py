@@ -23,6 +23,7 @@ class Answer:
         reason: what the receiver answered, or why there is no answer; empty after a success.
         trouble: the same for people, with the cure.
         control: the control channel that the receiver offers.
+        discards: the receiver keeps nothing of this signal.
     """
 
     delivered: bool
@@ -35,6 +36,7 @@ class Answer:
     reason: str = ""
     trouble: Trouble | None = None
     control: str | None = None
+    discards: bool = False
 
 
 class SignalStatus:

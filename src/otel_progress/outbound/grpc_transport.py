@@ -13,7 +13,7 @@ from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.compression import Compression
 from otel_progress.outbound.otlp import rejected, retry_delay
-from otel_progress.semconv import CONTROL_HEADER
+from otel_progress.semconv import CONTROL_HEADER, DISCARDS_HEADER
 from otel_progress.settings import Endpoint, quiet_grpc
 
 METHODS: Final = {
@@ -127,10 +127,10 @@ def _asked(error: Any) -> float | None:
         return None
 
 
-def _control(call: Any) -> str | None:
-    """The control channel that the initial metadata of an answer offers."""
+def _header(call: Any, name: str) -> str | None:
+    """A header in the initial metadata of an answer."""
     try:
-        found = next((value for key, value in call.initial_metadata() or () if key == CONTROL_HEADER.lower()), None)
+        found = next((value for key, value in call.initial_metadata() or () if key == name.lower()), None)
     except Exception:
         return None
     return found if isinstance(found, str) else None
@@ -235,7 +235,8 @@ class GrpcTransport:
             reason = trouble.plain(f"{type(error).__name__}: {error}")
             return Answer(False, retry=True, unclear=True, reason=reason, trouble=wrong), ""
         refused, why = rejected(answer)
-        return Answer(True, rejected=refused, reason=trouble.plain(why), control=_control(in_flight)), ""
+        control, discards = _header(in_flight, CONTROL_HEADER), _header(in_flight, DISCARDS_HEADER) == self._signal
+        return Answer(True, rejected=refused, reason=trouble.plain(why), control=control, discards=discards), ""
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,7 +11,7 @@ from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.compression import Compression
 from otel_progress.outbound.deadline import seconds_of
 from otel_progress.outbound.otlp import rejected
-from otel_progress.semconv import CONTROL_HEADER
+from otel_progress.semconv import CONTROL_HEADER, DISCARDS_HEADER
 from otel_progress.settings import Endpoint
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class HttpTransport:
         page = trouble.web_page(self._endpoint, body)
         if _is_good(reply) and page is None:
             refused, why = rejected(body)
-            return Answer(True, rejected=refused, reason=trouble.plain(why), control=reply.headers.get(CONTROL_HEADER))
+            control, discards = reply.headers.get(CONTROL_HEADER), reply.headers.get(DISCARDS_HEADER) == self._signal
+            return Answer(True, rejected=refused, reason=trouble.plain(why), control=control, discards=discards)
         said = body[:200].decode("utf-8", "replace")
         reason = trouble.plain(f"HTTP {status} {said}")
         wrong = trouble.of_status(self._endpoint, self._signal, status, "" if page else said)

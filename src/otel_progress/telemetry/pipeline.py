@@ -104,6 +104,8 @@ class Pipeline:
         self._offered = offered
         self._heartbeat = heartbeat
         self._is_monitor = False
+        self.discards_series = False
+        """Whether the receiver said that it keeps no metrics."""
         self._announced = self.interval
         self._spoke_at = clock.monotonic()
         self._series: list[tuple[bytes, Delivered]] = []
@@ -298,6 +300,7 @@ class Pipeline:
             body, delivered = self._series.pop(0)
         answer = paced.send(body, deadline)
         if answer.delivered:
+            self.discards_series = answer.discards
             delivered()
             if answer.rejected > 0:
                 drops.add(s.DROP_REJECTED)

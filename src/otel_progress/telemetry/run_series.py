@@ -32,6 +32,8 @@ SOONEST: Final = 1.0
 """Seconds between two exports because verdicts changed, at least."""
 AT_ONCE: Final = 100
 """Operations that such an export takes at most; the others go with the next."""
+DISCARDED: Final = 60.0
+"""Seconds between two exports to a receiver that keeps no metrics: they find out whether that is still so."""
 Request = tuple[bytes, Callable[[], None]]
 T = TypeVar("T")
 
@@ -55,6 +57,7 @@ class RunSeries:
         self._most = settings.run_series_max
         self._everything = settings.run_series == EVERYTHING
         self._next = 0.0
+        self._asked_at = -DISCARDED
         self._shown: dict[str, Shown] = {}
         self._left_out: set[str] = set()
         self._pending: dict[str, bytes] = {}
@@ -87,6 +90,8 @@ class RunSeries:
         self._last(s.RUN_ACTIVE, self._shown.pop(key).active_head)
 
     def _last(self, metric: s.Metric, head: bytes, value: float = 0.0) -> None:
+        if self._pipeline.discards_series:
+            return
         if len(self._finals) >= FINALS:
             drops.add(s.DROP_OUTBOX)
             self._finals.pop(next(iter(self._finals)))
@@ -102,6 +107,9 @@ class RunSeries:
         due = now >= self._next
         if due:
             self._next = now + self._interval
+        if self._pipeline.discards_series and not (due and now - self._asked_at >= DISCARDED):
+            return
+        self._asked_at = now
         urgent = bool(self._urgent) and now >= self._urgent_from
         if not due and not self._news and not urgent:
             return

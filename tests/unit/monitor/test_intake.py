@@ -43,6 +43,7 @@ from otel_progress.monitor.intake.server import Intake
 from otel_progress.monitor.state import store
 from otel_progress.monitor.state.ledger import head_of, read
 from otel_progress.outbound import otlp
+from otel_progress.settings import Endpoint
 
 PROTOBUF, JSON = requests.PROTOBUF, requests.JSON
 LIMIT = 10_000
@@ -539,6 +540,26 @@ def test_request_above_the_size_of_a_part_is_taken_by_both_protocols(monitor: Se
     answer = monitor.post(bytes(requests.LARGEST + 1))
     assert answer.status == 413
     assert b"send smaller batches" in answer.body
+
+
+def test_what_it_does_not_keep_is_told(monitor: Served, tmp_path: Path) -> None:
+    """Answers to metrics say so, over HTTP and over gRPC, unless they are passed on; those to logs name the channel."""
+    grpc = pytest.importorskip("grpc")
+    for kind in (JSON, PROTOBUF):
+        answer = monitor.ask("POST", "/v1/metrics", b"{}" if kind == JSON else b"", {"Content-Type": kind})
+        assert (answer.status, answer.headers["Otel-Progress-Discards"]) == (200, "metrics")
+        assert "Otel-Progress-Control" not in answer.headers
+        answer = monitor.ask("POST", "/v1/logs", b"{}" if kind == JSON else b"", {"Content-Type": kind})
+        assert "Otel-Progress-Discards" not in answer.headers
+    with grpc.insecure_channel(f"127.0.0.1:{monitor.monitor.grpc_port}") as channel:
+        for signal, names in (("metrics", {"otel-progress-discards"}), ("logs", {"otel-progress-control"})):
+            service = next(name for name, one in SERVICES.items() if one == signal)
+            _, call = channel.unary_unary(f"/{service}/Export").with_call(b"", timeout=20)
+            assert {key for key, _ in call.initial_metadata() if key.startswith("otel-progress")} == names
+    forward = {"metrics": Endpoint("http/protobuf", "http://127.0.0.1:9/v1/metrics", ())}
+    with serving(tmp_path, forward=forward) as passes_on:
+        answer = passes_on.ask("POST", "/v1/metrics", b"", {"Content-Type": PROTOBUF})
+        assert (answer.status, "Otel-Progress-Discards" in answer.headers) == (200, False)
 
 
 def test_grpc_health(monitor: Served) -> None:

@@ -6,6 +6,7 @@ import gc
 import math
 import tracemalloc
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -522,6 +523,29 @@ def test_the_last_zero_is_kept_until_it_is_delivered(progress_capture: Capture) 
     receiver.answer = taken
     progress_capture.advance(60)
     assert actives(progress_capture, op.id) == [1.0, 0.0]
+
+
+def test_a_receiver_that_keeps_no_metrics_gets_them_once_a_minute(progress_capture: Capture) -> None:
+    """That shows when one that does has taken its place: from then on it has all, and no end that it can't know."""
+    receiver = progress_capture.metrics_receiver
+    taken = receiver.answer
+    with progress.operation("survey") as op:
+        progress_capture.advance(30)
+        often = len(exports(progress_capture))
+        receiver.answer = lambda body: replace(taken(body), discards=True)
+        progress_capture.advance(10)  # the first one that says so
+        progress_capture.advance(600)
+        seldom = len(exports(progress_capture)) - often
+        assert (often, seldom) == (2, 11)
+        with progress.operation("short"):
+            progress_capture.advance(20)
+        receiver.answer = taken
+        progress_capture.advance(60)
+        known = len(exports(progress_capture))
+        progress_capture.advance(60)
+        assert len(exports(progress_capture)) - known == 6
+    progress_capture.advance(1)
+    assert actives(progress_capture, op.id)[-1] == 0.0
 
 
 @pytest.mark.parametrize(

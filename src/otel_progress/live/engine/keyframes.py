@@ -40,7 +40,8 @@ def is_due(operation: OperationState, now: float, interval: float) -> bool:
         now: the time (s, monotonic).
         interval: seconds between two keyframes, at the most.
     """
-    if operation._keyframe is None or now > operation._keyframe_at - operation._update_pause + LATE:
+    at = operation._keyframe_at
+    if operation._keyframe is None or now >= at or now > at - operation._update_pause + LATE:
         return True
     last = operation._keyframe_at - interval
     age = 0.0 if operation._started is None else last - operation._started

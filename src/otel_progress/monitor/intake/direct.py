@@ -8,14 +8,14 @@ which says what is wrong.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from starlette.datastructures import Headers
 
 from otel_progress.monitor.intake.connection import BODY_SECONDS, HEAD_BYTES, Guarded
-from otel_progress.monitor.intake.http import accepted, is_usual, refusal
+from otel_progress.monitor.intake.http import BySignal, accepted, is_usual, refusal
 from otel_progress.monitor.intake.messages import SIGNALS
 from otel_progress.monitor.intake.requests import (
     JSON,
@@ -59,17 +59,19 @@ class DirectIntake:
         admit: Admit,
         *,
         headers: tuple[tuple[bytes, bytes], ...] = (),
-        log_headers: Mapping[str, str] | None = None,
+        more: BySignal | None = None,
     ) -> None:
-        """Responses carry `headers`, those to logs also `log_headers`."""
+        """Responses carry `headers`, and those of their signal in `more`."""
         self.offer = offer
         self.admit = admit
         self.reading = self.taken = 0
-        self._log_headers = log_headers
+        self._more = more or {}
         self._headers = headers
         self._lock = threading.Lock()
         self._answers: list[tuple[DirectRequest, Acknowledgement]] = []
-        self._usual = {signal: self._of(accepted(signal, Accepted(), False, self._more(signal))) for signal in SIGNALS}
+        self._usual = {
+            signal: self._of(accepted(signal, Accepted(), False, self._more.get(signal))) for signal in SIGNALS
+        }
 
     def protocol(self) -> type[DirectProtocol]:
         """The protocol of its connections, for uvicorn."""
@@ -98,10 +100,7 @@ class DirectIntake:
             return self._of(refusal(found, is_json))
         if not is_json and not found.rejected and not found.reason:
             return self._usual[signal]
-        return self._of(accepted(signal, found, is_json, self._more(signal)))
-
-    def _more(self, signal: str) -> Mapping[str, str] | None:
-        return self._log_headers if signal == "logs" else None
+        return self._of(accepted(signal, found, is_json, self._more.get(signal)))
 
     def _of(self, made: Response) -> tuple[bytes, bytes]:
         status = f"HTTP/1.1 {made.status_code} {HTTPStatus(made.status_code).phrase}\r\n".encode()

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from urllib.parse import unquote
 
-from otel_progress import semconv as s
 from otel_progress.errors import InvalidArgument, MissingDependency
 from otel_progress.monitor.auth import SEND
 from otel_progress.monitor.intake import reflection
@@ -29,6 +28,7 @@ from otel_progress.settings import quiet_grpc
 
 if TYPE_CHECKING:
     from otel_progress.monitor.auth import Auth
+    from otel_progress.monitor.intake.http import BySignal
 
 STREAMS: Final = 128
 """The most concurrent calls on one connection."""
@@ -63,8 +63,8 @@ class GrpcIntake:
         given_up: the number of calls aborted before their message arrived, to make room for others.
     """
 
-    def __init__(self, offer: Offer, auth: Auth, host: str, port: int, control: str | None) -> None:
-        """Bind a port; `control` is the URL of the control channel, sent with answers to logs.
+    def __init__(self, offer: Offer, auth: Auth, host: str, port: int, headers: BySignal) -> None:
+        """Bind a port; answers carry the `headers` of their signal as metadata.
 
         Raises:
             InvalidArgument: if the port is in use.
@@ -78,7 +78,9 @@ class GrpcIntake:
         self._grpc: Any = grpc
         self._offer = offer
         self._auth = auth
-        self._control = () if control is None else ((s.CONTROL_HEADER.lower(), control),)
+        self._metadata = {
+            signal: tuple((name.lower(), value) for name, value in more.items()) for signal, more in headers.items()
+        }
         self._reading: dict[asyncio.Future[bytes | None], None] = {}
         self.given_up = self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -136,8 +138,7 @@ class GrpcIntake:
             taken = await self._store(signal, body, context.peer(), token)
         except Refused as refused:
             await self._refuse(refused, context)
-        if signal == "logs":
-            await context.send_initial_metadata(self._control)
+        await context.send_initial_metadata(self._metadata.get(signal, ()))
         return response(signal, taken.rejected, taken.reason).SerializeToString()
 
     def _admit(self, context: Any) -> int | None:

@@ -32,15 +32,17 @@ _BROWSER: Final = ("origin", "sec-fetch-site")
 _UNREAD: Final = (403, 413, 415)
 """The status of answers that are given before a body was read."""
 
+BySignal = Mapping[str, Mapping[str, str]]
+"""Headers of responses, by signal."""
 Take = Callable[[Envelope], Awaitable[Accepted]]
 """Accepts a request, or raises `Refused`."""
 
 
-def routes(take: Take, *, most_bytes: int = LARGEST, headers: Mapping[str, str] | None = None) -> list[Route]:
-    """The routes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`; responses to logs carry `headers`."""
+def routes(take: Take, *, most_bytes: int = LARGEST, headers: BySignal | None = None) -> list[Route]:
+    """The routes `POST /v1/logs`, `/v1/metrics` and `/v1/traces`; responses carry the `headers` of their signal."""
 
     def route(signal: str) -> Route:
-        more = headers if signal == "logs" else None
+        more = (headers or {}).get(signal)
 
         async def export(request: Request) -> Response:
             kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -77,7 +79,8 @@ def application(
     async def opened(envelope: Envelope) -> Accepted:
         return take(envelope.open(most_bytes, most_records))
 
-    return Starlette(routes=routes(opened, most_bytes=most_bytes, headers=headers))
+    by_signal = None if headers is None else {"logs": headers}
+    return Starlette(routes=routes(opened, most_bytes=most_bytes, headers=by_signal))
 
 
 def _admit(request: Request, kind: str, most: int) -> None:
