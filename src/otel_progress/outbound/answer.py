@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from otel_progress.outbound import trouble
 from otel_progress.outbound.trouble import Trouble
+
+ASK_AGAIN: Final = 60.0
+"""Seconds between two requests of a signal of which the receiver keeps nothing: they find out whether that is so."""
 
 
 @dataclass(frozen=True)

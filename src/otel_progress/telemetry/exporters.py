@@ -18,7 +18,7 @@ from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.errors import MissingDependency
 from otel_progress.live.guard import drops
-from otel_progress.outbound.answer import Answer, SignalStatus
+from otel_progress.outbound.answer import ASK_AGAIN, Answer, SignalStatus
 from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.transport import OTLP, Transport, connect
 from otel_progress.outbound.trouble import Trouble
@@ -167,10 +167,14 @@ class OtlpMetrics:
         """Prepare to send to this endpoint; nothing is opened."""
         self._otlp = OtlpSender("metrics", endpoint)
         self._encode = _encoder("metrics_encoder", "encode_metrics")
+        self._not_before = 0.0
 
     def export(self, data: MetricsData) -> None:
-        """Send metrics."""
-        self._otlp.send(self._encode(data).SerializeToString())
+        """Send metrics; to a receiver that keeps none only now and then."""
+        now = clock.monotonic()
+        if now >= self._not_before:
+            answer = self._otlp.send(self._encode(data).SerializeToString())
+            self._not_before = now + ASK_AGAIN if answer.discards else 0.0
 
     def shutdown(self) -> None:
         """Close the connection."""

@@ -18,6 +18,7 @@ from otel_progress.live.state import Change
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Status
 from otel_progress.outbound import otlp
+from otel_progress.outbound.answer import ASK_AGAIN
 from otel_progress.settings import EVERYTHING, Settings
 from otel_progress.telemetry.outbox import REQUEST_BYTES
 from otel_progress.telemetry.run_points import POINT_BYTES, Points, Shown, labels
@@ -32,8 +33,6 @@ SOONEST: Final = 1.0
 """Seconds between two exports because verdicts changed, at least."""
 AT_ONCE: Final = 100
 """Operations that such an export takes at most; the others go with the next."""
-DISCARDED: Final = 60.0
-"""Seconds between two exports to a receiver that keeps no metrics: they find out whether that is still so."""
 Request = tuple[bytes, Callable[[], None]]
 T = TypeVar("T")
 
@@ -57,7 +56,7 @@ class RunSeries:
         self._most = settings.run_series_max
         self._everything = settings.run_series == EVERYTHING
         self._next = 0.0
-        self._asked_at = -DISCARDED
+        self._asked_at = -ASK_AGAIN
         self._shown: dict[str, Shown] = {}
         self._left_out: set[str] = set()
         self._pending: dict[str, bytes] = {}
@@ -107,7 +106,7 @@ class RunSeries:
         due = now >= self._next
         if due:
             self._next = now + self._interval
-        if self._pipeline.discards_series and not (due and now - self._asked_at >= DISCARDED):
+        if self._pipeline.discards_series and not (due and now - self._asked_at >= ASK_AGAIN):
             return
         self._asked_at = now
         urgent = bool(self._urgent) and now >= self._urgent_from

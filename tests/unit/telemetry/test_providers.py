@@ -15,8 +15,9 @@ from opentelemetry.sdk.resources import Resource
 import otel_progress as progress
 from otel_progress import semconv
 from otel_progress.live import hooks
-from otel_progress.settings import Settings, read
-from otel_progress.telemetry import providers
+from otel_progress.outbound.answer import Answer
+from otel_progress.settings import Endpoint, Settings, read
+from otel_progress.telemetry import exporters, providers
 from otel_progress.telemetry.metrics import ByName
 from otel_progress.testing import Capture
 
@@ -160,3 +161,32 @@ def test_the_buckets_are_worth_their_price() -> None:
     assert len(bill.BUCKETS) < len(bill.OLD_BUCKETS)
     assert sum(now) <= sum(before)
     assert now[-1] < before[-1]
+
+
+def test_a_receiver_that_keeps_no_metrics_gets_them_once_a_minute(
+    made: Any, monkeypatch: pytest.MonkeyPatch, progress_capture: Capture
+) -> None:
+    """However many operations start and end; when one that does takes its place, it has all from the next one on."""
+    sent: list[bytes] = []
+    answer = Answer(True, discards=True)
+
+    class Receiver:
+        def send(self, body: bytes) -> Answer:
+            sent.append(body)
+            return answer
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(exporters, "connect", lambda *_: Receiver())
+    exports = made()
+    exports.exporter._exporters = [exporters.OtlpMetrics(Endpoint("http/protobuf", "http://localhost:4318", ()))]
+    for _ in range(18):
+        with progress.operation("job"):
+            exports.ten_seconds()
+    assert len(sent) == 3
+    answer = Answer(True)
+    for _ in range(6):
+        with progress.operation("job"):
+            exports.ten_seconds()
+    assert len(sent) == 3 + 6
