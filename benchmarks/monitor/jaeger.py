@@ -18,7 +18,7 @@ class Unavailable(Exception):
 class Jaeger(Server):
     """A Jaeger with its own disk, which acknowledges what it has stored, as the monitor does."""
 
-    version = build.target("jaeger").version
+    version = build.PARTS["jaeger"].version
 
     def __init__(self, folder: Path) -> None:
         """Start it on free ports.
