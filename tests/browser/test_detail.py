@@ -35,6 +35,14 @@ def test_header(open_page):
     expect(page).to_have_title("(5 in trouble) survey · otel-progress")
 
 
+def test_a_link_shows_the_operation_without_the_stream(open_page, stub):
+    """It is asked for while the page is still being read; nothing that comes later has to ask again."""
+    page = open_page("#/")
+    page.route("**/stream*", lambda route: route.abort())
+    page.goto(f"{stub.url}/?#/operations/survey-1")
+    expect(page.locator(".title h1")).to_have_text("survey")
+
+
 def test_time_left_in_words(open_page, world):
     """What is stuck has no estimate and says so; a wait delays one, unless it is for the children that give it."""
     now = time.time()

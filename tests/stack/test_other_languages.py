@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,11 @@ def language(request: pytest.FixtureRequest) -> str:
 
 
 @contextmanager
-def emitting(monitor: Served, language: str, mode: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """The program, ended at last, and the id of its operation."""
+def emitting(monitor: Served, language: str, mode: str, *before: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The program, after the words of a command, ended at last, and the id of its operation."""
     key = f"{language}-{mode}-{os.urandom(4).hex()}"
     env = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": monitor.monitor.url}
-    process = subprocess.Popen([str(built(language)), key, mode], env=env, stderr=subprocess.PIPE)
+    process = subprocess.Popen([*before, str(built(language)), key, mode], env=env, stderr=subprocess.PIPE)
     try:
         yield key, process
     finally:
@@ -96,6 +97,17 @@ def test_hang_is_stuck_and_can_be_cancelled(monitor: Served, language: str) -> N
     found = shown(monitor, key)
     assert (found["state"], stages(found)) == ("cancelled", [("fetch", "completed", 4), ("load", "cancelled", 10)])
     assert "wrong data" in found["reason"]
+
+
+def test_it_can_be_cancelled_below_run(monitor: Served, language: str) -> None:
+    """`otel-progress run` names the monitor's address, at another port than its own, as one that may be followed."""
+    run = (sys.executable, "-m", "otel_progress.cli", "run", "--")
+    with emitting(monitor, language, "hang", *run) as (key, process):
+        assert wait_for(monitor, key, "stuck")["control"]
+        answer = monitor.ask("DELETE", f"/operations/{key}?wait=20&reason=wrong+data")
+        assert (answer.status, answer.json["state"]) == (200, "obeyed")
+        assert process.wait(LONG) == 1
+    assert shown(monitor, key)["state"] == "cancelled"
 
 
 def test_killed_process_is_lost(monitor: Served, language: str) -> None:

@@ -57,10 +57,15 @@ export class Reporter {
     const post = (url: URL, body: object) =>
       fetch(url, { method: "POST", headers, body: JSON.stringify(body), signal: this.closed.signal, redirect: "error" });
     const logs = new URL("/v1/logs", this.endpoint);
-    const offer = (await post(logs, {})).headers.get("otel-progress-control"); // exporters hide the headers of answers
+    let offer: string | null = null;
+    for (let pause = 250; offer === null && pause < 10_000; pause *= 2) { // `otel-progress run` offers it a moment later
+      offer = (await post(logs, {})).headers.get("otel-progress-control"); // exporters hide the headers of answers
+      if (offer === null) await new Promise((resolve) => setTimeout(resolve, pause));
+    }
     if (offer === null) return;
     const channel = new URL(offer, logs);
-    if (channel.origin !== logs.origin) return; // a receiver must not make us send requests elsewhere
+    // A receiver must not make us send requests elsewhere, unless the user names the address, as `otel-progress run` does.
+    if (channel.origin !== logs.origin && channel.origin !== process.env.OTEL_PROGRESS_CONTROL) return;
     let answers: object[] = [];
     while (!this.closed.signal.aborted) {
       try {

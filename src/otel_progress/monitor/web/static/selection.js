@@ -104,7 +104,10 @@ async function work() {
   busy = false;
 }
 
-const linesOf = (id, query) => pathOf(id, `/events?limit=${PAGE}&${query}${withUpdates.peek() ? "" : `&event=${QUIET_EVENTS}`}`);
+// A declaration, as an operation in the page's address is asked for while this file is still being read.
+function linesOf(id, query) {
+  return pathOf(id, `/events?limit=${PAGE}&${query}${withUpdates.peek() ? "" : `&event=${QUIET_EVENTS}`}`);
+}
 
 async function newer(id, mine) {
   const known = feed.peek();
