@@ -69,7 +69,7 @@ from otel_progress.monitor.state.verdicts import Observer
 
 if TYPE_CHECKING:
     from otel_progress.model.states import Label
-    from otel_progress.monitor.state.ledger import Process
+    from otel_progress.monitor.state.ledger import Process, ReportedEvent
     from otel_progress.monitor.state.store import Store
     from otel_progress.monitor.state.watcher import Gone, Watcher
 
@@ -176,6 +176,7 @@ class Core:
             on_aside=self._put_aside,
             on_drop=self._dropped,
             on_rival=self._rivalled,
+            on_late=self._heard_late,
         )
         self.observer = Observer(self.ledger, clock.monotonic())
         self.inbox = Inbox(self.observer.was_deaf)
@@ -685,8 +686,13 @@ class Core:
         process = self.ledger.processes.get(entry.instance)
         if entry.open and isinstance(entry.said, Record) and process is not None and process.is_judged_outside:
             self.observer.unjudged.hear(entry, entry.pending or entry.said)
-        else:
+        elif entry.open or entry.presumed is not None:
             self.observer.unjudged.forget(entry.head.operation_id)
+        else:
+            self.observer.unjudged.end(entry)
+
+    def _heard_late(self, entry: Entry, late: ReportedEvent, now: float) -> None:
+        self.observer.unjudged.hear_late(entry, late, now)
 
     def _touch_above(self, entry: Entry) -> None:
         """The rows of its ancestors change with an operation, as they show its figures and its health."""
