@@ -98,14 +98,13 @@ class Job:
     unsent = 0
 
     def __init__(self, endpoint: str, service: str, *arguments: object, **env: str) -> None:
-        self._errors = tempfile.TemporaryFile("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.load_job", *map(str, arguments)],
             cwd=ROOT,
             env={**clean_environment(), "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_SERVICE_NAME": service, **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
@@ -126,9 +125,7 @@ class Job:
 
     def end(self) -> None:
         """Ask it to end, and wait."""
-        self.process.communicate("\n", timeout=PATIENCE)
-        self._errors.seek(0)
-        said = self._errors.read()
+        _, said = self.process.communicate("\n", timeout=PATIENCE)
         print(said, end="", file=sys.stderr)
         if self.process.returncode:
             raise SystemExit(f"a job ended with exit code {self.process.returncode}")
