@@ -346,7 +346,7 @@ class Entry:
 def keyframe_of(event: ReportedEvent) -> int | None:
     """The sequence of the keyframe that a delta names; None for an event that carries the whole operation."""
     named = event.brief.get(s.KEYFRAME)
-    return named if type(named) is int else None
+    return named if is_whole(named) else None
 
 
 def bare(head: Head) -> Snapshot:
