@@ -18,6 +18,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -94,7 +95,13 @@ def patiently(ask: Callable[[], Answer]) -> Answer:
 
 
 class Job:
-    """A program of load_job.py, running."""
+    """A program of load_job.py, running.
+
+    Attributes:
+        unsent: the ends of operations that it said it could not send, once it has ended.
+    """
+
+    unsent = 0
 
     def __init__(self, endpoint: str, service: str, *arguments: object, **env: str) -> None:
         self.process = subprocess.Popen(
@@ -103,6 +110,7 @@ class Job:
             env={**clean_environment(), "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_SERVICE_NAME": service, **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
 
@@ -123,9 +131,11 @@ class Job:
 
     def end(self) -> None:
         """Ask it to end, and wait."""
-        self.process.communicate("\n", timeout=PATIENCE)
+        _, said = self.process.communicate("\n", timeout=PATIENCE)
+        print(said, end="", file=sys.stderr)
         if self.process.returncode:
             raise SystemExit(f"a job ended with exit code {self.process.returncode}")
+        self.unsent = sum(int(number) for number in re.findall(r"(\d+) ends? of (?:an )?operations?", said))
 
 
 @dataclass
@@ -272,6 +282,7 @@ class Result:
     run_series: float = 0
     streams: int = 0
     ended: tuple[float, float] = (0, 0)
+    unsent: int = 0
     spans: float = 0
     lost: float = 0
     verdicts: dict[str, float] = field(default_factory=dict)
@@ -323,6 +334,7 @@ def measure(stack: Stack) -> Result:
         result.threads = [json.loads(job.line("over")) for job in jobs]
         for job in [*jobs, probe]:
             job.end()
+        result.unsent = sum(job.unsent for job in jobs)
     complete(stack, result)
     return result
 
@@ -385,6 +397,7 @@ def table(result: Result) -> str:
         "from a point to Prometheus": str(result.metric_delays),
         "by the dashboard": ", ".join(f"{number:,.0f} {name}" for name, number in result.verdicts.items()),
         "ends in VictoriaLogs, in Prometheus": f"{result.ended[0]:,.0f}, {result.ended[1]:,.0f} of {OPERATIONS:,}",
+        "ends that processes said they could not send": f"{result.unsent:,}",
         "spans passed on": f"{result.spans:,.0f} of {SPANS:,}",
         "dropped by the SDK": drops,
         "refused or lost by the Collector": f"{result.lost:g}",

@@ -30,6 +30,7 @@ def figures(collector_binary: Path) -> dict[str, str]:
 
 def test_nothing_is_lost(figures: dict[str, str]) -> None:
     """The end of each operation is in VictoriaLogs and Prometheus, each span is exported, and nothing is dropped."""
+    assert figures["ends that processes said they could not send"] == "0"
     assert figures["ends in VictoriaLogs, in Prometheus"] == f"{OPERATIONS}, {OPERATIONS} of {OPERATIONS}"
     spans = OPERATIONS * 4 + 1  # three stages each, and the probe
     assert figures["spans passed on"] == f"{spans} of {spans}"

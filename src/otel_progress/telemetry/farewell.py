@@ -46,10 +46,9 @@ class Farewell:
             return
         self._over = final
         try:
+            ends, others = (0, 0) if replaced else self._unreported()  # first: one may be on its way to the pipeline
             events, trouble = self._pipeline.unsent(final=final)
-            if not replaced:
-                ends, others = self._unreported()
-                events = Unsent(events.ends + ends, events.others + others)
+            events = Unsent(events.ends + ends, events.others + others)
             if is_late_answer_of_run(trouble):
                 events, trouble = Unsent(), None
             spans, of_spans = self._spans()

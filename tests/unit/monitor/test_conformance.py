@@ -91,11 +91,15 @@ class Channel:
 
     def __init__(self, monitor: Parts) -> None:
         self._monitor = monitor
-        self._control = Control()
-        self._wishes = Wishes(monitor.core, monitor.hub, self._control)
+        self.open()
         self._loop = asyncio.new_event_loop()
         self._ids: dict[str, str] = {}
         """The ids of commands, by the name that the vector has for each."""
+
+    def open(self) -> None:
+        """Begin with the monitor, which may have been restarted."""
+        self._control = Control()
+        self._wishes = Wishes(self._monitor.core, self._monitor.hub, self._control)
 
     def cancel(self, key: str, reason: str) -> None:
         """A user of the monitor asks it to cancel an operation."""
@@ -168,6 +172,7 @@ def test_state_is_that_of_the_vector(monitor: Parts, fake: FakeClock, channel: C
             continue
         if step.get("restart"):
             monitor.restart()
+            channel.open()
             continue
         if "cancel" in step:
             channel.cancel(step["cancel"], step["reason"])

@@ -6,11 +6,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from monitor_parts import parts, request_of
+from monitor_parts import Parts, parts, request_of
 
 import otel_progress as progress
 from otel_progress import Snapshot
@@ -259,6 +260,73 @@ def test_more_than_64_stages_of_which_some_left_the_list(progress_capture: Captu
 
 
 # -- the monitor
+
+
+def deliver(monitor: Parts, *raws: bytes) -> None:
+    """Let a process send these to a monitor."""
+    monitor.take(request_of(*(otlp.chunk(2, raw) for raw in raws)))
+
+
+def of_monitor(monitor: Parts) -> Snapshot:
+    """What a monitor knows of the operation; the curve depends on what it heard."""
+    found = monitor.core.ledger.find("a")
+    assert found is not None
+    return replace(found.snapshot, curve=())
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_restarts_between_change_nothing(story: list[bytes], data: st.DataObject) -> None:
+    """With the newest delta and its keyframe, in any order, the state is that of a reader that heard everything."""
+    last = data.draw(st.integers(0, len(story) - 1))
+    before = story[: last + 1]
+    needed = [raw for raw in before if number(raw) in (number(story[last]), named(story[last]))]
+    kept = data.draw(st.lists(st.sampled_from(before), max_size=8))
+    with TemporaryDirectory() as folder, parts(Path(folder) / "m.db") as monitor:
+        for raw in (story[0], *data.draw(st.permutations([*kept, *needed]))):
+            deliver(monitor, raw)
+            known, lacking = of_monitor(monitor), monitor.core.ledger.health()
+            monitor.restart()
+            assert (of_monitor(monitor), monitor.core.ledger.health()) == (known, lacking)
+        whole = Ledger()
+        hear(whole, *before)
+        assert of_monitor(monitor) == replace(state(whole), curve=())
+        assert monitor.core.ledger.health() == {}
+
+
+@pytest.mark.parametrize("is_presumed_lost", [False, True])
+def test_a_delta_that_waits_outlasts_a_restart(tmp_path: Path, story: list[bytes], is_presumed_lost: bool) -> None:
+    """The keyframe is asked for at once, and completes it; after a presumed loss, too."""
+    first, deltas, second, more = split(story)
+    whole = Ledger()
+    hear(whole, second, more[1])
+    with parts(tmp_path / "monitor.db") as monitor:
+        deliver(monitor, first, deltas[0], more[1])
+        if is_presumed_lost:
+            monitor.core.ledger.presume_lost("a", "not heard of")
+            monitor.core.journal.save_changes()
+        monitor.restart()
+        assert ("a" in monitor.core.ledger.lacking) is not is_presumed_lost
+        deliver(monitor, second)
+        assert of_monitor(monitor) == replace(state(whole), curve=())
+        monitor.restart()
+        assert of_monitor(monitor) == replace(state(whole), curve=())
+
+
+def test_a_presumed_loss_is_undone_after_a_restart_by_a_delta_without_its_keyframe(
+    tmp_path: Path, story: list[bytes]
+) -> None:
+    """It is a sign of life: what the last keyframe said is the state until the next one."""
+    first, deltas, _, more = split(story)
+    with parts(tmp_path / "monitor.db") as monitor:
+        deliver(monitor, first, deltas[0])
+        monitor.core.ledger.presume_lost("a", "not heard of")
+        monitor.core.journal.save_changes()
+        monitor.restart()
+        assert monitor.row()["status"] == "lost"
+        deliver(monitor, more[0])
+        assert (monitor.row()["status"], of_monitor(monitor).status.value) == ("running", "running")
+        assert not [stage.path for stage in of_monitor(monitor).stages if stage.status.value == "lost"]
 
 
 @pytest.mark.parametrize("is_presumed_lost", [False, True])

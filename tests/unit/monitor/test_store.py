@@ -615,7 +615,9 @@ def test_older_file_tells_by_who_judges_which_events_another_sdk_sent(path: Path
     operations = [kept(one.instance, instance=one.instance) for one in processes]
     with_store(path, lambda store: store.write(Batch(operations=operations, processes=processes)))
     with closing(sqlite3.connect(path)) as db:
-        db.executescript("ALTER TABLE operations DROP COLUMN is_foreign; PRAGMA user_version = 5;")
+        for column in ("is_foreign", "waiting"):
+            db.execute(f"ALTER TABLE operations DROP COLUMN {column}")
+        db.execute("PRAGMA user_version = 5")
     with_store(path, lambda store: check([one.is_foreign for one in open_in(store)] == [True, False]))
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from monitor_parts import WALL, Parts, beat_of, names, parts, request_of, seconds
 
 from otel_progress import clock
@@ -17,7 +14,7 @@ from otel_progress import semconv as s
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.monitor.state import judging
-from otel_progress.monitor.state.unjudged import SHORTEST, ConcludedStall
+from otel_progress.monitor.state.unjudged import SHORTEST
 from otel_progress.outbound import otlp
 from otel_progress.testing import FakeClock
 
@@ -267,25 +264,6 @@ def test_refuted_stall_is_not_known_after_a_restart(node: Emitter, fake: FakeClo
     node.live(fake, 1)
     assert node.monitor.health() == "progressing"
     assert node.monitor.core.judging.stuck == set()
-
-
-@given(
-    times=st.lists(st.floats(-0.5, 40.0), min_size=1, max_size=20),
-    delay=st.floats(0.0, 20.0),
-    limit=st.sampled_from([4.0, 10.0]),
-)
-def test_only_a_stall_that_was_none_is_refuted(times: list[float], delay: float, limit: float) -> None:
-    """Whatever clock says when the events happened: if it is right, and leaves a gap of the limit, the stall stands."""
-    times = sorted(times)
-    stall = ConcludedStall(0.0, 0.0, limit)
-    said, refuted = 0.0, False
-    for at in times:
-        stall, said = stall.with_gap(at - said), at
-        refuted = refuted or stall.is_refuted(at, times[-1] + delay)
-    if max(b - a for a, b in itertools.pairwise([0.0, *times])) >= limit or times[0] < 0:
-        assert not refuted
-    elif delay == 0:
-        assert refuted
 
 
 def test_clock_that_is_set_forward_is_no_pause(node: Emitter, fake: FakeClock) -> None:

@@ -236,6 +236,16 @@ def test_many_that_are_lacking_are_asked_for_in_parts(wishing: Wishing) -> None:
     assert [len(wish["ids"]) for wish in found] == [wishes.KEYFRAMES, 1]
 
 
+def test_a_process_that_was_away_is_asked_when_it_polls(wishing: Wishing) -> None:
+    """After a start the monitor knows what it lacks before the processes are back."""
+    wishing.run("a")
+    wishing.monitor.core.ledger.lacking["a"] = None
+    for _ in range(20):
+        wishing.wishes.look()
+        wishing.clock.sleep(1)
+    assert {"do": "keyframe", "ids": ["a"]} in wishing.poll()
+
+
 def test_a_process_that_left_is_forgotten(wishing: Wishing) -> None:
     """Nothing waits for ever for one that polls no more."""
     wishing.run("a")

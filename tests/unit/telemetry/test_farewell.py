@@ -175,6 +175,23 @@ def test_ends_that_there_was_no_time_to_emit_are_counted(
     assert said.startswith(f"{1000 - emitted:d} ends of operations could not be sent") == (emitted < 1000)
 
 
+def test_ends_behind_the_one_that_is_told_are_counted(progress_capture: Capture) -> None:
+    """The process may end in the middle of a round: what that one has not told yet is not lost without a word."""
+    running = [progress.operation("survey").start() for _ in range(100)]
+    progress_capture.look()
+    counted = []
+
+    def look(event: Event, _: object) -> None:
+        if event.name == semconv.OPERATION_ENDED:
+            counted.append(registry.unreported()[0])
+
+    hooks.sinks.append(look)
+    for operation in running:
+        operation.complete()
+    progress_capture.look()
+    assert counted == list(range(100, 0, -1))
+
+
 def test_the_whole_end_keeps_to_its_deadline(progress_capture: Capture) -> None:
     """Emitting stops in time for sending, however many events wait."""
     for _ in range(5000):

@@ -69,7 +69,7 @@ STALLS: Final = 500
 """Operations reported as stuck in one round; further ones follow in the next rounds."""
 KEYFRAMES: Final = 50
 """Keyframes in one round that do not wait for the budget, as the operation is stuck, looping or waiting."""
-PORTION: Final = 100
+PORTION: Final = 20
 """Changes that are emitted between two looks at `emit_until`."""
 BACKLOG: Final = 8_000
 """Changes in the last round from which on an ended operation sends no stage events, only its end."""
@@ -268,15 +268,16 @@ class Ticker:
                 _leave_out(change[2], now - slept, change[2]._ended)
 
     def _take_changes(self, now: float) -> None:
+        """Tell what changed; a change stays in the registry until it is told, as the process may end before that."""
         changes = registry.changes
-        taken = [changes.popleft() for _ in range(len(changes))]
-        folds = self.hurries and len(taken) > BACKLOG
-        ended = {change[1] for change in taken if change[0] == semconv.OPERATION_ENDED} if folds else set()
-        for start in range(0, len(taken), PORTION):
-            if self._late():
-                changes.extendleft(reversed(taken[start:]))
-                return
-            portion = taken[start : start + PORTION]
+        waiting = len(changes)
+        folds = self.hurries and waiting > BACKLOG
+        ended = {change[1] for change in changes.copy() if change[0] == semconv.OPERATION_ENDED} if folds else set()
+        while waiting > 0 and not self._late():
+            portion = [changes[place] for place in range(min(PORTION, waiting, len(changes)))]
+            if not portion:
+                return  # nobody wants them any more
+            waiting -= len(portion)
             for see in tuple(hooks.on_change):
                 for change in portion:
                     safely(see, change)
@@ -286,6 +287,8 @@ class Ticker:
                     safely(_note_stage, change[0], change[1], change[2], now)
                 else:
                     safely(self._tell, change, now)
+                with suppress(IndexError):
+                    changes.popleft()
 
     def _late(self) -> bool:
         """Whether there is no time left to emit."""

@@ -47,5 +47,14 @@ def _sound(value: Any, depth: int) -> Any:
     return value
 
 
+def whole_texts(value: Any) -> Any:
+    """The value with a question mark for each unpaired surrogate in its texts."""
+    if isinstance(value, dict):
+        return {_utf8(key): whole_texts(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [whole_texts(item) for item in value]
+    return _utf8(value) if isinstance(value, str) else value
+
+
 def _utf8(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()

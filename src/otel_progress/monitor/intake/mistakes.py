@@ -244,6 +244,15 @@ def _wrong_order(event: Event) -> Iterator[Mistake]:
         yield Mistake("order", s.SEQUENCE, words)
 
 
+def sequence_anew(given: int, known: int, later: float) -> Mistake:
+    """An event that is newer by its time, but older by its number than another one of its attempt."""
+    words = (
+        f"{s.SEQUENCE} must rise within an attempt: {given} is the number of an event {later:.0f} s after that with "
+        f"{known}, so it counts as older; a run that begins anew needs a {s.START_TIME} of its own"
+    )
+    return Mistake("order", s.SEQUENCE, words)
+
+
 def _wrong_json(attributes: Mapping[str, Any]) -> Iterator[Mistake]:
     bad, texts = False, JSON_TEXTS & attributes.keys()
     for key in texts:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, Union
 
 from otel_progress.monitor.intake import json_parts, request_parts, request_size
+from otel_progress.monitor.intake.json_text import whole_texts
 from otel_progress.monitor.intake.messages import (
     RECORD_PATH,
     REQUESTS,
@@ -319,11 +320,22 @@ def _parse_json(signal: str, body: bytes, most: int, attributes: int) -> Parcel:
             f"the request holds more than {request_size.OBJECTS} objects or {request_size.TOKENS} values; {_SMALLER}",
         )
     try:
-        message = from_json(signal, _with_base64(json.loads(body)))
+        message = _from_json(signal, _with_base64(json.loads(body)))
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise Refused(400, f"the body is not a JSON message of {signal}: {str(error)[:200]}") from None
     packed = message.SerializeToString()
     return Parcel(signal, message, packed, _largest_record(packed, most), Allowance(attributes))
+
+
+def _from_json(signal: str, given: Any) -> Any:
+    """The message; a text that was cut in the middle of a character loses that half, as JavaScript cuts them."""
+    try:
+        return from_json(signal, given)
+    except ValueError:
+        whole = whole_texts(given)
+        if whole == given:
+            raise
+        return from_json(signal, whole)
 
 
 def _with_base64(value: Any) -> Any:

@@ -27,6 +27,7 @@ from otel_progress.monitor.intake.mistakes import (
     newer_schema,
     no_instance,
     refusal,
+    sequence_anew,
     shared_instance,
     unknown_event,
 )
@@ -47,7 +48,7 @@ from otel_progress.monitor.intake.requests import (
 from otel_progress.monitor.state import foreign_traces
 from otel_progress.monitor.state.archive import Archive
 from otel_progress.monitor.state.aside import Aside
-from otel_progress.monitor.state.attempts import is_same_attempt
+from otel_progress.monitor.state.attempts import is_same_attempt, is_same_start
 from otel_progress.monitor.state.clocks import Clocks
 from otel_progress.monitor.state.faults import Faults
 from otel_progress.monitor.state.history import History
@@ -69,7 +70,7 @@ from otel_progress.monitor.state.verdicts import Observer
 
 if TYPE_CHECKING:
     from otel_progress.model.states import Label
-    from otel_progress.monitor.state.ledger import Process
+    from otel_progress.monitor.state.ledger import Head, Process, ReportedEvent
     from otel_progress.monitor.state.store import Store
     from otel_progress.monitor.state.watcher import Gone, Watcher
 
@@ -99,6 +100,8 @@ NAME: Final = 60
 """The most characters of the name of a sender in a message."""
 BREATHE: Final = 0.2
 """Seconds after which a request that takes long lets small ones of others through."""
+LATER: Final = 1.0
+"""Seconds by which an event must have happened later than the newest one for its number to be called wrong."""
 SLICED: Final = 200
 """The most events of a process that are taken at a time."""
 SMALL: Final = 256 * 1024
@@ -176,6 +179,7 @@ class Core:
             on_aside=self._put_aside,
             on_drop=self._dropped,
             on_rival=self._rivalled,
+            on_late=self._heard_late,
         )
         self.observer = Observer(self.ledger, clock.monotonic())
         self.inbox = Inbox(self.observer.was_deaf)
@@ -540,6 +544,8 @@ class Core:
             return
         self._taking += 1
         key = head.operation_id
+        if group.scope != s.SCOPE:
+            self._examine_order(record, head, group)
         if not instance.startswith(MARK):
             self._absorb_spans(record.trace, key)
         elif known is not None and known.head.started_at != head.started_at:
@@ -560,6 +566,20 @@ class Core:
             self.journal.touch(key)
         if wanted:
             stored.append(StoredEvent(record, head, group.resource, held))
+
+    def _examine_order(self, record: Record, head: Head, group: records.Group) -> None:
+        """Tell a program without our SDK that an event of it counts as older than one that happened before it."""
+        entry = self.ledger.operations.get(head.operation_id)
+        if entry is None or entry.said is record or entry.pending is record or not entry.open or head.status.final:
+            return
+        mine, later = entry.head, head.timestamp - entry.newest_at
+        if (
+            later > LATER
+            and head.sequence <= mine.sequence
+            and is_same_start(head, mine)
+            and mine.attempt == head.attempt
+        ):
+            self._complain(sequence_anew(head.sequence, mine.sequence, later), group)
 
     def _load_for(self, record: Record) -> None:
         """Load what is stored of an operation before an event changes it."""
@@ -685,8 +705,13 @@ class Core:
         process = self.ledger.processes.get(entry.instance)
         if entry.open and isinstance(entry.said, Record) and process is not None and process.is_judged_outside:
             self.observer.unjudged.hear(entry, entry.pending or entry.said)
-        else:
+        elif entry.open or entry.presumed is not None:
             self.observer.unjudged.forget(entry.head.operation_id)
+        else:
+            self.observer.unjudged.end(entry)
+
+    def _heard_late(self, entry: Entry, late: ReportedEvent, now: float) -> None:
+        self.observer.unjudged.hear_late(entry, late, now)
 
     def _touch_above(self, entry: Entry) -> None:
         """The rows of its ancestors change with an operation, as they show its figures and its health."""

@@ -136,6 +136,7 @@ class History:
         *,
         stage: str | None = None,
         timestamp: float | None = None,
+        behind: HistoryEvent | None = None,
     ) -> None:
         """Add an event that nobody reported.
 
@@ -147,12 +148,16 @@ class History:
             branches: the branches that it is about.
             stage: the path of its stage; by default the first branch, if that is a stage.
             timestamp: when it happened; by default now.
+            behind: another inferred event that it follows at the same time, whatever was reported since.
         """
         own = dict(own or {}) | ({s.STUCK_BRANCHES: branches} if branches else {})
         if stage is None and branches and branches[0] in {one.path for one in entry.snapshot.stages}:
             stage = branches[0]
         head = entry.head
         number = head.sequence * INFERRED + self._ledger.revision % INFERRED
+        if behind is not None:
+            timestamp, base = behind.timestamp, -behind.sequence // INFERRED * INFERRED
+            number = base + (-behind.sequence + INFERRED // 2) % INFERRED
         found = HistoryEvent(
             head.operation_id,
             head.started_at or 0.0,

@@ -79,6 +79,8 @@ class Judging:
             self.rounds.forget(key)
             self._journal.dead.discard(key)
             self.overdue.discard(key)
+            if key in self.stuck and self._observer.unjudged.take_refuted(key):
+                self._stalls.conclude_end(entry, is_refuted=True)
             self.stuck.discard(key)
             self._stalls.drop(key)
 
@@ -120,6 +122,8 @@ class Judging:
 
     def judge(self, now: float) -> None:
         """Judge what may have changed, and what that changes in turn."""
+        for key in self._observer.unjudged.take_back():
+            self._take_back(key)
         while entries := self.rounds.due(now):
             for entry in entries:
                 if self._ledger.operations.get(entry.head.operation_id) is entry:
@@ -127,6 +131,16 @@ class Judging:
                     self.rounds.looked(entry, now)
                 if len(self._ledger.operations) > SNAPSHOTS:
                     entry.release_snapshot()
+
+    def _take_back(self, operation_id: str) -> None:
+        """The last stall of an operation was none: this round reports it, or corrects the history if it is over."""
+        if operation_id in self.stuck:
+            self.rounds.mark(operation_id)
+            return
+        entry = self._ledger.operations.get(operation_id)
+        if entry is not None and self._observer.unjudged.take_refuted(operation_id):
+            self._stalls.take_out(entry)
+            self._journal.touch(operation_id)
 
     def _judge(self, entry: Entry, now: float) -> None:
         self._observer.advance(entry, now)

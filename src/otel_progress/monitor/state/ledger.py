@@ -346,7 +346,7 @@ class Entry:
 def keyframe_of(event: ReportedEvent) -> int | None:
     """The sequence of the keyframe that a delta names; None for an event that carries the whole operation."""
     named = event.brief.get(s.KEYFRAME)
-    return named if type(named) is int else None
+    return named if is_whole(named) else None
 
 
 def bare(head: Head) -> Snapshot:
@@ -445,6 +445,8 @@ class Ledger:
         on_part: called with the id of each operation that lost a child.
         rolled: the attempt and shown ratio of operations whose ratio is rolled up from children, by id.
         on_rival: called with an operation when an older run of its id is found to be alive.
+        on_late: called with an operation, an event of the same attempt that says all and did not become its state, as a
+            newer one is known, and when it was heard.
         lacking: the ids of operations whose newest keyframe is missing and is to be asked for, the oldest first.
         incomplete: the ids of all operations whose newest keyframe is missing.
     """
@@ -463,6 +465,7 @@ class Ledger:
     on_drop: Callable[[str], None] | None = None
     on_part: Callable[[str], None] | None = None
     on_rival: Callable[[Entry], None] | None = None
+    on_late: Callable[[Entry, ReportedEvent, float], None] | None = None
     rolled: dict[str, tuple[int, Shown]] = field(default_factory=dict)
     revision: int = 0
     lacking: dict[str, None] = field(default_factory=dict)
@@ -493,6 +496,7 @@ class Ledger:
         named, before = keyframe_of(event), self.find(head.operation_id)
         head = _settled(head, before, instance)
         known = None if before is None else self._run_of(before, head, instance)
+        is_whole = named is None
         if known is None:  # of another attempt, or unknown: what a delta says itself is better than nothing
             self._apply(head, instance, now, before, event)
         elif named is None:
@@ -500,6 +504,7 @@ class Ledger:
             self._complete(event, head, instance, now)
         elif known.keyframe is not None and known.keyframe.brief.get(s.SEQUENCE) == named:
             event.build_on(known.keyframe)
+            is_whole = True
             head = _settled(head_of(event) or head, before, instance)
             self._apply(head, instance, now, before, event)
         elif known.is_partial:
@@ -511,6 +516,9 @@ class Ledger:
             self.lacking[head.operation_id] = None
         else:
             self.lacking.pop(head.operation_id, None)
+        is_late = is_whole and known is not None and entry is not None and entry.said is not event
+        if is_late and entry is not None and self.on_late is not None:
+            self.on_late(entry, event, now)
         return head
 
     def _seen_to_end(self, event: ReportedEvent, head: Head, instance: str, now: float) -> None:
@@ -725,6 +733,8 @@ class Ledger:
         revision = entry.revision
         self._put(entry)
         entry.revision = revision
+        if entry.lacks_keyframe:
+            self.lacking[entry.head.operation_id] = None
 
     def drop(self, operation_id: str) -> None:
         """Drop an ended operation from memory."""

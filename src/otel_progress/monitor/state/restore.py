@@ -55,13 +55,13 @@ def entry_of(kept: StoredOperation, heard_at: float | None = None) -> Entry:
         kept.owner,
         counted=1 if said is None else said.counted,
     )
-    before = None
+    before, waiting = None, _waiting_in(kept)
     if kept.presumed:
         earlier = head._replace(status=Status.RUNNING, sequence=head.sequence - 1)
-        before = Entry(earlier, kept.instance, heard_at, said=record)
-        before.number, before.keyframe = kept.attempt, keyframe or before.keyframe
+        before = Entry(earlier, kept.instance, heard_at, said=keyframe or record)  # the record is the inferred end
+        before.number, before.keyframe, before.pending = kept.attempt, keyframe or before.keyframe, waiting
     entry = Entry(head, kept.instance, heard_at, said=record, presumed=before)
-    entry.number, entry.keyframe = kept.attempt, keyframe or entry.keyframe
+    entry.number, entry.keyframe, entry.pending = kept.attempt, keyframe or entry.keyframe, waiting
     entry.wait_start = waits.after(None, waits.start_in(record, head), head.sequence - 1)
     entry.rolled = shown_of(kept.rolled)
     entry.revision = kept.revision
@@ -80,6 +80,11 @@ def _keyframe_in(kept: StoredOperation, record: Record) -> Record | None:
     its, own = head_of(found), head_of(record)
     same = its is not None and own is not None and is_same_attempt(its, own, same_process=True)
     return found if same and named in (None, found.brief.get(s.SEQUENCE)) else None
+
+
+def _waiting_in(kept: StoredOperation) -> Record | None:
+    """The stored delta that waits for its keyframe."""
+    return None if kept.waiting is None else parse_record(kept.waiting, is_foreign=kept.is_foreign)
 
 
 def _curve_of(told: str) -> Curve | None:
@@ -130,7 +135,7 @@ def _wait_of(entry: Entry) -> bytes:
 
 def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperation:
     """An operation, as it is stored; `dead` holds those whose process was reported dead."""
-    head = entry.head
+    head, waiting = entry.head, (entry.presumed or entry).pending
     return StoredOperation(
         head.operation_id,
         head.name,
@@ -146,11 +151,12 @@ def kept_of(entry: Entry, ledger: Ledger, dead: Container[str]) -> StoredOperati
         entry.instance,
         entry.revision,
         ledger.search_text(entry),
-        _raw_of(entry) + _observed(entry.heard_at - entry.heard_later),
+        _raw_of(entry) + _observed(entry.heard_at),
         entry.presumed is not None,
         head.operation_id in dead,
         rolled_of(ledger.rolled.get(head.operation_id, (entry.number, entry.rolled)), entry.number),
         isinstance(entry.said, Record) and entry.said.is_foreign,
+        waiting.raw if isinstance(waiting, Record) else None,
         aside=entry.open and head.operation_id not in ledger.operations,
     )
 

@@ -29,6 +29,7 @@ class StoredOperation(NamedTuple):
         dead: whether its process was reported dead.
         rolled: the shown ratio, if it is rolled up from children; as JSON text.
         is_foreign: whether no SDK of ours sent the newest event; then a missing ratio follows from the counts.
+        waiting: the newest delta that waits for its keyframe, if there is one; then `raw` is older.
         keyframe: the event on which the newest one builds, if it does not carry the whole state; as it is read, since
             it is written apart.
         aside: whether it has not ended, but was put aside: it is stored among those that ended, until it is heard of.
@@ -53,6 +54,7 @@ class StoredOperation(NamedTuple):
     dead: bool = False
     rolled: str | None = None
     is_foreign: bool = False
+    waiting: bytes | None = None
     keyframe: bytes | None = None
     aside: bool = False
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from otel_progress.monitor.state.history import History
     from otel_progress.monitor.state.ledger import Entry, Head, Ledger
     from otel_progress.monitor.state.listener import CoreListeners
+    from otel_progress.monitor.state.saved import HistoryEvent
     from otel_progress.monitor.state.store import Store
     from otel_progress.monitor.state.verdicts import Observer
 
@@ -130,11 +131,18 @@ class Stalls:
 
     def conclude_end(self, entry: Entry, *, is_refuted: bool = False) -> None:
         """Report the end of a stall that the monitor concluded; one that late events refute ends when it began."""
-        since = self.stuck_since(entry) if is_refuted else None
-        words = "was not stuck: its events arrived late" if is_refuted else "is not stuck any more"
-        self._history.infer(entry, s.RECOVERED, words, timestamp=since)
+        if not (is_refuted and self.take_out(entry)):
+            self._history.infer(entry, s.RECOVERED, "is not stuck any more")
         self._reported.pop(entry.head.operation_id, None)
-        self._listeners.concluded(entry, "recovered")
+        if entry.open:
+            self._listeners.concluded(entry, "recovered")
+
+    def take_out(self, entry: Entry) -> bool:
+        """The last stall that the monitor concluded was none: it ends when it began; returns whether there was one."""
+        begun = [event for event in self._stored(entry) if event.event == s.STALLED and event.sequence < 0]
+        if begun:
+            self._history.infer(entry, s.RECOVERED, "was not stuck: its events arrived late", behind=begun[-1])
+        return bool(begun)
 
     def take_back(self, entry: Entry, now: float) -> None:
         """A reported stall is overruled, as a child in another process became known: report its end."""
@@ -176,18 +184,19 @@ class Stalls:
 
     def stuck_since(self, entry: Entry) -> float | None:
         """After a start: since when an operation is stuck according to its history, in Unix seconds."""
-        head = entry.head
-        rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=RECALLED)
-        mine = [event for _, event in rows if event.started_at == (head.started_at or 0.0)]
-        newest = max(mine, key=lambda event: (event.timestamp, event.event == s.RECOVERED), default=None)
+        newest = max(self._stored(entry), key=lambda event: (event.timestamp, event.event == s.RECOVERED), default=None)
         return newest.timestamp if newest is not None and newest.event == s.STALLED else None
 
     def recall(self, entry: Entry) -> None:
         """After a start: a stall that is in no history was held back."""
+        reported = stuck_branches(self._stored(entry))
+        if not reported:
+            self.held[entry.head.operation_id] = {}
+        else:
+            self._reported[entry.head.operation_id] = dict.fromkeys(reported)
+
+    def _stored(self, entry: Entry) -> list[HistoryEvent]:
+        """The stalls of this attempt and their ends in the store, in the order in which they were stored."""
         head = entry.head
         rows = self._store.events(head.operation_id, before=2**62, names=(s.STALLED, s.RECOVERED), limit=RECALLED)
-        reported = stuck_branches(event for _, event in rows if event.started_at == (head.started_at or 0.0))
-        if not reported:
-            self.held[head.operation_id] = {}
-        else:
-            self._reported[head.operation_id] = dict.fromkeys(reported)
+        return [event for _, event in rows if event.started_at == (head.started_at or 0.0)]

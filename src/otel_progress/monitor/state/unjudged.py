@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_progress import semconv as s
 from otel_progress.model.fields import UNDERWAY
@@ -24,6 +24,8 @@ from otel_progress.model.health import NOT_MOVING, hold
 from otel_progress.model.snapshot import Snapshot, Wait
 from otel_progress.model.status import Health, Status
 from otel_progress.model.values import finite
+from otel_progress.monitor.state.concluded_stalls import ConcludedStalls, Moment
+from otel_progress.monitor.state.ledger import read
 
 if TYPE_CHECKING:
     from otel_progress.monitor.state.ledger import Entry, ReportedEvent
@@ -50,33 +52,6 @@ SHORTEST: Final = 60.0
 """The shortest such limit in seconds."""
 
 
-class ConcludedStall(NamedTuple):
-    """A stall, and what was heard since it was concluded.
-
-    Attributes:
-        said: when the operation had moved last, by the sender.
-        heard: when that was heard.
-        limit: the limit that it reached, in seconds.
-        gap: the longest time without progress since then, by the sender; infinite if its clock was set back.
-    """
-
-    said: float
-    heard: float
-    limit: float
-    gap: float = 0.0
-
-    def with_gap(self, gap: float) -> ConcludedStall:
-        """After one more time without progress."""
-        return self._replace(gap=max(self.gap, gap if gap >= 0 else math.inf))
-
-    def is_refuted(self, said: float, heard: float) -> bool:
-        """Whether it was none: up to this sign of progress no time without any can have reached the limit.
-
-        What the times of the events leave of the time that passed, as when the clock was set, may all be such a time.
-        """
-        return self.gap + max(0.0, (heard - self.heard) - (said - self.said)) < self.limit
-
-
 @dataclass
 class _Movement:
     """When an operation moved last; `heard` times are monotonic, `said` ones of the sender's clock.
@@ -90,8 +65,6 @@ class _Movement:
         gaps: how many times without progress ended with progress.
         longest: the longest of them, in seconds.
         stuck: whether it is stuck.
-        stall: that stall, unless it began before this monitor started.
-        refuted: whether the last stall was none, as events that arrived late showed.
         again: since when a stuck one moves again.
         proven: whether the time before this monitor started counts, too: it was stuck by then.
     """
@@ -104,8 +77,6 @@ class _Movement:
     gaps: int = 0
     longest: float = 0.0
     stuck: bool = False
-    stall: ConcludedStall | None = None
-    refuted: bool = False
     again: float | None = None
     proven: bool = False
 
@@ -116,32 +87,82 @@ class Unjudged:
     def __init__(self) -> None:
         """None yet."""
         self._known: dict[str, _Movement] = {}
+        self._stalls = ConcludedStalls()
+        self._refuted: set[str] = set()
 
     def covers(self, operation_id: str) -> bool:
         """Whether the monitor judges this operation."""
         return operation_id in self._known
 
     def forget(self, operation_id: str) -> None:
-        """It ended, or left memory, or its process judges it."""
-        self._known.pop(operation_id, None)
+        """It left memory, or its process judges it."""
+        known = self._known.pop(operation_id, None)
+        if known is not None or self._stalls:
+            self._stalls.forget(operation_id)
+            self._refuted.discard(operation_id)
+
+    def end(self, entry: Entry) -> None:
+        """An operation ended; its last stall may still turn out to be none."""
+        key, head = entry.head.operation_id, entry.head
+        known = self._known.pop(key, None)
+        if known is not None and known.stuck:
+            at = Moment(head.sequence, head.timestamp, entry.heard_at, known.signature)
+            if self._stalls.end(key, at):
+                self._refuted.add(key)
 
     def hear(self, entry: Entry, newest: ReportedEvent) -> None:
         """The newest event of an open operation was heard: it was applied, or waits for its keyframe."""
-        seen, known = entry.snapshot, self._known.get(entry.head.operation_id)
-        attempt, at = (entry.number, entry.head.started_at), entry.newest_at
-        mark, idle = _signature(seen, entry.pending), newest.brief.get(s.IDLE)
+        key, known = entry.head.operation_id, self._known.get(entry.head.operation_id)
+        seen, attempt, at = entry.snapshot, (entry.number, entry.head.started_at), entry.newest_at
+        mark, waits = _signature(seen, entry.pending), _waits(seen)
         if known is None or known.attempt != attempt:
-            known = self._known[seen.operation_id] = _Movement(attempt, mark, at, entry.heard_at)
-        elif not finite(idle) and (mark != known.signature or newest.event in _MOVES):
-            _move(known, at, entry.heard_at)
-        elif isinstance(idle, (int, float)) and finite(idle) and at - idle > known.said:
-            _move(known, at - idle, entry.heard_at - idle)
-        known.signature, known.waits = mark, _waits(seen)
+            self.forget(key)
+            known = self._known[key] = _Movement(attempt, mark, at, entry.heard_at)
+            known.waits = waits
+            return
+        idle = newest.brief.get(s.IDLE)
+        if isinstance(idle, (int, float)) and finite(idle):
+            moved = at - idle > known.said
+            at, heard = at - idle, entry.heard_at - idle
+        else:
+            moved, heard = mark != known.signature or newest.event in _MOVES, entry.heard_at
+        if moved:
+            _move(known, at, heard)
+            now = Moment(newest.brief.get(s.SEQUENCE, 0), at, heard, mark, waits=waits)
+            if known.stuck and self._stalls.hear(key, now):
+                self._take_back(key)
+        known.signature, known.waits = mark, waits
+
+    def hear_late(self, entry: Entry, late: ReportedEvent, now: float) -> None:
+        """An event was heard that says all, and of which newer ones are known: `take_back` says what follows."""
+        key = entry.head.operation_id
+        seen = read(late) if key in self._stalls else None
+        if seen is None:
+            return
+        idle = late.brief.get(s.IDLE)
+        at, moves = late.time / 1e9, late.event in _MOVES
+        if isinstance(idle, (int, float)) and finite(idle):
+            at, moves = at - idle, True
+        self._stalls.hear_late(key, Moment(seen.sequence, at, now, _signature(seen), moves, _waits(seen)))
+
+    def take_back(self) -> list[str]:
+        """The operations whose last stall was none, as events that were heard late since the last call show."""
+        found = self._stalls.refuted()
+        for key in found:
+            self._take_back(key)
+        return found
+
+    def _take_back(self, operation_id: str) -> None:
+        self._refuted.add(operation_id)
+        known = self._known.get(operation_id)
+        if known is not None:
+            known.stuck, known.again = False, None
 
     def recall(self, entry: Entry, now: float, stuck_for: float | None) -> None:
         """An operation was loaded after a start; if it was stuck already, for how many seconds."""
         attempt, seen = (entry.number, entry.head.started_at), entry.snapshot
-        known = self._known[seen.operation_id] = _Movement(attempt, _signature(seen), seen.timestamp, entry.heard_at)
+        mark = _signature(seen, entry.pending)
+        known = self._known[seen.operation_id] = _Movement(attempt, mark, entry.newest_at, entry.heard_at)
         if stuck_for is not None:  # it was reported when the limit was reached
             idle = stuck_for + (_named_limit(seen) or SHORTEST)
             known.said, known.heard, known.stuck, known.proven = _NONE, now - idle, True, True
@@ -176,8 +197,8 @@ class Unjudged:
 
         It recovers when it has moved for the hold time, and was never idle for half its limit in it.
         """
-        known = self._known[entry.head.operation_id]
-        seen = entry.snapshot
+        key, seen = entry.head.operation_id, entry.snapshot
+        known = self._known[key]
         limit, idle = _limit(seen, known)[0], self.idle(entry, now, since)
         if _waits(seen):
             known.stuck, known.again = False, None
@@ -185,8 +206,10 @@ class Unjudged:
             return
         elif not known.stuck:
             if idle >= limit:
-                known.stuck, known.refuted = True, False
-                known.stall = ConcludedStall(known.said, known.heard, limit)
+                known.stuck = True
+                self._refuted.discard(key)
+                sequence = entry.head.sequence if entry.pending is None else entry.pending.brief.get(s.SEQUENCE, 0)
+                self._stalls.begin(key, Moment(sequence, known.said, known.heard, known.signature), limit)
         elif idle >= limit / 2:
             known.again = None
         elif known.again is None:
@@ -196,10 +219,8 @@ class Unjudged:
 
     def take_refuted(self, operation_id: str) -> bool:
         """Whether its last stall was none; this is told once."""
-        known = self._known.get(operation_id)
-        found = known is not None and known.refuted
-        if known is not None:
-            known.refuted = False
+        found = operation_id in self._refuted
+        self._refuted.discard(operation_id)
         return found
 
     def next_look(self, entry: Entry, now: float, since: float) -> float:
@@ -232,10 +253,6 @@ def _waits(seen: Snapshot) -> bool:
 def _move(known: _Movement, said: float, heard: float) -> None:
     if not known.waits and known.said > _NONE:  # the longer of both: a limit that is too short is a false alarm
         known.gaps, known.longest = known.gaps + 1, max(known.longest, said - known.said, heard - known.heard)
-    if known.stuck and known.stall is not None:
-        known.stall = known.stall.with_gap(said - known.said)
-        if known.stall.is_refuted(said, heard):
-            known.stuck, known.stall, known.again, known.refuted = False, None, None, True
     known.said, known.heard, known.proven = said, heard, False
 
 

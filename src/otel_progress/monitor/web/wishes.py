@@ -40,6 +40,8 @@ AGAIN: Final = 5.0
 """Seconds until a whole event of the same operation is asked for again."""
 ASKED: Final = 20_000
 """The most operations that are remembered as asked for a whole event."""
+AWAY: Final = 60.0
+"""Seconds for which a whole event waits to be asked for until its process polls, as after a start of the monitor."""
 _NOTHING: Final = frozenset[str]()
 
 Wish = dict[str, Any]
@@ -88,8 +90,8 @@ class Wishes:
         """Operations whose own stream has a reader, while not all are live."""
         self._seen: dict[str, frozenset[str]] = {}
         """Operations on screens, by process, while not all are live."""
-        self._lacking: dict[str, dict[str, None]] = {}
-        """Operations of which whole events are lacking, by process."""
+        self._lacking: dict[str, dict[str, float]] = {}
+        """Operations of which whole events are lacking, by process, and since when."""
         self._asked: dict[str, float] = {}
         control.wishes = self
 
@@ -119,8 +121,9 @@ class Wishes:
         self._all = len(self._core.labels) < ROOM
         self._seen = {} if self._all else self._on_screens(now)
         self._take_lacking(now)
-        for instance in [one for one in self._lacking if not self._control.connected(one)]:
-            del self._lacking[instance]
+        for instance, lacking in list(self._lacking.items()):
+            if max(lacking.values()) + AWAY < now and not self._control.connected(instance):
+                del self._lacking[instance]
         about = None if self._all else {*self._seen, *self._lacking}
         self._control.wake(about, lambda instance, pid: bool(self._wanted(instance, pid, now)))
         for key in [key for key, lease in self._leases.items() if lease.until < now]:
@@ -180,6 +183,4 @@ class Wishes:
             self._asked[key] = now
             if len(self._asked) > ASKED:
                 del self._asked[next(iter(self._asked))]
-            instance = declared_instance(entry.instance)
-            if self._control.connected(instance):
-                self._lacking.setdefault(instance, {})[key] = None
+            self._lacking.setdefault(declared_instance(entry.instance), {})[key] = now
