@@ -60,6 +60,8 @@ _BRIEF: Final[Mapping[str, str]] = {
     s.PROCESS_PID: "int_value",
 }
 """The attributes that are decoded at once, with their usual type; the others are decoded on demand."""
+_OF_EVENTS: Final = _BRIEF.keys() - STATE
+"""Those of them that a delta does not inherit."""
 _USUAL: Final[Mapping[str, tuple[str, str]]] = {name: (name, form) for name, form in _BRIEF.items()}
 _OWN: Final = s.EVENT_ATTRIBUTES | {s.EXIT_CODE, s.EXIT_SIGNAL, s.EXIT_OUT_OF_MEMORY, s.EXIT_STDERR}
 _WHOLE: Final = frozenset({s.OPERATION_ID, s.OPERATION_PARENT_ID, s.CURVE})
@@ -97,7 +99,7 @@ class Record:
         trace: the trace id, 16 bytes or none.
     """
 
-    __slots__ = ("_message", "_raw", "base", "brief", "event", "is_foreign", "own", "time", "trace")
+    __slots__ = ("_message", "_raw", "_unsets", "base", "brief", "event", "is_foreign", "own", "time", "trace")
 
     def __init__(self, event: str, message: LogRecord, *, is_foreign: bool = False) -> None:
         """Read a record with one of our event names."""
@@ -108,6 +110,7 @@ class Record:
         self.trace: bytes = message.trace_id
         self._message: LogRecord | None = message
         self._raw = b""
+        self._unsets = False
         self.brief: dict[str, Any] = {}
         self.own: dict[str, Any] = _NOTHING
         brief, usual = self.brief, _USUAL.get
@@ -121,6 +124,8 @@ class Record:
                 found = getattr(value, form) or _scalar(value)
                 if found is not None or value.WhichOneof(_KIND) is not None:  # without a value it counts as missing
                     brief[name] = found
+            elif key == s.UNSET:
+                self._unsets = True
             elif not plain and _is_own(event, key):
                 if self.own is _NOTHING:
                     self.own = {}
@@ -137,9 +142,12 @@ class Record:
 
     def build_on(self, keyframe: Record) -> None:
         """Put a delta on its keyframe."""
-        gone = self._unset()
-        inherited = {key: value for key, value in keyframe.brief.items() if key in STATE and key not in gone}
-        self.base, self.brief = keyframe, {**inherited, **self.brief}
+        own = self.brief
+        brief = {**keyframe.brief, **own}
+        for key in _OF_EVENTS | self._unset() if self._unsets else _OF_EVENTS:
+            if key not in own:
+                brief.pop(key, None)
+        self.base, self.brief = keyframe, brief
         if self.event == s.UPDATED and s.STAGE_PATH not in self.brief and s.STAGE_CURRENT in self.brief:
             self.brief[s.STAGE_PATH] = self.brief[s.STAGE_CURRENT]
 

@@ -46,6 +46,8 @@ def is_same_attempt(one: Said, other: Said, same_process: bool) -> bool:
     """
     if one.attempt != other.attempt:
         return False
+    if one.started_at == other.started_at and same_process:
+        return True
     if one.started_at is None or other.started_at is None:
         return same_process
     if is_same_start(one, other):

@@ -11,7 +11,7 @@ If log events report on the same trace, whether before the spans or after them, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -44,6 +44,8 @@ SETTLED: Final = 60.0
 """Seconds without a span after which the caller of an ended span counts as outside."""
 _ERROR: Final = 2
 _REMOTE: Final = 0x200
+_READ: Final = frozenset({s.OPERATION_ID, s.GEN_AI_AGENT, *s.INPUT_TOKENS, *s.OUTPUT_TOKENS})
+"""The attributes that are read of a span that is only a stage."""
 HOMES: Final = 16
 """The most processes of a trace that are told apart."""
 
@@ -56,7 +58,7 @@ class _SpanPosition(NamedTuple):
 
 
 class _End(NamedTuple):
-    """The end of a span that may be the end of the operation; times in ns."""
+    """The end of a span, which is a stage or may be the end of the operation; times in ns."""
 
     name: str
     started: int
@@ -67,6 +69,11 @@ class _End(NamedTuple):
     above: bytes
     attributes: Mapping[str, Any]
     agent: str | None
+
+    @property
+    def elapsed(self) -> float:
+        """How long it took, in seconds."""
+        return (self.ended - self.started) / 1e9
 
 
 @dataclass
@@ -81,6 +88,7 @@ class _Trace:
         root: the end of the root span.
         rooted: the instance of the process that sent the root span.
         entries: the ends of spans that were called from another process.
+        stages: the ends of the newest spans below the root, and the stages that were known before this monitor started.
     """
 
     homes: dict[str, dict[str, Any]]
@@ -100,7 +108,7 @@ class _Trace:
     """The ids of operations that its spans name."""
     agent: str | None = None
     places: dict[bytes, _SpanPosition] = field(default_factory=dict)
-    stages: list[tuple[bytes, StageSnapshot]] = field(default_factory=list)
+    stages: list[_End | StageSnapshot] = field(default_factory=list)
     folded: int = 0
     folded_seconds: float = 0.0
     usage: SpanUsage = field(default_factory=SpanUsage)
@@ -175,7 +183,7 @@ class ForeignTraces:
                     allowance.left -= len(span.attributes)
                     if not ((allowance.left >= 0 and not is_large) or allowance.covers(span, is_large)):
                         continue
-                    attributes = records.to_dict(span.attributes)
+                    attributes = _attributes_of(span)
                     if self._is_claimed(span.trace_id, attributes, owns):
                         touched.pop(span.trace_id, None)
                     else:
@@ -215,6 +223,8 @@ class ForeignTraces:
         claim = attributes.get(s.OPERATION_ID)
         if not isinstance(claim, str) or not 0 < len(claim) <= KEY_LENGTH:
             return False
+        if self._claims.get(claim) == trace_id:
+            return False  # log events on it would have ended that claim
         if owns(trace_id, claim):
             return True
         if len(self._claims) < self._most_traces:
@@ -247,14 +257,14 @@ class ForeignTraces:
                 trace.homes.setdefault(instance, about)
             return trace
         if span.flags & _REMOTE and len(trace.entries) < STAGES:
-            trace.entries[span.span_id] = end
+            trace.entries[end.span_id] = end
             if instance in trace.homes:
                 trace.called[instance] = min(trace.called.get(instance, end.started), end.started)
             self._callers[span.trace_id] = None
         if len(trace.places) < KNOWN:
-            trace.places[span.span_id] = _SpanPosition(span.parent_span_id, _name(span))
+            trace.places[end.span_id] = _SpanPosition(end.above, _step(end.name))
             self._known += 1
-        _add_stage(trace, span, end)
+        _add_stage(trace, end)
         while self._known > self._most_spans and len(self._traces) > 1:
             self._forget()
         return trace
@@ -326,7 +336,7 @@ def _go_on(trace: _Trace, entry: Entry) -> None:
     if known.started_at is not None:
         trace.first = min(trace.first, round(known.started_at * 1e9))
     trace.last = round(known.timestamp * 1e9)
-    trace.stages = [(b"", stage) for stage in known.stages]
+    trace.stages = list(known.stages)
     for _, count, seconds in known.folded:
         trace.folded += count
         trace.folded_seconds += seconds
@@ -339,8 +349,16 @@ def _is_over(trace: _Trace) -> bool:
     return trace.root is not None or trace.settled or (trace.before is not None and trace.before.status.final)
 
 
-def _name(span: Any) -> str:
-    return span.name[:TEXT].replace("/", "∕") or "span"  # noqa: RUF001  # a slash would part the path
+def _attributes_of(span: Any) -> dict[str, Any]:
+    """The attributes of a span; if it is only a stage, those that are read of one."""
+    if not span.parent_span_id or span.flags & _REMOTE:
+        return records.to_dict(span.attributes)
+    return records.to_dict(pair for pair in span.attributes if pair.key in _READ)
+
+
+def _step(name: str) -> str:
+    """The name of a span as a part of the path of a stage."""
+    return name.replace("/", "∕") or "span"  # noqa: RUF001  # a slash would part the path
 
 
 def _end_of(span: Any, attributes: Mapping[str, Any]) -> _End:
@@ -359,25 +377,17 @@ def _end_of(span: Any, attributes: Mapping[str, Any]) -> _End:
     )
 
 
-def _add_stage(trace: _Trace, span: Any, end: _End) -> None:
-    stage = StageSnapshot(
-        _name(span),
-        "",
-        Status.FAILED if end.failed else Status.COMPLETED,
-        started_at=end.started / 1e9,
-        elapsed=(end.ended - end.started) / 1e9,
-        reason=end.reason,
-    )
-    trace.stages.append((span.span_id, stage))
+def _add_stage(trace: _Trace, end: _End) -> None:
+    trace.stages.append(end)
     if len(trace.stages) > STAGES:
-        _, oldest = trace.stages.pop(0)
+        oldest = trace.stages.pop(0)
         trace.folded += 1
         trace.folded_seconds += oldest.elapsed
 
 
-def _path(trace: _Trace, span_id: bytes, stage: StageSnapshot) -> str:
+def _path(trace: _Trace, end: _End) -> str:
     """The names of its ancestors and its own, as far as they have arrived."""
-    names, place = [stage.name], trace.places.get(span_id)
+    names, place = [_step(end.name)], trace.places.get(end.span_id)
     while place is not None and len(names) < DEEP:
         place = trace.places.get(place.above)
         if place is not None:
@@ -385,12 +395,20 @@ def _path(trace: _Trace, span_id: bytes, stage: StageSnapshot) -> str:
     return "/".join(reversed(names))
 
 
+def _stage(trace: _Trace, end: _End) -> StageSnapshot:
+    return StageSnapshot(
+        _step(end.name),
+        _path(trace, end),
+        Status.FAILED if end.failed else Status.COMPLETED,
+        started_at=end.started / 1e9,
+        elapsed=end.elapsed,
+        reason=end.reason,
+    )
+
+
 def _stages(trace: _Trace) -> tuple[StageSnapshot, ...]:
     """The stages in the order of their starts, ancestors first."""
-    found = []
-    for span_id, stage in trace.stages:
-        path = stage.path or _path(trace, span_id, stage)
-        found.append(replace(stage, path=path))
+    found = [one if isinstance(one, StageSnapshot) else _stage(trace, one) for one in trace.stages]
     return tuple(sorted(found, key=lambda stage: (stage.started_at or 0.0, stage.path.count("/"))))
 
 
@@ -415,7 +433,7 @@ def _snapshot(trace_id: bytes, trace: _Trace) -> Snapshot:
         status, reason, moment = before.status, before.reason, round(before.timestamp * 1e9)
         name, first = before.name, round((before.started_at or 0.0) * 1e9) or first
     stages = _stages(trace)
-    newest = trace.stages[-1][1].name if trace.stages else None
+    newest = _step(trace.stages[-1].name) if trace.stages else None
     return Snapshot(
         trace_id.hex(),
         name,

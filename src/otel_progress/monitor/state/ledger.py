@@ -505,7 +505,10 @@ class Ledger:
         elif known.keyframe is not None and known.keyframe.brief.get(s.SEQUENCE) == named:
             event.build_on(known.keyframe)
             is_whole = True
-            head = _settled(head_of(event) or head, before, instance)
+            if head.started_at is None:
+                head = _settled(head_of(event) or head, before, instance)
+            else:
+                head = _completed(head, event)
             self._apply(head, instance, now, before, event)
         elif known.is_partial:
             self._apply(head, instance, now, before, event)
@@ -962,6 +965,17 @@ def _settled(head: Head, known: Entry | None, instance: str) -> Head:
         said = (known.presumed or known).said  # its start was taken as the end of the run before
         same = said is not None and said.brief.get(s.START_TIME) == head.started_at and _is_late(before, said)
     return head._replace(started_at=before.started_at) if same else head
+
+
+def _completed(head: Head, delta: ReportedEvent) -> Head:
+    """The head of a delta that was put on its keyframe: what it did not say itself is as in the keyframe."""
+    get = delta.brief.get
+    health, parent, agent = _HEALTHS.get(get(s.HEALTH), Health.UNKNOWN), get(s.OPERATION_PARENT_ID), get(s.GEN_AI_AGENT)
+    return head._replace(
+        health=health,
+        parent_id=parent if type(parent) is str else None,
+        agent=agent if type(agent) is str else None,
+    )
 
 
 def _is_late(head: Head, said: ReportedEvent) -> bool:

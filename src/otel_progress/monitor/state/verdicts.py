@@ -220,7 +220,7 @@ class Observer:
 
     def judges(self, entry: Entry) -> bool:
         """Whether the monitor says when this operation is stuck."""
-        return entry.open and self.unjudged.covers(entry.head.operation_id)
+        return self.unjudged.covers(entry.head.operation_id) and entry.open
 
     def advance(self, entry: Entry, now: float) -> None:
         """Decide whether an operation is stuck that the monitor judges, if its process is heard."""
@@ -340,10 +340,15 @@ def _due(entry: Entry) -> float:
     if entry.said is None:
         return 0.0
     get = entry.said.brief.get
-    elapsed = (elapsed_of(entry.said, entry.head) or 0.0) + entry.heard_later
-    limits = (get(s.WAIT_REMAINING), entry.waited), (get(s.SLOW_AFTER), elapsed), (get(s.START_WITHIN), elapsed)
-    due = math.inf
-    for limit, spent in limits:
+    due, waits = math.inf, get(s.WAIT_REMAINING)
+    if waits is not None:
+        due = _left(due, waits, entry.waited)
+    for limit in (get(s.SLOW_AFTER), get(s.START_WITHIN)):
         if limit is not None:
-            due = min(due, limit - spent) if finite(limit) and finite(spent) else 0.0
+            due = _left(due, limit, (elapsed_of(entry.said, entry.head) or 0.0) + entry.heard_later)
     return due
+
+
+def _left(due: float, limit: object, spent: float) -> float:
+    """What is left of a limit, if that is less; 0 if either is no number."""
+    return min(due, limit - spent) if finite(limit) and finite(spent) else 0.0

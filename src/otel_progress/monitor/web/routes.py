@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -13,7 +14,6 @@ from urllib.parse import unquote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
-from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
 from otel_progress import clock
@@ -32,6 +32,7 @@ from otel_progress.monitor.web.listing import Listing
 from otel_progress.monitor.web.monitor_health import MonitorHealth, Part
 from otel_progress.monitor.web.mute_request import asked_mute
 from otel_progress.monitor.web.openapi import EVENTS, EVENTS_MOST, LIMIT, LIMIT_MOST, NUMBER_MOST, WAIT, WAIT_MOST
+from otel_progress.monitor.web.page_files import PageFiles
 from otel_progress.monitor.web.parameters import check_names, number, query_of, seconds, words
 from otel_progress.monitor.web.publish import ALL, of_operation, of_owner
 from otel_progress.monitor.web.request_error import RequestError
@@ -123,6 +124,7 @@ class Api:
     def routes(self) -> list[BaseRoute]:
         """All routes except OTLP."""
         return [
+            Mount("/static", PageFiles(STATIC)),  # a page needs thirty of these, so they are looked up first
             self._route("/health", self.health),
             self._route("/api", self.describe),
             *self.operation_routes(),
@@ -135,7 +137,6 @@ class Api:
             ),  # it checks who you are first
             Route("/login/{ticket}", self._with_errors(self.login)),
             Route("/", self._with_errors(self.page)),
-            Mount("/static", StaticFiles(directory=STATIC, check_dir=False)),
         ]
 
     def operation_routes(self) -> list[BaseRoute]:
@@ -520,8 +521,7 @@ class Api:
     async def page(self, request: Request) -> Response:
         """The page."""
         del request
-        text = await in_thread(_read_page)
-        return Response(text, media_type="text/html")
+        return Response(_page(), media_type="text/html")
 
 
 class _Asgi:
@@ -566,7 +566,8 @@ async def _body(request: Request, most: int) -> bytes:
         raise RequestError(refused.status, refused.reason) from None
 
 
-def _read_page() -> bytes:
+@cache
+def _page() -> bytes:
     return (STATIC / "index.html").read_bytes()
 
 
