@@ -10,7 +10,7 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import clock, semconv
-from otel_progress.live.engine import keyframes, sampling, ticker
+from otel_progress.live.engine import keyframes, runtime, sampling, ticker
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.state import OperationState
 from otel_progress.model.snapshot import Event
@@ -71,6 +71,19 @@ def test_both_looks_note_the_same() -> None:
         full.complete()
 
 
+def wait_untold(op: Op) -> object:
+    """A wait that is not told, as there were many short ones."""
+    op._short_waits = {"a lock": 10}
+    return op.waiting("a lock").__enter__()
+
+
+def loop_as_an_update_leaves(op: Op) -> object:
+    """A loop that begins between a look and the snapshot of an update, which shows it already."""
+    kept = next(iter(op.track([1, 2, 3])))
+    runtime.ticker._update(op)
+    return kept
+
+
 @pytest.mark.parametrize(
     "happens",
     [
@@ -86,10 +99,12 @@ def test_both_looks_note_the_same() -> None:
         lambda op: op.usage(input_tokens=1),
         lambda op: progress.operation("child", parent=op).start(),
         lambda op: keyframes.request(op),
+        wait_untold,
+        loop_as_an_update_leaves,
     ],
     ids=[
         *("limit", "record", "wait", "stage", "loop", "fraction", "unit", "message", "step", "tokens", "child"),
-        "keyframe",
+        *("keyframe", "untold", "update"),
     ],
 )
 def test_whatever_else_is_due_is_looked_at_in_full(happens: Callable[[Op], object]) -> None:
