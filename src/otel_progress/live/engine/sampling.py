@@ -19,6 +19,8 @@ STEADY = learning.STEADY
 OFTEN: Final = 2.0
 SELDOM: Final = 10.0
 """Seconds between two observations of a long run, if few or many operations run."""
+PART: Final = 0.01
+"""Part of the age of a run that passes between two observations, if that is between those."""
 SHARED: Final = 100.0
 """So many operations add a second to that."""
 MOST: Final = 1_500.0
@@ -267,5 +269,5 @@ def _pause_before_next(node: HandleState, now: float) -> float:
     least = beside / MOST
     if pace is not None and pace.is_unsettled:
         return least
-    often = min(SELDOM, max(OFTEN, beside / SHARED))
-    return max(least, min(often, (now - (node._started or now)) / 5))
+    age = now - (node._started or now)
+    return max(least, min(SELDOM, max(OFTEN, beside / SHARED, PART * age), age / 5))
