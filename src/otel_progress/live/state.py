@@ -369,6 +369,10 @@ class OperationState(HandleState):
     """Whether it was reported as slow. Written and read: ticker."""
     _check_at = 0.0
     """When the verdict may change next (s, monotonic); 0 is now. Written: job, ticker. Read: ticker."""
+    _counts_until = 0.0
+    """Until when (s, monotonic) only its counts matter to the ticker (`sampling.py: counts_alone`), unless `_check_at`
+    or `_revision` says otherwise; 0: look at all of it. Written: ticker; 0 by job, control channel, if they change
+    what neither of these tells. Read: ticker."""
     _stuck_branches: dict[object, StuckBranch] | None = None
     """Its stuck branches, by `branches.Line.key`. Written: ticker. Read: ticker, look."""
     _stalled_at: float | None = None

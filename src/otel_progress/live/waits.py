@@ -56,6 +56,7 @@ class Waiting(DeclaredWait):
             node._waits = []
         node._waits.append(self)
         vars(node.operation).setdefault("_pauses", {})[self] = node
+        node.operation._counts_until = 0.0
         if node.operation._session is not None:
             node.operation._session.flush()
         tell_agent(node.operation, semconv.GEN_AI_PAUSED)

@@ -79,16 +79,22 @@ class Progress:
         whatever the unit takes. One from a plan, from children or from earlier runs alone runs down by its lower
         bound; then the end may come at any time, and it stands until more is said, within two seconds.
         """
+        if self.eta is None or seconds <= 0:
+            return self
+        return replace(self, eta=self.left_after(seconds, pause))
+
+    def left_after(self, seconds: float, pause: float | None = None) -> Estimate | None:
+        """The ETA that `after` has."""
         eta = self.eta
         if eta is None or seconds <= 0:
-            return self
+            return eta
         if self._stands(eta) and seconds > eta.low:
-            return replace(self, eta=replace(eta, eta=eta.eta - eta.low, low=0.0, high=eta.high - eta.low))
+            return replace(eta, eta=eta.eta - eta.low, low=0.0, high=eta.high - eta.low)
         gone = min(seconds, self._in_hand(eta, UNREPORTED + (pause or 0.0)))
         if gone == seconds or seconds >= max(eta.eta, SAID):
-            return replace(self, eta=eta.after(seconds))
+            return eta.after(seconds)
         low = eta.low * (eta.eta - gone) / eta.eta
-        return replace(self, eta=replace(eta, eta=eta.eta - gone, low=low, high=max(0.0, eta.high - gone)))
+        return replace(eta, eta=eta.eta - gone, low=low, high=max(0.0, eta.high - gone))
 
     def _stands(self, eta: Estimate) -> bool:
         """Whether an ETA stands once its lower bound has passed: that from durations alone, or from children."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NamedTuple
@@ -14,6 +14,8 @@ from otel_progress import clock
 from otel_progress.outbound.deadline import HEAD_BYTES, Limited, TooMuch, within
 
 CHUNK_BYTES = 8192
+REFRESH = 60.0
+"""Seconds for which `Session.post` keeps what the environment says."""
 
 
 class Reply(NamedTuple):
@@ -35,6 +37,7 @@ class Session(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # cookies would pile up
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter())
+        self._heads: dict[Any, tuple[float, requests.PreparedRequest, dict[str, Any]]] = {}
 
     def ask(
         self, method: str, url: str, seconds: float, most_bytes: int, *, connect: float | None = None, **about: Any
@@ -53,24 +56,55 @@ class Session(requests.Session):
             requests.Timeout: if no complete answer came in time.
             requests.RequestException: if none came for another reason, or it was too large.
         """
-        end = clock.monotonic() + seconds
-        try:
-            return self._ask(method, url, (connect or seconds, seconds), most_bytes, about)
-        except requests.Timeout:
-            raise
-        except requests.RequestException as error:
-            if clock.monotonic() < end:
-                raise
-            raise requests.ReadTimeout(*error.args) from error
+        timeout = (connect or seconds, seconds)
+        return _exchange(
+            lambda: self.request(method, url, timeout=timeout, allow_redirects=False, stream=True, **about),
+            seconds,
+            most_bytes,
+        )
 
-    def _ask(
-        self, method: str, url: str, timeout: tuple[float, float], most_bytes: int, about: Mapping[str, Any]
+    def post(
+        self, url: str, body: bytes, seconds: float, most_bytes: int, headers: Mapping[str, str], verify: str | None
     ) -> Reply:
-        seconds = timeout[1]
-        with (
-            within(seconds, most_bytes + HEAD_BYTES),
-            self.request(method, url, timeout=timeout, allow_redirects=False, stream=True, **about) as response,
-        ):
+        """Post a body, as `ask` does, again and again to the same address, for half of the CPU time.
+
+        The head of the request, and what the environment says of proxies and passwords, is found anew after `REFRESH`
+        seconds, and after a failure.
+
+        Raises:
+            requests.Timeout: if no complete answer came in time.
+            requests.RequestException: if none came for another reason, or it was too large.
+        """
+        request, settings = self._prepared(url, headers, verify)
+        request.prepare_body(body, None)
+        try:
+            return _exchange(
+                lambda: self.send(request, timeout=(seconds, seconds), allow_redirects=False, **settings),
+                seconds,
+                most_bytes,
+            )
+        except requests.RequestException:
+            self._heads.clear()
+            raise
+
+    def _prepared(
+        self, url: str, headers: Mapping[str, str], verify: str | None
+    ) -> tuple[requests.PreparedRequest, dict[str, Any]]:
+        """A request without a body, and how it is sent."""
+        key, now = (url, *headers.items()), clock.monotonic()
+        known = self._heads.get(key)
+        if known is None or not 0 <= now - known[0] < REFRESH:
+            request = self.prepare_request(requests.Request("POST", url, headers=headers))
+            settings = self.merge_environment_settings(url, {}, True, verify, None)
+            known = self._heads[key] = now, request, settings
+        return known[1].copy(), dict(known[2])
+
+
+def _exchange(send: Callable[[], requests.Response], seconds: float, most_bytes: int) -> Reply:
+    """Send a request and read its whole answer."""
+    end = clock.monotonic() + seconds
+    try:
+        with within(seconds, most_bytes + HEAD_BYTES), send() as response:
             response.raw.headers.pop("Content-Encoding", None)  # so that it is not decompressed
             body = b""
             for part in response.iter_content(CHUNK_BYTES):
@@ -78,6 +112,12 @@ class Session(requests.Session):
                 if len(body) > most_bytes:
                     raise requests.ConnectionError(TooMuch("the answer is too large"))
             return Reply(response.status_code, response.reason or "", response.headers, body)
+    except requests.Timeout:
+        raise
+    except requests.RequestException as error:
+        if clock.monotonic() < end:
+            raise
+        raise requests.ReadTimeout(*error.args) from error
 
 
 class _Adapter(HTTPAdapter):

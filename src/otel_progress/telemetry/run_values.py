@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from otel_progress import semconv as s
 from otel_progress.live.engine import limits, progress
+from otel_progress.live.engine.estimates import left_as_told
 from otel_progress.live.running import around
 from otel_progress.live.survey import Survey
 from otel_progress.model.health import NOT_MOVING
@@ -68,7 +69,7 @@ def values(operation: OperationState, seen: Figures, now: float, *, everything: 
     """
     survey = Survey(operation)
     found = survey.of(operation)
-    eta = progress.eta(operation, found, now, survey)
+    eta = left_as_told(operation, found, now) or progress.eta(operation, found, now, survey)
     loop = loop_of(operation, seen)
     beat = operation._extras.beat_at if everything and operation._extras is not None else None
     completed, total, left = _NONE
@@ -137,7 +138,7 @@ def _of_stage(operation: OperationState, node: HandleState, now: float, survey: 
             break
         found = survey.of(stage)
         if found.completed is not None:
-            left = progress.eta(stage, found, now, survey)
+            left = left_as_told(stage, found, now) or progress.eta(stage, found, now, survey)
             stuck = operation._health in NOT_MOVING
             return found.completed, found.total, left.eta if left is not None and not stuck else None
     return _NONE

@@ -8,9 +8,10 @@ import pytest
 
 import otel_progress as progress
 from otel_progress import Operation, StagePlan, semconv
+from otel_progress.model.snapshot import Event
 from otel_progress.telemetry.memory import Point
 from otel_progress.telemetry.run_values import LABEL_TEXT, MARKS
-from otel_progress.testing import Capture
+from otel_progress.testing import Capture, capture
 
 STAGE = ("stage.completed", "stage.total", "stage.eta")
 
@@ -305,3 +306,56 @@ def test_an_overdue_wait_beside_a_hang_has_its_own_stage(progress_capture: Captu
         assert {point.attributes.get(semconv.STAGE_NAME) for point in points} == {"approval"}
         assert health(progress_capture).attributes[semconv.STAGE_NAME] == "net"
         net.complete()
+
+
+# -- the ETA
+
+
+def told(captured: Capture) -> Event:
+    """The last event that left."""
+    return captured.events[-1]
+
+
+def test_series_and_events_have_the_same_eta() -> None:
+    """Between two updates the ETA of steady work is the one that readers were told, as they run it down."""
+    with capture(update_interval=None) as captured, progress.operation("survey", total=4_000) as op:
+        work(captured, op, 900)
+        compared = 0
+        for _ in range(100):
+            known, event = len(captured.series), told(captured)
+            work(captured, op, 1)
+            for point in captured.series[known:]:
+                if point.name == semconv.RUN_ETA.name and told(captured) is event:
+                    seen = event.snapshot.at(point.time / 1e9).progress.eta
+                    assert seen is not None
+                    assert point.value == pytest.approx(seen.eta, abs=0.001)
+                    compared += 1
+        assert compared > 3
+
+
+def test_a_series_does_not_wait_for_an_update_to_tell_another_pace() -> None:
+    """Where the count goes on twice as fast as readers were told, the next export has the ETA of now."""
+    with capture(update_interval=60) as captured, progress.operation("survey", total=700) as op:
+        work(captured, op, 600)
+        event = told(captured)
+        while told(captured) is event:
+            work(captured, op, 1)
+        event = told(captured)
+        for _ in range(12):
+            op.advance(2)
+            captured.advance(1)
+        point = [point for point in captured.series if point.name == semconv.RUN_ETA.name][-1]
+        seen = event.snapshot.at(point.time / 1e9).progress.eta
+        assert told(captured) is event
+        assert seen is not None
+        assert point.value < 0.93 * seen.eta
+
+
+def test_a_series_has_no_eta_once_all_is_counted() -> None:
+    """What readers were told is over when no unit is left."""
+    with capture(update_interval=60) as captured, progress.operation("survey", total=620) as op:
+        work(captured, op, 605)
+        op.advance(15)
+        captured.advance(12)
+        assert last(captured, op, "completed") == 620
+        assert math.isnan(last(captured, op, "eta") or 0.0)

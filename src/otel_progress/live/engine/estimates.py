@@ -12,8 +12,9 @@ from otel_progress.live.survey import Survey
 from otel_progress.model.units import left, rate
 
 if TYPE_CHECKING:
-    from otel_progress.live.state import OperationState
-    from otel_progress.model.estimate import Pace
+    from otel_progress.live.state import HandleState, OperationState
+    from otel_progress.live.survey import Measure
+    from otel_progress.model.estimate import Estimate, Pace
     from otel_progress.model.fields import Progress
     from otel_progress.model.snapshot import Snapshot
 
@@ -95,6 +96,35 @@ def still_holds(operation: OperationState, now: float, check: float) -> float | 
     if late <= 0 or any(pace.is_over(now) for pace in paces):
         return None
     return _next_look(paces, now, check, late)
+
+
+def left_as_told(node: HandleState, found: Measure, now: float) -> Estimate | None:
+    """The ETA of what counts as its readers have it, who run it down; None if it may be another one by now.
+
+    It is the one that they were told last, until it may end or the next update is due, while the count goes on as it
+    says.
+
+    Args:
+        node: the operation or the stage.
+        found: what it counted.
+        now: the monotonic time.
+    """
+    operation = node.operation
+    if not operation._by_pace or operation._revision != operation._sent_revision:
+        return None
+    if now >= operation._estimate_ends and now - node._counted_at >= LATE_ENDS:
+        return None
+    if operation._has_news and now >= operation._update_at:
+        return None
+    path = "" if node is operation else node._path or node.name
+    told = next((one for known, one in operation._estimated if known == path), None)
+    if told is None or told.eta is None or not told.total or told.total != found.total:
+        return None
+    before, after = told.total - (told.completed or 0), told.total - (found.completed or 0)
+    eta = told.left_after(now - operation._estimated_at, operation._update_pause or None)
+    if eta is None or before <= 0 or abs(eta.eta - told.eta.eta * after / before) > max(NEAR, CLOSE * eta.eta):
+        return None
+    return eta
 
 
 def estimated(seen: Seen) -> Told:

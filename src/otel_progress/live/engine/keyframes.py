@@ -57,6 +57,7 @@ def request(operation: OperationState) -> None:
     """Have an operation send a keyframe soon, as somebody lacks its last one; any thread may call it."""
     operation._hurries = True
     operation._keyframe, operation._keyframe_at = None, 0.0
+    operation._counts_until = 0.0
 
 
 def request_id(operation_id: str) -> None:

@@ -49,6 +49,7 @@ def loops_of(node: HandleState, now: float) -> Loops:
     loops: Loops | None = node._loops
     if loops is None:
         loops = vars(node).setdefault("_loops", Loops(node, now))  # one step, so that two threads get the same
+        node.operation._counts_until = 0.0
     return loops
 
 

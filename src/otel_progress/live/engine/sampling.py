@@ -19,23 +19,44 @@ STEADY = learning.STEADY
 OFTEN: Final = 2.0
 SELDOM: Final = 10.0
 """Seconds between two observations of a long run, if few or many operations run."""
+PART: Final = 0.01
+"""Part of the age of a run that passes between two observations, if that is between those."""
 SHARED: Final = 100.0
 """So many operations add a second to that."""
 MOST: Final = 1_500.0
 """Observations in a second, of all operations together; the first one of each is not delayed."""
 
 
-def moved_plainly(operation: OperationState, now: float) -> bool:
-    """Whether an operation counted units by `advance` alone, and nothing else about it is due; notes them then.
+def counts_alone(operation: OperationState, now: float) -> bool | None:
+    """Note what an operation counted of which nothing else matters; None if all of it is to be looked at.
 
-    This is the usual look at thousands of operations: what `sample` and the checks of the ticker would do, in one step.
+    This is the usual look at thousands of operations that only advance: what `sample` and the checks of the ticker
+    would do, in one step. Returns whether any unit was completed. `quiet` says how long it may be done.
     """
     advanced = operation._advanced
-    if (
-        type(advanced) is not int
-        or now >= operation._check_at
-        or now >= operation._observe_at
-        or operation._running
+    if type(advanced) is not int or now >= operation._check_at or operation._revision != operation._sent_revision:
+        return None
+    units, curve = advanced + operation._uncounted, operation._curve
+    if units == operation._sampled:
+        if now >= operation._estimate_ends:
+            return None
+        if curve is not None and operation._ended is None:
+            curve.stands(now - operation._started)  # type: ignore[operator]
+        return False
+    if now - operation._moved_at >= STEADY:
+        return None
+    operation._sampled = operation._sampled_done = units
+    operation._counted_at = operation._moved_at = now
+    operation._has_news = True
+    if curve is not None:
+        curve.moved = True
+    return True
+
+
+def only_counts(operation: OperationState) -> bool:
+    """Whether an operation does nothing but `advance`, without trouble."""
+    return not (
+        operation._running
         or operation._lanes is not None
         or operation._extras is not None
         or operation._loops is not None
@@ -43,19 +64,20 @@ def moved_plainly(operation: OperationState, now: float) -> bool:
         or operation._stuck_branches
         or operation._health is not Health.PROGRESSING
         or operation._pace is None
+        or operation._only_failed
+        or operation._started is None
         or operation._parent is not None
         or operation._opts.parent is not None
-        or now - operation._moved_at >= STEADY
-    ):
-        return False
-    units = advanced + operation._uncounted
-    if units == operation._sampled:
-        return False
-    done, operation._sampled_done = operation._sampled_done, units - operation._failures
-    operation._only_failed = done == operation._sampled_done
-    operation._sampled = units
-    operation._counted_at = operation._moved_at = now
-    return True
+    )
+
+
+def quiet(operation: OperationState) -> None:
+    """Set until when nothing of an operation matters but its counts, after a look at all of it."""
+    until = min(operation._observe_at, operation._keyframe_at)
+    # First, so that of what another thread changes meanwhile either this or its own write leads to a full look.
+    operation._counts_until = until if operation._by_pace else min(until, operation._estimate_ends)
+    if not only_counts(operation):
+        operation._counts_until = 0.0
 
 
 def sample(operation: OperationState, now: float) -> bool:
@@ -247,5 +269,5 @@ def _pause_before_next(node: HandleState, now: float) -> float:
     least = beside / MOST
     if pace is not None and pace.is_unsettled:
         return least
-    often = min(SELDOM, max(OFTEN, beside / SHARED))
-    return max(least, min(often, (now - (node._started or now)) / 5))
+    age = now - (node._started or now)
+    return max(least, min(SELDOM, max(OFTEN, beside / SHARED, PART * age), age / 5))

@@ -25,7 +25,7 @@ from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.capture import capture
-from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
+from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed, put_off
 from otel_progress.live.engine.estimates import (
     ESTIMATE_ENDS,
     by_pace,
@@ -38,7 +38,7 @@ from otel_progress.live.engine.estimates import (
     still_holds,
 )
 from otel_progress.live.engine.loops import loops_of
-from otel_progress.live.engine.sampling import moved_plainly
+from otel_progress.live.engine.sampling import counts_alone, only_counts, quiet
 from otel_progress.live.engine.sampling import sample as look_at
 from otel_progress.live.guard import drops, tell_once
 from otel_progress.live.registry import NEVER, registry
@@ -335,7 +335,11 @@ class Ticker:
         operations = registry.operations()
         self._sample(operations, now)
         soon = now + SOON
-        found = (operation for operation in operations if operation._check_at < soon or may_loop(operation))
+        found = (
+            operation
+            for operation in operations
+            if may_loop(operation) or (operation._check_at < soon and not put_off(operation, now, soon))
+        )
         self._soon = [weakref.ref(operation) for operation in islice(found, SOON_MOST)]
 
     def _check_ended(self) -> None:
@@ -354,42 +358,52 @@ class Ticker:
         here, all_live = self._is_heard_here, self._all_live
         for operation in operations:
             try:
-                plainly = moved_plainly(operation, now)
-                moved = plainly or look_at(operation, now)
-                if operation._curve is not None:
-                    _draw(operation, operation._curve, now, moved)
-                news = moved or operation._revision != operation._sent_revision
-                if news or (operation._has_labels and labels.news(operation)):
-                    self._wait_with_parents(operation)
-                    news = operation._has_news = True
-                if (news and here) or (
+                moved = counts_alone(operation, now) if now < operation._counts_until else None
+                if moved is None:
+                    skipped += self._look(operation, now)
+                elif (moved and here) or (
                     operation._has_news and (all_live or now >= operation._update_at or now < operation._live_until)
                 ):
                     skipped += waiting.setdefault(operation, number) != number and moved
-                elif now >= operation._estimate_ends:
-                    self._look_at_estimates(operation, now)
-                if now >= operation._keyframe_at:
-                    self._repeat(operation)
-                if plainly:
-                    continue  # no limit is near, and nothing is to be judged
-                if operation._pauses:
-                    self._tell_overdue(operation, now)
-                due = now >= operation._check_at
-                if not due and now >= operation._check_at - movement.BEFORE:
-                    movement.glance(now)
-                if operation._loops is not None:
-                    due = watchdog.look(operation, now) or due
-                health = operation._health
-                if operation._stuck_branches and health is Health.PROGRESSING:
-                    due = True  # what was stuck is over, and has to stay so for a while
-                elif health is not Health.PROGRESSING:
-                    due = due or moved or (health in NOT_MOVING and may_be_released(operation))
-                if due and self._stalls < STALLS and not postponed(operation, now):
-                    self._judge(operation, now)
             except Exception:
                 tell_once("an operation could not be sampled; the others are")
         if skipped:
             drops.add(semconv.DROP_BUDGET, skipped)
+
+    def _look(self, operation: OperationState, now: float) -> bool:
+        """Look at all of an operation; returns whether its last update still waited for the budget."""
+        skipped = False
+        moved = look_at(operation, now)
+        if operation._curve is not None:
+            _draw(operation, operation._curve, now, moved)
+        news = moved or operation._revision != operation._sent_revision
+        if news or (operation._has_labels and labels.news(operation)):
+            self._wait_with_parents(operation)
+            news = operation._has_news = True
+        if (news and self._is_heard_here) or (
+            operation._has_news and (self._all_live or now >= operation._update_at or now < operation._live_until)
+        ):
+            skipped = self.budget.waiting.setdefault(operation, self._rounds) != self._rounds and moved
+        elif now >= operation._estimate_ends and not (moved and operation._by_pace and only_counts(operation)):
+            self._look_at_estimates(operation, now)  # by its pace alone none ends while units come
+        if now >= operation._keyframe_at:
+            self._repeat(operation)
+        if operation._pauses:
+            self._tell_overdue(operation, now)
+        due = now >= operation._check_at
+        if not due and now >= operation._check_at - movement.BEFORE:
+            movement.glance(now)
+        if operation._loops is not None:
+            due = watchdog.look(operation, now) or due
+        health = operation._health
+        if operation._stuck_branches and health is Health.PROGRESSING:
+            due = True  # what was stuck is over, and has to stay so for a while
+        elif health is not Health.PROGRESSING:
+            due = due or moved or (health in NOT_MOVING and may_be_released(operation))
+        if due and self._stalls < STALLS and not postponed(operation, now):
+            self._judge(operation, now)
+        quiet(operation)
+        return skipped
 
     def _repeat(self, operation: OperationState) -> None:
         """Send a keyframe, as the last one is old; of what is stuck, loops or waits whatever the budget says."""
@@ -538,7 +552,7 @@ class Ticker:
         snapshot = self._snapshots.get(operation)
         if snapshot is None:
             operation._sequence += 1
-            operation._sent_revision = operation._revision
+            operation._sent_revision, operation._counts_until = operation._revision, 0.0
             operation._update_pause = cadence.pause(operation, self._looked_at, self.interval)
             snapshot = self._snapshots[operation] = self._seen(operation)
             if snapshot.progress.completed is not None:
