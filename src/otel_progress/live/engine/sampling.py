@@ -19,8 +19,6 @@ STEADY = learning.STEADY
 OFTEN: Final = 2.0
 SELDOM: Final = 10.0
 """Seconds between two observations of a long run, if few or many operations run."""
-PART: Final = 0.01
-"""Part of the age of a run that passes between two observations, if that is between those."""
 SHARED: Final = 100.0
 """So many operations add a second to that."""
 MOST: Final = 1_500.0
@@ -270,4 +268,4 @@ def _pause_before_next(node: HandleState, now: float) -> float:
     if pace is not None and pace.is_unsettled:
         return least
     age = now - (node._started or now)
-    return max(least, min(SELDOM, max(OFTEN, beside / SHARED, PART * age), age / 5))
+    return max(least, min(SELDOM, max(OFTEN, beside / SHARED), age / 5))
