@@ -15,7 +15,7 @@ from otel_progress.outbound.deadline import HEAD_BYTES, Limited, TooMuch, within
 
 CHUNK_BYTES = 8192
 REFRESH = 60.0
-"""Seconds for which `Session.post` keeps what the environment says."""
+"""Seconds for which `Session.post_again` keeps what the environment says."""
 
 
 class Reply(NamedTuple):
@@ -37,7 +37,7 @@ class Session(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # cookies would pile up
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter())
-        self._heads: dict[Any, tuple[float, requests.PreparedRequest, dict[str, Any]]] = {}
+        self._heads: dict[Any, tuple[float, requests.PreparedRequest, Any]] = {}
 
     def ask(
         self, method: str, url: str, seconds: float, most_bytes: int, *, connect: float | None = None, **about: Any
@@ -63,10 +63,10 @@ class Session(requests.Session):
             most_bytes,
         )
 
-    def post(
+    def post_again(
         self, url: str, body: bytes, seconds: float, most_bytes: int, headers: Mapping[str, str], verify: str | None
     ) -> Reply:
-        """Post a body, as `ask` does, again and again to the same address, for half of the CPU time.
+        """Post a body, as `ask` does, one after the other to the same address, for half of the CPU time.
 
         The head of the request, and what the environment says of proxies and passwords, is found anew after `REFRESH`
         seconds, and after a failure.
