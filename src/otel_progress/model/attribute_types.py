@@ -140,7 +140,7 @@ def meant(key: str) -> str:
 def stage_numbers(stage: Mapping[str, Any]) -> dict[str, Any]:
     """The counts and ratios of a stage in `progress.stages`; invalid ones are None."""
     get = stage.get
-    return {key: value if check(value := get(key)) else None for key, check in _STAGE.items()}
+    return {key: value if (value := get(key)) is not None and check(value) else None for key, check in _STAGE.items()}
 
 
 def wrong_stage_numbers(stage: Mapping[str, Any]) -> dict[str, str]:

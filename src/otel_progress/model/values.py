@@ -271,6 +271,8 @@ def shown(value: object, limit: int = 60) -> str:
 
 def finite(value: object) -> bool:
     """Whether the value is a number that fits a float and is neither NaN nor infinite."""
+    if type(value) is float:
+        return math.isfinite(value)
     try:
         return not isinstance(value, bool) and isinstance(value, (int, float)) and math.isfinite(value)
     except OverflowError:

@@ -76,6 +76,7 @@ _STAGE_TIMES: Final = (
     ("stall_after", figure),
     ("cpu_seconds", seconds),
 )
+_STAGE_SAID: Final = (*_STAGE, *(name for name, _ in _STAGE_TIMES))
 _STAGE_MAPPINGS: Final = ("outcomes", "counters", "attributes", "usage", "child_outcomes")
 SCHEMA: Final = 2
 """The version of the wire: 1 knows no deltas, and is what a sender speaks that names none."""
@@ -486,11 +487,9 @@ def _read_stage(item: Mapping[str, Any], now: float, derives: bool) -> StageSnap
     untimed = elapsed is None and derives and status.final and status is not Status.SKIPPED
     if elapsed is None:
         elapsed = since(item["started_at"], now) if _is_timed(status, get("started_at")) else 0.0
-    said: dict[str, Any] = {name: get(name) for name in (*_STAGE, *(name for name, _ in _STAGE_TIMES))}
-    said |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
-    said |= {
-        name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes", "usage", "child_outcomes")
-    }
+    said: dict[str, Any] = {name: item[name] for name in _STAGE_SAID if name in item}
+    said |= {name: _amount(item[name]) for name in ("cpu_seconds", "peak_memory") if name in item}
+    said |= {name: _mapping(item[name]) for name in _STAGE_MAPPINGS if name in item}
     return StageSnapshot(
         name=get("name", item["path"]),
         path=item["path"],

@@ -1075,11 +1075,12 @@ def _sound(snapshot: Snapshot) -> bool:
         texts += (snapshot.loop.kind, *snapshot.loop.keys)
     return (
         all(type(number) is int for number in whole)
-        and all(number is None or finite(number) for number in numbers)
-        and all(text is None or isinstance(text, str) for text in texts)
+        and all(map(finite, [number for number in numbers if number is not None]))
+        and not {type(text) for text in texts} - _OF_TEXTS
     )
 
 
+_OF_TEXTS: Final = frozenset({str, type(None)})
 _TEXTS: Final = (
     "parent_id",
     "stage",

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from otel_progress import semconv as s
 from otel_progress.model.health import NOT_MOVING, Hearing, Verdict, judge, next_change
@@ -349,6 +349,6 @@ def _due(entry: Entry) -> float:
     return due
 
 
-def _left(due: float, limit: object, spent: float) -> float:
+def _left(due: float, limit: Any, spent: float) -> float:
     """What is left of a limit, if that is less; 0 if either is no number."""
     return min(due, limit - spent) if finite(limit) and finite(spent) else 0.0
