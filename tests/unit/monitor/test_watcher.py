@@ -73,7 +73,7 @@ class Machine:
 class Scene:
     """A watcher, its machine and its clock."""
 
-    def __init__(self, time: FakeClock) -> None:
+    def __init__(self, time: FakeClock, *, eager: bool = True) -> None:
         self.time = time
         self.machine = Machine()
         self.told: list[str] = []
@@ -84,6 +84,7 @@ class Scene:
             self.told.append,
             look_into=lambda pid, say: self.looked.append(pid),
             probe=self.machine,
+            eager=eager,
         )
         self.machine.start(1)
         self.watcher.adopt(1)
@@ -219,6 +220,25 @@ def test_what_a_collector_holds_has_its_time(scene: Scene) -> None:
     scene.say(2, Status.COMPLETED, sequence=2)
     scene.run(6)
     assert (scene.lost, scene.watcher.waiting) == (["o3"], False)
+
+
+@pytest.mark.parametrize(("silent", "itself", "presumed"), [(20, False, True), (20, True, False), (3, False, False)])
+def test_one_that_was_not_heard_before_it_was_gone_may_have_ended(
+    scene: Scene, silent: float, *, itself: bool, presumed: bool
+) -> None:
+    """Where the way to a monitor was cut, the end may come when that is over; it can't be so without a Collector."""
+    scene = Scene(scene.time, eager=False)
+    scene.machine.start(2)
+    scene.say(2)
+    scene.watcher.ledger.beat(scene.watcher.ledger.processes["p2"], 5.0, 6.0)
+    scene.machine.connections = {(2, 5002)} if itself else set()
+    scene.watcher.notice(scene.watcher.ledger.processes["p2"], 5.0, 5002)
+    scene.run(silent)
+    scene.kill(2)
+    scene.run(120)
+    gone = [one.instance for one in scene.watcher.take_gone()]
+    assert (gone, scene.lost) == ((["p2"], []) if presumed else ([], ["o2"]))
+    assert ("logs" in scene.certificates) is not presumed
 
 
 def test_what_a_process_holds_itself_is_gone_with_it(scene: Scene) -> None:

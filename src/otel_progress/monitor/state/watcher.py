@@ -9,6 +9,9 @@ machine, its operations are presumed lost, which the next sign of life undoes.
 After a restart of the monitor, the processes that it saw alive before are looked at again. What such a process sent may
 still be under way, as a Collector tries again for a while: if it is gone, its operations are presumed lost at once, and
 certified a minute later.
+
+Of a process that sends by way of a Collector, and was not heard for longer than its heartbeats allow when it was gone,
+the way may have been cut, and its end may come when that is over: its operations are presumed lost as well.
 """
 
 from __future__ import annotations
@@ -450,9 +453,10 @@ class Watcher:
     def _close(self, instance: str) -> None:
         """End all operations that the process left open."""
         known, process = self._known[instance], self.ledger.processes[instance]
-        if not known.is_certain or known.is_restored or instance.startswith(MARK):
+        may_have_ended = self._was_unheard(process, known)
+        if not known.is_certain or known.is_restored or instance.startswith(MARK) or may_have_ended:
             self._gone[instance] = Gone(instance, known.exit.reason, known.gone_time / 1e9)
-            if known.is_certain and not instance.startswith(MARK):
+            if known.is_certain and not instance.startswith(MARK) and not may_have_ended:
                 known.presumed += tuple(entry.head.operation_id for entry in self.ledger.open_of(instance))
             return
         self._count_from_zero(process, known)
@@ -462,6 +466,12 @@ class Watcher:
             self.ledger.apply(lost, instance, clock.monotonic())
             losses.append(lost)
         self._certify(losses, process, known)
+
+    def _was_unheard(self, process: Process, known: _WatchedProcess) -> bool:
+        """Whether a process that sends by way of others was not heard for long when it was gone: its end may come."""
+        if self._eager or known.sends_itself or known.is_restored or not process.beats or known.gone_at is None:
+            return False
+        return known.gone_at - process.heard_at > BEATS * process.interval
 
     def _confirm(self, instance: str, known: _WatchedProcess) -> None:
         """What is presumed lost since the start is proven: nothing can be under way any more."""
