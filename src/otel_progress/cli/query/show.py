@@ -127,6 +127,7 @@ def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Ite
     yield from _titled("progress", _closing(one, detail) if one.status.final else _tree(one, width))
     yield from _titled("children", _children(detail))
     yield from _titled("waits and stalls", _pauses(detail, one.timestamp))
+    yield from _titled("its program sends what the monitor cannot use", _mistakes(detail))
     yield from _titled("attributes", _pairs(one.attributes))
     if not one.status.final:  # otherwise it is above
         yield from _titled("result", _pairs(one.result))
@@ -302,6 +303,12 @@ def _pauses(detail: Row, now: float) -> list[Line]:
         lines.append(((f"  {stamp(begun)}  ", "dim"), line))
     more = len(pauses) - PAUSES
     return [((f"  + {more:,} before", "dim"),), *lines] if more > 0 else lines
+
+
+def _mistakes(detail: Row) -> list[Line]:
+    """What its process sends wrong: those values are missing above."""
+    told = detail.get("sender_mistakes")
+    return [((f"  {clean(one)}", "yellow"),) for one in told] if isinstance(told, list) else []
 
 
 def _pairs(values: Row) -> list[Line]:
