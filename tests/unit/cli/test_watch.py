@@ -707,3 +707,13 @@ def test_mistakes_of_the_sender_are_shown() -> None:
         for line in lines
     ]
     assert "its program sends what the monitor cannot use" not in told
+
+
+def test_start_in_the_future_is_no_age() -> None:
+    """An operation that ended did not start 0 s ago: the clock of its process is ahead, as the warning says."""
+    row = {"id": "a", "name": "work", "status": "completed", "started_at": clock.unix() + 3600, "warning": "its clock"}
+    told = ["".join(word for word, _ in line).strip() for lines in sections(row, [], 120, []) for line in lines]
+    (started,) = (line for line in told if line.startswith("started"))
+    assert started.endswith("by the clock of its process")
+    assert "ago" not in started
+    assert "its clock" in told

@@ -246,7 +246,7 @@ class Views:
         warnings = (
             warning_text(entry, process, also) if also else None,
             keyframe_text(entry),
-            self._core.clocks.warning(entry.instance) if entry.open else None,
+            self._core.clocks.warning(entry.instance),
         )
         if any(warnings):
             out["warning"] = "; ".join(filter(None, warnings))
