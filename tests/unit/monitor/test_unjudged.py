@@ -209,6 +209,19 @@ def test_limit_of_the_current_stage_counts(node: Emitter, fake: FakeClock) -> No
     assert node.monitor.health() == "stuck"
 
 
+def test_stages_are_not_judged_one_by_one(node: Emitter, fake: FakeClock) -> None:
+    """A stage that hangs is not seen while another one moves, whatever its limit; an operation of its own is."""
+    child = {"progress__operation__id": "b", "progress__operation__parent__id": "a"}
+    node.say(s.OPERATION_STARTED, **child)
+    for number in range(1, 7):
+        both = [
+            {"path": "load", "status": "running", "completed": number},
+            {"path": "save", "status": "running", "stall_after": 2},
+        ]
+        node.live(fake, 1, progress__stages=json.dumps(both), progress__stage__current="load")
+    assert (node.monitor.health(), node.monitor.health("b")) == ("progressing", "stuck")
+
+
 def test_without_a_limit_its_own_pace_is_one(monitor: Parts, fake: FakeClock) -> None:
     """Not before enough was heard, then ten times the longest gap, and never less than a minute."""
     node = Emitter(monitor)
