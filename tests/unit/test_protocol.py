@@ -49,6 +49,7 @@ def test_vectors_are_about_rules_of_the_page(path: Path) -> None:
     vector = json.loads(path.read_text(encoding="utf-8"))
     assert vector["title"]
     assert vector["schema"] in (1, 2)
+    assert vector.keys() <= {"title", "rules", "schema", "optional", "steps"}
     assert {rule.removeprefix("docs/protocol.md#") for rule in vector["rules"]} <= anchors(PAGE)
     assert [step["at"] for step in vector["steps"]] == sorted(step["at"] for step in vector["steps"])
     assert any("expect" in step for step in vector["steps"])
@@ -69,6 +70,13 @@ def test_vectors_are_about_rules_of_the_page(path: Path) -> None:
         for wanted in step.get("expect", {}).get("operations", {}).values():
             assert set(wanted) <= explained
             assert set(wanted.get("progress", ())) <= explained
+
+
+def test_vectors_of_what_a_reader_may_leave_out_are_optional() -> None:
+    """A reader MAY correct a wait late, SHOULD end a refuted stall, and SHOULD say slow; without these it passes all others."""
+    optional = {path.stem for path in VECTORS if json.loads(path.read_text(encoding="utf-8")).get("optional")}
+    assert optional == {"wait-start-late", "late-batch", "slow-by-time-alone"}
+    assert "`optional`" in README
 
 
 def test_each_rule_of_a_reader_has_a_vector() -> None:

@@ -152,11 +152,15 @@ class Branch:
             return f"{where}, {name}" if where else name
         return where or "the operation itself"
 
-    def later(self, seconds: float, still: float) -> Branch:
-        """Return the same branch `seconds` later, in `still` of which its operation is known to have stood still."""
+    def later(self, seconds: float, still: float, unheard: float = 0.0) -> Branch:
+        """Return the same branch `seconds` later, in `still` of which its operation is known to have stood still.
+
+        In `unheard` of them nobody could hear whether it moved.
+        """
         if self.wait is not None:
             return replace(self, wait=replace(self.wait, elapsed=self.wait.elapsed + seconds))
-        return replace(self, idle=self.idle + (seconds if self.health in _STUCK else still))
+        still = seconds - unheard if self.health in _STUCK else still
+        return replace(self, idle=self.idle + still)
 
 
 @dataclass(frozen=True)
@@ -276,15 +280,18 @@ class SnapshotFields:
         pause = self.update_pause
         return 0.0 if pause and later <= pause + UNDERWAY and self.health not in _STUCK else later
 
-    def at(self, now: float) -> Self:
-        """Return the same operation at `now` (seconds since 1970), assuming that no event was sent since."""
+    def at(self, now: float, unheard: float = 0.0) -> Self:
+        """Return the same operation at `now` (seconds since 1970), assuming that no event was sent since.
+
+        In `unheard` of the seconds until then nobody could hear whether it moved: they are no idle time.
+        """
         later = max(0.0, now - self.timestamp)
         if self.status.final or not later:
             return self
         wait = self.wait and replace(self.wait, elapsed=self.wait.elapsed + later)
-        still = self.still(later)
+        still = max(0.0, self.still(later) - unheard)
         idle = self.idle if wait else self.idle + still
         elapsed = self.elapsed + later
-        branches = tuple(branch.later(later, still) for branch in self.branches)
+        branches = tuple(branch.later(later, still, unheard) for branch in self.branches)
         progress = self.progress if wait else self.progress.after(later, self.update_pause)
         return replace(self, timestamp=now, elapsed=elapsed, idle=idle, wait=wait, branches=branches, progress=progress)

@@ -118,7 +118,7 @@ def judge(snapshot: SnapshotFields, now: float, hearing: Hearing | None = None, 
     Example:
         `judge(snapshot, snapshot.timestamp + 60).health`
     """
-    seen = snapshot.at(now)
+    seen = snapshot.at(now, 0.0 if hearing is None or judges else max(0.0, now - snapshot.timestamp - hearing.watching))
     if seen.status.final:
         return Verdict(Health.PROGRESSING)
     if hearing is not None:

@@ -694,3 +694,26 @@ def test_show_tells_attempts_and_the_command() -> None:
     assert told[at + 1] == "  cd /srv && job --token '[redacted]'"
     assert told[at + 2] == "  on box; last checkpoint 4 min ago; secrets are masked: fill them in"
     assert "resume it" not in str(list(sections({**row, "status": "completed"}, [], 120, [])))
+
+
+def test_mistakes_of_the_sender_are_shown() -> None:
+    """Who sends what can't be used sees it where the operation is looked at."""
+    row = {"id": "a", "name": "work", "status": "running", "sender_mistakes": ["progress.total must be a number"]}
+    told = ["".join(word for word, _ in line).strip() for lines in sections(row, [], 120, []) for line in lines]
+    assert told[told.index("its program sends what the monitor cannot use") + 1] == "progress.total must be a number"
+    told = [
+        "".join(word for word, _ in line).strip()
+        for lines in sections(row | {"sender_mistakes": None}, [], 120, [])
+        for line in lines
+    ]
+    assert "its program sends what the monitor cannot use" not in told
+
+
+def test_start_in_the_future_is_no_age() -> None:
+    """An operation that ended did not start 0 s ago: the clock of its process is ahead, as the warning says."""
+    row = {"id": "a", "name": "work", "status": "completed", "started_at": clock.unix() + 3600, "warning": "its clock"}
+    told = ["".join(word for word, _ in line).strip() for lines in sections(row, [], 120, []) for line in lines]
+    (started,) = (line for line in told if line.startswith("started"))
+    assert started.endswith("by the clock of its process")
+    assert "ago" not in started
+    assert "its clock" in told

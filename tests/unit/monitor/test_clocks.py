@@ -49,3 +49,12 @@ def test_end_that_an_observer_reports_is_no_wrong_clock(monitor: Parts, fake: Fa
     lost = Snapshot("a", "work", Status.LOST, WALL - 60.0, started_at=WALL)
     monitor.say(lost, event=s.OPERATION_ENDED, **{s.SEQUENCE: 2})
     assert monitor.core.clocks.health() == {}
+
+
+def test_wrong_clock_is_said_after_the_end(monitor: Parts, fake: FakeClock) -> None:
+    """Its times are as wrong as before."""
+    monitor.say(snap(120.0, 1), **{s.SEQUENCE: 1})
+    ended = Snapshot("a", "work", Status.COMPLETED, WALL + 121.0, elapsed=1.0, started_at=WALL + 120.0)
+    monitor.say(ended, event=s.OPERATION_ENDED, **{s.SEQUENCE: 2})
+    assert monitor.row()["status"] == "completed"
+    assert "2 min ahead" in monitor.row()["warning"]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from monitor_parts import WALL, Parts, beat_of, names, parts, request_of, seconds
+from monitor_parts import WALL, Parts, Recorder, beat_of, names, parts, request_of, seconds
 
 from otel_progress import clock
 from otel_progress import semconv as s
 from otel_progress.model.status import Status
-from otel_progress.monitor.intake.requests import Accepted
+from otel_progress.monitor.intake.requests import Accepted, Envelope
 from otel_progress.monitor.state import judging
 from otel_progress.monitor.state.unjudged import SHORTEST
 from otel_progress.outbound import otlp
@@ -205,6 +206,19 @@ def test_limit_of_the_current_stage_counts(node: Emitter, fake: FakeClock) -> No
     assert node.monitor.health() == "stuck"
 
 
+def test_stages_are_not_judged_one_by_one(node: Emitter, fake: FakeClock) -> None:
+    """A stage that hangs is not seen while another one moves, whatever its limit; an operation of its own is."""
+    child = {"progress__operation__id": "b", "progress__operation__parent__id": "a"}
+    node.say(s.OPERATION_STARTED, **child)
+    for number in range(1, 7):
+        both = [
+            {"path": "load", "status": "running", "completed": number},
+            {"path": "save", "status": "running", "stall_after": 2},
+        ]
+        node.live(fake, 1, progress__stages=json.dumps(both), progress__stage__current="load")
+    assert (node.monitor.health(), node.monitor.health("b")) == ("progressing", "stuck")
+
+
 def test_without_a_limit_its_own_pace_is_one(monitor: Parts, fake: FakeClock) -> None:
     """Not before enough was heard, then ten times the longest gap, and never less than a minute."""
     node = Emitter(monitor)
@@ -248,7 +262,7 @@ def test_stall_that_late_events_refute_is_none(node: Emitter, fake: FakeClock) -
     node.live(fake, 5)
     assert node.monitor.health() == "stuck"
     node.monitor.restart()
-    node.live(fake, 1)
+    node.live(fake, 5)
     assert node.monitor.health() == "stuck"
     assert [one["to"] for one in node.monitor.views.detail(node.monitor.core.ledger.operations["a"])["timeline"]] == [
         None
@@ -296,6 +310,121 @@ def test_deaf_monitor_judges_from_when_it_hears(node: Emitter, fake: FakeClock) 
     assert node.monitor.health() != "stuck"
     node.live(fake, 4)
     assert node.monitor.health() == "stuck"
+
+
+DEAF = ["asleep", "refusing", "restarted"]
+
+
+def deafen(fake: FakeClock, monitor: Parts, how: str, count: float = 60) -> None:
+    """For some seconds the monitor can't hear, in one of three ways; what was sent meanwhile is lost."""
+    fake.sleep(count)
+    if how == "restarted":
+        monitor.restart()
+    elif how == "refusing":
+        monitor.core.observer.was_deaf(clock.monotonic())
+    monitor.tick()
+
+
+@pytest.mark.parametrize("how", DEAF)
+@pytest.mark.parametrize("beats", [True, False])
+def test_hang_that_a_deaf_monitor_knew_is_unknown_until_it_heard_enough(
+    fake: FakeClock, tmp_path: Path, how: str, beats: bool
+) -> None:
+    """It may have moved meanwhile, or not: that is said, nobody is told anything, and it is idle for what was heard."""
+    recorder = Recorder()
+    with parts(tmp_path / "m.db", listeners=(recorder,)) as monitor:
+        node = Emitter(monitor)
+
+        def live(count: int) -> None:
+            if beats:
+                node.live(fake, count)
+            else:
+                seconds(fake, monitor, count)
+
+        node.send(*([beat_of(1.0)] if beats else []), node.record(s.OPERATION_STARTED, progress__stall_after=8))
+        live(9)
+        assert monitor.health() == "stuck"
+        deafen(fake, monitor, how)
+        for second in range(1, 8):
+            live(1)
+            row = monitor.row()
+            assert (row["state"], row["trouble"]) == ("unknown", True)
+            assert monitor.core.labels["a"].health == "unknown"
+            assert row["verdict"]["reason"] == f"the monitor was not listening until {second} s ago; before that: stuck"
+            assert row["idle"] == pytest.approx(second)
+        live(2)
+        assert monitor.health() == "stuck"
+        assert monitor.core.labels["a"].health == "silent"
+        assert monitor.row()["verdict"]["reason"] == "no progress for 9 s, stall_after is 8 s"
+        assert recorder.kinds == ["stalled"]
+        assert [name for name in names(monitor.history()) if name != s.OPERATION_STARTED] == [s.STALLED]
+
+
+@pytest.mark.parametrize("how", DEAF)
+def test_only_an_event_after_a_deaf_time_shows_that_it_moves_again(fake: FakeClock, tmp_path: Path, how: str) -> None:
+    """It has recovered when it moved for the hold time since then, whatever it did before the monitor was deaf."""
+    recorder = Recorder()
+    with parts(tmp_path / "m.db", listeners=(recorder,)) as monitor:
+        node = Emitter(monitor)
+        node.send(beat_of(1.0), node.record(s.OPERATION_STARTED, progress__completed=0))
+        node.live(fake, 6)
+        node.say(progress__completed=1)
+        node.live(fake, 1)
+        assert "moving again" in monitor.row()["verdict"]["reason"]
+        deafen(fake, monitor, how)
+        node.live(fake, 1)
+        assert monitor.health() == "unknown"
+        node.say(progress__completed=2)
+        monitor.tick()
+        assert monitor.row()["verdict"]["reason"].startswith("moving again")
+        assert recorder.kinds == ["stalled"]
+        node.live(fake, 1)
+        node.say(progress__completed=3)
+        node.live(fake, 1)
+        assert (monitor.health(), recorder.kinds) == ("progressing", ["stalled", "recovered"])
+
+
+def test_pause_over_a_deaf_time_teaches_no_limit(monitor: Parts, fake: FakeClock) -> None:
+    """A night for which a laptop slept is not how long the work may stand still."""
+    node = Emitter(monitor)
+    node.say(s.OPERATION_STARTED, progress__stall_after=None)
+    for number in range(6):
+        node.live(fake, 1, progress__completed=number, progress__stall_after=None)
+    deafen(fake, monitor, "asleep", 8 * 3600)
+    for number in range(6, 16):
+        node.live(fake, 1, progress__completed=number, progress__stall_after=None)
+    node.live(fake, SHORTEST + 1)
+    assert monitor.health() == "stuck"
+
+
+def test_stall_by_a_learned_limit_ends_after_a_restart(node: Emitter, fake: FakeClock) -> None:
+    """What was learned is gone with the restart: it recovers by the shortest such limit."""
+    for number in range(1, 15):
+        node.live(fake, 1, progress__completed=number, progress__stall_after=None)
+    node.live(fake, SHORTEST + 1)
+    assert node.monitor.health() == "stuck"
+    node.monitor.restart()
+    for number in range(15, 30):
+        node.live(fake, 1, progress__completed=number, progress__stall_after=None)
+    assert node.monitor.health() == "progressing"
+    assert node.monitor.core.judging.stuck == set()
+
+
+def test_sleep_is_noticed_before_what_arrived_meanwhile(node: Emitter, fake: FakeClock) -> None:
+    """What waited in the socket is heard after the pause, not in it."""
+    node.live(fake, 6)
+    core = node.monitor.core
+    fake.sleep(60)
+    core.start()
+    try:
+        done = threading.Event()
+        about = otlp.resource({"service.name": "node", "service.instance.id": "n1"})
+        body = otlp.envelope(about, otlp.scope(NODE, "1"), [beat_of(1.0)])
+        core.offer(Envelope("logs", body), lambda _: done.set())
+        assert done.wait(60)
+        assert node.monitor.health() == "unknown"
+    finally:
+        core.stop()
 
 
 def test_process_without_heartbeats_is_judged_by_its_progress_alone(monitor: Parts, fake: FakeClock) -> None:

@@ -157,6 +157,31 @@ def test_asleep_is_blind(monitor: Parts, fake: FakeClock) -> None:
     assert monitor.health() == "dead"
 
 
+@pytest.mark.parametrize("restarts", [True, False])
+def test_time_in_which_nobody_could_hear_is_no_idle_time(fake: FakeClock, tmp_path: Path, restarts: bool) -> None:
+    """A process that judges itself said that it is stuck: what it said stands, and only what was heard is added."""
+    heard = Recorder()
+    with parts(tmp_path / "m.db", listeners=(heard,)) as monitor:
+        stuck = replace(snap(1), health=Health.SILENT, idle=40.0, stall_after=30.0)
+        monitor.say(stuck, event=s.STALLED)
+        monitor.beat()
+        fake.sleep(600)
+        if restarts:
+            monitor.restart()
+        monitor.tick()
+        for second in range(1, 20):
+            seconds(fake, monitor, 1)
+            monitor.beat()
+            row = monitor.row()
+            assert row["idle"] == pytest.approx(40 + second)
+            assert row["trouble"] is True
+            if second < 15:
+                assert row["state"] == "unknown"
+            else:
+                assert row["verdict"]["reason"] == f"no progress for {40 + second} s, stall_after is 30 s"
+        assert heard.kinds == []
+
+
 def begin(monitor: Parts, *instances: str, host: str | None = None) -> None:
     """Processes with an operation each, which go by the same names."""
     more = {} if host is None else {s.HOST_NAME: host}

@@ -127,6 +127,7 @@ def sections(detail: Row, events: list[Row], width: int, ends: list[Row]) -> Ite
     yield from _titled("progress", _closing(one, detail) if one.status.final else _tree(one, width))
     yield from _titled("children", _children(detail))
     yield from _titled("waits and stalls", _pauses(detail, one.timestamp))
+    yield from _titled("its program sends what the monitor cannot use", _mistakes(detail))
     yield from _titled("attributes", _pairs(one.attributes))
     if not one.status.final:  # otherwise it is above
         yield from _titled("result", _pairs(one.result))
@@ -164,18 +165,18 @@ def _head(one: Snapshot, detail: Row) -> Line:
 
 def _verdict(one: Snapshot, detail: Row) -> list[Line]:
     """The verdict with its evidence; of an ended operation, the reason for its end."""
+    warning = text(detail.get("warning"))
+    warned: list[Line] = [((f"  {warning}", "yellow"),)] if warning else []
     if one.status.final:
         said = [one.reason] if one.reason else []
         said += [f"hint: {one.hint}"] if one.hint else []
         said += [f"was stuck at {one.stuck_at}"] if one.stuck_at else []
-        return [((f"  {line}", words.STYLES.get(one.status, "")),) for line in said]
+        return [*(((f"  {line}", words.STYLES.get(one.status, "")),) for line in said), *warned]
     verdict, bad = mapping(detail.get("verdict")), words.trouble(one)
     muted = muted_words(detail)
     # Without trouble, only the state of the child that it waits for.
     reason = one.health_reason or (text(verdict.get("reason")) if verdict.get("child") else None)
-    lines: list[Line] = [((f"  {muted}", "dim"),)] if muted else []
-    if warning := text(detail.get("warning")):
-        lines.append(((f"  {warning}", "yellow"),))
+    lines: list[Line] = [*([((f"  {muted}", "dim"),)] if muted else []), *warned]
     if reason:
         lines.append(((f"  {spelled(reason)}", bad[1] if bad else "dim"),))
     allowed, limit = number(verdict.get("allowed")), text(verdict.get("limit"))
@@ -212,6 +213,8 @@ def _facts(one: Snapshot, detail: Row, now: float) -> list[Line]:
     if trace_id:
         trace_id += " (not sampled)" if trace.get("sampled") is False else ""
     started = f"{stamp(one.started_at, day=True)} ({begun(one, now)})" if one.started_at else None
+    if one.started_at and one.started_at > now and one.status.final:
+        started = f"{stamp(one.started_at, day=True)}, by the clock of its process"
     facts = (
         ("id", one.operation_id),
         ("part of", path or one.parent_id),
@@ -302,6 +305,12 @@ def _pauses(detail: Row, now: float) -> list[Line]:
         lines.append(((f"  {stamp(begun)}  ", "dim"), line))
     more = len(pauses) - PAUSES
     return [((f"  + {more:,} before", "dim"),), *lines] if more > 0 else lines
+
+
+def _mistakes(detail: Row) -> list[Line]:
+    """What its process sends wrong: those values are missing above."""
+    told = detail.get("sender_mistakes")
+    return [((f"  {clean(one)}", "yellow"),) for one in told] if isinstance(told, list) else []
 
 
 def _pairs(values: Row) -> list[Line]:

@@ -279,6 +279,7 @@ class Core:
         while self.inbox.wait(self._tick_at if self.loading.done else min(self._tick_at, self._load_at)):
             jobs: list[Job] = []
             try:
+                self.observer.look(clock.monotonic())  # before what arrived while it slept
                 if self.inbox.queue or self.journal.has_sent or self.mutes.asked:
                     self.inbox.gather()
                     self.work(self.inbox.turn(jobs))
@@ -704,7 +705,7 @@ class Core:
         """Notice when an operation moves whose process does not judge it."""
         process = self.ledger.processes.get(entry.instance)
         if entry.open and isinstance(entry.said, Record) and process is not None and process.is_judged_outside:
-            self.observer.unjudged.hear(entry, entry.pending or entry.said)
+            self.observer.follow(entry, entry.pending or entry.said)
         elif entry.open or entry.presumed is not None:
             self.observer.unjudged.forget(entry.head.operation_id)
         else:

@@ -182,6 +182,7 @@ class Rounds:
             self._standings = {key: one for key, one in self._standings.items() if key in self._ledger.processes}
         if self._observer.epoch != self._epoch:
             self._epoch = self._observer.epoch
+            self._changed.update(dict.fromkeys(self._observer.unjudged.stuck()))
             return [process.instance for process in self._ledger.busy()]
         return dict.fromkeys([*heard, *due, *self._observer.dead])
 

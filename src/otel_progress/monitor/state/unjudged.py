@@ -66,7 +66,6 @@ class _Movement:
         longest: the longest of them, in seconds.
         stuck: whether it is stuck.
         again: since when a stuck one moves again.
-        proven: whether the time before this monitor started counts, too: it was stuck by then.
     """
 
     attempt: tuple[int, float | None]
@@ -78,7 +77,6 @@ class _Movement:
     longest: float = 0.0
     stuck: bool = False
     again: float | None = None
-    proven: bool = False
 
 
 class Unjudged:
@@ -110,8 +108,20 @@ class Unjudged:
             if self._stalls.end(key, at):
                 self._refuted.add(key)
 
-    def hear(self, entry: Entry, newest: ReportedEvent) -> None:
-        """The newest event of an open operation was heard: it was applied, or waits for its keyframe."""
+    def is_stuck(self, operation_id: str) -> bool:
+        """Whether it was found stuck, and is not known to move again."""
+        known = self._known.get(operation_id)
+        return known is not None and known.stuck
+
+    def stuck(self) -> list[str]:
+        """The ids of those that were found stuck, and are not known to move again."""
+        return [key for key, known in self._known.items() if known.stuck]
+
+    def hear(self, entry: Entry, newest: ReportedEvent, since: float) -> None:
+        """The newest event of an open operation was heard: it was applied, or waits for its keyframe.
+
+        `since` is the time from which on the monitor could hear its process.
+        """
         key, known = entry.head.operation_id, self._known.get(entry.head.operation_id)
         seen, attempt, at = entry.snapshot, (entry.number, entry.head.started_at), entry.newest_at
         mark, waits = _signature(seen, entry.pending), _waits(seen)
@@ -127,7 +137,7 @@ class Unjudged:
         else:
             moved, heard = mark != known.signature or newest.event in _MOVES, entry.heard_at
         if moved:
-            _move(known, at, heard)
+            _move(known, at, heard, since)
             now = Moment(newest.brief.get(s.SEQUENCE, 0), at, heard, mark, waits=waits)
             if known.stuck and self._stalls.hear(key, now):
                 self._take_back(key)
@@ -165,7 +175,7 @@ class Unjudged:
         known = self._known[seen.operation_id] = _Movement(attempt, mark, entry.newest_at, entry.heard_at)
         if stuck_for is not None:  # it was reported when the limit was reached
             idle = stuck_for + (_named_limit(seen) or SHORTEST)
-            known.said, known.heard, known.stuck, known.proven = _NONE, now - idle, True, True
+            known.said, known.heard, known.stuck = _NONE, now - idle, True
 
     def idle(self, entry: Entry, now: float, since: float) -> float:
         """Seconds without progress, of which at most those count in which the monitor heard, so `since` a time.
@@ -176,8 +186,17 @@ class Unjudged:
         """
         known = self._known[entry.head.operation_id]
         at_event = min(entry.newest_at - known.said, entry.heard_at - known.heard)
-        found = max(0.0, at_event) + _still(entry, now)
-        return found if known.proven else max(0.0, min(found, now - since))
+        return max(0.0, min(max(0.0, at_event) + _still(entry, now), now - since))
+
+    def is_in_doubt(self, entry: Entry, now: float, since: float) -> bool:
+        """Whether it was stuck before the monitor could not hear, and no longer is known to be.
+
+        Nothing was heard of progress since then, nor was its limit reached: it may have moved meanwhile.
+        """
+        known = self._known[entry.head.operation_id]
+        limit = _limit(entry.snapshot, known)[0]
+        is_old = known.stuck and known.heard < since and not _waits(entry.snapshot)
+        return is_old and (limit is None or self.idle(entry, now, since) < limit)
 
     def seen(self, entry: Entry, snapshot: Snapshot, now: float, since: float) -> Snapshot:
         """The snapshot with the idle time, the limit and the verdict that the monitor knows."""
@@ -195,7 +214,8 @@ class Unjudged:
     def advance(self, entry: Entry, now: float, since: float) -> None:
         """Decide whether it is stuck.
 
-        It recovers when it has moved for the hold time, and was never idle for half its limit in it.
+        It recovers when it has moved for the hold time, and was never idle for half its limit in it. Time in which the
+        monitor could not hear is no time in which it moved.
         """
         key, seen = entry.head.operation_id, entry.snapshot
         known = self._known[key]
@@ -210,9 +230,9 @@ class Unjudged:
                 self._refuted.discard(key)
                 sequence = entry.head.sequence if entry.pending is None else entry.pending.brief.get(s.SEQUENCE, 0)
                 self._stalls.begin(key, Moment(sequence, known.said, known.heard, known.signature), limit)
-        elif idle >= limit / 2:
+        elif known.heard < since or idle >= limit / 2:
             known.again = None
-        elif known.again is None:
+        elif known.again is None or known.again < since:
             known.again = now - idle
         if known.again is not None and now - known.again >= hold(limit):
             known.stuck, known.again = False, None
@@ -235,6 +255,8 @@ class Unjudged:
             if now <= waits_until and not _still(entry, now):
                 return math.nextafter(waits_until, math.inf)
             return now + max(0.0, limit - idle)
+        if known.heard < since:
+            return now + limit - idle if idle < limit else math.inf
         left = [limit / 2 - idle] if idle < limit / 2 else []
         left += [] if known.again is None else [known.again + hold(limit) - now]
         return now + max(0.0, min(left, default=math.inf))
@@ -250,17 +272,20 @@ def _waits(seen: Snapshot) -> bool:
     return seen.wait is not None or seen.status in (Status.WAITING, Status.PENDING)
 
 
-def _move(known: _Movement, said: float, heard: float) -> None:
-    if not known.waits and known.said > _NONE:  # the longer of both: a limit that is too short is a false alarm
+def _move(known: _Movement, said: float, heard: float, since: float) -> None:
+    is_whole = known.said > _NONE and known.heard >= since
+    if is_whole and not known.waits:  # the longer of both: a limit that is too short is a false alarm
         known.gaps, known.longest = known.gaps + 1, max(known.longest, said - known.said, heard - known.heard)
-    known.said, known.heard, known.proven = said, heard, False
+    known.said, known.heard = said, heard
 
 
 def _limit(seen: Snapshot, known: _Movement) -> tuple[float | None, str | None]:
     """The limit that the sender names, or else one from the gaps so far, with its source."""
     named = _named_limit(seen)
-    if named is not None or known.gaps < GAPS:
-        return named, seen.stall_after_source if named is not None else None
+    if named is not None:
+        return named, seen.stall_after_source
+    if known.gaps < GAPS:  # what was learned is gone with a restart
+        return (SHORTEST, "the shortest that is learned") if known.stuck else (None, None)
     return max(SHORTEST, known.longest * TIMES), f"{TIMES} times the longest of {known.gaps} gaps"
 
 

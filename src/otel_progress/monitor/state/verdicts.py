@@ -21,7 +21,7 @@ from otel_progress.model.status import Health, Status, word
 from otel_progress.model.values import finite
 from otel_progress.monitor.state.aside import ASIDE
 from otel_progress.monitor.state.child_processes import STOPPED, Children, JudgedBranch, Judgement, running
-from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, elapsed_of
+from otel_progress.monitor.state.ledger import Entry, Head, Ledger, Process, ReportedEvent, elapsed_of
 from otel_progress.monitor.state.unjudged import Unjudged
 
 GAP: Final = 2.5
@@ -190,18 +190,35 @@ class Observer:
         """The verdict on an operation, with its evidence."""
         if self._is_aside(entry):
             return Verdict(Health.UNKNOWN, detail=ASIDE)
-        own = self._own(entry, now, snapshot)
-        if own.health is Health.UNKNOWN and own.detail is not None and entry.head.health in NOT_MOVING:
-            said = entry.snapshot if snapshot is None else snapshot
-            before = ", ".join(filter(None, (word(entry.head.health), said.health_reason)))
-            return replace(own, detail=f"{own.detail}{BEFORE}{before}")
+        own = found = self._own(entry, now, snapshot)
         if own.health is Health.SILENT:
-            return self._children.instead(entry, own, now)
-        return self._or_frozen(entry, own)
+            found = self._children.instead(entry, own, now)
+        if found is own:
+            found = self._or_unsure(entry, own, now)
+        if found.health is Health.UNKNOWN and found.detail is not None and self.was_stuck(entry):
+            said = entry.snapshot if snapshot is None else snapshot
+            health = entry.head.health if entry.head.health in NOT_MOVING else Health.SILENT
+            before = ", ".join(filter(None, (word(health), said.health_reason)))
+            return replace(found, detail=f"{found.detail}{BEFORE}{before}")
+        return self._or_frozen(entry, found)
+
+    def was_stuck(self, entry: Entry) -> bool:
+        """Whether an operation was stuck when its process was last heard, as its process said or the monitor found."""
+        found = entry.head.health in NOT_MOVING or self.unjudged.is_stuck(entry.head.operation_id)
+        return entry.open and found
 
     def _proven(self, entry: Entry, now: float) -> Verdict:
         """The verdict from its own process, and whether that process is proven to be stopped."""
-        return self._or_frozen(entry, self._own(entry, now))
+        return self._or_frozen(entry, self._or_unsure(entry, self._own(entry, now), now))
+
+    def _or_unsure(self, entry: Entry, own: Verdict, now: float) -> Verdict:
+        """Unknown, if it was found stuck before the monitor could not hear, and may have moved meanwhile."""
+        since = self._heard_since(entry)
+        stuck = own.health is Health.SILENT and self.judges(entry)
+        if not stuck or not self.unjudged.is_in_doubt(entry, now, since):
+            return own
+        detail = f"the monitor was not listening until {now - since:.0f} s ago"
+        return replace(own, health=Health.UNKNOWN, detail=detail)
 
     def _or_frozen(self, entry: Entry, own: Verdict) -> Verdict:
         stopped = self.is_stopped(entry.instance) if own.health is Health.DEAD else None
@@ -232,6 +249,20 @@ class Observer:
         """Since when the process of an operation could be heard without a gap."""
         process = self._ledger.processes.get(entry.instance)
         return self._hears_since if process is None or not process.beats else self._since(process)
+
+    def follow(self, entry: Entry, newest: ReportedEvent) -> None:
+        """The newest event of an open operation that the monitor judges was heard."""
+        self.unjudged.hear(entry, newest, self._heard_since(entry))
+
+    def idle(self, entry: Entry, now: float) -> float:
+        """Seconds for which an operation is known to make no progress; without those in which nobody could hear it."""
+        seen, later, since = entry.snapshot, self.later(entry, now), self._heard_since(entry)
+        end = entry.heard_at + later
+        if end < since:
+            since = -math.inf  # it was not heard since then: its clocks end before that
+        if self.judges(entry):
+            return self.unjudged.idle(entry, end, since)
+        return seen.idle if seen.wait else seen.idle + min(seen.still(later), end - max(since, entry.heard_at))
 
     def label(self, entry: Entry, now: float) -> Label:
         """The verdict without evidence; more than the head of an operation is read only if that does not decide it."""

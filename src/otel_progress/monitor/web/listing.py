@@ -163,7 +163,8 @@ class Listing:
     def _trouble(self, running: list[_Running]) -> int:
         """How many of these are in trouble."""
         bad = sum(state in TROUBLE for _, _, _, state, _ in running)
-        return bad + sum(is_unheard_trouble(state, entry) for *_, state, entry in running if state == _UNKNOWN)
+        unknown = [entry for *_, state, entry in running if state == _UNKNOWN]
+        return bad + sum(is_unheard_trouble(_UNKNOWN, self._core.observer.was_stuck(entry)) for entry in unknown)
 
 
 def _offset(text: str) -> int:

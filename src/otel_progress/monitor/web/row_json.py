@@ -41,7 +41,14 @@ Json = dict[str, Any]
 
 
 def row_json(
-    entry: Entry, seen: Snapshot, process: Process | None, verdict: Verdict | None, whole: Whole, shown: float | None
+    entry: Entry,
+    seen: Snapshot,
+    process: Process | None,
+    verdict: Verdict | None,
+    whole: Whole,
+    shown: float | None,
+    *,
+    was_stuck_before: bool,
 ) -> Json:
     """A row: what is reported of an operation, the verdict on it, and the figures rolled up from its children."""
     about: Mapping[str, Any] = process.resource if process is not None else {}
@@ -57,7 +64,7 @@ def row_json(
             "name": short_text(seen.name),
             "status": seen.status.value,
             "state": state,
-            "trouble": True if state in TROUBLE or is_unheard_trouble(state, entry) else None,
+            "trouble": True if state in TROUBLE or is_unheard_trouble(state, was_stuck_before) else None,
             "verdict": None if verdict is None else verdict_json(verdict),
             "reason": short_text(seen.reason),
             "presumed": True if entry.presumed is not None and seen.status is Status.LOST else None,
@@ -91,9 +98,9 @@ def row_json(
     )
 
 
-def is_unheard_trouble(state: str, entry: Entry) -> bool:
+def is_unheard_trouble(state: str, was_stuck_before: bool) -> bool:
     """Whether an operation whose state is unknown was stuck before."""
-    return state == word(Health.UNKNOWN) and entry.open and entry.head.health in NOT_MOVING
+    return state == word(Health.UNKNOWN) and was_stuck_before
 
 
 def _label(verdict: Verdict | None) -> Label:

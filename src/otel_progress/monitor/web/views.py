@@ -173,14 +173,14 @@ class Views:
         now = clock.monotonic()
         made = max(0.0, known["at"] - entry.heard_at)
         gone = self._core.observer.later(entry, now)
-        later, still = gone - made, entry.snapshot.still(gone) - entry.snapshot.still(made)
+        later = gone - made
         found = {name: value for name, value in known.items() if name != "at"}
         found["as_of"] = round(clock.unix(), 3)
         for name in ("timestamp", "elapsed"):
             if name in found:
                 found[name] += later
         if "idle" in found and "wait" not in found:
-            found["idle"] += still
+            found["idle"] = self._core.observer.idle(entry, now)
         if "wait" in found:
             found["wait"] = {**found["wait"], "elapsed": found["wait"]["elapsed"] + later}
             return found
@@ -205,7 +205,9 @@ class Views:
         """The reported state of an operation, with its clocks advanced to now."""
         if not entry.open:
             return self._shown(entry.snapshot)
-        return self._shown(as_of.at(entry.snapshot, self._core.observer.later(entry, clock.monotonic())))
+        now, observer = clock.monotonic(), self._core.observer
+        seen = as_of.at(entry.snapshot, observer.later(entry, now))
+        return self._shown(replace(seen, idle=observer.idle(entry, now)))
 
     def seen(self, entry: Entry) -> Snapshot:
         """The state of an operation now: with the verdict of the monitor, its attempt, and its curve so far."""
@@ -231,7 +233,8 @@ class Views:
         process = self._core.archive.process(entry.instance)
         whole = roll_up(Part(seen, entry.instance), self._below)
         shown = self._core.shown.show(entry, whole.ratio, rolled_up=whole.rolled_up)
-        out = row_json(entry, seen, process, verdict, whole, shown)
+        stuck = self._core.observer.was_stuck(entry)
+        out = row_json(entry, seen, process, verdict, whole, shown, was_stuck_before=stuck)
         if self._owner is not None:
             out["revision"] = self._revisions.of(seen.operation_id, entry.revision, out)
         mute = self._core.mutes.covering(entry)
@@ -243,7 +246,7 @@ class Views:
         warnings = (
             warning_text(entry, process, also) if also else None,
             keyframe_text(entry),
-            self._core.clocks.warning(entry.instance) if entry.open else None,
+            self._core.clocks.warning(entry.instance),
         )
         if any(warnings):
             out["warning"] = "; ".join(filter(None, warnings))
@@ -319,7 +322,7 @@ class Views:
     def is_trouble(self, entry: Entry) -> bool:
         """Whether lists mark it as trouble: by its state, or if that is unknown, by the last reported one."""
         state = self.state(entry)
-        return state in TROUBLE or is_unheard_trouble(state, entry)
+        return state in TROUBLE or is_unheard_trouble(state, self._core.observer.was_stuck(entry))
 
     # -- one operation
 
