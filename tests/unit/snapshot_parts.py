@@ -54,6 +54,16 @@ STAGE = st.builds(
     attributes=ATTRIBUTES,
     span_id=st.none() | st.just("ab" * 8),
 )
+
+
+def closed(snapshot: Snapshot) -> Snapshot:
+    """The same operation; if it ended, none of its stages is open."""
+    if not snapshot.status.final:
+        return snapshot
+    ended = [stage if stage.status.final else replace(stage, status=snapshot.status) for stage in snapshot.stages]
+    return replace(snapshot, stages=tuple(ended))
+
+
 RUNS = st.builds(
     StageRuns,
     NAME,
@@ -109,4 +119,4 @@ SNAPSHOT = st.builds(
     heartbeat_at=st.none() | FLOAT,
     cancel_requested=st.booleans(),
     span=st.none() | SPAN,
-).map(lambda s: replace(s, status=Status.WAITING) if s.wait else s)
+).map(lambda s: closed(replace(s, status=Status.WAITING) if s.wait else s))

@@ -321,7 +321,7 @@ def from_attributes(
         timestamp=timestamp,
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
         progress=_progress(told, status, str(get(s.UNIT, "item")), eta, derives),
-        stages=tuple(_read_stage(item, timestamp, derives) for item in _loaded(get(s.STAGES), ())),
+        stages=tuple(_read_stage(item, timestamp, derives, status) for item in _loaded(get(s.STAGES), ())),
         folded=_read_folded(_loaded(get(s.STAGES_FOLDED))),
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
@@ -480,15 +480,24 @@ def _is_timed(status: Status, started_at: object) -> bool:
     return finite(started_at) and status in (Status.RUNNING, Status.WAITING)
 
 
-def _read_stage(item: Mapping[str, Any], now: float, derives: bool) -> StageSnapshot:
+def _ended_with(operation: Status, stage: Status) -> Status:
+    """The status of a stage: one that is open at the end of its operation ended with it, as with our SDK."""
+    if not operation.final or stage.final:
+        return stage
+    return Status.SKIPPED if stage is Status.PENDING else operation
+
+
+def _read_stage(item: Mapping[str, Any], now: float, derives: bool, operation: Status) -> StageSnapshot:
     get = item.get
-    status, elapsed = Status(item["status"]), _seconds(get("elapsed"))
-    untimed = elapsed is None and derives and status.final and status is not Status.SKIPPED
+    said, elapsed = Status(item["status"]), _seconds(get("elapsed"))
+    status = _ended_with(operation, said)
+    is_timed = _is_timed(said, get("started_at"))
+    untimed = elapsed is None and derives and status.final and status is not Status.SKIPPED and not is_timed
     if elapsed is None:
-        elapsed = since(item["started_at"], now) if _is_timed(status, get("started_at")) else 0.0
-    said: dict[str, Any] = {name: get(name) for name in (*_STAGE, *(name for name, _ in _STAGE_TIMES))}
-    said |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
-    said |= {
+        elapsed = since(item["started_at"], now) if is_timed else 0.0
+    more: dict[str, Any] = {name: get(name) for name in (*_STAGE, *(name for name, _ in _STAGE_TIMES))}
+    more |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
+    more |= {
         name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes", "usage", "child_outcomes")
     }
     return StageSnapshot(
@@ -499,7 +508,7 @@ def _read_stage(item: Mapping[str, Any], now: float, derives: bool) -> StageSnap
             stage_numbers(item),
             status,
             get("unit", "item"),
-            _read_eta(*item["eta"]) if "eta" in item else None,
+            _read_eta(*item["eta"]) if "eta" in item and status is said else None,
             derives,
         ),
         planned=get("planned", False),
@@ -507,7 +516,7 @@ def _read_stage(item: Mapping[str, Any], now: float, derives: bool) -> StageSnap
         idle=_seconds(get("idle")) or 0.0,
         critical=get("critical", True),
         depends_on=tuple(get("depends_on", ())),
-        wait=Wait(*item["wait"]) if "wait" in item else None,
+        wait=Wait(*item["wait"]) if "wait" in item and status is said else None,
         untimed=untimed,
-        **said,
+        **more,
     )

@@ -61,6 +61,20 @@ def test_only_an_ended_stage_without_its_time_is_untimed(stage: dict[str, object
     assert has_untimed(read(stage)) is not known
 
 
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "interrupted", "lost"])
+def test_a_stage_that_is_open_at_the_end_ended_with_its_operation(end: str) -> None:
+    """It has the status of the operation, and took the time up to its end; what never began is skipped."""
+    wait = ["lock", 3.0, None]
+    told = [load("running", 10.0), load("waiting", 15.0, wait=wait), load("pending", None), load("completed", elapsed=1)]
+    seen = read(*told, load("running", 10.0, elapsed=7.0, eta=[5, 4, 6]), load("running", None), status=end)
+    statuses = [end, end, "skipped", "completed", end, end]
+    assert [stage.status.value for stage in seen.stages] == statuses
+    assert spent(seen) == [30.0, 25.0, 0.0, 1.0, 7.0, None]
+    assert not any(stage.wait or stage.progress.eta for stage in seen.stages)
+    assert len(plain.closing(seen, "work", 9)) > 1
+    assert summary(seen)
+
+
 def test_our_own_stage_without_its_time_took_none() -> None:
     """Our SDK leaves out times of 0."""
     about = {s.OPERATION_ID: "a", s.OPERATION_NAME: "work", s.STATUS: "completed", s.START_TIME: AT}
