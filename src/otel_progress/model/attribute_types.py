@@ -30,6 +30,11 @@ def is_seconds(given: object) -> bool:
     return finite(given) and 0 <= given <= LONGEST  # type: ignore[operator]
 
 
+def is_limit(given: object) -> bool:
+    """Whether the value is a valid limit in seconds: 0 would have passed before anything began."""
+    return is_seconds(given) and given > 0  # type: ignore[operator]
+
+
 def is_whole(given: object) -> bool:
     """Whether the value is a whole number from 0 to 2**63 - 1."""
     return type(given) is int and 0 <= given <= _LARGEST
@@ -65,16 +70,14 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
             s.LAST_HEARTBEAT,
             s.ELAPSED,
             s.IDLE,
-            s.STALL_AFTER,
             s.UPDATE_PAUSE,
-            s.SLOW_AFTER,
-            s.START_WITHIN,
             s.WAIT_DURATION,
             s.ETA,
             s.ETA_LOW,
             s.ETA_HIGH,
         ),
     ),
+    (is_limit, (s.STALL_AFTER, s.SLOW_AFTER, s.START_WITHIN)),
     (_is_difference, (s.WAIT_REMAINING,)),
     (is_amount, (s.COMPLETED, s.RESTORED, s.TOTAL, s.RATE)),
     (is_ratio, (s.RATIO, s.RATIO_RAW)),
@@ -111,6 +114,7 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
 _RULE: Final[Mapping[str, Callable[[object], bool]]] = {key: rule for rule, keys in _RULES for key in keys}
 _MEANT: Final[Mapping[Callable[[object], bool], str]] = {
     is_seconds: "a number of seconds of at least 0",
+    is_limit: "a number of seconds above 0",
     _is_difference: "a number of seconds",
     is_amount: "a number of at least 0",
     is_ratio: "a number from 0 to 1",

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_progress import semconv as s
-from otel_progress.model.attribute_types import LONGEST, is_amount, is_seconds, is_whole, stage_numbers, typed
+from otel_progress.model.attribute_types import LONGEST, is_amount, is_limit, is_seconds, is_whole, stage_numbers, typed
 from otel_progress.model.curve import POINTS
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
@@ -496,6 +496,7 @@ def _read_stage(item: Mapping[str, Any], now: float, derives: bool, operation: S
     if elapsed is None:
         elapsed = since(item["started_at"], now) if is_timed else 0.0
     more: dict[str, Any] = {name: get(name) for name in (*_STAGE, *(name for name, _ in _STAGE_TIMES))}
+    more |= {name: value if is_limit(value := get(name)) else None for name in ("expected", "stall_after")}
     more |= {name: _amount(get(name)) for name in ("cpu_seconds", "peak_memory")}
     more |= {
         name: _mapping(get(name, {})) for name in ("outcomes", "counters", "attributes", "usage", "child_outcomes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from monitor_parts import WALL, Parts, event_of, request_of
 
 from otel_progress import Snapshot, Status, clock
 from otel_progress import semconv as s
+from otel_progress.cli.query.rows import later_of, snapshot_of
 from otel_progress.model import wire
 from otel_progress.monitor.intake.mistakes import KINDS, Mistake, Mistakes
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.outbound import otlp
+from otel_progress.render.words import idling
 from otel_progress.testing import FakeClock
 
 
@@ -49,6 +52,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 TAKEN: list[tuple[str, dict[str, Any], str]] = [
     ("type", {"progress__completed": "12"}, "progress.completed must be a number of at least 0, it is the text '12'"),
+    (
+        "type",
+        {"progress__stall_after": 0},
+        "progress.stall_after must be a number of seconds above 0, it is the integer 0",
+    ),
     ("type", {"progress__completed": -5}, "progress.completed must be a number of at least 0, it is the integer -5"),
     (
         "type",
@@ -101,6 +109,23 @@ def test_what_is_ignored_is_told_once(monitor: Parts, kind: str, about: dict[str
     assert set(monitor.core.mistakes.health()["mistakes"]) == {kind, "fields", "newest"}
     assert list(monitor.core.mistakes.health()["mistakes"]["fields"].values()) == [3]
     assert monitor.core.refused == 0
+
+
+def test_limit_of_zero_is_no_limit(monitor: Parts, fake: FakeClock) -> None:
+    """It would have passed before anything began, so it is ignored, and the operation can be shown."""
+    limits: dict[str, Any] = dict.fromkeys(
+        ("progress__stall_after", "progress__slow_after", "progress__start_within"), 0
+    )
+    stages = json.dumps([{"path": "a", "status": "running", "stall_after": 0, "expected": 0, "started_at": WALL}])
+    take(monitor, progress__stages=stages, progress__total=0, **limits)
+    fake.advance(20.0)
+    monitor.tick()
+    seen = later_of(snapshot_of(monitor.views.detail(monitor.core.ledger.operations["a"])), 20.0)
+    (stage,) = seen.stages
+    assert (seen.stall_after, seen.slow_after, seen.start_within) == (None, None, None)
+    assert (stage.stall_after, stage.expected) == (None, None)
+    assert monitor.health() == "progressing"
+    assert idling(20.0, seen.stall_after) == ("idle 20 s", "dim")
 
 
 def test_sender_without_identity_is_told(monitor: Parts) -> None:
