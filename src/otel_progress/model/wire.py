@@ -492,7 +492,7 @@ def _read_stage(item: Mapping[str, Any], now: float, derives: bool, operation: S
     said, elapsed = Status(item["status"]), _seconds(get("elapsed"))
     status = _ended_with(operation, said)
     is_timed = _is_timed(said, get("started_at"))
-    untimed = elapsed is None and derives and status.final and status is not Status.SKIPPED and not is_timed
+    untimed = elapsed is None and derives and not is_timed and status not in (Status.PENDING, Status.SKIPPED)
     if elapsed is None:
         elapsed = since(item["started_at"], now) if is_timed else 0.0
     more: dict[str, Any] = {name: get(name) for name in (*_STAGE, *(name for name, _ in _STAGE_TIMES))}

@@ -164,10 +164,14 @@ def _stages(snapshot: Snapshot, room: int) -> list[Line]:
     """One line per stage path: how often it ran, how long, and its share of the time."""
     repeated = {runs.path: runs for runs in snapshot.repeated}
     ran: dict[str, list[StageSnapshot]] = {path: [] for path in repeated}
+    first, began = dict.fromkeys(repeated, 0.0), 0.0
     for stage in snapshot.stages:
-        if stage.started_at is not None:
-            ran.setdefault(stage.path, []).append(stage)
-    paths = sorted(ran, key=lambda path: ran[path][0].started_at or 0.0 if ran[path] else 0.0)
+        if stage.has_run:
+            began = began if stage.started_at is None else stage.started_at  # they are in the order of their starts
+            if not ran.setdefault(stage.path, []):
+                first[stage.path] = began
+            ran[stage.path].append(stage)
+    paths = sorted(ran, key=first.__getitem__)
     shown = [(_named(path, ran[path], repeated.get(path)), path) for path in paths[:room]]
     wide = min(48, max((len(name) for name, _ in shown), default=0))
     lines: list[Line] = []

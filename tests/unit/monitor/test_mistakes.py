@@ -118,7 +118,7 @@ def test_limit_of_zero_is_no_limit(monitor: Parts, fake: FakeClock) -> None:
     )
     stages = json.dumps([{"path": "a", "status": "running", "stall_after": 0, "expected": 0, "started_at": WALL}])
     take(monitor, progress__stages=stages, progress__total=0, **limits)
-    fake.advance(20.0)
+    fake.sleep(20.0)
     monitor.tick()
     seen = later_of(snapshot_of(monitor.views.detail(monitor.core.ledger.operations["a"])), 20.0)
     (stage,) = seen.stages
