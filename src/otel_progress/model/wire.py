@@ -509,7 +509,9 @@ def _read_stage(item: Mapping[str, Any], now: float, derives: bool, operation: S
     is_timed = "elapsed" not in known and _is_timed(said, get("started_at"))
     untimed = "elapsed" not in known and derives and not is_timed and status not in (Status.PENDING, Status.SKIPPED)
     is_same = status is said
-    more = {name: float(known[name]) for name in ("expected", "started_at", "stall_after", "idle") if name in known}
+    more: dict[str, Any] = {
+        name: float(known[name]) for name in ("expected", "started_at", "stall_after", "idle") if name in known
+    }
     more |= {name: known[name] for name in (*_STAGE, "cpu_seconds", "planned", "critical") if name in known}
     more |= {name: _mapping(known[name]) for name in _STAGE_MAPPINGS if name in known}
     return StageSnapshot(

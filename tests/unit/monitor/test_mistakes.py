@@ -13,6 +13,7 @@ from otel_progress import semconv as s
 from otel_progress.cli.query.rows import later_of, snapshot_of
 from otel_progress.model import wire
 from otel_progress.monitor.intake.mistakes import KINDS, Mistake, Mistakes
+from otel_progress.monitor.intake.records import RECORD_BYTES
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.outbound import otlp
 from otel_progress.render.words import idling
@@ -121,6 +122,25 @@ def test_what_is_ignored_is_told_once(monitor: Parts, kind: str, about: dict[str
     assert set(monitor.core.mistakes.health()["mistakes"]) == {kind, "fields", "newest"}
     assert list(monitor.core.mistakes.health()["mistakes"]["fields"].values()) == [3]
     assert monitor.core.refused == 0
+
+
+@pytest.mark.parametrize("scope", ["theirs", s.SCOPE])
+def test_end_that_is_too_large_is_an_end(monitor: Parts, scope: str) -> None:
+    """What is large is left out and told; without its end the operation would be called lost, or dead."""
+    told: list[str] = []
+    monitor.core.mistakes.tell = told.append
+    take(monitor, scope=scope)
+    about = {
+        "progress__sequence": 2,
+        "progress__stages": json.dumps([{"path": "x" * RECORD_BYTES, "status": "completed"}]),
+    }
+    answer = take(monitor, s.OPERATION_ENDED, scope, progress__status="completed", progress__completed=7, **about)
+    words = "progress.stages makes an event larger than 320 KiB: it is left out"
+    assert answer == Accepted(0, words)
+    assert told == [f"node (n1): {words} (told once)"]
+    assert monitor.core.mistakes.health()["mistakes"]["too_large"] == 1
+    seen = monitor.views.detail(monitor.core.ledger.operations["a"])
+    assert (seen["status"], seen["progress"]["completed"], seen.get("stages")) == ("completed", 7, [])
 
 
 def test_limit_of_zero_is_no_limit(monitor: Parts, fake: FakeClock) -> None:

@@ -171,6 +171,12 @@ def newer_schema(resource: Mapping[str, Any]) -> Mistake | None:
     return Mistake("schema", s.SCHEMA, words)
 
 
+def too_large(field: str, largest: int) -> Mistake:
+    """An attribute that makes an event larger than `largest` bytes."""
+    words = f"{field} makes an event larger than {largest // 1024} KiB: it is left out"
+    return Mistake("too_large", field, words)
+
+
 def refusal(event: Event) -> Mistake:
     """Why an event cannot be taken."""
     get = event.brief.get
@@ -258,7 +264,7 @@ def _wrong_json(attributes: Mapping[str, Any]) -> Iterator[Mistake]:
                 if not isinstance(found, kind):
                     yield Mistake("type", key, f"{key} must be a JSON {form}, it is {_shown(given)}: it is ignored")
                 elif key == s.STAGES:
-                    yield from _wrong_stages(found)
+                    yield from _wrong_stages(list(found))
 
 
 def _wrong_stages(stages: list[Any]) -> Iterator[Mistake]:
