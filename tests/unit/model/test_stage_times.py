@@ -103,6 +103,18 @@ def test_a_stage_needs_no_start_to_be_told() -> None:
     assert told["average_stage_duration"] == pytest.approx(20 / 3, abs=1e-3)
 
 
+def test_a_stage_that_succeeded_at_last_is_no_failure() -> None:
+    """Its newest run decides how it stands, and how many failed before is counted."""
+    runs = [load("failed", 0.0, elapsed=1.0, reason="HTTP 502"), load("failed", 2.0, elapsed=1.0, reason="HTTP 502")]
+    _, line = plain.closing(read(*runs, load(began=4.0, elapsed=2.0)), "work", 9)
+    text = "".join(part for part, _ in line)
+    assert text.startswith("  ✓ load x 3")
+    assert text.endswith("2 failed")
+    _, line, why = plain.closing(read(load(began=4.0, elapsed=2.0), *runs), "work", 9)
+    assert "".join(part for part, _ in line).startswith("  ✗ load x 3")
+    assert "".join(part for part, _ in why).strip() == "HTTP 502"
+
+
 def test_our_own_stage_without_its_time_took_none() -> None:
     """Our SDK leaves out times of 0."""
     about = {s.OPERATION_ID: "a", s.OPERATION_NAME: "work", s.STATUS: "completed", s.START_TIME: AT}
