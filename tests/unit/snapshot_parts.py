@@ -17,6 +17,7 @@ NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 # What is exact on the wire: to the millisecond, and six digits; of rates and estimates four.
 FLOAT = st.integers(0, 999_999).map(lambda n: n / 1000)
 ROUGH = st.integers(0, 9_999).map(lambda n: n / 1000)
+LIMIT = FLOAT.filter(bool)
 NUMBER = st.integers(0, INT_MAX) | FLOAT
 SCALAR = TEXT | st.booleans() | st.integers(INT_MIN, INT_MAX) | st.floats(allow_nan=False, allow_infinity=False)
 VALUE = SCALAR | st.lists(TEXT, max_size=3).map(tuple) | st.lists(st.integers(-5, 5), max_size=3).map(tuple)
@@ -38,11 +39,11 @@ STAGE = st.builds(
     progress=PROGRESS,
     planned=st.booleans(),
     weight=st.none() | FLOAT,
-    expected=st.none() | FLOAT,
+    expected=st.none() | LIMIT,
     started_at=st.none() | FLOAT,
     elapsed=MILLI,
     idle=MILLI,
-    stall_after=st.none() | FLOAT,
+    stall_after=st.none() | LIMIT,
     description=st.none() | TEXT,
     message=st.none() | TEXT,
     reason=st.none() | TEXT,
@@ -54,6 +55,16 @@ STAGE = st.builds(
     attributes=ATTRIBUTES,
     span_id=st.none() | st.just("ab" * 8),
 )
+
+
+def closed(snapshot: Snapshot) -> Snapshot:
+    """The same operation; if it ended, none of its stages is open."""
+    if not snapshot.status.final:
+        return snapshot
+    ended = [stage if stage.status.final else replace(stage, status=snapshot.status) for stage in snapshot.stages]
+    return replace(snapshot, stages=tuple(ended))
+
+
 RUNS = st.builds(
     StageRuns,
     NAME,
@@ -87,9 +98,9 @@ SNAPSHOT = st.builds(
     started_at=st.none() | FLOAT,
     elapsed=FLOAT,
     idle=FLOAT,
-    stall_after=st.none() | FLOAT,
-    slow_after=st.none() | FLOAT,
-    start_within=st.none() | FLOAT,
+    stall_after=st.none() | LIMIT,
+    slow_after=st.none() | LIMIT,
+    start_within=st.none() | LIMIT,
     stage=st.none() | TEXT,
     message=st.none() | TEXT,
     description=st.none() | TEXT,
@@ -109,4 +120,4 @@ SNAPSHOT = st.builds(
     heartbeat_at=st.none() | FLOAT,
     cancel_requested=st.booleans(),
     span=st.none() | SPAN,
-).map(lambda s: replace(s, status=Status.WAITING) if s.wait else s)
+).map(lambda s: closed(replace(s, status=Status.WAITING) if s.wait else s))

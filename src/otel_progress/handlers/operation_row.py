@@ -65,7 +65,7 @@ class OperationRows:
         verdict = None if seen.status.final else judge(seen, seen.timestamp)
         whole = roll_up(Part(seen, process.instance), self._below)
         self.hear(seen)
-        return json_keys.of_row(row_json(entry, seen, process, verdict, whole, None))
+        return json_keys.of_row(row_json(entry, seen, process, verdict, whole, None, was_stuck_before=False))
 
     def hear(self, seen: Snapshot) -> None:
         """Remember the figures of a child for its parent; of an event without a row, too."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from otel_progress import semconv as s
+from otel_progress.model.status import Status
 from otel_progress.model.values import finite
 
 LONGEST: Final = 1e12
@@ -23,11 +24,19 @@ JSON_TEXTS: Final = frozenset(
     }
 )
 """The attributes that are JSON texts."""
+JSON_LISTS: Final = frozenset({s.BRANCHES, s.CURVE, s.FAILURES, s.STAGES, s.STAGES_FOLDED, s.STAGES_REPEATED})
+"""Those of them that are lists; the others are objects."""
+STATUSES: Final = frozenset(Status)
 
 
 def is_seconds(given: object) -> bool:
     """Whether the value is a valid duration or timestamp in seconds."""
     return finite(given) and 0 <= given <= LONGEST  # type: ignore[operator]
+
+
+def is_limit(given: object) -> bool:
+    """Whether the value is a valid limit in seconds: 0 would have passed before anything began."""
+    return is_seconds(given) and given > 0  # type: ignore[operator]
 
 
 def is_whole(given: object) -> bool:
@@ -57,6 +66,26 @@ def _is_bool(given: object) -> bool:
     return isinstance(given, bool)
 
 
+def _is_object(given: object) -> bool:
+    return isinstance(given, dict)
+
+
+def _is_texts(given: object) -> bool:
+    return isinstance(given, list) and all(isinstance(one, str) for one in given)
+
+
+def _is_wait(given: object) -> bool:
+    if not isinstance(given, list) or not 2 <= len(given) <= 3:
+        return False
+    return isinstance(given[0], str) and is_seconds(given[1]) and (given[2:] in ([], [None]) or is_seconds(given[2]))
+
+
+def _is_estimate(given: object) -> bool:
+    if not isinstance(given, list) or not 3 <= len(given) <= 5:
+        return False
+    return all(map(is_seconds, given[:3])) and all(map(_is_text, given[3:4])) and all(map(is_whole, given[4:]))
+
+
 _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
     (
         is_seconds,
@@ -65,16 +94,14 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
             s.LAST_HEARTBEAT,
             s.ELAPSED,
             s.IDLE,
-            s.STALL_AFTER,
             s.UPDATE_PAUSE,
-            s.SLOW_AFTER,
-            s.START_WITHIN,
             s.WAIT_DURATION,
             s.ETA,
             s.ETA_LOW,
             s.ETA_HIGH,
         ),
     ),
+    (is_limit, (s.STALL_AFTER, s.SLOW_AFTER, s.START_WITHIN)),
     (_is_difference, (s.WAIT_REMAINING,)),
     (is_amount, (s.COMPLETED, s.RESTORED, s.TOTAL, s.RATE)),
     (is_ratio, (s.RATIO, s.RATIO_RAW)),
@@ -111,18 +138,32 @@ _RULES: Final[tuple[tuple[Callable[[object], bool], tuple[str, ...]], ...]] = (
 _RULE: Final[Mapping[str, Callable[[object], bool]]] = {key: rule for rule, keys in _RULES for key in keys}
 _MEANT: Final[Mapping[Callable[[object], bool], str]] = {
     is_seconds: "a number of seconds of at least 0",
+    is_limit: "a number of seconds above 0",
     _is_difference: "a number of seconds",
     is_amount: "a number of at least 0",
     is_ratio: "a number from 0 to 1",
     is_whole: "an integer of at least 0",
     _is_bool: "a boolean",
     _is_text: "a text",
+    _is_object: "an object",
+    _is_texts: "a list of texts",
+    _is_wait: "a list of the reason, the seconds that it has lasted, and its limit in seconds or null",
+    _is_estimate: "a list of the estimate and its bounds, in seconds",
 }
 _STAGE: Final[Mapping[str, Callable[[object], bool]]] = {
     **dict.fromkeys(("completed", "restored", "total", "rate"), is_amount),
     **dict.fromkeys(("ratio", "ratio_raw"), is_ratio),
+    **dict.fromkeys(("weight", "peak_memory"), is_amount),
+    **dict.fromkeys(("started_at", "elapsed", "idle", "cpu_seconds"), is_seconds),
+    **dict.fromkeys(("expected", "stall_after"), is_limit),
+    **dict.fromkeys(("name", "unit", "description", "message", "reason", "span_id"), _is_text),
+    **dict.fromkeys(("planned", "critical"), _is_bool),
+    **dict.fromkeys(("outcomes", "counters", "attributes", "usage", "child_outcomes"), _is_object),
+    "depends_on": _is_texts,
+    "wait": _is_wait,
+    "eta": _is_estimate,
 }
-"""The numbers of a stage in `progress.stages`."""
+"""The keys of a stage in `progress.stages` beside `path` and `status`."""
 _ESTIMATE: Final = (s.ETA, s.ETA_LOW, s.ETA_HIGH)
 
 
@@ -137,14 +178,27 @@ def meant(key: str) -> str:
     return _MEANT[_RULE[key]]
 
 
-def stage_numbers(stage: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts and ratios of a stage in `progress.stages`; invalid ones are None."""
-    get = stage.get
-    return {key: value if (value := get(key)) is not None and check(value) else None for key, check in _STAGE.items()}
+def is_stage(given: object) -> bool:
+    """Whether an item of `progress.stages` says which stage it is, and its status."""
+    return isinstance(given, dict) and _is_text(given.get("path")) and _is_status(given.get("status"))
 
 
-def wrong_stage_numbers(stage: Mapping[str, Any]) -> dict[str, str]:
-    """What the invalid counts and ratios of a stage must be, in words, by their keys."""
+def _is_status(given: object) -> bool:
+    return isinstance(given, str) and given in STATUSES
+
+
+def valid_keys(stage: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a stage beside `path` and `status`, as far as they are known and valid."""
+    checks = _STAGE
+    return {
+        key: value
+        for key, value in stage.items()
+        if value is not None and (check := checks.get(key)) is not None and check(value)
+    }
+
+
+def wrong_keys(stage: Mapping[str, Any]) -> dict[str, str]:
+    """What the invalid keys of a stage must be, in words."""
     return {key: _MEANT[check] for key, check in _STAGE.items() if stage.get(key) is not None and not check(stage[key])}
 
 

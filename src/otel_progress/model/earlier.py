@@ -21,7 +21,7 @@ def earlier(snapshot: Snapshot, at: float) -> Snapshot:
     It ran, and so did the stages that had begun and not ended. How much was completed nobody knows any more.
     """
     stages = tuple(_stage(one, at) for one in snapshot.stages if (one.started_at or 0.0) <= at + ROUNDED)
-    running = [one.path for one in stages if not one.status.final and one.started_at is not None]
+    running = [one.path for one in stages if not one.status.final and one.has_run]
     return replace(
         snapshot,
         status=Status.RUNNING,

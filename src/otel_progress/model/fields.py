@@ -204,6 +204,16 @@ class StageSnapshot:
     untimed: bool = False
     """Whether nobody knows how long it took, so that `elapsed` is 0: only of other SDKs, which may leave that out."""
 
+    @property
+    def has_run(self) -> bool:
+        """Whether it has begun, also if its emitter does not say when."""
+        return self.started_at is not None or self.status not in (Status.PENDING, Status.SKIPPED)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it has begun, and it is known how long it took so far."""
+        return self.has_run and not self.untimed
+
 
 @dataclass(frozen=True)
 class SpanIds:

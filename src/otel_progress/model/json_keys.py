@@ -225,7 +225,7 @@ def history(snapshot: SnapshotFields) -> Json:
     `stage_history` has the ended stages that the snapshot lists, in order of start; `average_stage_duration` is the
     mean of all ended runs of outermost stages.
     """
-    ended = [stage for stage in snapshot.stages if stage.status.final and stage.started_at is not None]
+    ended = [stage for stage in snapshot.stages if stage.status.final and stage.has_run]
     eta = snapshot.progress.eta
     return {
         "stage_history": [_ended(stage) for stage in ended],

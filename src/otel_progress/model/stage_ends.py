@@ -18,7 +18,7 @@ Fields = TypeVar("Fields", bound=SnapshotFields)
 
 def has_untimed(snapshot: SnapshotFields) -> bool:
     """Whether it lists an ended stage of which nobody knows how long it took."""
-    return any(stage.untimed for stage in snapshot.stages)
+    return any(stage.untimed and stage.status.final for stage in snapshot.stages)
 
 
 def timed(snapshot: Fields, events: Iterable[TimedEvent]) -> Fields:

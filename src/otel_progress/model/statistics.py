@@ -376,7 +376,7 @@ class _Gathered:
             if was_done_before(one) or (one.path in repeated and one.status.final):
                 continue
             _count(stage.runs, one.status.value, 1)
-            if one.status.final and one.started_at is not None and not one.untimed:
+            if one.status.final and one.is_timed:
                 stage.times.add(one.elapsed)
 
     def _stage(self, path: str) -> _Stage:

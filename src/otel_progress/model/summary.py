@@ -124,7 +124,7 @@ def path_of(runs: StageRuns) -> str:
 
 def _stage(stage: StageSnapshot, planned: bool) -> str:
     line = f"  {stage.path}: {stage.status.value}"
-    if stage.started_at is not None and not stage.untimed:
+    if stage.is_timed:
         line += f" {'after' if stage.status.final else 'for'} {duration(stage.elapsed)}"
     done, total = stage.progress.completed, stage.progress.total
     if done is not None:

@@ -103,7 +103,7 @@ def _ends(stages: Iterable[StageSnapshot]) -> dict[str, float]:
             if stage.untimed:
                 continue
             ends[stage.path] = max(ends.get(stage.path, 0.0), stage.started_at + stage.elapsed)
-        elif stage.started_at is not None:
+        elif stage.has_run and not stage.status.final:
             runs.add(stage.path)
     return {path: end for path, end in ends.items() if path not in runs}
 

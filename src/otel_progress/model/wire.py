@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_progress import semconv as s
-from otel_progress.model.attribute_types import LONGEST, is_amount, is_seconds, is_whole, stage_numbers, typed
+from otel_progress.model.attribute_types import LONGEST, is_seconds, is_stage, is_whole, typed, valid_keys
 from otel_progress.model.curve import POINTS
 from otel_progress.model.estimate import Estimate
 from otel_progress.model.loop import Loop
@@ -19,7 +19,7 @@ from otel_progress.model.ratio import of_counts, shown_of_counts
 from otel_progress.model.resources import from_dict
 from otel_progress.model.rounding import estimate, figure, moment, pace, seconds, share
 from otel_progress.model.snapshot import Branch, Progress, Snapshot, SpanIds, StageSnapshot, Wait
-from otel_progress.model.stage_runs import from_list, to_list
+from otel_progress.model.stage_runs import StageRuns, from_list, to_list
 from otel_progress.model.status import Health, Status
 from otel_progress.model.tallies import COMPONENTS, MESSAGES
 from otel_progress.model.values import Attributes, Number, Scalar, finite, without_noise
@@ -76,7 +76,6 @@ _STAGE_TIMES: Final = (
     ("stall_after", figure),
     ("cpu_seconds", seconds),
 )
-_STAGE_SAID: Final = (*_STAGE, *(name for name, _ in _STAGE_TIMES))
 _STAGE_MAPPINGS: Final = ("outcomes", "counters", "attributes", "usage", "child_outcomes")
 SCHEMA: Final = 2
 """The version of the wire: 1 knows no deltas, and is what a sender speaks that names none."""
@@ -278,12 +277,12 @@ def from_attributes(
 ) -> Snapshot:
     """Return the snapshot that an event carried; `timestamp` is that of the event, in seconds since 1970.
 
-    An attribute with a value of the wrong type is ignored. With `derives` a ratio that is missing follows from the
-    counts, and how long an ended stage took is unknown if that is missing: an SDK of ours leaves out only what it does
-    not know, and times of 0; others may leave out what can be computed.
+    What is invalid is ignored: an attribute, an item or a key of a JSON text, a stage without path or status. With
+    `derives` a ratio that is missing follows from the counts, and how long a stage took is unknown if that is missing:
+    an SDK of ours leaves out only what it does not know, and times of 0; others may leave out what can be computed.
 
     Raises:
-        KeyError, ValueError: if the attributes are not those of a snapshot.
+        KeyError, ValueError: if id, name or status are missing or invalid.
     """
     attributes = typed(attributes)
     get = attributes.get
@@ -308,13 +307,18 @@ def from_attributes(
     said |= {name: attributes[key] for key, name, _ in _TIMES if key in attributes}
     if s.ELAPSED not in attributes and s.START_TIME in attributes:
         said["elapsed"] = since(attributes[s.START_TIME], timestamp)
-    said |= {name: _mapping(json.loads(text)) for key, name in _JSON if (text := get(key)) is not None}
+    said |= {name: _mapping(_loaded(attributes[key], dict, {})) for key, name in _JSON if key in attributes}
     eta = None
     if s.ETA in attributes:
         low, high, runs = attributes[s.ETA_LOW], attributes[s.ETA_HIGH], int(get(s.ETA_RUNS, 0))
         eta = Estimate(attributes[s.ETA], low, high, str(get(s.ETA_SOURCE, "rate")), max(0, runs))
     status = Status(attributes[s.STATUS])
     told: dict[str, Any] = {name: get(key) for key, name, _ in _PROGRESS}
+
+    def listed(key: str) -> list[Any]:
+        found: list[Any] = _loaded(get(key), list, [])
+        return found
+
     return Snapshot(
         operation_id=str(attributes[s.OPERATION_ID]),
         name=str(attributes[s.OPERATION_NAME]),
@@ -322,29 +326,44 @@ def from_attributes(
         timestamp=timestamp,
         health=Health(get(s.HEALTH, Health.UNKNOWN)),
         progress=_progress(told, status, str(get(s.UNIT, "item")), eta, derives),
-        stages=tuple(_read_stage(item, timestamp, derives) for item in _loaded(get(s.STAGES), ())),
-        folded=_read_folded(_loaded(get(s.STAGES_FOLDED))),
+        stages=tuple(_read_stage(item, timestamp, derives, status) for item in listed(s.STAGES) if is_stage(item)),
+        folded=_read_folded(listed(s.STAGES_FOLDED)),
         wait=wait,
         heartbeat_at=get(s.LAST_HEARTBEAT),
-        loop=_checked_loop(_loaded(get(s.LOOP))),
+        loop=_checked_loop(_loaded(get(s.LOOP), dict, None)),
         overdue=bool(get(s.OVERDUE, False)),
-        branches=_read_branches(_loaded(get(s.BRANCHES))),
+        branches=_read_branches(listed(s.BRANCHES)),
         cancel_requested=bool(get(s.CANCEL_REQUESTED, False)),
         observed=bool(get(s.OBSERVED, False)),
         span=span,
-        repeated=tuple(from_list(item) for item in _loaded(get(s.STAGES_REPEATED), ())),
+        repeated=_read_repeated(listed(s.STAGES_REPEATED)),
         sequence=get(s.SEQUENCE, 0),
-        components=_read_components(_loaded(get(s.COMPONENTS))),
-        failures=_read_failures(_loaded(get(s.FAILURES))),
-        curve=read_curve(get(s.CURVE, "[]")) if s.CURVE in attributes else (),
-        resources=from_dict(_loaded(get(s.RESOURCES))),
+        components=_read_components(_loaded(get(s.COMPONENTS), dict, None)),
+        failures=_read_failures(listed(s.FAILURES)),
+        curve=_points(listed(s.CURVE)),
+        resources=from_dict(_loaded(get(s.RESOURCES), dict, None)),
         **said,
     )
 
 
-def _loaded(text: str | None, otherwise: Any = None) -> Any:
-    """Return what a JSON text says."""
-    return otherwise if text is None else json.loads(text)
+def _loaded(text: str | None, kind: type, otherwise: Any) -> Any:
+    """Return what a JSON text says; `otherwise` if it is missing, can't be read, or says another kind of value."""
+    try:
+        found = None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return otherwise
+    return found if isinstance(found, kind) else otherwise
+
+
+def _read_repeated(items: list[Any]) -> tuple[StageRuns, ...]:
+    """Read the statistics of repeated stages; invalid items are skipped."""
+    found = []
+    for item in items:
+        try:
+            found.append(from_list(item))
+        except (KeyError, ValueError, TypeError, AttributeError, IndexError):
+            continue
+    return tuple(found)
 
 
 def _progress(told: dict[str, Any], status: Status, unit: str, eta: Estimate | None, derives: bool) -> Progress:
@@ -395,7 +414,11 @@ def read_curve(text: str) -> tuple[tuple[float, Number], ...]:
     Raises:
         ValueError: if it is not JSON.
     """
-    return tuple((at, n) for at, n in _pairs(json.loads(text), POINTS + 1) if is_seconds(at) and finite(n))
+    return _points(json.loads(text))
+
+
+def _points(given: Any) -> tuple[tuple[float, Number], ...]:
+    return tuple((at, n) for at, n in _pairs(given, POINTS + 1) if is_seconds(at) and finite(n))
 
 
 def _read_branches(given: Any) -> tuple[Branch, ...]:
@@ -420,11 +443,6 @@ def _read_branch(item: Mapping[str, Any]) -> Branch:
 def _seconds(given: Any) -> float | None:
     """Return a valid time in seconds, or None."""
     return float(given) if is_seconds(given) else None
-
-
-def _amount(given: Any) -> Number | None:
-    """Return a valid number of at least 0, or None."""
-    return given if is_amount(given) else None
 
 
 def _read_health(given: Any) -> Health:
@@ -472,41 +490,44 @@ def since(start: float, now: float) -> float:
     return min(max(0.0, seconds(now - start)), LONGEST)
 
 
-def _read_eta(eta: float, low: float, high: float, source: str = "rate", runs: int = 0) -> Estimate:
-    return Estimate(eta, low, high, source, runs)
-
-
 def _is_timed(status: Status, started_at: object) -> bool:
     """Whether the elapsed time of a stage follows from its start, where nothing else is said."""
     return finite(started_at) and status in (Status.RUNNING, Status.WAITING)
 
 
-def _read_stage(item: Mapping[str, Any], now: float, derives: bool) -> StageSnapshot:
-    get = item.get
-    status, elapsed = Status(item["status"]), _seconds(get("elapsed"))
-    untimed = elapsed is None and derives and status.final and status is not Status.SKIPPED
-    if elapsed is None:
-        elapsed = since(item["started_at"], now) if _is_timed(status, get("started_at")) else 0.0
-    said: dict[str, Any] = {name: item[name] for name in _STAGE_SAID if name in item}
-    said |= {name: _amount(item[name]) for name in ("cpu_seconds", "peak_memory") if name in item}
-    said |= {name: _mapping(item[name]) for name in _STAGE_MAPPINGS if name in item}
+def _ended_with(operation: Status, stage: Status) -> Status:
+    """The status of a stage: one that is open at the end of its operation ended with it, as with our SDK."""
+    if not operation.final or stage.final:
+        return stage
+    return Status.SKIPPED if stage is Status.PENDING else operation
+
+
+def _read_stage(item: Mapping[str, Any], now: float, derives: bool, operation: Status) -> StageSnapshot:
+    """Read a stage that names its path and status; its other keys are ignored where they are invalid."""
+    known, path, said = valid_keys(item), str(item["path"]), Status(item["status"])
+    get, status = known.get, _ended_with(operation, said)
+    is_timed = "elapsed" not in known and _is_timed(said, get("started_at"))
+    untimed = "elapsed" not in known and derives and not is_timed and status not in (Status.PENDING, Status.SKIPPED)
+    is_same = status is said
+    more: dict[str, Any] = {
+        name: float(known[name]) for name in ("expected", "started_at", "stall_after", "idle") if name in known
+    }
+    more |= {name: known[name] for name in (*_STAGE, "cpu_seconds", "planned", "critical") if name in known}
+    more |= {name: _mapping(known[name]) for name in _STAGE_MAPPINGS if name in known}
     return StageSnapshot(
-        name=get("name", item["path"]),
-        path=item["path"],
+        name=get("name", path),
+        path=path,
         status=status,
         progress=_progress(
-            stage_numbers(item),
+            {name: get(name) for _, name, _ in _PROGRESS},
             status,
             get("unit", "item"),
-            _read_eta(*item["eta"]) if "eta" in item else None,
+            Estimate(*known["eta"]) if "eta" in known and is_same else None,
             derives,
         ),
-        planned=get("planned", False),
-        elapsed=elapsed,
-        idle=_seconds(get("idle")) or 0.0,
-        critical=get("critical", True),
+        elapsed=since(known["started_at"], now) if is_timed else float(get("elapsed", 0.0)),
         depends_on=tuple(get("depends_on", ())),
-        wait=Wait(*item["wait"]) if "wait" in item else None,
+        wait=Wait(*known["wait"]) if "wait" in known and is_same else None,
         untimed=untimed,
-        **said,
+        **more,
     )

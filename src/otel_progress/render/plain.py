@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from otel_progress import semconv
@@ -164,10 +165,14 @@ def _stages(snapshot: Snapshot, room: int) -> list[Line]:
     """One line per stage path: how often it ran, how long, and its share of the time."""
     repeated = {runs.path: runs for runs in snapshot.repeated}
     ran: dict[str, list[StageSnapshot]] = {path: [] for path in repeated}
+    first, began = dict.fromkeys(repeated, 0.0), 0.0
     for stage in snapshot.stages:
-        if stage.started_at is not None:
-            ran.setdefault(stage.path, []).append(stage)
-    paths = sorted(ran, key=lambda path: ran[path][0].started_at or 0.0 if ran[path] else 0.0)
+        if stage.has_run:
+            began = began if stage.started_at is None else stage.started_at  # they are in the order of their starts
+            if not ran.setdefault(stage.path, []):
+                first[stage.path] = began
+            ran[stage.path].append(stage)
+    paths = sorted(ran, key=first.__getitem__)
     shown = [(_named(path, ran[path], repeated.get(path)), path) for path in paths[:room]]
     wide = min(48, max((len(name) for name, _ in shown), default=0))
     lines: list[Line] = []
@@ -186,7 +191,9 @@ def _named(path: str, told: list[StageSnapshot], runs: StageRuns | None) -> str:
 
 
 def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: StageRuns | None) -> list[Line]:
-    worst = next((one for one in told if one.status is not Status.COMPLETED), None)
+    bad = [one for one in told if one.status is not Status.COMPLETED]
+    retried = bool(bad) and runs is None and told[-1].status is Status.COMPLETED
+    worst = bad[0] if bad and not retried else None
     status = Status.COMPLETED if worst is None else worst.status
     style = words.STYLES.get(status, "")
     if runs is None and told and all(map(was_done_before, told)):
@@ -197,7 +204,9 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
     share = min(1.0, spent / snapshot.elapsed) if snapshot.elapsed else 0.0
     bar = "▪" * max(1, round(share * SHARE))
     gap = f"{'':{SHARE + 2 - len(bar)}}"
-    about: Line = words.repeated(runs)[1:] if runs else (((_about(told[0]), "dim"),) if _about(told[0]) else ())
+    ends = Counter(one.status.value for one in bad)
+    said = ", ".join(f"{n:,} {status}" for status, n in ends.items()) if retried else _about(told[0]) if told else ""
+    about: Line = words.repeated(runs)[1:] if runs else (((said, "dim"),) if said else ())
     line = (
         (f"  {words.ICONS[status]} ", style),
         (f"{name}{duration(spent):>10}  {share:4.0%} of the time  ", ""),

@@ -158,7 +158,7 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOpti
         words.counted(progress),
         rate(progress.rate, progress.unit),
         words.remaining(progress, look.calm, key, waits=node.status is Status.WAITING),
-        stopwatch(node.elapsed),
+        "" if words.is_untimed(node) else stopwatch(node.elapsed),
         percent="" if progress.stated is None else percent(progress.stated),
     )
 

@@ -209,8 +209,7 @@ def _stages(one: Snapshot) -> dict[str, float]:
     spent = {runs.path: runs.seconds for runs in one.repeated[:STAGES]}
     repeated = frozenset(spent)
     for stage in one.stages:
-        is_timed = stage.started_at is not None and not stage.untimed
-        if stage.status.final and is_timed and stage.path not in repeated:
+        if stage.status.final and stage.is_timed and stage.path not in repeated:
             if stage.path in spent or len(spent) < STAGES:
                 spent[stage.path] = spent.get(stage.path, 0.0) + stage.elapsed
     return spent

@@ -244,7 +244,7 @@ def _stage_rows(run: Run) -> Iterable[list[object]]:
     for stage in head.stages:
         progress = stage.progress
         tally = [stage.outcomes.get("ok", 0), stage.outcomes.get("failed", 0)]
-        spent = None if stage.started_at is None or stage.untimed else round(stage.elapsed, 6)
+        spent = round(stage.elapsed, 6) if stage.is_timed else None
         counted = _counted(progress)
         began = [stage.path, stage.status.value, _iso(stage.started_at), spent]
         yield [*ids, *began, *counted, *tally, stage.cpu_seconds, stage.peak_memory, stage.reason]

@@ -50,7 +50,7 @@ def _stage(path: str, listed: list[StageSnapshot], found: StageStatistics | None
     spent = (found.durations.total if found and found.durations else 0.0) + open_for
     first = min((stage.started_at for stage in listed if stage.started_at is not None), default=None)
     open_ = next((stage for stage in listed if not stage.status.final), None)
-    newest = open_ or max(listed, key=lambda stage: stage.started_at or 0.0, default=None)
+    newest = open_ or max(reversed(listed), key=lambda stage: stage.started_at or 0.0, default=None)
     bad = [stage for stage in listed if stage.status.final and stage.status is not Status.COMPLETED]
     worst = open_ if open_ and open_.reason else bad[-1] if bad else None
     runs = found.runs if found else Tally()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from snapshot_parts import SNAPSHOT, STAGE
+from snapshot_parts import SNAPSHOT, STAGE, closed
 
 from otel_progress import Snapshot, StageSnapshot, Status
 from otel_progress import semconv as s
@@ -59,7 +59,7 @@ def pairs(draw: st.DrawFn) -> tuple[Snapshot, Snapshot]:
     if draw(st.booleans()):
         later = replace(later, status=other.status, wait=other.wait)
     stages = draw(st.permutations([*first.stages, *draw(st.lists(STAGE, max_size=3))]))
-    return first, replace(later, stages=tuple(stages[: draw(st.integers(0, len(stages)))]))
+    return first, closed(replace(later, stages=tuple(stages[: draw(st.integers(0, len(stages)))])))
 
 
 @QUICK

@@ -52,13 +52,67 @@ def spent(snapshot: Snapshot) -> list[float | None]:
         (load("failed", None), False),
         (load(elapsed=0.0), True),
         (load("running"), True),
+        (load("running", None, elapsed=2.0), True),
+        (load("running", None), False),
         (load("skipped", None), True),
         (load("pending", None), True),
     ],
 )
-def test_only_an_ended_stage_without_its_time_is_untimed(stage: dict[str, object], known: bool) -> None:
-    """What runs is timed by its start, and what did not run took no time."""
-    assert has_untimed(read(stage)) is not known
+def test_only_a_stage_without_its_time_is_untimed(stage: dict[str, object], known: bool) -> None:
+    """What runs is timed by its start or by what is said, and what did not run took no time."""
+    (seen,) = read(stage, status="running").stages
+    assert (not seen.untimed) is known
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "cancelled", "interrupted", "lost"])
+def test_a_stage_that_is_open_at_the_end_ended_with_its_operation(end: str) -> None:
+    """It has the status of the operation, and took the time up to its end; what never began is skipped."""
+    wait = ["lock", 3.0, None]
+    told = [
+        load("running", 10.0),
+        load("waiting", 15.0, wait=wait),
+        load("pending", None),
+        load("completed", elapsed=1),
+    ]
+    seen = read(*told, load("running", 10.0, elapsed=7.0, eta=[5, 4, 6]), load("running", None), status=end)
+    statuses = [end, end, "skipped", "completed", end, end]
+    assert [stage.status.value for stage in seen.stages] == statuses
+    assert spent(seen) == [30.0, 25.0, 0.0, 1.0, 7.0, None]
+    assert not any(stage.wait or stage.progress.eta for stage in seen.stages)
+    assert len(plain.closing(seen, "work", 9)) > 1
+    assert summary(seen)
+
+
+def test_a_stage_needs_no_start_to_be_told() -> None:
+    """Its emitter may leave out `started_at`: it ran, it took the time that it says, and its place is that in the list."""
+    (fetch, parse) = {"path": "fetch", "status": "completed", "elapsed": 3.0}, load("completed", 3.0, elapsed=5.0)
+    seen = read(fetch, parse, {"path": "save", "status": "failed", "elapsed": 12, "reason": "full"}, status="failed")
+    lines = ["".join(text for text, _ in line) for line in plain.closing(seen, "work", 9)]
+    assert [line.split()[1] for line in lines[1:4]] == ["fetch", "load", "save"]
+    assert "3 s" in lines[1]
+    assert "12 s" in lines[3]
+    assert "fetch: completed after 3 s" in summary(seen)
+    times = [found.durations for found in statistics_of(seen).stages]
+    assert [found and found.total for found in times] == [3.0, 5.0, 12.0]
+    told = json_keys.history(seen)
+    assert [(one["stage"], one["started_at"], one["duration"]) for one in told["stage_history"]] == [
+        ("fetch", None, 3.0),
+        ("load", AT + 3, 5.0),
+        ("save", None, 12.0),
+    ]
+    assert told["average_stage_duration"] == pytest.approx(20 / 3, abs=1e-3)
+
+
+def test_a_stage_that_succeeded_at_last_is_no_failure() -> None:
+    """Its newest run decides how it stands, and how many failed before is counted."""
+    runs = [load("failed", 0.0, elapsed=1.0, reason="HTTP 502"), load("failed", 2.0, elapsed=1.0, reason="HTTP 502")]
+    _, line = plain.closing(read(*runs, load(began=4.0, elapsed=2.0)), "work", 9)
+    text = "".join(part for part, _ in line)
+    assert text.startswith("  ✓ load x 3")
+    assert text.endswith("2 failed")
+    _, line, why = plain.closing(read(load(began=4.0, elapsed=2.0), *runs), "work", 9)
+    assert "".join(part for part, _ in line).startswith("  ✗ load x 3")
+    assert "".join(part for part, _ in why).strip() == "HTTP 502"
 
 
 def test_our_own_stage_without_its_time_took_none() -> None:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from snapshot_parts import SNAPSHOT
 
 from otel_progress import Health, Snapshot, StageSnapshot, Status, semconv
+from otel_progress.model.attribute_types import JSON_TEXTS
 from otel_progress.model.health import judge
 from otel_progress.model.snapshot import Branch
 from otel_progress.model.values import INT_MAX, INT_MIN
@@ -108,7 +109,6 @@ def test_what_is_missing_has_its_usual_value() -> None:
         {},
         {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "work"},
         {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "work", semconv.STATUS: "dancing"},
-        {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "w", semconv.STATUS: "running", semconv.STAGES: "{"},
     ],
 )
 def test_attributes_of_no_snapshot_are_an_error(attributes: dict[str, Any]) -> None:
@@ -130,11 +130,51 @@ def test_repeated_stages_of_another_version_are_read() -> None:
 @pytest.mark.parametrize(
     "text", ['[["fetch"]]', '[["a",{"completed":"x"},1,1,1,1,1,1]]', "[[1,{},1,1,1,1,1,1]]", "[7]"]
 )
-def test_repeated_stages_that_make_no_sense_are_refused(text: str) -> None:
-    """Anything but a list of runs is an error that every reader of events handles."""
-    known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running"}
-    with pytest.raises((KeyError, ValueError, TypeError, AttributeError)):
-        from_attributes(known | {semconv.STAGES_REPEATED: text}, 1.0)
+def test_repeated_stages_that_make_no_sense_are_left_out(text: str) -> None:
+    """Anything but a list of runs is ignored, as one wrong value must not hide the rest."""
+    known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running", semconv.COMPLETED: 3}
+    seen = from_attributes(known | {semconv.STAGES_REPEATED: text}, 1.0)
+    assert (seen.repeated, seen.progress.completed) == ((), 3)
+
+
+WRONG = ("2026-11-30T20:00:00Z", -1, float("inf"), True, {}, [], ["x"], [1, 2], [None], 10**400)
+RIGHT = {
+    **dict.fromkeys(("completed", "total", "rate", "weight", "peak_memory", "ratio"), (-1, float("inf"), "x", [1])),
+    **dict.fromkeys(("started_at", "elapsed", "idle", "cpu_seconds", "expected", "stall_after"), WRONG),
+    **dict.fromkeys(("name", "unit", "message", "reason", "description", "span_id"), (3, {}, ["x"], True)),
+    **dict.fromkeys(("outcomes", "counters", "attributes", "usage", "child_outcomes", "planned"), ("x", 3, [1])),
+    **dict.fromkeys(("depends_on", "wait", "eta"), ("lock", 30, {}, [1], [1, 2, 3, 4], [[], [], []])),
+}
+
+
+@pytest.mark.parametrize("key", RIGHT)
+def test_wrong_key_of_a_stage_hides_nothing_else(key: str) -> None:
+    """It is ignored: the stage is read with its other keys, and so are the other stages and the operation."""
+    known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running", semconv.COMPLETED: 3}
+    stage = {"path": "a", "status": "running", "elapsed": 2.0, "message": "so far", "total": 4}
+    plain = from_attributes(known | {semconv.STAGES: json.dumps([{**stage, key: None}, stage])}, 1.0)
+    for wrong in RIGHT[key]:
+        seen = from_attributes(known | {semconv.STAGES: json.dumps([{**stage, key: wrong}, stage])}, 1.0)
+        assert seen == plain, wrong
+
+
+@pytest.mark.parametrize(
+    "wrong", [None, 7, "a", [], {}, {"path": 7, "status": "running"}, {"path": "b", "status": "done"}]
+)
+def test_stage_without_path_or_status_is_left_out(wrong: object) -> None:
+    """Nobody knows which one it is, or how it stands; all else is read."""
+    known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running", semconv.COMPLETED: 3}
+    seen = from_attributes(known | {semconv.STAGES: json.dumps([wrong, {"path": "a", "status": "running"}])}, 1.0)
+    assert ([stage.path for stage in seen.stages], seen.progress.completed) == (["a"], 3)
+
+
+@pytest.mark.parametrize("key", sorted(JSON_TEXTS))
+@pytest.mark.parametrize("text", ["", "[{", "null", "7", '"x"', "[7]", "[null]", '{"a": {"b": []}}', "[" * 100_000])
+def test_json_that_says_nothing_hides_nothing_else(key: str, text: str) -> None:
+    """It is ignored, whatever is in it."""
+    known = {semconv.OPERATION_ID: "1", semconv.OPERATION_NAME: "a", semconv.STATUS: "running", semconv.COMPLETED: 3}
+    seen = from_attributes({**known, key: text}, 1.0)
+    assert seen.progress.completed == 3
 
 
 @pytest.mark.parametrize(

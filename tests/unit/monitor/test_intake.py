@@ -484,15 +484,17 @@ def test_client_that_is_still_sending_gets_the_answer(monitor: Served, size: int
         assert (answer.status, b"send smaller batches" in answer.read()) == (413, True)
 
 
-def test_too_large_event_is_refused_as_such(monitor: Served) -> None:
-    """The answer names the limit, and does not call the event malformed; the others are taken."""
+def test_too_large_event_counts_without_what_is_large(monitor: Served) -> None:
+    """The answer names the attribute and the limit; what orders and ends the operation is taken, and so are others."""
     before = monitor.get("/health")["intake"]["records"]
     answer = monitor.send(event("small"), event("large", MESSAGE="y" * RECORD_BYTES))
     success = ExportLogsServiceResponse.FromString(answer.body).partial_success
-    assert (answer.status, success.rejected_log_records) == (200, 1)
-    assert success.error_message.startswith("events are too large: one may have 320 KiB")
-    assert monitor.get("/health")["intake"]["records"] == before + 1
+    assert (answer.status, success.rejected_log_records) == (200, 0)
+    assert "progress.message makes an event larger than 320 KiB: it is left out" in success.error_message
+    assert monitor.get("/health")["intake"]["records"] == before
+    assert monitor.get("/health")["mistakes"]["too_large"] == 1
     assert monitor.detail("small")["status"] == "running"
+    assert monitor.detail("large")["status"] == "running"
 
 
 @pytest.mark.parametrize("key", [s.OPERATION_ATTEMPT, s.SEQUENCE, s.START_TIME, s.OPERATION_PARENT_ID])

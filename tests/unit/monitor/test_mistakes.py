@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,10 +10,13 @@ from monitor_parts import WALL, Parts, event_of, request_of
 
 from otel_progress import Snapshot, Status, clock
 from otel_progress import semconv as s
+from otel_progress.cli.query.rows import later_of, snapshot_of
 from otel_progress.model import wire
 from otel_progress.monitor.intake.mistakes import KINDS, Mistake, Mistakes
+from otel_progress.monitor.intake.records import RECORD_BYTES
 from otel_progress.monitor.intake.requests import Accepted
 from otel_progress.outbound import otlp
+from otel_progress.render.words import idling
 from otel_progress.testing import FakeClock
 
 
@@ -49,6 +53,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
 
 TAKEN: list[tuple[str, dict[str, Any], str]] = [
     ("type", {"progress__completed": "12"}, "progress.completed must be a number of at least 0, it is the text '12'"),
+    (
+        "type",
+        {"progress__stall_after": 0},
+        "progress.stall_after must be a number of seconds above 0, it is the integer 0",
+    ),
     ("type", {"progress__completed": -5}, "progress.completed must be a number of at least 0, it is the integer -5"),
     (
         "type",
@@ -65,7 +74,19 @@ TAKEN: list[tuple[str, dict[str, Any], str]] = [
     ("start_time", {"progress__start_time": None}, "an event needs progress.start_time, in seconds since 1970"),
     ("start_time", {"progress__start_time": 1_700_000_000_000}, "is that milliseconds?"),
     ("json", {"progress__stages": "[{"}, "progress.stages must be JSON, it is the text '[{'"),
-    ("json", {"progress__stages": '[{"name": "x"}]'}, "a stage in progress.stages needs `path` and `status`"),
+    (
+        "type",
+        {"progress__stages": '[{"name": "x"}]'},
+        "`path` of a stage in progress.stages must be a text, it is missing",
+    ),
+    (
+        "type",
+        {"progress__stages": '[{"path": "x", "status": "done"}]'},
+        "`status` of the stage 'x' in progress.stages must",
+    ),
+    ("type", {"progress__stages": '[{"path": "x", "status": "running", "eta": 30}]'}, "`eta` of the stage 'x'"),
+    ("type", {"progress__stages": "null"}, "progress.stages must be a JSON list, it is 'null': it is ignored"),
+    ("type", {"progress__counters": "[1]"}, "progress.counters must be a JSON object, it is '[1]': it is ignored"),
     ("event_name", {"event": "progress.started"}, "'progress.started' is no event name"),
     ("event_name", {"event": ""}, "an event needs its name"),
     ("attribute_name", {"progress__complete": 3}, "'progress.complete' is no attribute"),
@@ -101,6 +122,42 @@ def test_what_is_ignored_is_told_once(monitor: Parts, kind: str, about: dict[str
     assert set(monitor.core.mistakes.health()["mistakes"]) == {kind, "fields", "newest"}
     assert list(monitor.core.mistakes.health()["mistakes"]["fields"].values()) == [3]
     assert monitor.core.refused == 0
+
+
+@pytest.mark.parametrize("scope", ["theirs", s.SCOPE])
+def test_end_that_is_too_large_is_an_end(monitor: Parts, scope: str) -> None:
+    """What is large is left out and told; without its end the operation would be called lost, or dead."""
+    told: list[str] = []
+    monitor.core.mistakes.tell = told.append
+    take(monitor, scope=scope)
+    about = {
+        "progress__sequence": 2,
+        "progress__stages": json.dumps([{"path": "x" * RECORD_BYTES, "status": "completed"}]),
+    }
+    answer = take(monitor, s.OPERATION_ENDED, scope, progress__status="completed", progress__completed=7, **about)
+    words = "progress.stages makes an event larger than 320 KiB: it is left out"
+    assert answer == Accepted(0, words)
+    assert told == [f"node (n1): {words} (told once)"]
+    assert monitor.core.mistakes.health()["mistakes"]["too_large"] == 1
+    seen = monitor.views.detail(monitor.core.ledger.operations["a"])
+    assert (seen["status"], seen["progress"]["completed"], seen.get("stages")) == ("completed", 7, [])
+
+
+def test_limit_of_zero_is_no_limit(monitor: Parts, fake: FakeClock) -> None:
+    """It would have passed before anything began, so it is ignored, and the operation can be shown."""
+    limits: dict[str, Any] = dict.fromkeys(
+        ("progress__stall_after", "progress__slow_after", "progress__start_within"), 0
+    )
+    stages = json.dumps([{"path": "a", "status": "running", "stall_after": 0, "expected": 0, "started_at": WALL}])
+    take(monitor, progress__stages=stages, progress__total=0, **limits)
+    fake.sleep(20.0)
+    monitor.tick()
+    seen = later_of(snapshot_of(monitor.views.detail(monitor.core.ledger.operations["a"])), 20.0)
+    (stage,) = seen.stages
+    assert (seen.stall_after, seen.slow_after, seen.start_within) == (None, None, None)
+    assert (stage.stall_after, stage.expected) == (None, None)
+    assert monitor.health() == "progressing"
+    assert idling(20.0, seen.stall_after) == ("idle 20 s", "dim")
 
 
 def test_sender_without_identity_is_told(monitor: Parts) -> None:

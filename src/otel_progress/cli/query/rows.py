@@ -279,7 +279,7 @@ def later_of(found: Snapshot, later: float) -> Snapshot:
 
 
 def _on(found: Snapshot, stage: StageSnapshot, later: float, *, gone: bool, stands: bool) -> StageSnapshot:
-    if stage.started_at is None:
+    if not stage.has_run:
         return stage
     wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
     idle = stage.idle + (0.0 if wait else found.still(later))
@@ -315,7 +315,7 @@ def _stage(given: Row) -> StageSnapshot:
         counters=numbers(given.get("counters")),
         usage=numbers(given.get("usage")),
         child_outcomes=numbers(given.get("child_outcomes")),
-        untimed=status.final and given.get("elapsed") is None,
+        untimed=given.get("elapsed") is None and status not in (Status.PENDING, Status.SKIPPED),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from otel_progress import semconv as s
 from otel_progress.model import wire
-from otel_progress.model.attribute_types import JSON_TEXTS, is_valid, is_whole, meant, wrong_stage_numbers
+from otel_progress.model.attribute_types import JSON_LISTS, JSON_TEXTS, is_stage, is_valid, is_whole, meant, wrong_keys
 from otel_progress.model.status import Status
 from otel_progress.model.values import finite
 
@@ -171,6 +171,12 @@ def newer_schema(resource: Mapping[str, Any]) -> Mistake | None:
     return Mistake("schema", s.SCHEMA, words)
 
 
+def too_large(field: str, largest: int) -> Mistake:
+    """An attribute that makes an event larger than `largest` bytes."""
+    words = f"{field} makes an event larger than {largest // 1024} KiB: it is left out"
+    return Mistake("too_large", field, words)
+
+
 def refusal(event: Event) -> Mistake:
     """Why an event cannot be taken."""
     get = event.brief.get
@@ -254,31 +260,35 @@ def sequence_anew(given: int, known: int, later: float) -> Mistake:
 
 
 def _wrong_json(attributes: Mapping[str, Any]) -> Iterator[Mistake]:
-    bad, texts = False, JSON_TEXTS & attributes.keys()
-    for key in texts:
+    for key in JSON_TEXTS & attributes.keys():
         given = attributes[key]
         if isinstance(given, str):
             try:
                 found = json.loads(given)
             except (ValueError, RecursionError) as error:
-                bad = True
                 words = f"{key} must be JSON, {_is(given)} ({str(error)[:SHOWN]})"
                 yield Mistake("json", key, words)
             else:
-                yield from _wrong_stages(found) if key == s.STAGES else ()
-    if texts and not bad:
-        try:
-            wire.from_attributes(attributes, 0.0)
-        except (KeyError, ValueError, TypeError, AttributeError, IndexError, RecursionError) as error:
-            said = f"a part of the state cannot be read ({type(error).__name__}: {str(error)[:SHOWN]})"
-            yield Mistake("json", s.STAGES, f"{said}: a stage in {s.STAGES} needs `path` and `status`")
+                kind, form = (list, "list") if key in JSON_LISTS else (dict, "object")
+                if not isinstance(found, kind):
+                    yield Mistake("type", key, f"{key} must be a JSON {form}, it is {_shown(given)}: it is ignored")
+                elif key == s.STAGES:
+                    yield from _wrong_stages(list(found))
 
 
-def _wrong_stages(given: Any) -> Iterator[Mistake]:
-    """What is wrong with the counts and ratios of stages."""
-    for stage in given if isinstance(given, list) else ():
-        for key, words in wrong_stage_numbers(stage).items() if isinstance(stage, dict) else ():
-            where = f"`{key}` of the stage {_shown(stage.get('path'))} in {s.STAGES}"
+def _wrong_stages(stages: list[Any]) -> Iterator[Mistake]:
+    """What is wrong with the keys of stages."""
+    for stage in stages:
+        if not is_stage(stage):
+            path, status = (stage.get("path"), stage.get("status")) if isinstance(stage, dict) else (None, None)
+            field = "status" if isinstance(path, str) else "path"
+            must = f"one of {', '.join(Status)}, {_is(status)}" if field == "status" else f"a text, {_is(path)}"
+            of = f"the stage {_shown(path)}" if field == "status" else "a stage"
+            words = f"`{field}` of {of} in {s.STAGES} must be {must}: the stage is ignored"
+            yield Mistake("type", f"{s.STAGES}: {field}", words)
+            continue
+        for key, words in wrong_keys(stage).items():
+            where = f"`{key}` of the stage {_shown(stage['path'])} in {s.STAGES}"
             yield Mistake("type", f"{s.STAGES}: {key}", f"{where} must be {words}, {_is(stage[key])}: it is ignored")
 
 

@@ -18,7 +18,7 @@ from otel_progress.monitor.intake.messages import ExportLogsServiceRequest, LogR
 from otel_progress.monitor.intake.requests import RECORD_PARTS, RECORD_SMALL, Allowance, Parcel, has_too_many_parts
 
 RECORD_BYTES: Final = 320 * 1024
-"""The largest event that is accepted; our own have at most 256 KiB."""
+"""The largest event that is kept whole; our own have at most 256 KiB."""
 RESOURCE_BYTES: Final = 16 * 1024
 """Of a larger resource only short attributes are kept."""
 REPEATED: Final = 10_000
@@ -95,17 +95,22 @@ class Record:
         is_foreign: whether no SDK of ours sent it; then a ratio that is left out follows from the counts.
         time: when it happened, in ns since 1970.
         brief: the attributes that are decoded at once.
+        left_out: the names of the attributes that made it too large, and were removed.
         own: the attributes that are not part of the state of its operation.
         trace: the trace id, 16 bytes or none.
     """
 
-    __slots__ = ("_message", "_raw", "_unsets", "base", "brief", "event", "is_foreign", "own", "time", "trace")
+    __slots__ = (
+        *("_message", "_raw", "_unsets", "base", "brief"),
+        *("event", "is_foreign", "left_out", "own", "time", "trace"),
+    )
 
     def __init__(self, event: str, message: LogRecord, *, is_foreign: bool = False) -> None:
         """Read a record with one of our event names."""
         self.event = event
         self.is_foreign = is_foreign
         self.base: Record | None = None
+        self.left_out: tuple[str, ...] = ()
         self.time: int = message.time_unix_nano or message.observed_time_unix_nano or clock.time_ns()
         self.trace: bytes = message.trace_id
         self._message: LogRecord | None = message
@@ -139,6 +144,26 @@ class Record:
                 self.brief[key] = None if key in _WHOLE else value[:SHORT]
         kept = islice(self.own.items(), ATTRIBUTES)
         self.own = {key[:SHORT]: value[:TEXT] if type(value) is str else value for key, value in kept}
+
+    def shorten(self) -> bool:
+        """Remove the largest attributes from an event that is too large; returns whether that was enough.
+
+        What is small stays, such as id, status and sequence: an end that is not known would be a loss.
+        """
+        message = self._whole()
+        message.body.Clear()
+        left_out = []
+        for pair in sorted(message.attributes, key=lambda pair: -pair.ByteSize()):
+            if message.ByteSize() <= RECORD_BYTES:
+                break
+            message.attributes.remove(pair)
+            left_out.append(pair.key[:SHORT])
+        if message.ByteSize() > RECORD_BYTES:
+            return False
+        self.__init__(self.event, message, is_foreign=self.is_foreign)  # type: ignore[misc]
+        self.left_out = tuple(left_out)
+        self.seal()
+        return True
 
     def build_on(self, keyframe: Record) -> None:
         """Put a delta on its keyframe."""
@@ -383,8 +408,8 @@ def _key_and_sequence(attributes: Any) -> tuple[str, int]:
 
 
 def _bounded(found: list[Record], allowance: Allowance) -> list[Record]:
-    """The records with nothing in them that is too long; those that are too large are left out and counted."""
-    kept = [record for record in found if len(record.raw) <= RECORD_BYTES]
+    """The records with nothing in them that is too long; what is too large in spite of that is left out and counted."""
+    kept = [record for record in found if len(record.raw) <= RECORD_BYTES or record.shorten()]
     allowance.too_large += len(found) - len(kept)
     for record in kept:
         record.bound()

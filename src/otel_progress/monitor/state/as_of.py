@@ -21,7 +21,7 @@ def at(snapshot: Snapshot, later: float) -> Snapshot:
 
 
 def _stage(stage: StageSnapshot, later: float, still: float, pause: float | None, *, stands: bool) -> StageSnapshot:
-    if stage.status.final or stage.started_at is None:
+    if stage.status.final or not stage.has_run:
         return stage
     wait = stage.wait and replace(stage.wait, elapsed=stage.wait.elapsed + later)
     idle = stage.idle if wait else stage.idle + still

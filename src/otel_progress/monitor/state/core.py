@@ -29,6 +29,7 @@ from otel_progress.monitor.intake.mistakes import (
     refusal,
     sequence_anew,
     shared_instance,
+    too_large,
     unknown_event,
 )
 from otel_progress.monitor.intake.records import Record
@@ -385,7 +386,7 @@ class Core:
     # -- one request
 
     def _take(self, job: Job, batch: Batch, stored: list[StoredEvent], now: float) -> Accepted:
-        unread = refused = too_large = 0
+        unread = refused = oversized = 0
         sender = job.envelope.sender
         self.ledger.room.client = (sender.token, sender.address) if job.own else None
         self._why.clear()
@@ -402,15 +403,15 @@ class Core:
             self._weigh_touched()
             if job.own and parcel.signal in self._forwards:
                 batch.outgoing.append((parcel.signal, parcel.body))
-            refused, too_large = refused + parcel.allowance.refused, too_large + parcel.allowance.too_large
-        self.refused += unread + refused + too_large
-        self.inbox.dropped["records"] += refused + too_large
+            refused, oversized = refused + parcel.allowance.refused, oversized + parcel.allowance.too_large
+        self.refused += unread + refused + oversized
+        self.inbox.dropped["records"] += refused + oversized
         self.mistakes.counts["too_many_parts"] += refused
-        self.mistakes.counts["too_large"] += too_large
+        self.mistakes.counts["too_large"] += oversized
         why = [_TOO_MANY] if refused else []
-        why += [_TOO_LARGE] if too_large else []
+        why += [_TOO_LARGE] if oversized else []
         why += list(self._why)[:REASONS]
-        return Accepted(unread + refused + too_large, "; ".join(why))
+        return Accepted(unread + refused + oversized, "; ".join(why))
 
     def _groups(self, parcel: Parcel, now: float) -> Iterator[records.Group]:
         """The events in a request."""
@@ -456,8 +457,7 @@ class Core:
         self.judging.rounds.hear(process)
         self._taking += group.void
         for record in group.records:
-            if group.scope != s.SCOPE:
-                self._examine(record, group)
+            self._examine(record, group)
             if record.event == s.PROCESS_HEARTBEAT:
                 interval = record.brief.get(s.HEARTBEAT_INTERVAL)
                 before, process = process, self.ledger.beat(process, interval, record.time / 1e9)
@@ -487,7 +487,11 @@ class Core:
             self.journal.processes.add(process.instance)
 
     def _examine(self, record: Record, group: records.Group) -> None:
-        """Tell what is wrong with an event of a program without our SDK."""
+        """Tell what was too large in an event, and what else is wrong with one of a program without our SDK."""
+        for field in record.left_out:
+            self._complain(too_large(field, records.RECORD_BYTES), group)
+        if group.scope == s.SCOPE:
+            return
         if record.event == s.PROCESS_HEARTBEAT or head_of(record) is not None:
             is_promised = promised_interval(group.resource) is not None
             for mistake in mistakes(record, is_promised=is_promised):

@@ -245,7 +245,7 @@ def _stage_counts(snapshot: Snapshot) -> Iterable[bool]:
     return (
         stage.progress.completed is not None or stage.progress.total is not None
         for stage in snapshot.stages
-        if stage.started_at is not None and not stage.status.final
+        if stage.has_run and not stage.status.final
     )
 
 

@@ -309,7 +309,7 @@ def _stage_fields() -> Json:
         ("stage", "status", "duration"),
         stage=text("Its path."),
         status=text(enum=STATUSES),
-        started_at=time(),
+        started_at=or_null(time()),
         duration=or_null(seconds()),
         message=or_null(text()),
         reason=or_null(text()),
