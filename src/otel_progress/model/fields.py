@@ -12,6 +12,7 @@ from otel_progress.model.reported import Note, Wait
 from otel_progress.model.resources import Resources
 from otel_progress.model.stage_runs import StageRuns
 from otel_progress.model.status import Health, Status
+from otel_progress.model.units import is_beyond
 from otel_progress.model.values import Attributes, Number, no_attributes
 
 if TYPE_CHECKING:
@@ -66,7 +67,9 @@ class Progress:
 
     @property
     def stated(self) -> float | None:
-        """The ratio to state in words: `ratio`, but none if the counts beside it say less, as the total has grown."""
+        """The ratio to state in words: `ratio`, but none if the counts say less, or more than the total."""
+        if self.ratio is not None and self.ratio < 1 and is_beyond(self.completed, self.total):
+            return None
         if self.ratio is None or self.ratio_raw is None or self.completed is None or not self.total:
             return self.ratio
         return self.ratio if abs(self.ratio - self.ratio_raw) < DIFFERS else None

@@ -522,7 +522,7 @@ def _read_stage(item: Mapping[str, Any], now: float, derives: bool, operation: S
             {name: get(name) for _, name, _ in _PROGRESS},
             status,
             get("unit", "item"),
-            Estimate(*known["eta"]) if "eta" in known and is_same else None,
+            Estimate(*known["eta"][:3], *(known["eta"][3:] or ("rate",))) if "eta" in known and is_same else None,
             derives,
         ),
         elapsed=since(known["started_at"], now) if is_timed else float(get("elapsed", 0.0)),

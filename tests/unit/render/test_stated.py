@@ -38,6 +38,7 @@ def test_after_the_total_grew_only_the_counts_are_stated(progress_capture: Captu
 @pytest.mark.parametrize(
     ("given", "stated"),
     [
+        (Progress(150, 100, ratio=0.9999, ratio_raw=1.0), None),
         (Progress(9, 10, ratio=0.9, ratio_raw=0.9), 0.9),
         (Progress(1, 4, ratio=0.37, ratio_raw=0.37), 0.37),
         (Progress(10, 10, ratio=0.9999, ratio_raw=1.0), 0.9999),
