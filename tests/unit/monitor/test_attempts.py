@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from monitor_parts import Parts, beat_of, event_of, request_of, seconds
@@ -284,6 +286,37 @@ def test_rival_that_only_speaks_up_later_is_found(monitor: Parts) -> None:
 
 
 # -- the history of an id, and the command that starts it again
+
+
+THREE = {
+    f"{what}{place}": Snapshot("a", "w", status, began + later, sequence=sequence, started_at=began)
+    for place, (began, end) in enumerate(
+        ((AT, Status.COMPLETED), (AT + 2, Status.FAILED), (AT + 4, Status.COMPLETED)),
+    )
+    for what, sequence, later, status in (("S", 1, 0, Status.RUNNING), ("U", 2, 3, Status.RUNNING), ("E", 3, 9, end))
+}
+NAMES = {"S": s.OPERATION_STARTED, "U": s.UPDATED, "E": s.OPERATION_ENDED}
+SHUFFLED = [" ".join(Random(seed).sample(sorted(THREE), 9)) for seed in range(12)]
+
+
+@pytest.mark.parametrize(
+    "order", ["E0 E2 E1", "S0 E1 S2 U1 E2 E0", "E0 S1 U0 E1", "E2 E0 E1", "S1 U0 S2 U2 E1 E2 E0", *SHUFFLED]
+)
+def test_attempt_that_is_told_is_one_run_and_no_run_runs_after_its_end(monitor: Parts, order: str) -> None:
+    """In whatever order runs in three processes are heard: an attempt is one of them, and each end is one."""
+    for one in order.split():
+        monitor.say(THREE[one], event=NAMES[one[0]], instance=f"p{one[1]}")
+    found = detail(monitor)
+    newest = max(order.split(), key=lambda one: one[1])[1]
+    assert (found["started_at"], found["status"]) == (THREE[f"S{newest}"].started_at, THREE[f"E{newest}"].status.value)
+    assert "warning" not in found
+    runs = [
+        {"started_at": end.started_at, "status": end.status.value} for end in (THREE[f"E{place}"] for place in "012")
+    ]
+    for attempt in found.get("attempts", ()):
+        told = {"started_at": attempt["started_at"], "status": attempt.get("status")}
+        assert told in runs or told["status"] is None
+        assert attempt.get("ended_at", attempt["started_at"] + 9) == attempt["started_at"] + 9
 
 
 def test_attempts_are_told_in_order(monitor: Parts) -> None:

@@ -15,7 +15,7 @@ from otel_progress.model.snapshot import Snapshot
 from otel_progress.model.status import Status
 from otel_progress.monitor.intake import request_parts, requests
 from otel_progress.monitor.intake.request_size import Malformed
-from otel_progress.monitor.intake.requests import BYTES, LARGEST, Accepted, Envelope, Refused
+from otel_progress.monitor.intake.requests import BYTES, LARGEST, Accepted, Envelope, Refused, count_records
 from otel_progress.outbound import otlp
 
 
@@ -125,3 +125,33 @@ def test_limits_of_the_whole_request(monitor: Parts) -> None:
     for is_json in (False, True):
         with pytest.raises(Refused, match=f"a request may have {LARGEST} bytes"):
             monitor.core.offer(Envelope("logs", bytes(LARGEST + 1), is_json=is_json), lambda _: None)
+
+
+BOMBS = {
+    "records": otlp.chunk(1, otlp.chunk(2, b"\x12\x00" * (LARGEST // 2 - 64))),
+    "groups": b"\x0a\x00" * (LARGEST // 2),
+    "scopes": otlp.chunk(1, b"\x12\x00" * (LARGEST // 2 - 64)),
+    "unknown fields of a request": b"\x7a\x00" * (LARGEST // 2),
+    "unknown fields of a scope": otlp.chunk(1, otlp.chunk(2, b"\x78\x00" * (LARGEST // 2 - 64))),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_request_of_very_many_tiny_parts_is_refused_by_its_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 MiB of empty records, groups or fields pack into 16 kB: nothing of them is divided or built."""
+    monkeypatch.setattr(requests, "REQUESTS", {})
+    monkeypatch.setattr(request_parts, "_Field", None)
+    envelope = Envelope("logs", gzip.compress(BOMBS[name], 1), zipped=True)
+    with pytest.raises(Refused, match=r"the request holds more|fields around its records"):
+        list(envelope.parcels())
+    with pytest.raises(Refused, match=r"the request holds more|fields around its records"):
+        envelope.check()
+
+
+def test_part_of_a_large_request_may_have_as_many_records_as_a_small_one() -> None:
+    """A large request may have the records of each of its parts, not only those of one."""
+    records = b"".join(otlp.chunk(2, otlp.chunk(3, b"x" * 80)) for _ in range(requests.RECORDS + 100))
+    body = otlp.chunk(1, otlp.chunk(2, records))
+    assert BYTES < len(body) < LARGEST
+    parcels = list(Envelope("logs", body).parcels())
+    assert sum(count_records(one.body, requests.RECORDS)[0] for one in parcels) >= requests.RECORDS + 100

@@ -98,6 +98,7 @@ BOMBS: dict[str, tuple[str, bytes]] = {
     "events": ("traces", chunk(1, chunk(2, chunk(2, b"\x5a\x00" * 700_000)))),
     "links": ("traces", chunk(1, chunk(2, chunk(2, b"\x6a\x00" * 700_000)))),
     "points": ("metrics", chunk(1, chunk(2, chunk(2, chunk(5, b"\x0a\x00" * 700_000))))),
+    "numbers that nobody knows": ("logs", chunk(1, chunk(2, chunk(2, b"\x50\x0a" * 700_000)))),
     "names of an entity": ("logs", chunk(1, chunk(1, chunk(3, b"\x1a\x00" * 700_000)))),
 }
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 PARTS: Final = 262_144
 """The most parts in a request. A request of 4 MiB with events of ours has 135,000."""
+OTHERS: Final = 2
+"""The most fields that are no parts, for each part that is allowed; an attribute has two of both."""
 UNCOUNTED: Final = 1024 * 1024
 """Requests up to this size in bytes are not counted; at worst they hold twice the parts that are allowed."""
 OBJECTS: Final = 65_536
@@ -99,10 +101,12 @@ def _all(kind: MessageType, seen: dict[int, MessageType]) -> Iterator[MessageTyp
 def count(body: bytes, kind: MessageType, most: int) -> int:
     """Count the parts of a message; counting stops above `most`.
 
+    A message with more than `OTHERS` times as many other fields counts as one with more parts.
+
     Raises:
         Malformed: if it is not protobuf.
     """
-    found = 0
+    found, others = 0, OTHERS * most
     stack: list[tuple[int, int, Mapping[int, MessageType]]] = [(0, len(body), kind.parts)]
     while stack:
         at, end, parts = stack.pop()
@@ -124,6 +128,8 @@ def count(body: bytes, kind: MessageType, most: int) -> int:
                         return found
                     if size > 1 and part.parts:
                         stack.append((at, min(at + size, end), part.parts))
+                    at += size
+                    continue
                 at += size
             elif form == 0:
                 _, at = varint(body, at, end)
@@ -131,6 +137,9 @@ def count(body: bytes, kind: MessageType, most: int) -> int:
                 at += _FIXED[form]
             else:
                 raise Malformed("the body is not protobuf")
+            others -= 1
+            if others < 0:
+                return most + 1
     return found
 
 

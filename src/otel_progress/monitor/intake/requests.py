@@ -34,6 +34,8 @@ LARGEST: Final = 4 * BYTES
 """The size limit of a request in bytes, both compressed and uncompressed; above `BYTES` it is parsed in parts."""
 RECORDS: Final = 65_536
 """The most resources, scopes and records in a request; each takes a few bytes on the wire and hundreds in memory."""
+OTHERS: Final = 4 * RECORDS
+"""The most other fields of a request, its resources and its scopes; a group with a scope and a record has four."""
 MEMBERS: Final = 16
 """The most members of a gzip body; each has its own header."""
 BODY_SECONDS: Final = 10.0
@@ -244,8 +246,10 @@ class Envelope:
         if self.is_json:
             yield from self._json_parcels()
             return
+        body = self._unpacked(LARGEST)
+        _largest_record(body, LARGEST // BYTES * RECORDS)  # each part may have RECORDS
         try:
-            for part in request_parts.parts(self._unpacked(LARGEST), BYTES):
+            for part in request_parts.parts(body, BYTES):
                 yield parse(self.signal, part)
         except request_parts.TooLarge as error:
             raise Refused(413, str(error)) from None
@@ -358,7 +362,9 @@ def _check_parts(signal: str, body: bytes) -> None:
     except Malformed as error:
         raise Refused(400, str(error)) from None
     if has_too_many:
-        raise Refused(413, f"the request holds more than {request_size.PARTS} attributes and values; {_SMALLER}")
+        raise Refused(
+            413, f"the request holds more than {request_size.PARTS} attributes and values, or other fields; {_SMALLER}"
+        )
 
 
 def _largest_record(body: bytes, most: int) -> int:
@@ -382,9 +388,9 @@ def count_records(body: bytes, most: int) -> tuple[int, int]:
     Counting stops above `most`.
 
     Raises:
-        Malformed: if the body is not protobuf.
+        Malformed: if the body is not protobuf, or hardly anything in it is a record.
     """
-    found = largest = 0
+    found = largest = others = 0
     spans = [(0, len(body), 0)]
     while spans and found <= most:
         at, end, level = spans.pop()
@@ -401,6 +407,8 @@ def count_records(body: bytes, most: int) -> tuple[int, int]:
                         spans.append((at, at + size, level + 1))
                     elif size > largest:
                         largest = size
+                    at += size
+                    continue
                 at += size
             elif kind == 0:
                 _, at = varint(body, at, end)
@@ -408,4 +416,7 @@ def count_records(body: bytes, most: int) -> tuple[int, int]:
                 at += _FIXED[kind]
             else:
                 raise Malformed("the body is not protobuf")
+            others += 1
+            if others > OTHERS:
+                raise Malformed(f"the body holds more than {OTHERS} fields around its records")
     return found, largest

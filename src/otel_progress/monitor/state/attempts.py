@@ -78,6 +78,15 @@ def _ran_later(end: Said, other: Said) -> bool:
     return end.status.final and other.status is not Status.LOST and other.timestamp > end.timestamp
 
 
+def began_later(one: Said, known: Said) -> bool:
+    """Whether it is of a later attempt of the same process."""
+    return not is_same_attempt(one, known, same_process=True) and _run(one) > _run(known)
+
+
+def _run(said: Said) -> tuple[int, float]:
+    return said.attempt, said.timestamp if said.started_at is None else said.started_at
+
+
 def is_older(one: Said, known: Said) -> bool:
     """Whether an attempt in one process is older than a known one in another process.
 

@@ -23,7 +23,7 @@ from otel_progress.model.status import Health, Status
 from otel_progress.model.values import Number, finite
 from otel_progress.monitor.intake.mistakes import LATEST
 from otel_progress.monitor.state import waits
-from otel_progress.monitor.state.attempts import ROUNDED, is_older, is_same_attempt, is_same_start
+from otel_progress.monitor.state.attempts import ROUNDED, began_later, is_older, is_same_attempt, is_same_start
 from otel_progress.monitor.state.process_keys import OF_REQUESTS, is_another, is_interval, keys_of, promised_interval
 from otel_progress.monitor.state.rollup import Shown
 from otel_progress.monitor.state.room import OPERATIONS_FULL, PROCESSES_FULL, Room
@@ -200,6 +200,7 @@ class Entry:
         heard_at: when the event was received, by the observer's monotonic clock.
         number: the number of the attempt.
         rivals: older runs of the id that had not ended when this one began, by their processes.
+        over: the newest older run of each process whose end was heard: its late events prove nothing.
         presumed: the last reported state, if the end is inferred.
         revision: rises with each change of the ledger.
         rolled: the shown ratio of an operation that left memory, if it was rolled up.
@@ -220,6 +221,7 @@ class Entry:
         "instance",
         "keyframe",
         "number",
+        "over",
         "pending",
         "presumed",
         "revision",
@@ -244,6 +246,7 @@ class Entry:
         self.head = head
         self.number: int = head.attempt if before is None else before.number
         self.rivals: dict[str, Rival] | None = None if before is None else before.rivals
+        self.over: dict[str, Head] | None = None if before is None else before.over
         self.curve: Curve | None = None if before is None else before.curve
         self.wait_start: waits.WaitStart | None = None if before is None else before.wait_start
         self.instance = instance
@@ -644,6 +647,8 @@ class Ledger:
         rivals = {key: one for key, one in (before.rivals or {}).items() if key != entry.instance}
         if before.open and before.presumed is None and before.instance != entry.instance:
             rivals[before.instance] = Rival(before.head, before.number, before.instance)
+        elif before.presumed is None and before.instance != entry.instance:
+            _note_end(entry, before.head, before.instance)
         entry.rivals = dict(list(rivals.items())[-RIVALS:]) or None
         for instance in entry.rivals or ():
             self._rivals.setdefault(instance, set()).add(entry.head.operation_id)
@@ -651,9 +656,12 @@ class Ledger:
     def _meet(self, entry: Entry, head: Head, instance: str) -> None:
         """Take an event of an older run in another process."""
         rivals = entry.rivals or {}
-        known = rivals.get(instance)
+        known, over = rivals.get(instance), (entry.over or {}).get(instance)
+        if over is not None and not began_later(head, over):
+            return
         if head.status.final:
-            if known is not None and is_same_attempt(known.head, head, True):
+            _note_end(entry, head, instance)
+            if known is not None and not began_later(known.head, head):
                 self._part(entry, instance)
             return
         if known is None:
@@ -930,6 +938,12 @@ class Ledger:
             self.put_aside(key, PROCESSES_FULL)
         del self.processes[instance]
         self.room.drop_process(instance)
+
+
+def _note_end(entry: Entry, head: Head, instance: str) -> None:
+    """An older run in this process is known to have ended."""
+    others = {key: one for key, one in (entry.over or {}).items() if key != instance}
+    entry.over = {**dict(list(others.items())[1 - RIVALS :]), instance: head}
 
 
 def process_of(instance: str, resource: Mapping[str, Any], now: float, interval: float | None = None) -> Process:

@@ -105,13 +105,22 @@ def loop_json(seen: Snapshot) -> Json | None:
 def attempts_json(events: Iterable[HistoryEvent], entry: Entry, alive: Iterable[Json] = ()) -> list[Json]:
     """The attempts of an id in order, from its history: when each began and ended, and how.
 
+    Runs of which the monitor heard late may have the number of another one: then the one that began first is told.
+
     Args:
         events: their starts and ends.
         entry: the newest attempt.
         alive: older attempts that are known to run still.
     """
     found: dict[int, Json] = {}
-    for event in sorted(events, key=lambda event: (event.attempt, event.timestamp)):
+    told = list(events)
+    latest_first = sorted(told, key=lambda event: -event.started_at)
+    began = {event.attempt: event.started_at for event in latest_first if event.started_at}
+    if entry.head.started_at:
+        began[entry.number] = entry.head.started_at
+    for event in sorted(told, key=lambda event: (event.attempt, event.timestamp)):
+        if event.started_at and event.started_at != began[event.attempt]:
+            continue
         one = found.setdefault(event.attempt, {"attempt": event.attempt})
         if event.started_at:
             one["started_at"] = event.started_at
@@ -128,7 +137,8 @@ def attempts_json(events: Iterable[HistoryEvent], entry: Entry, alive: Iterable[
             }
     for run in alive:
         known = found.setdefault(run["attempt"], {"attempt": run["attempt"], "started_at": run.get("started_at")})
-        known["status"] = Status.RUNNING.value
+        if known.get("started_at") in (None, run.get("started_at")):
+            known["status"] = Status.RUNNING.value
     newest = found.setdefault(entry.number, {"attempt": entry.number})
     newest |= {"status": entry.head.status.value, "started_at": entry.head.started_at, "from": _resumed_at(entry)}
     return [without_none(found[number]) for number in sorted(found)]
