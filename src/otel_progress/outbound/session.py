@@ -15,7 +15,7 @@ from otel_progress.outbound.deadline import HEAD_BYTES, Limited, TooMuch, within
 
 CHUNK_BYTES = 8192
 REFRESH = 60.0
-"""Seconds for which `Session.post` keeps what the environment says."""
+"""Seconds for which `Session.repeat` keeps what the environment says."""
 
 
 class Reply(NamedTuple):
@@ -37,7 +37,7 @@ class Session(requests.Session):
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # cookies would pile up
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter())
-        self._heads: dict[Any, tuple[float, requests.PreparedRequest, dict[str, Any]]] = {}
+        self._heads: dict[Any, tuple[float, requests.PreparedRequest, Any]] = {}
 
     def ask(
         self, method: str, url: str, seconds: float, most_bytes: int, *, connect: float | None = None, **about: Any
@@ -63,7 +63,7 @@ class Session(requests.Session):
             most_bytes,
         )
 
-    def post(
+    def repeat(
         self, url: str, body: bytes, seconds: float, most_bytes: int, headers: Mapping[str, str], verify: str | None
     ) -> Reply:
         """Post a body, as `ask` does, again and again to the same address, for half of the CPU time.
@@ -91,7 +91,7 @@ class Session(requests.Session):
         self, url: str, headers: Mapping[str, str], verify: str | None
     ) -> tuple[requests.PreparedRequest, dict[str, Any]]:
         """A request without a body, and how it is sent."""
-        key, now = (url, *headers.items()), clock.monotonic()
+        key, now = (url, verify, *headers.items()), clock.monotonic()
         known = self._heads.get(key)
         if known is None or not 0 <= now - known[0] < REFRESH:
             request = self.prepare_request(requests.Request("POST", url, headers=headers))
