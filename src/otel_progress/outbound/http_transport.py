@@ -74,7 +74,7 @@ class HttpTransport:
         # `verify` is passed with each request, as REQUESTS_CA_BUNDLE takes precedence over that of the session.
         headers = {"Content-Encoding": "gzip"} if is_packed else {}
         url, verify = self._endpoint.url, self._endpoint.certificate
-        return self._session.post_again(url, body, seconds, ANSWER_BYTES, headers, verify)
+        return self._session.repeat(url, body, seconds, ANSWER_BYTES, headers, verify)
 
     def _without_gzip(self, reply: Reply, body: bytes, end: float) -> Reply | None:
         """Send a request again without gzip, if that may be why it was refused; None if it is not."""

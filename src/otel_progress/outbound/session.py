@@ -15,7 +15,7 @@ from otel_progress.outbound.deadline import HEAD_BYTES, Limited, TooMuch, within
 
 CHUNK_BYTES = 8192
 REFRESH = 60.0
-"""Seconds for which `Session.post_again` keeps what the environment says."""
+"""Seconds for which `Session.repeat` keeps what the environment says."""
 
 
 class Reply(NamedTuple):
@@ -63,10 +63,10 @@ class Session(requests.Session):
             most_bytes,
         )
 
-    def post_again(
+    def repeat(
         self, url: str, body: bytes, seconds: float, most_bytes: int, headers: Mapping[str, str], verify: str | None
     ) -> Reply:
-        """Post a body, as `ask` does, one after the other to the same address, for half of the CPU time.
+        """Post a body, as `ask` does, again and again to the same address, for half of the CPU time.
 
         The head of the request, and what the environment says of proxies and passwords, is found anew after `REFRESH`
         seconds, and after a failure.
@@ -91,7 +91,7 @@ class Session(requests.Session):
         self, url: str, headers: Mapping[str, str], verify: str | None
     ) -> tuple[requests.PreparedRequest, dict[str, Any]]:
         """A request without a body, and how it is sent."""
-        key, now = (url, *headers.items()), clock.monotonic()
+        key, now = (url, verify, *headers.items()), clock.monotonic()
         known = self._heads.get(key)
         if known is None or not 0 <= now - known[0] < REFRESH:
             request = self.prepare_request(requests.Request("POST", url, headers=headers))

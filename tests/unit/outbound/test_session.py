@@ -61,7 +61,7 @@ def test_a_post_is_what_a_single_request_is(address: str, seen: Seen, session: S
     """Head and body are the same, also those of the second one, which is longer."""
     for body in (b"one", b"the other"):
         asked = session.ask("POST", address, 5.0, 100, data=body, headers=HEADERS, verify=None)
-        posted = session.post_again(address, body, 5.0, 100, HEADERS, None)
+        posted = session.repeat(address, body, 5.0, 100, HEADERS, None)
         assert (posted.status, posted.body) == (asked.status, asked.body) == (200, b"ok")
         assert seen[-1] == seen[-2]
         assert seen[-1][1] == body
@@ -70,7 +70,7 @@ def test_a_post_is_what_a_single_request_is(address: str, seen: Seen, session: S
 def test_an_answer_that_is_too_large_is_refused(address: str, session: Session) -> None:
     """The limit of bytes holds for each post."""
     with pytest.raises(requests.ConnectionError, match="too large"):
-        session.post_again(address, b"one", 5.0, 1, {}, None)
+        session.repeat(address, b"one", 5.0, 1, {}, None)
 
 
 def test_the_environment_is_read_anew(
@@ -82,14 +82,14 @@ def test_the_environment_is_read_anew(
     fake = FakeClock()
     before = clock.install(fake)
     try:
-        session.post_again(address, b"first", 5.0, 100, {}, None)
+        session.repeat(address, b"first", 5.0, 100, {}, None)
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-        session.post_again(address, b"second", 5.0, 100, {}, None)
+        session.repeat(address, b"second", 5.0, 100, {}, None)
         fake.sleep(REFRESH)
         with pytest.raises(requests.ConnectionError):
-            session.post_again(address, b"lost", 5.0, 100, {}, None)
+            session.repeat(address, b"lost", 5.0, 100, {}, None)
         monkeypatch.delenv("http_proxy")
-        session.post_again(address, b"third", 5.0, 100, {}, None)
+        session.repeat(address, b"third", 5.0, 100, {}, None)
     finally:
         clock.install(before)
     assert [body for _, body in seen] == [b"first", b"second", b"third"]
