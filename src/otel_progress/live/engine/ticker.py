@@ -47,6 +47,7 @@ from otel_progress.live.state import Change
 from otel_progress.live.trail import follow, keep
 from otel_progress.model.curve import Curve
 from otel_progress.model.earlier import earlier
+from otel_progress.model.event_waits import ABOUT_WAITS, with_its_wait
 from otel_progress.model.health import NOT_MOVING, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
@@ -602,8 +603,9 @@ class Ticker:
             operation._update_at = cadence.due(operation._update_pause, self._looked_at)
             operation._estimated, operation._estimated_at = estimated(shown(snapshot)), clock.monotonic()
             operation._shows_wait = short_waits.shows(snapshot)
-            if operation._shows_wait and not operation._pauses:
-                self._hurry(operation)  # it ended meanwhile
+            ended = operation._shows_wait and not operation._pauses  # meanwhile
+            if ended or (event in ABOUT_WAITS and with_its_wait(told) is not snapshot):
+                self._hurry(operation)
         for sink in sinks:
             try:
                 sink(told, operation)
