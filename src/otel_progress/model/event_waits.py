@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from otel_progress import semconv as s
-from otel_progress.model.fields import Wait
+from otel_progress.model.reported import Wait
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
 
