@@ -85,7 +85,7 @@ def play(work: Work, fake: FakeClock, counters: dict[str, Counter]) -> None:
             for context, job in jobs:
                 context.run(next, job, None)
             second += 1
-            if second % HOUR == 0:
+            if second % HOUR == 0 and second < work.lasts:  # what is sent at its end belongs to the last hour
                 for counter in counters.values():
                     counter.end_hour()
         if due >= (rounds + 1) * pace:

@@ -50,6 +50,13 @@ def test_operations_side_by_side_and_one_after_another() -> None:
     assert sent["traces"]["items"] == 4 * 3
 
 
+def test_the_end_of_an_hour_of_work_is_in_that_hour() -> None:
+    """What is sent as the work ends makes no second hour: a shorter one of the same stages has as many series."""
+    hour = rehearse("--stages", "3", "--seconds", "3600", "--lasts", "3600")["metrics"]["series"]
+    less = rehearse("--stages", "3", "--seconds", "3000", "--lasts", "3000")["metrics"]["series"]
+    assert hour == less
+
+
 def test_series_are_counted_by_the_hour() -> None:
     """A series that is sent again in the same hour is one, in the next hour one more; each bucket is one."""
     counter = Counter("metrics")

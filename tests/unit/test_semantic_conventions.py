@@ -15,6 +15,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 import otel_progress as progress
 from otel_progress import Health, StagePlan, Status, semconv
+from otel_progress.live import trail
 from otel_progress.live.engine import process
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.model import wire
@@ -385,3 +386,9 @@ def test_examples_have_the_type_of_their_attribute() -> None:
                 json.loads(example)
             continue
         assert type(json.loads(example)) in TYPES[kind], name
+
+
+def test_the_limit_of_span_events_is_that_of_the_code() -> None:
+    """Both places that name it say how many events a span keeps."""
+    assert f"thinned to {trail.MOST}:" in PAGE
+    assert f"| a span event beyond {trail.MOST} |" in PAGE

@@ -108,8 +108,13 @@ def _ends(stages: Iterable[StageSnapshot]) -> dict[str, float]:
     return {path: end for path, end in ends.items() if path not in runs}
 
 
+def _wait_of(event: TimedEvent, own: Json) -> tuple[str, str]:
+    """The key of the wait that an event is about: waits of one stage may lie in each other."""
+    return "wait", json.dumps([event.stage, own.get(s.WAIT_REASON)])
+
+
 class _Intervals:
-    """Intervals, and those that are open: waits by stage, stalls by branch."""
+    """Intervals, and those that are open: waits by stage and reason, stalls by branch."""
 
     def __init__(self, paths: set[str]) -> None:
         self.found: list[Json] = []
@@ -121,10 +126,10 @@ class _Intervals:
     def take(self, event: TimedEvent) -> None:
         own = attributes_of(event)
         if event.event == s.WAIT_STARTED:
-            self._begin(("wait", event.stage or ""), event, event.stage, own.get(s.WAIT_REASON))
+            self._begin(_wait_of(event, own), event, event.stage, own.get(s.WAIT_REASON))
         elif event.event == s.WAIT_ENDED:
-            key = ("wait", event.stage or "")
-            self._end([key] if key in self.open else self._of("wait")[:1], event)
+            key = _wait_of(event, own)
+            self._end([key] if key in self.open else self._newest_wait(event.stage), event)
         elif event.event == s.STALLED:
             self._stall(event, own)
         elif event.event == s.RECOVERED:
@@ -162,6 +167,11 @@ class _Intervals:
                 item["to"] = event.timestamp
             if item is not None and key in self._concluded and event.timestamp <= item["from"]:
                 self.found.remove(item)  # the observer that concluded it found out that it was none
+
+    def _newest_wait(self, stage: str | None) -> list[tuple[str, str]]:
+        """The open wait that began last, in this stage if there is one: the end of a wait need not say its reason."""
+        waits = self._of("wait")
+        return ([key for key in waits if self.open[key]["stage"] == stage] or waits)[-1:]
 
     def _of(self, kind: str) -> list[tuple[str, str]]:
         return [key for key in self.open if key[0] == kind]

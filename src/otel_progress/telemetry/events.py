@@ -16,6 +16,7 @@ from otel_progress.live.guard import drops
 from otel_progress.live.registry import registry
 from otel_progress.model import wire
 from otel_progress.model.deltas import Keyframe, StageText
+from otel_progress.model.event_waits import ABOUT_WAITS, with_its_wait
 from otel_progress.model.sentences import sentence
 from otel_progress.model.snapshot import Event, Snapshot, StageSnapshot
 from otel_progress.model.status import Health, Status
@@ -104,6 +105,7 @@ class Events:
 
     def _encode(self, event: Event, operation: OperationState) -> tuple[bytes, bool]:
         """Encode an event; returns whether it is a keyframe as well."""
+        event = replace(event, snapshot=with_its_wait(event)) if event.name in ABOUT_WAITS else event
         key = operation.id
         known = self._keyframes.get(key)
         if known is not None and event.sequence != operation._keyframe:

@@ -48,7 +48,7 @@ class Farewell:
         try:
             ends, others = (0, 0) if replaced else self._unreported()  # first: one may be on its way to the pipeline
             events, trouble = self._pipeline.unsent(final=final)
-            events = Unsent(events.ends + ends, events.others + others)
+            events = Unsent(events.ends + ends, events.others + others, events.why)
             if is_late_answer_of_run(trouble):
                 events, trouble = Unsent(), None
             spans, of_spans = self._spans()
@@ -81,5 +81,5 @@ def line(events: Unsent, spans: int, trouble: Trouble | None, running: int = 0) 
     if not parts:
         return ""
     what = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-    why = trouble.text if trouble else "there was no time; run `otel-progress doctor`"
+    why = trouble.text if trouble else events.why or "there was no time; run `otel-progress doctor`"
     return f"{what} could not be sent before the end: {why}"

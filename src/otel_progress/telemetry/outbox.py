@@ -8,8 +8,8 @@ takes the place of one that was dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -20,6 +20,8 @@ REQUEST_BYTES: Final = 900_000
 """The largest request; receivers accept 4 MiB by default."""
 BYTES: Final = 32 * 1024 * 1024
 """The size of all waiting events."""
+FULL: Final = "more waited than OTEL_PROGRESS_OUTBOX allows; run `otel-progress doctor`"
+"""Why events were lost that did not fit."""
 KNOWN: Final = 100_000
 """Operations that are remembered as known to the receiver."""
 
@@ -48,10 +50,11 @@ class EncodedEvent(NamedTuple):
 
 @dataclass
 class Unsent:
-    """Events that the receiver does not have: ends of operations, and others."""
+    """Events that the receiver does not have: ends of operations, and others; `why` is known if some were refused."""
 
     ends: int = 0
     others: int = 0
+    why: str = field(default="", compare=False)
 
     def add(self, event: EncodedEvent) -> None:
         """Count an event."""
@@ -113,6 +116,7 @@ class Outbox:
                 self._evicted[victim] = self._events[victim]  # it may still be delivered
             else:
                 self._lose(s.DROP_OUTBOX, [self._events[victim]])
+                self.lost.why = self.lost.why or FULL
             self._remove(victim)
 
     def _lose(self, reason: str, events: Iterable[EncodedEvent]) -> None:
@@ -122,15 +126,21 @@ class Outbox:
             if event.is_keyframe:
                 self._lacks(event.owner)
 
-    def refused(self, count: int) -> None:
-        """Count events that the receiver rejected from a request that it accepted; it does not say which."""
+    def refused(self, batch: Mapping[int, EncodedEvent], count: int, why: str) -> None:
+        """Count events that the receiver rejected from a request that it accepted; it does not say which.
+
+        As few of them as possible count as ends. `why` is said at the end of the process.
+        """
         if count > 0:
             drops.add(s.DROP_REJECTED, count)
-            self.lost.others += count
+            ends = max(0, count - sum(event.name != s.OPERATION_ENDED for event in batch.values()))
+            self.lost.ends += ends
+            self.lost.others += count - ends
+            self.lost.why = why
 
     def unsent(self) -> Unsent:
         """Count what was lost so far and what waits."""
-        found = Unsent(self.lost.ends, self.lost.others)
+        found = replace(self.lost)
         for event in (*self._events.values(), *self._evicted.values()):
             found.add(event)
         return found
@@ -193,6 +203,7 @@ class Outbox:
         """The batch is no longer in flight; what was evicted meanwhile is lost, unless it was delivered."""
         if self._evicted and not delivered:
             self._lose(s.DROP_OUTBOX, self._evicted.values())
+            self.lost.why = self.lost.why or FULL
         self._in_flight = frozenset()
         self._evicted.clear()
 
@@ -238,13 +249,17 @@ class Outbox:
             if end is not None and self._ranks[END].pop(end, self) is None:
                 self._ranks[UNKNOWN_END][end] = None
 
-    def discard(self, batch: dict[int, EncodedEvent], *, ends: bool) -> bool:
-        """Drop refused events; without `ends`, keep the ends of known operations, and return whether there are any."""
+    def discard(self, batch: dict[int, EncodedEvent], *, ends: bool, why: str = "") -> bool:
+        """Drop refused events; without `ends`, keep the ends of known operations, and return whether there are any.
+
+        `why` is said at the end of the process.
+        """
         self._settle(delivered=False)
         kept = set() if ends else batch.keys() & self._ranks[END].keys()
         refused = (batch.keys() - kept) & self._events.keys()
         if refused:
             self._lose(s.DROP_REJECTED, [batch[serial] for serial in refused])
+            self.lost.why = why
         for serial in refused:
             self._remove(serial)
             if batch[serial].name == s.OPERATION_ENDED:

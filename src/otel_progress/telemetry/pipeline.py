@@ -21,7 +21,7 @@ from otel_progress.outbound import otlp
 from otel_progress.outbound.answer import Answer, SignalStatus
 from otel_progress.outbound.backoff import STANDARD
 from otel_progress.outbound.transport import Transport
-from otel_progress.outbound.trouble import Trouble
+from otel_progress.outbound.trouble import DOCTOR, Trouble
 from otel_progress.telemetry.outbox import REQUEST_BYTES, EncodedEvent, Outbox, Unsent
 
 TO_MONITOR: Final = 5.0
@@ -279,7 +279,7 @@ class Pipeline:
         with self._lock:
             if answer.delivered:
                 self._outbox.acknowledge(batch)
-                self._outbox.refused(min(answer.rejected, len(batch)))
+                self._outbox.refused(batch, min(answer.rejected, len(batch)), _refusal(answer))
                 return True
             if not answer.unclear:
                 self._outbox.assume_unknown(new)
@@ -290,7 +290,7 @@ class Pipeline:
                 self._outbox.keep(batch)
                 paced.most_bytes = sum(len(event.body) for event in batch.values()) // 2
                 return True
-            kept = self._outbox.discard(batch, ends=answer.about_data)
+            kept = self._outbox.discard(batch, ends=answer.about_data, why=_refusal(answer))
         return not kept and answer.about_data
 
     def _send_series(self, paced: PacedTransport, deadline: float) -> bool:
@@ -325,3 +325,10 @@ class Pipeline:
             encoded = otlp.resource({**about, s.SCHEMA: wire.SCHEMA, s.HEARTBEAT_INTERVAL: interval})
             self._resources[key] = encoded
         return otlp.envelope(encoded, self._scope, [event.body for event in events])
+
+
+def _refusal(answer: Answer) -> str:
+    """Why a receiver refused events, in words."""
+    if answer.trouble is not None:
+        return answer.trouble.text
+    return f"the receiver refused some ({answer.reason or 'it does not say why'}): {DOCTOR}"

@@ -8,6 +8,7 @@ not sooner.
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, Union
 
@@ -50,6 +51,7 @@ class Shown:
     The ticker's thread uses it; `told` and `repeat_at` are set by the sender's thread, once a request is delivered.
 
     Attributes:
+        operation: refers to the operation, weakly.
         heads: the head of most points, by what they are of: `stage`, or nothing for the operation itself.
         active_head: that of `progress.run.active`, which has the parent's id, too.
         parent_head: that of `progress.run.parent`; empty if the parent's name is not known.
@@ -74,6 +76,7 @@ class Shown:
         "heads",
         "health",
         "health_head",
+        "operation",
         "overdue",
         "parent_head",
         "repeat_at",
@@ -82,6 +85,7 @@ class Shown:
 
     def __init__(self, operation: OperationState) -> None:
         """Encode the labels of an operation."""
+        self.operation = weakref.ref(operation)
         plain = labels(operation)
         parent = operation.parent_id
         of = b"" if parent is None else otlp.attributes(otlp.POINT_ATTRIBUTES, {s.OPERATION_PARENT_ID: parent})

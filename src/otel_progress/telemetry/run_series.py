@@ -81,12 +81,18 @@ class RunSeries:
         self._left_out.discard(key)
         self._urgent.pop(key, None)
         if key in self._shown:
-            self._last(s.RUN_ENDED, _end_head(change[1]), clock.time_ns() / 1e9)
             self._end(key)
 
     def _end(self, key: str) -> None:
-        """Queue the last point of an operation, which is 0, until the receiver has it."""
-        self._last(s.RUN_ACTIVE, self._shown.pop(key).active_head)
+        """Queue the last points of an operation until the receiver has them: how it ended, and that it is not active.
+
+        At the exit of a process its end may not have been told yet.
+        """
+        shown = self._shown.pop(key)
+        operation = shown.operation()
+        if operation is not None and operation._status.final:
+            self._last(s.RUN_ENDED, _end_head(operation), clock.time_ns() / 1e9)
+        self._last(s.RUN_ACTIVE, shown.active_head)
 
     def _last(self, metric: s.Metric, head: bytes, value: float = 0.0) -> None:
         if self._pipeline.discards_series:

@@ -601,6 +601,55 @@ def test_the_end_of_a_wait_is_no_wait(progress_capture: Capture) -> None:
         assert (last.attributes[semconv.WAIT_REASON], last.attributes[semconv.WAIT_DURATION]) == ("outer", 2.0)
 
 
+def test_a_note_just_before_the_end_says_that_the_work_runs(progress_capture: Capture) -> None:
+    """Only the end has a final status, however late the events before it are told."""
+    with progress.operation("survey") as op:
+        progress_capture.look()
+        op.note("nearly there")
+    progress_capture.look()
+    found = {log.event_name: read(log).status for log in of(progress_capture, op)}
+    assert (found[semconv.NOTE], found[semconv.OPERATION_ENDED]) == (Status.RUNNING, Status.COMPLETED)
+
+
+def waits_told(captured: Capture, operation: Operation) -> list[tuple[str, Any, Any, Any]]:
+    """The events about waits: name, reason, duration, and by how much that wait was overdue."""
+    about = (semconv.WAIT_REASON, semconv.WAIT_DURATION, semconv.WAIT_OVERDUE_BY)
+    found = [log for log in of(captured, operation) if log.event_name.startswith("progress.wait.")]
+    return [
+        (log.event_name.removeprefix("progress.wait."), *(log.attributes.get(name) for name in about)) for log in found
+    ]
+
+
+def test_an_event_about_a_wait_tells_of_that_wait(progress_capture: Capture) -> None:
+    """Whether another wait lies around it or follows at once; the event after it tells what the work waits for now."""
+    with progress.operation("survey") as op:
+        with op.waiting("outer", overdue_after=30):
+            progress_capture.advance(2)
+            with op.waiting("inner", overdue_after=1):
+                progress_capture.advance(3)
+            progress_capture.look()
+            last = read(of(progress_capture, op)[-1])
+            assert (last.status, last.wait and (last.wait.reason, last.wait.overdue_after)) == (
+                Status.WAITING,
+                ("outer", 30.0),
+            )
+            progress_capture.advance(1)
+        with op.waiting("next"):
+            progress_capture.look()
+            last = read(of(progress_capture, op)[-1])
+            assert (last.status, last.wait and last.wait.reason) == (Status.WAITING, "next")
+        progress_capture.look()
+        found = waits_told(progress_capture, op)
+        assert [one for one in found if one[0] == "ended"] == [
+            ("ended", "inner", 3.0, 2.0),
+            ("ended", "outer", 6.0, None),
+            ("ended", "next", 0.0, None),
+        ]
+        assert [one[:2] for one in found if one[0] == "started"] == [
+            ("started", reason) for reason in ("outer", "inner", "next")
+        ]
+
+
 # -- a reader that loses some is right again after the next one
 
 

@@ -20,9 +20,11 @@ from otel_progress.live import hooks
 from otel_progress.live.engine import runtime
 from otel_progress.live.registry import registry
 from otel_progress.model.snapshot import Event
+from otel_progress.outbound.answer import Answer
 from otel_progress.outbound.trouble import Trouble
 from otel_progress.telemetry import farewell
 from otel_progress.telemetry.farewell import Farewell, line
+from otel_progress.telemetry.memory import Receiver
 from otel_progress.telemetry.outbox import EncodedEvent, Outbox, Unsent
 from otel_progress.telemetry.pipeline import Pipeline
 from otel_progress.testing import Capture
@@ -264,3 +266,28 @@ def test_last_metrics_below_run_are_not_missed(run: str, said: str, monkeypatch:
     Farewell(cast("Pipeline", pipeline), lambda: (0, None), lambda: (0, 0), lambda: 1).say(final=True)
     assert "".join(lines).startswith(said)
     assert bool(lines) is bool(said)
+
+
+REJECTED = Answer(True, rejected=1, reason="the quota is used up")
+REFUSED = Answer(
+    False, about_data=True, reason="HTTP 422 no", trouble=Trouble("x", "422", "x takes none (HTTP 422 no)")
+)
+
+
+@pytest.mark.parametrize("answer", [REJECTED, REFUSED])
+def test_it_names_the_reason_that_the_receiver_gave(answer: Answer, progress_capture: Capture) -> None:
+    """Also where later requests were taken: then there was time enough."""
+    assert progress_capture.drops == {}
+    receiver = Receiver()
+    pipeline, taken = Pipeline(receiver, None, {}, "1", 10), receiver.answer
+    receiver.answer = lambda _: answer
+    pipeline.post(EncodedEvent(semconv.OPERATION_ENDED, "a", b""))
+    pipeline.flush(1.0)
+    receiver.answer = taken
+    pipeline.post(EncodedEvent(semconv.UPDATED, "b", b""))
+    pipeline.flush(1.0)
+    lost, trouble = pipeline.unsent(final=True)
+    said = line(lost, 0, trouble)
+    assert said.startswith("1 end of an operation could not be sent before the end: ")
+    assert answer.reason in said
+    progress_capture.drops.clear()

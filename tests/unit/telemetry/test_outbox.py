@@ -397,3 +397,27 @@ def test_deltas_are_dropped_before_keyframes_and_a_lost_keyframe_is_told() -> No
     outbox.add(whole("updated", "e"))
     outbox.discard(outbox.take(), ends=True)
     assert lost == ["a", "e"]
+
+
+def test_what_a_receiver_rejects_counts_as_ends_only_if_it_must() -> None:
+    """Of a request that is partly rejected nobody knows which events; if all are, the ends among them are known."""
+    outbox = Outbox()
+    for name in ("note", "operation.ended"):
+        outbox.add(event(name))
+    batch = outbox.take()
+    outbox.acknowledge(batch)
+    outbox.refused(batch, 1, "no")
+    assert outbox.unsent() == Unsent(ends=0, others=1)
+    outbox.refused(batch, 2, "no")
+    assert outbox.give_up() == Unsent(ends=1, others=2)
+    assert outbox.unsent().why == ""
+
+
+def test_it_is_known_why_events_are_lost() -> None:
+    """What does not fit is lost as the outbox is full; what is refused, for the reason that the receiver gave."""
+    outbox = Outbox(1)
+    for _ in range(2):
+        outbox.add(event("note"))
+    assert "OTEL_PROGRESS_OUTBOX" in outbox.unsent().why
+    outbox.discard(outbox.take(), ends=True, why="HTTP 422 no")
+    assert outbox.give_up().why == "HTTP 422 no"

@@ -496,6 +496,24 @@ def test_a_receiver_that_takes_one_request_has_the_whole_end(progress_capture: C
     assert any(point.name == semconv.RUN_ENDED.name for point in progress_capture.series)
 
 
+def test_an_end_that_was_not_told_yet_is_in_the_series(progress_capture: Capture) -> None:
+    """At a hurried exit the ends of many operations are not told any more; each that is not active has its end."""
+    runs, ops = _runs(), [progress.operation("survey").start() for _ in range(3)]
+    progress_capture.advance(12)
+    for op in ops:
+        op.complete()
+    registry.changes.clear()
+    runs._next = 0.0
+    runs.on_tick(progress_capture.clock.monotonic())
+    ended = {
+        point.attributes[semconv.OPERATION_ID]
+        for point in progress_capture.series
+        if point.name == semconv.RUN_ENDED.name
+    }
+    assert ended == {op.id for op in ops}
+    assert all(actives(progress_capture, op.id)[-1] == 0.0 for op in ops)
+
+
 def test_a_last_zero_that_never_arrives_is_counted(progress_capture: Capture) -> None:
     """It is known how many runs that ended still run for Prometheus, until they don't."""
     runs, receiver = _runs(), progress_capture.metrics_receiver

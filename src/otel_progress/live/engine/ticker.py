@@ -47,6 +47,7 @@ from otel_progress.live.state import Change
 from otel_progress.live.trail import follow, keep
 from otel_progress.model.curve import Curve
 from otel_progress.model.earlier import earlier
+from otel_progress.model.event_waits import ABOUT_WAITS, with_its_wait
 from otel_progress.model.health import NOT_MOVING, Verdict, judge
 from otel_progress.model.snapshot import Event, Snapshot
 from otel_progress.model.status import Health, Status
@@ -602,8 +603,9 @@ class Ticker:
             operation._update_at = cadence.due(operation._update_pause, self._looked_at)
             operation._estimated, operation._estimated_at = estimated(shown(snapshot)), clock.monotonic()
             operation._shows_wait = short_waits.shows(snapshot)
-            if operation._shows_wait and not operation._pauses:
-                self._hurry(operation)  # it ended meanwhile
+            ended = operation._shows_wait and not operation._pauses  # meanwhile
+            if ended or (event in ABOUT_WAITS and with_its_wait(told) is not snapshot):
+                self._hurry(operation)
         for sink in sinks:
             try:
                 sink(told, operation)
@@ -613,8 +615,11 @@ class Ticker:
 
 _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
-_BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED}
-"""Events of short work that are told once it is over: they say that it runs, as it did then."""
+_BEFORE_END: Final = _STAGE | {
+    *(semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED),
+    *(semconv.NOTE, semconv.CHECKPOINT, semconv.HEARTBEAT),
+}
+"""Events that happened before the end and are told once it is over: they say that the work runs, as it did then."""
 
 
 def _leave_out(node: HandleState, since: float, until: float) -> None:
