@@ -601,16 +601,6 @@ def test_the_end_of_a_wait_is_no_wait(progress_capture: Capture) -> None:
         assert (last.attributes[semconv.WAIT_REASON], last.attributes[semconv.WAIT_DURATION]) == ("outer", 2.0)
 
 
-def test_a_note_just_before_the_end_says_that_the_work_runs(progress_capture: Capture) -> None:
-    """Only the end has a final status, however late the events before it are told."""
-    with progress.operation("survey") as op:
-        progress_capture.look()
-        op.note("nearly there")
-    progress_capture.look()
-    found = {log.event_name: read(log).status for log in of(progress_capture, op)}
-    assert (found[semconv.NOTE], found[semconv.OPERATION_ENDED]) == (Status.RUNNING, Status.COMPLETED)
-
-
 def waits_told(captured: Capture, operation: Operation) -> list[tuple[str, Any, Any, Any]]:
     """The events about waits: name, reason, duration, and by how much that wait was overdue."""
     about = (semconv.WAIT_REASON, semconv.WAIT_DURATION, semconv.WAIT_OVERDUE_BY)

@@ -615,11 +615,8 @@ class Ticker:
 
 _STAGE: Final = frozenset({semconv.STAGE_STARTED, semconv.STAGE_ENDED})
 _ENDS: Final = frozenset({semconv.OPERATION_ENDED, semconv.STAGE_ENDED})
-_BEFORE_END: Final = _STAGE | {
-    *(semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED),
-    *(semconv.NOTE, semconv.CHECKPOINT, semconv.HEARTBEAT),
-}
-"""Events that happened before the end and are told once it is over: they say that the work runs, as it did then."""
+_BEFORE_END: Final = _STAGE | {semconv.OPERATION_STARTED, semconv.WAIT_STARTED, semconv.WAIT_ENDED}
+"""Events of short work that are told once it is over: they say that it runs, as it did then."""
 
 
 def _leave_out(node: HandleState, since: float, until: float) -> None:
