@@ -77,6 +77,7 @@ _STAGE_TIMES: Final = (
     ("cpu_seconds", seconds),
 )
 _STAGE_MAPPINGS: Final = ("outcomes", "counters", "attributes", "usage", "child_outcomes")
+_HEALTHS: Final[Mapping[Any, Health]] = {health.value: health for health in Health}
 SCHEMA: Final = 2
 """The version of the wire: 1 knows no deltas, and is what a sender speaks that names none."""
 STATE: Final = frozenset(
@@ -324,7 +325,7 @@ def from_attributes(
         name=str(attributes[s.OPERATION_NAME]),
         status=status,
         timestamp=timestamp,
-        health=Health(get(s.HEALTH, Health.UNKNOWN)),
+        health=_HEALTHS.get(get(s.HEALTH), Health.UNKNOWN),
         progress=_progress(told, status, str(get(s.UNIT, "item")), eta, derives),
         stages=tuple(_read_stage(item, timestamp, derives, status) for item in listed(s.STAGES) if is_stage(item)),
         folded=_read_folded(listed(s.STAGES_FOLDED)),
