@@ -197,10 +197,10 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
     status = Status.COMPLETED if worst is None else worst.status
     style = words.STYLES.get(status, "")
     if runs is None and told and all(map(was_done_before, told)):
-        return [((f"  {words.ICONS[status]} ", style), (f"{name}  {DONE_BEFORE}", "dim"))]
+        return [((f"  {words.ICONS.get(status, words.STILL)} ", style), (f"{name}  {DONE_BEFORE}", "dim"))]
     spent = sum(one.elapsed for one in told if runs is None or not one.status.final) + (runs.seconds if runs else 0.0)
     if runs is None and told and all(map(words.is_untimed, told)):
-        return [((f"  {words.ICONS[status]} ", style), (name, ""))]
+        return [((f"  {words.ICONS.get(status, words.STILL)} ", style), (name, ""))]
     share = min(1.0, spent / snapshot.elapsed) if snapshot.elapsed else 0.0
     bar = "▪" * max(1, round(share * SHARE))
     gap = f"{'':{SHARE + 2 - len(bar)}}"
@@ -208,7 +208,7 @@ def _stage(snapshot: Snapshot, name: str, told: list[StageSnapshot], runs: Stage
     said = ", ".join(f"{n:,} {status}" for status, n in ends.items()) if retried else _about(told[0]) if told else ""
     about: Line = words.repeated(runs)[1:] if runs else (((said, "dim"),) if said else ())
     line = (
-        (f"  {words.ICONS[status]} ", style),
+        (f"  {words.ICONS.get(status, words.STILL)} ", style),
         (f"{name}{duration(spent):>10}  {share:4.0%} of the time  ", ""),
         (bar, "cyan"),
         *(((gap, ""), *about) if about else ()),

@@ -165,7 +165,7 @@ def _going(node: Snapshot | StageSnapshot, name: str, depth: int, look: TreeOpti
 
 def _ended(node: Snapshot | StageSnapshot, name: str, depth: int) -> TreeRow:
     rank = DONE if node.status is Status.COMPLETED else BAD
-    row = TreeRow(rank, depth, words.ICONS[node.status], words.STYLES[node.status], name)
+    row = TreeRow(rank, depth, words.ICONS.get(node.status, words.STILL), words.STYLES.get(node.status, ""), name)
     if was_done_before(node):
         return row._replace(amount=DONE_BEFORE)
     spent = "" if words.is_untimed(node) else duration(node.elapsed)
