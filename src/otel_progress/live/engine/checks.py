@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from otel_progress.live.branches import live_branches, loop_of, named_stall_after, stall_after
+from otel_progress.live.branches import live_branches, loop_of, named_stall_after
 from otel_progress.live.engine import learning, limits
 from otel_progress.model.health import NOT_MOVING
 from otel_progress.model.status import Health
@@ -54,21 +54,6 @@ def postponed(operation: OperationState, now: float) -> bool:
         due.append(started + slow_after)
     operation._check_at = min(*due, now + 60.0) if due else now + 60.0
     return operation._check_at > now
-
-
-def put_off(operation: OperationState, now: float, soon: float) -> bool:
-    """Whether an operation without stages reaches no limit before `soon` (s, monotonic) after all, as it moved.
-
-    Then this sets when it is judged next.
-    """
-    if operation._running or operation._children or operation._lanes is not None:
-        return False
-    if operation._health is not Health.PROGRESSING or now >= operation._check_at:
-        return False
-    limit = stall_after(operation)
-    if limit is not None and operation._moved_at + limit < soon:
-        return False
-    return postponed(operation, now) and operation._check_at >= soon
 
 
 def next_check(operation: OperationState, found: list[Judged], health: Health, now: float) -> float:

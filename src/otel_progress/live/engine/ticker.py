@@ -25,7 +25,7 @@ from otel_progress.live.engine.branch_verdicts import examine, kept
 from otel_progress.live.engine.budget import Budget, may_send_stage, safely
 from otel_progress.live.engine.cadence import cadence
 from otel_progress.live.engine.capture import capture
-from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed, put_off
+from otel_progress.live.engine.checks import may_be_released, may_loop, next_check, postponed
 from otel_progress.live.engine.estimates import (
     ESTIMATE_ENDS,
     by_pace,
@@ -336,11 +336,7 @@ class Ticker:
         operations = registry.operations()
         self._sample(operations, now)
         soon = now + SOON
-        found = (
-            operation
-            for operation in operations
-            if may_loop(operation) or (operation._check_at < soon and not put_off(operation, now, soon))
-        )
+        found = (operation for operation in operations if operation._check_at < soon or may_loop(operation))
         self._soon = [weakref.ref(operation) for operation in islice(found, SOON_MOST)]
 
     def _check_ended(self) -> None:
