@@ -260,11 +260,13 @@ UNSOUND: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("wrong", UNSOUND, ids=repr)
 def test_of_an_event_that_is_sound_in_part_only_that_part_counts(wrong: dict[str, Any]) -> None:
-    """Which operation, its status and its order are known; nothing else of the event is believed."""
+    """What is wrong is ignored, and hides nothing else; a stage stays that says which it is, and its status."""
     ledger = Ledger()
     event = said(snap(7, agent="me", message="here"))
     ledger.hear(resource(), [event._replace(attributes={**event.attributes, **wrong})], 1.0)
-    assert ledger.operations["a"].snapshot == replace(snap(7, agent="me"), health=Health.PROGRESSING)
+    seen = ledger.operations["a"].snapshot
+    assert replace(seen, stages=(), span=None) == replace(snap(7, agent="me", message="here"), health=seen.health)
+    assert [stage.path for stage in seen.stages] == (["a"] if '"path":"a"' in wrong.get(s.STAGES, "") else [])
 
 
 RATIOS: list[Any] = [7.0, -3.0, 1e300, float("nan"), float("inf"), "0.5", True, 2]
