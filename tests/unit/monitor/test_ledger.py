@@ -15,7 +15,7 @@ from otel_progress.model import wire
 from otel_progress.model.ratio import ALMOST
 from otel_progress.model.snapshot import Progress, Snapshot, StageSnapshot, Wait
 from otel_progress.model.stage_runs import Runs
-from otel_progress.model.status import Health, Status
+from otel_progress.model.status import Status
 from otel_progress.model.values import Attributes
 from otel_progress.monitor.intake.records import owner_in
 from otel_progress.monitor.state.ledger import INTERVAL, Entry, Ledger, head_of_snapshot, lose, read
