@@ -189,11 +189,11 @@ def _is_status(given: object) -> bool:
 
 def valid_keys(stage: Mapping[str, Any]) -> dict[str, Any]:
     """The keys of a stage beside `path` and `status`, as far as they are known and valid."""
-    checks = _STAGE
+    rule = _STAGE.get
     return {
         key: value
         for key, value in stage.items()
-        if value is not None and (check := checks.get(key)) is not None and check(value)
+        if value is not None and (check := rule(key)) is not None and check(value)
     }
 
 
